@@ -1,0 +1,1 @@
+"""Pure functions of tensors: softmax family, losses, ranking metrics, policy objectives."""
