@@ -1,0 +1,105 @@
+"""The ``trainer`` section of a config: how long, on what, how precisely, and what is kept."""
+
+from dataclasses import dataclass, field
+
+PRECISIONS = ("auto", "32-true", "64-true", "16-true", "16-mixed", "bf16-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """Length, hardware, precision, regularity and record-keeping of one fit."""
+
+    max_epochs: int = field(default=10, metadata={"help": "Passes over the training set.", "min": 1})
+    max_steps: int | None = field(
+        default=None, metadata={"help": "Stop after this many optimizer steps, if sooner.", "min": 1}
+    )
+    accelerator: str = field(
+        default="auto", metadata={"help": "Kind of device to train on.", "choices": ACCELERATORS}
+    )
+    devices: int | list[int] | str = field(
+        default="auto",
+        metadata={
+            "help": "How many devices, a list of their indices, or auto: one process's worth on a CPU."
+        },
+    )
+    num_nodes: int = field(default=1, metadata={"help": "How many machines take part.", "min": 1})
+    strategy: str = field(
+        default="auto",
+        metadata={
+            "help": "How several devices share the work.",
+            "choices": (
+                "auto",
+                "ddp",
+                "ddp_find_unused_parameters_true",
+                "ddp_spawn",
+                "ddp_notebook",
+                "fsdp",
+            ),
+        },
+    )
+    precision: str = field(
+        default="auto",
+        metadata={
+            "help": "Number format; auto takes bf16-mixed where the hardware multiplies it fast, else 32-true.",
+            "choices": PRECISIONS,
+        },
+    )
+    gradient_clip_norm: float | None = field(
+        default=None, metadata={"help": "Scale gradients down to at most this global norm.", "above": 0}
+    )
+    accumulate_grad_batches: int = field(
+        default=1, metadata={"help": "Batches whose gradients are summed before a step.", "min": 1}
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluate and save an exponential moving average of the weights with this decay per step.",
+            "min": 0,
+            "below": 1,
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after this many validations without a better monitored metric.", "min": 1},
+    )
+    monitor: str = field(
+        default="val/loss", metadata={"help": "The validation metric that chooses the best checkpoint."}
+    )
+    monitor_mode: str = field(
+        default="min", metadata={"help": "Whether less or more of it is better.", "choices": ("min", "max")}
+    )
+    check_val_every_n_epoch: int = field(
+        default=1, metadata={"help": "Epochs between two validations.", "min": 1}
+    )
+    limit_train_batches: int | None = field(
+        default=None, metadata={"help": "Use only this many training batches per epoch.", "min": 1}
+    )
+    limit_val_batches: int | None = field(
+        default=None, metadata={"help": "Use only this many validation batches.", "min": 1}
+    )
+    limit_test_batches: int | None = field(
+        default=None, metadata={"help": "Use only this many test batches.", "min": 1}
+    )
+    checkpoint_every_n_steps: int | None = field(
+        default=None, metadata={"help": "Also save last.ckpt every so many steps within an epoch.", "min": 1}
+    )
+    log_every_n_steps: int = field(
+        default=50, metadata={"help": "Steps between two points of a training curve.", "min": 1}
+    )
+    dashboard: bool = field(
+        default=True, metadata={"help": "Draw the model's TensorBoard pictures, not its scalars alone."}
+    )
+    progress_bar: bool = field(
+        default=True, metadata={"help": "Show progress: a bar in a terminal, plain lines elsewhere."}
+    )
+    compile: bool = field(
+        default=False, metadata={"help": "torch.compile the network: a slow start, then faster steps."}
+    )
+    deterministic: bool = field(
+        default=False, metadata={"help": "Refuse operations whose result may differ between two runs."}
+    )
+    profiler: str | None = field(
+        default=None,
+        metadata={"help": "Measure where the time goes.", "choices": ("simple", "advanced", "pytorch")},
+    )
