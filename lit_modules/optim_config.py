@@ -18,14 +18,20 @@ def _weight_decay(default: float, how: str) -> Any:
     return field(default=default, metadata={"help": text, "min": 0.0})
 
 
-def _betas() -> Any:
-    text = "Decay rates of the running means of the gradient and of its square."
-    return field(default_factory=lambda: [0.9, 0.999], metadata={"help": text, "min": 0.0, "below": 1.0})
-
-
 def _eps() -> Any:
     text = "Added to the root of the second moment, so that tiny gradients don't take full steps."
     return field(default=1e-8, metadata={"help": text, "above": 0.0})
+
+
+_BETAS = {
+    "help": "Decay rates of the running means of the gradient and of its square.",
+    "min": 0.0,
+    "below": 1.0,
+}
+
+
+def _default_betas() -> list[float]:
+    return [0.9, 0.999]
 
 
 def _require_two_betas(betas: list[float]) -> None:
@@ -60,7 +66,7 @@ class AdamConfig:
     """Adam: steps scaled by running means of the gradient and of its square (Kingma & Ba 2015)."""
 
     lr: float = _learning_rate(1e-3)
-    betas: list[float] = _betas()
+    betas: list[float] = field(default_factory=_default_betas, metadata=_BETAS)
     eps: float = _eps()
     weight_decay: float = _weight_decay(0.0, _L2 + " Adam rescales it with the gradient; adamw does not.")
 
@@ -73,7 +79,7 @@ class AdamWConfig:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
     lr: float = _learning_rate(1e-3)
-    betas: list[float] = _betas()
+    betas: list[float] = field(default_factory=_default_betas, metadata=_BETAS)
     eps: float = _eps()
     weight_decay: float = _weight_decay(0.01, _DECOUPLED)
     implementation: Literal["fused", "by_hand"] = field(
@@ -115,7 +121,7 @@ class MuonConfig:
     adamw_lr: float = field(
         default=1e-3, metadata={"help": "Peak learning rate of the weights that AdamW trains.", "above": 0.0}
     )
-    adamw_betas: list[float] = _betas()
+    adamw_betas: list[float] = field(default_factory=_default_betas, metadata=_BETAS)
     adamw_eps: float = _eps()
     adamw_parameters: list[str] = field(
         default_factory=lambda: ["*head.weight"],
