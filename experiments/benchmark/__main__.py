@@ -1,0 +1,90 @@
+"""Runs one benchmark by name, prints its table and writes its measurements.
+
+A benchmark is a module beside this one with a one-line docstring and ``run(options) -> Report``; where it
+takes options of its own, ``add_arguments(parser)`` declares them.
+"""
+
+import argparse
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.errors import RunError, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 measured, 1 the benchmark failed, 2 a wrong command line."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("name", nargs="?", metavar="NAME", help="which benchmark to run")
+    shared.add_argument("--list", action="store_true", help="print the benchmarks and what each measures")
+    shared.add_argument("--repeats", type=positive, metavar="N", help="recorded turns of each alternative")
+    shared.add_argument("--json", type=Path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
+    shared.add_argument("--quick", action="store_true", help="a tiny version: that it works, not its figures")
+    name = shared.parse_known_args(arguments)[0].name
+    known = available()
+    if name is not None and name not in known:
+        print(f"no benchmark is called {name!r}: choose from {', '.join(known)}", file=sys.stderr)
+        return 2
+
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmark",
+        description=known[name] if name else _listing(known),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+    )
+    benchmark = importlib.import_module(f"experiments.benchmark.{name}") if name else None
+    if benchmark is not None and hasattr(benchmark, "add_arguments"):
+        benchmark.add_arguments(parser)
+    options = parser.parse_args(arguments)
+    if options.list:
+        print(_listing(known))
+        return 0
+    if benchmark is None:
+        print(f"name a benchmark: {', '.join(known)}", file=sys.stderr)
+        return 2
+    path = options.json or Path("runs") / "benchmarks" / f"{name}.json"
+    try:
+        report = benchmark.run(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    report.show(Console())
+    report.write(path, ["python", "-m", "experiments.benchmark", *arguments])
+    print(f"written to {path}")
+    return 0
+
+
+def available() -> dict[str, str]:
+    """Name → first line of the docstring of every benchmark, read from its source: nothing is imported."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
+
+
+def _listing(known: dict[str, str]) -> str:
+    width = max(map(len, known), default=0)
+    return "\n".join(f"{name:{width}}  {summary}" for name, summary in known.items())
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
