@@ -41,7 +41,7 @@ class TrainerConfig:
     precision: str = field(
         default="auto",
         metadata={
-            "help": "Number format; auto takes bf16-mixed where the hardware multiplies it fast, else 32-true.",
+            "help": "Number format; auto is bf16-mixed where the hardware is fast at it, else 32-true.",
             "choices": PRECISIONS,
         },
     )
@@ -54,7 +54,7 @@ class TrainerConfig:
     ema_decay: float | None = field(
         default=None,
         metadata={
-            "help": "Evaluate and save an exponential moving average of the weights with this decay per step.",
+            "help": "Evaluate and keep a moving average of the weights that decays by this per step.",
             "min": 0,
             "below": 1,
         },

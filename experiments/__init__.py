@@ -1,0 +1,36 @@
+"""How an experiment happens: the only package that knows the Trainer, loggers, run directories and commands.
+
+    from experiments import run
+    result = run("configs/mnist_cnn.yaml", "trainer.max_epochs=1")
+
+Importing this package imports no torch; :func:`run` does when it is called.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.catalog import register
+
+if TYPE_CHECKING:
+    from experiments.run import Result
+
+__all__ = ["register", "run"]
+
+
+def run(*sources: str | Path | Mapping[str, Any]) -> "Result":
+    """Run one experiment from config files, ``key=value`` strings and mappings, later ones winning.
+
+    Args:
+        sources: Paths of YAML files, overrides such as ``"trainer.max_epochs=1"``, or nested mappings.
+
+    Returns:
+        The final metrics, the run directory and the trained module.
+
+    Raises:
+        experiments.errors.UserError: The config is wrong; one or two lines say how.
+        experiments.errors.RunError: The run failed for a reason that one line explains.
+    """
+    from experiments.run import run_sources
+
+    return run_sources(*sources)

@@ -1,0 +1,310 @@
+"""From YAML files and ``key=value`` overrides to a checked, typed experiment.
+
+*Read* each source (:mod:`experiments.config_sources`), *merge* them left to right, *check* the result against
+the dataclasses that are its schema (:mod:`experiments.schema`). OmegaConf parses, merges and interpolates;
+the checks are ours, because they name the key, the file and line that set it, what is allowed and the
+nearest valid name. Nothing here imports torch.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments import catalog
+from experiments.config_sources import Layer, is_key, layer_of, read_file, read_mapping, read_override
+from experiments.errors import UserError
+from experiments.schema import as_mapping, build, unknown_key
+from experiments.trainer_config import TrainerConfig
+
+SECTIONS = ("model", "data", "optimizer", "schedule")
+DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
+    "optimizer": {"name": "adamw"},
+    "schedule": {"name": "constant"},
+}
+_RESOLVER = re.compile(r"\$\{[^}]*:")
+
+
+@dataclass(kw_only=True)
+class RootConfig:
+    """The keys of a config beside its sections."""
+
+    name: str = field(default="", metadata={"help": "Names the run directory; the file's name by default."})
+    seed: int = field(default=0, metadata={"help": "Seeds weights, data order and augmentation.", "min": 0})
+    run_dir: str | None = field(
+        default=None, metadata={"help": "Where the run is written; runs/<name>/<time>-<suffix> by default."}
+    )
+    resume: str | None = field(
+        default=None, metadata={"help": "auto, or a checkpoint or run directory to continue exactly."}
+    )
+    seeds: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Run every variant with each of these seeds, then compare.", "min": 0},
+    )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section that names its piece: the short name and its typed settings."""
+
+    name: str
+    config: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """One fit of a study or one stage of a chain: its subdirectory and its own checked config."""
+
+    path: str
+    config: "Config"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A checked experiment: a fit, or a study or chain whose fits are its ``children``.
+
+    Attributes:
+        form: ``"fit"``, ``"variants"`` or ``"stages"``.
+        plain: Everything as plain containers, defaults included: what ``config.yaml`` and checkpoints hold.
+    """
+
+    form: Literal["fit", "variants", "stages"]
+    name: str
+    seed: int
+    run_dir: str | None
+    resume: str | None
+    model: Section
+    data: Section
+    optimizer: Section
+    schedule: Section
+    trainer: TrainerConfig
+    plain: dict[str, Any]
+    children: tuple[Child, ...] = ()
+    baselines: Mapping[str, Section] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------------------------- merge
+
+
+def merge(*layers: Layer) -> Layer:
+    """Lay later sources over earlier ones.
+
+    Mappings merge and lists replace. A section whose ``name`` changes starts afresh: settings that an
+    earlier source gave to the earlier piece don't leak into the new one.
+    """
+    values: Any = OmegaConf.create({})
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for kind in SECTIONS:
+            new, old = layer.values.get(kind), values.get(kind)
+            if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
+                continue
+            if new["name"] != old.get("name"):
+                del values[kind]
+                origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
+        values = OmegaConf.merge(values, OmegaConf.create(layer.values))
+        origins.update(layer.origins)
+    return Layer(cast(dict[str, Any], OmegaConf.to_container(values, resolve=False)), origins)
+
+
+def load(*sources: str | Path | Mapping[str, Any]) -> Config:
+    """Read, merge and check files, ``key=value`` strings and mappings, in this order of precedence.
+
+    Raises:
+        UserError: Anything that is wrong with them, in one or two lines.
+    """
+    if not sources:
+        raise UserError("name a config file, for example: python -m experiments.run configs/mnist_cnn.yaml")
+    files: list[Path | str] = []
+    layers: list[Layer] = []
+    # Overrides are one layer: the order in which a command line names optimizer.lr and optimizer.name
+    # must not decide whether the rate survives.
+    overrides = Layer()
+    for source in sources:
+        if isinstance(source, Mapping):
+            layers.append(read_mapping(source))
+        elif isinstance(source, str) and "=" in source:
+            one = read_override(source)
+            overrides = Layer(
+                cast(dict[str, Any], OmegaConf.to_container(OmegaConf.merge(overrides.values, one.values))),
+                overrides.origins | one.origins,
+            )
+        elif isinstance(source, Path) or source.endswith((".yaml", ".yml")) or is_key(source):
+            files.append(source)
+            layers.append(read_file(source))
+        else:
+            raise UserError(f"{source!r} is neither a config file nor of the form key.path=value")
+    name = Path(files[0]).stem if files else "experiment"
+    return check(merge(read_mapping({"name": name}, "default"), *layers, overrides))
+
+
+# --------------------------------------------------------------------------------------------- check
+
+
+def check(layer: Layer) -> Config:
+    """Walk the merged values against their schemas.
+
+    Raises:
+        UserError: The first thing that is wrong: its key, its origin, what is allowed.
+    """
+    raw, layer = layer, _interpolate(layer)
+    values = layer.values
+    root_fields = {f.name for f in dataclasses.fields(RootConfig)}
+    known = [*root_fields, *SECTIONS, "trainer", "variants", "baselines", "stages"]
+    for key in values:
+        if key not in known:
+            raise unknown_key(layer, key, known)
+    root = build(RootConfig, {k: v for k, v in values.items() if k in root_fields}, "", layer)
+    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
+        raise UserError("a config has stages, or variants with seeds and baselines, not both")
+    form, children = _children(raw, root)
+    # A chain's or study's own sections may be incomplete: each child completes them and is checked whole.
+    sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
+    trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
+    plain: dict[str, Any] = dataclasses.asdict(root)
+    if children:
+        plain |= {k: v for k, v in values.items() if k not in root_fields}
+    else:
+        plain |= {k: {"name": s.name, **dataclasses.asdict(s.config)} for k, s in sections.items()}
+        plain["trainer"] = dataclasses.asdict(trainer)
+    return Config(
+        form=form,
+        name=root.name,
+        seed=root.seed,
+        run_dir=root.run_dir,
+        resume=root.resume,
+        **(sections or {kind: getattr(children[0].config, kind) for kind in SECTIONS}),
+        trainer=trainer,
+        plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v != []},
+        children=tuple(children),
+        baselines=_baselines(layer),
+    )
+
+
+def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants", "stages"], list[Child]]:
+    """The fits of a study (variants × seeds) or of a chain (stages, in order)."""
+    studied = ("variants", "seeds", "baselines", "stages", "run_dir", "resume")
+    base = Layer({k: v for k, v in layer.values.items() if k not in studied}, layer.origins)
+
+    def overlays(key: str) -> dict[str, Layer]:
+        named = as_mapping(layer.values.get(key) or {}, key, layer)
+        result = {}
+        for name, values in named.items():
+            if not re.fullmatch(r"[\w.,+-]+", str(name)) or str(name).startswith("."):
+                raise UserError(
+                    f"{key}.{name} ({layer.origin(key)}): a name becomes a folder; "
+                    "use letters, digits and _ - + ."
+                )
+            prefix = f"{key}.{name}"
+
+            def origin(path: str, prefix: str = prefix) -> str:
+                return layer.origin(f"{prefix}.{path}")
+
+            overlay = layer_of(as_mapping(values or {}, prefix, layer), origin)
+            for nested in studied:
+                if nested in overlay.values:
+                    raise UserError(
+                        f"{key}.{name}.{nested} ({overlay.origin(nested)}): not allowed in one of the {key}"
+                    )
+            result[str(name)] = overlay
+        return result
+
+    if "stages" in layer.values:
+        stages = overlays("stages")
+        if not stages:
+            raise UserError(f"stages ({layer.origin('stages')}) names no stage")
+        return "stages", [
+            Child(
+                path=stage, config=check(merge(base, overlay, read_mapping({"name": f"{root.name}/{stage}"})))
+            )
+            for stage, overlay in stages.items()
+        ]
+    if root.seeds or "variants" in layer.values or layer.values.get("baselines"):
+        variants = overlays("variants") or {root.name: Layer()}
+        seeds = root.seeds or [root.seed]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
+        children = []
+        for name, overlay in variants.items():
+            if "seed" in overlay.values:
+                raise UserError(
+                    f"variants.{name}.seed ({overlay.origin('seed')}): say seeds: once for all variants"
+                )
+            for seed in seeds:
+                seeded = read_mapping({"seed": seed, "name": f"{root.name}/{name}"}, layer.origin("seeds"))
+                child = check(merge(base, overlay, seeded))
+                children.append(Child(path=f"{name}/seed_{seed}", config=child))
+        return "variants", children
+    return "fit", []
+
+
+def _baselines(layer: Layer) -> dict[str, Section]:
+    named = as_mapping(layer.values.get("baselines") or {}, "baselines", layer)
+    return {
+        str(key): _section(
+            "baseline",
+            layer,
+            as_mapping(values or {}, f"baselines.{key}", layer),
+            f"baselines.{key}",
+            str(key),
+        )
+        for key, values in named.items()
+    }
+
+
+def _section(
+    kind: str,
+    layer: Layer,
+    values: Mapping[str, Any] | None = None,
+    path: str = "",
+    default_name: str | None = None,
+) -> Section:
+    path = path or kind
+    if values is None:
+        values = as_mapping(layer.values.get(kind) or DEFAULT_SECTIONS.get(kind, {}), path, layer)
+    if "name" not in values and default_name is None:
+        # A section that sets a value or two without a name keeps the default piece.
+        default_name = DEFAULT_SECTIONS.get(kind, {}).get("name")
+    name = values.get("name", default_name)
+    if name is None:
+        raise UserError(f"{path}.name is missing; choose from {', '.join(catalog.CATALOG[kind])}")
+    try:
+        schema = catalog.schema(kind, name)
+    except UserError as error:
+        raise UserError(f"{path}.name ({layer.origin(f'{path}.name')}): {error}") from None
+    rest = {k: v for k, v in values.items() if k != "name"}
+    return Section(name, build(schema, rest, path, layer))
+
+
+def _interpolate(layer: Layer) -> Layer:
+    def refuse_resolvers(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                refuse_resolvers(item, f"{path}.{key}" if path else str(key))
+        elif isinstance(value, list):
+            for item in value:
+                refuse_resolvers(item, path)
+        elif isinstance(value, str) and _RESOLVER.search(value):
+            raise UserError(
+                f"{path} = {value} ({layer.origin(path)}): resolvers such as oc.env are switched off; "
+                f"${{section.key}} refers to another value"
+            )
+
+    refuse_resolvers(layer.values, "")
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(layer.values), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        path = str(getattr(error, "full_key", "") or "")
+        raise UserError(f"{path} ({layer.origin(path)}): {str(error).splitlines()[0]}") from None
+    return Layer(cast(dict[str, Any], values), layer.origins)
+
+
+def to_yaml(plain: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their own order."""
+    return yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True, width=100)
