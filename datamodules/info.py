@@ -1,0 +1,52 @@
+"""What a model may know of the data before it sees any: one frozen description, all plain data."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """A data set as a model, a dashboard and the predict command see it.
+
+    Every attribute has a default, since no kind of data has them all: a model names the ones it needs.
+
+    Attributes:
+        input_shape: Shape of one input; (C, H, W) for images.
+        class_names: Names of the classes, in the order of their indices.
+        mean: Mean of each channel over the training images, of pixel values scaled to [0, 1].
+        std: Standard deviation of the same values.
+        object_size: Longest side in pixels of the depicted object within an image; 0 where unknown.
+        object_center: What lies at an image's middle: the object's centre of ``mass`` or of its ``box``.
+        train_size: Number of training examples.
+        val_size: Number of validation examples.
+        test_size: Number of test examples.
+    """
+
+    input_shape: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    object_size: int = 0
+    object_center: str = "box"
+    train_size: int = 0
+    val_size: int = 0
+    test_size: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, tuples as lists, so that checkpoints, JSON and YAML carry it alike."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DataInfo":
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: A key is not one of the attributes.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"data description has unknown keys {unknown}, known are {sorted(known)}")
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**given)
