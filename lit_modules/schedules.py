@@ -35,13 +35,10 @@ def one_cycle(
     Returns:
         The factor on the peak learning rate.
     """
-    peak, end = warmup_fraction * total_steps - 1, total_steps - 1
-    if step < peak:
-        return anneal(first, 1.0, step / peak)
-    if step >= end > 0:
-        return last
-    start = max(peak, 0.0)
-    return anneal(1.0, last, (step - start) / (end - start)) if step > start else 1.0
+    peak, end = max(warmup_fraction * total_steps - 1, 0.0), total_steps - 1
+    if step <= peak:
+        return anneal(first, 1.0, step / peak) if peak > 0 else 1.0
+    return anneal(1.0, last, (step - peak) / (end - peak)) if step < end else last
 
 
 def warmup(step: int, *, total_steps: int, warmup_steps: int, last: float, anneal: Anneal) -> float:

@@ -34,14 +34,17 @@ def orthogonalize(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None
     """
     a, b, c = _COEFFICIENTS
     norm = torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(1e-7)  # (*, 1, 1)
-    x = (matrices / norm).to(dtype or matrices.dtype)
+    x = (matrices / norm).to(dtype or matrices.dtype).reshape(-1, *matrices.shape[-2:])  # (S, M, N)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT  # the Gram matrix below is then the smaller of the two
     for _ in range(steps):
-        gram = x @ x.mT  # (*, K, K) with K = min(M, N)
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        gram = x @ x.mT  # (S, K, K) with K = min(M, N)
+        quintic = torch.baddbmm(
+            gram, gram, gram, beta=b, alpha=c
+        )  # one rounding, where b·G + c·G² takes three
+        x = torch.baddbmm(x, quintic, x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype).reshape(matrices.shape)
 
 
 class Muon(Optimizer):
