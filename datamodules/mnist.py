@@ -1,0 +1,232 @@
+"""The small image sets: MNIST, Fashion-MNIST and scikit-learn's digits, as LightningDataModules."""
+
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from datamodules.assets import fetch
+from datamodules.augment import augment, normalize
+from datamodules.epoch_loader import EpochLoader
+from datamodules.idx import read_idx
+from datamodules.info import DataInfo
+from datamodules.mnist_config import DigitsConfig, FashionMNISTConfig, ImageDataConfig, MNISTConfig
+from datamodules.resident import ResidentLoader
+from datamodules.split import stratified_sample
+
+Split = Literal["train", "val", "test"]
+
+
+class ImageDataModule(L.LightningDataModule):
+    """A labelled set of images that fits in memory, split into training, validation and test.
+
+    The validation images are a stratified sample of the training set that depends on ``split_seed`` alone.
+    Batches are ``(images, targets)``: float (B, C, H, W), normalised, and int64 (B,), on the device that the
+    attached trainer trains on (``resident`` pipeline) or on the CPU (``torchvision`` pipeline).
+
+    A subclass says what the set is: its class attributes, and :meth:`read`.
+
+    Args:
+        config: The data section of the experiment config.
+        seed: The run's seed; decides the order of the training images and their augmentation.
+    """
+
+    class_names: ClassVar[tuple[str, ...]]
+    mean: ClassVar[tuple[float, ...]]
+    """Of each channel over all training images, pixels scaled to [0, 1]."""
+    std: ClassVar[tuple[float, ...]]
+    object_size: ClassVar[int]
+    object_center: ClassVar[str]
+
+    def __init__(self, config: ImageDataConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self._splits: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Training images uint8 (N, C, H, W) and targets int64 (N,), test images and targets."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the set; a second call changes nothing.
+
+        Raises:
+            AssetError: The files can't be had.
+            ValueError: A file is not what it should be, or the split is impossible.
+        """
+        if self._splits:
+            return
+        config = self.config
+        images, targets, test_images, test_targets = self.read()
+        val, train = stratified_sample(targets, config.val_size, seed=config.split_seed)
+        if config.train_samples:
+            some, _ = stratified_sample(targets[train], config.train_samples, seed=config.split_seed)
+            train = train[some]
+        self._splits = {
+            "train": (images[train], targets[train]),
+            "val": (images[val], targets[val]),
+            "test": (test_images, test_targets),
+        }
+
+    @property
+    def info(self) -> DataInfo:
+        """The data's description, known after :meth:`setup`."""
+        train, val, test = (self.split(name)[0] for name in ("train", "val", "test"))
+        return DataInfo(
+            input_shape=tuple(train.shape[1:]),
+            class_names=self.class_names,
+            mean=self.mean,
+            std=self.std,
+            object_size=self.object_size,
+            object_center=self.object_center,
+            train_size=len(train),
+            val_size=len(val),
+            test_size=len(test),
+        )
+
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        """A part as it is stored, on whatever device it is served from.
+
+        Args:
+            name: ``"train"``, ``"val"`` or ``"test"``.
+
+        Returns:
+            Images uint8 (N, C, H, W) with pixels 0 … 255, and targets int64 (N,).
+        """
+        if not self._splits:
+            self.setup()
+        return self._splits[name]
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Pixels 0 … 255, uint8 or float (B, C, H, W), to what a model is fed, float32."""
+        return normalize(images, self.mean, self.std)
+
+    def train_dataloader(self) -> EpochLoader:
+        """Shuffled and augmented."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> EpochLoader:
+        """In stored order, as they are."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> EpochLoader:
+        """In stored order, as they are."""
+        return self._loader("test")
+
+    def _loader(self, name: Split) -> EpochLoader:
+        config, trainer = self.config, self.trainer
+        training = name == "train"
+        limit = trainer.limit_train_batches if trainer and training else None
+        options: dict[str, Any] = {
+            "batch_size": config.batch_size if training else config.eval_batch_size,
+            "shuffle": training,
+            "seed": self.seed,
+            "drop_last": training and config.drop_last,
+            "rank": trainer.global_rank if trainer else 0,
+            "world_size": trainer.world_size if trainer else 1,
+            # The loader must know where an epoch ends: the position after that is the next epoch's start.
+            "max_batches": limit if isinstance(limit, int) else None,
+        }
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        images, targets = self.split(name)
+        # Kept where they are served from, so that asking for a loader twice doesn't copy them twice.
+        images, targets = self._splits[name] = (images.to(device), targets.to(device))
+        return ResidentLoader(
+            (images, targets),
+            transform=self._train_transform if training else self._eval_transform,
+            device=device,
+            **options,
+        )
+
+    def _train_transform(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        images, targets = batch
+        return self.normalize(augment(images, self.config.augment, generator)), targets
+
+    def _eval_transform(self, batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
+        images, targets = batch
+        return self.normalize(images), targets
+
+
+class MNISTDataModule(ImageDataModule):
+    """MNIST: handwritten digits, 28×28 (LeCun, Cortes and Burges, 1998).
+
+    A digit fills a box of 20×20, and its centre of mass is the image's centre. Mean and standard deviation
+    are those of the 60,000 training images.
+    """
+
+    asset: ClassVar[str] = "mnist"
+    class_names = tuple("0123456789")
+    mean = (0.1307,)
+    std = (0.3081,)
+    object_size = 20
+    object_center = "mass"
+
+    config: MNISTConfig
+
+    def prepare_data(self) -> None:
+        """Fetch the files; Lightning calls it on one process of each machine.
+
+        Raises:
+            AssetError: They can't be had.
+        """
+        fetch(self.asset, self.config.root)
+
+    def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        folder = fetch(self.asset, self.config.root)
+        parts = []
+        for part, count in (("train", 60_000), ("t10k", 10_000)):
+            images = read_idx(folder / f"{part}-images-idx3-ubyte", ndim=3, count=count)
+            labels = read_idx(folder / f"{part}-labels-idx1-ubyte", ndim=1, count=count)
+            parts += [images.unsqueeze(1), labels.long()]
+        return parts[0], parts[1], parts[2], parts[3]
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """Fashion-MNIST: Zalando's articles of clothing in MNIST's format (Xiao, Rasul and Vollgraf, 2017)."""
+
+    asset = "fashion_mnist"
+    class_names = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
+    mean = (0.2860,)
+    std = (0.3530,)
+    object_size = 28
+    object_center = "box"
+
+    config: FashionMNISTConfig
+
+
+class DigitsDataModule(ImageDataModule):
+    """The 8×8 digits that come with scikit-learn (Alpaydin and Kaynak, 1998); needs no network.
+
+    Pixels count the ink in blocks of 4×4, 0 … 16; they are scaled to 0 … 255 like every other set's. The
+    test set is the same stratified fifth whatever the config.
+    """
+
+    class_names = tuple("0123456789")
+    mean = (0.3053,)
+    std = (0.3759,)
+    object_size = 8
+    object_center = "box"
+
+    config: DigitsConfig
+
+    def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        images = (torch.from_numpy(pixels) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
+        targets = torch.from_numpy(labels).long()
+        test, train = stratified_sample(targets, 360, seed=0)
+        return images[train], targets[train], images[test], targets[test]
