@@ -11,7 +11,13 @@ from datamodules.augment import augment, normalize
 from datamodules.epoch_loader import EpochLoader
 from datamodules.idx import read_idx
 from datamodules.info import DataInfo
-from datamodules.mnist_config import DigitsConfig, FashionMNISTConfig, ImageDataConfig, MNISTConfig
+from datamodules.mnist_config import (
+    AugmentConfig,
+    DigitsConfig,
+    FashionMNISTConfig,
+    ImageDataConfig,
+    MNISTConfig,
+)
 from datamodules.resident import ResidentLoader
 from datamodules.split import stratified_sample
 
@@ -129,16 +135,25 @@ class ImageDataModule(L.LightningDataModule):
             # The loader must know where an epoch ends: the position after that is the next epoch's start.
             "max_batches": limit if isinstance(limit, int) else None,
         }
+        if config.pipeline == "torchvision":
+            return self._classic_loader(name, options)
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         images, targets = self.split(name)
         # Kept where they are served from, so that asking for a loader twice doesn't copy them twice.
         images, targets = self._splits[name] = (images.to(device), targets.to(device))
-        return ResidentLoader(
-            (images, targets),
-            transform=self._train_transform if training else self._eval_transform,
-            device=device,
-            **options,
+        transform = self._train_transform if training else self._eval_transform
+        return ResidentLoader((images, targets), transform=transform, device=device, **options)
+
+    def _classic_loader(self, name: Split, options: dict[str, Any]) -> EpochLoader:
+        from datamodules.classic_pipeline import ClassicLoader, ImageSamples, classic_transform
+
+        images, targets = self.split(name)
+        changes = self.config.augment if name == "train" and self.config.augment != AugmentConfig() else None
+        transform = classic_transform(
+            changes, self.mean, self.std, height=images.shape[2], width=images.shape[3]
         )
+        samples = ImageSamples(images, targets, transform=transform, seed=self.seed if changes else None)
+        return ClassicLoader(samples, num_workers=self.config.num_workers, **options)
 
     def _train_transform(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         images, targets = batch
