@@ -1,0 +1,226 @@
+r"""Low-rank adaptation: a frozen linear layer with a small trainable update beside it.
+
+.. math:: y = W x + b + s \, B A \, \text{dropout}(x), \qquad s = α / r \ \text{or} \ α / \sqrt{r}
+
+A is (r, D_in) and random, B is (D_out, r) and zero, so that adaptation starts at the frozen layer itself (Hu
+et al. 2022, section 4.1). With s = α/r the update fades as the rank grows; α/√r keeps its size (Kalajdzievski
+2023, "rsLoRA").
+
+                 x ──────────┬─────────────────┐
+                             │              dropout
+                          W, b (frozen)        A   (r, D_in)
+                             │                 B   (D_out, r)
+                             │                 × s
+                             └────── + ────────┘
+"""
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_modules.functional.precision import widen
+from lit_modules.layers.checks import check_probability
+
+
+class LoRALinear(nn.Module):
+    """A linear layer, frozen, with a low-rank update; the formula is at the head of this file.
+
+    The base's own weight is never written to: :meth:`merge` keeps W + s·BA beside it. So a weight that the
+    base shares with another layer stays what it is there, a saved state never holds the update twice, and
+    :meth:`unmerge` gives back the very same bits, however often. Switching to training mode unmerges.
+
+    A and B are fp32 for a base in half precision, where small updates would be rounded away.
+
+    Args:
+        base: The layer; its weight and bias stop requiring gradients.
+        rank: r.
+        alpha: α.
+        dropout: Rate on the update's input, in training.
+        rank_stabilized: Scale by α/√r and not by α/r.
+
+    Raises:
+        ValueError: The rank isn't in 1 … min(D_in, D_out), or the dropout is no rate.
+    """
+
+    def __init__(
+        self,
+        base: nn.Linear,
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        rank_stabilized: bool = False,
+    ) -> None:
+        super().__init__()
+        check_probability("dropout", dropout)
+        if not 1 <= rank <= min(base.in_features, base.out_features):
+            raise ValueError(
+                f"rank is {rank}, expected 1 to {min(base.in_features, base.out_features)} for a layer of "
+                f"{base.in_features} inputs and {base.out_features} outputs"
+            )
+        self.base = base.requires_grad_(False)
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.scale = alpha / (math.sqrt(rank) if rank_stabilized else rank)
+        self.dropout = nn.Dropout(dropout)
+        like = widen(base.weight.detach())
+        self.lora_a = nn.Parameter(like.new_empty(rank, base.in_features))
+        self.lora_b = nn.Parameter(like.new_zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # as a linear layer's own weight
+        self.merged_weight: Tensor | None
+        self.register_buffer("merged_weight", None, persistent=False)
+        self.register_load_state_dict_post_hook(_merge_again)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, D_in) → (…, D_out)."""
+        if self.merged_weight is not None:
+            return F.linear(x, self.merged_weight, self.base.bias)
+        output = self.base(x)
+        update = F.linear(F.linear(self.dropout(x).to(self.lora_a.dtype), self.lora_a), self.lora_b)
+        return output + (self.scale * update).to(output.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """W + s·BA, (D_out, D_in), for code that reads a layer's weight instead of calling the layer."""
+        if self.merged_weight is not None:
+            return self.merged_weight
+        base = self.base.weight
+        return (base.to(self.lora_a.dtype) + self.scale * self.lora_b @ self.lora_a).to(base.dtype)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base's."""
+        return self.base.bias
+
+    @property
+    def merged(self) -> bool:
+        """Whether the forward pass is a single product, without dropout and without gradients for A and B."""
+        return self.merged_weight is not None
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold the update, as it is now, into one weight."""
+        self.merged_weight = None
+        self.merged_weight = self.weight
+
+    def unmerge(self) -> None:
+        """Go back to the base and its update."""
+        self.merged_weight = None
+
+    def train(self, mode: bool = True) -> "LoRALinear":
+        """Set the mode, as for any module; a merged layer could not learn, so training unmerges."""
+        if mode:
+            self.unmerge()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        return f"rank={self.lora_a.shape[0]}, scale={self.scale:g}"
+
+
+def _merge_again(layer: LoRALinear, _: Any) -> None:
+    if layer.merged:
+        layer.merge()
+
+
+def apply_lora(
+    module: nn.Module,
+    patterns: Sequence[str],
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    rank_stabilized: bool = False,
+) -> list[str]:
+    """Give linear layers of a module low-rank updates, in place, and freeze everything else in it.
+
+    What else should train, such as a new head, is unfrozen afterwards by ``requires_grad_(True)``.
+
+    Args:
+        module: Holds the layers; load its pre-trained weights first.
+        patterns: Shell-style patterns of module names, such as ``"*.attention.query"``.
+        rank: See :class:`LoRALinear`, as for the rest.
+        alpha: See :class:`LoRALinear`.
+        dropout: See :class:`LoRALinear`.
+        rank_stabilized: See :class:`LoRALinear`.
+
+    Returns:
+        The names of the adapted layers.
+
+    Raises:
+        ValueError: A pattern matches no linear layer, or one that has an update already.
+    """
+    adapted_prefixes = tuple(
+        f"{name}." for name, layer in module.named_modules() if isinstance(layer, LoRALinear)
+    )
+    candidates = {
+        name: layer
+        for name, layer in module.named_modules(remove_duplicate=False)  # a shared layer has several names
+        if name and isinstance(layer, nn.Linear | LoRALinear) and not name.startswith(adapted_prefixes)
+    }
+    chosen: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        found = {name: layer for name, layer in candidates.items() if fnmatch.fnmatchcase(name, pattern)}
+        if not found:
+            raise ValueError(
+                f"no linear layer matches {pattern!r}; there are {', '.join(candidates) or 'none'}"
+            )
+        chosen |= found
+    adapted = [name for name, layer in chosen.items() if isinstance(layer, LoRALinear)]
+    if adapted:
+        raise ValueError(f"{', '.join(adapted)} has a low-rank update already")
+
+    module.requires_grad_(False)
+    adapters: dict[nn.Module, LoRALinear] = {}
+    for name, layer in chosen.items():
+        assert isinstance(layer, nn.Linear)
+        if layer not in adapters:
+            adapters[layer] = LoRALinear(
+                layer, rank=rank, alpha=alpha, dropout=dropout, rank_stabilized=rank_stabilized
+            ).train(layer.training)
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, adapters[layer])
+    return list(chosen)
+
+
+def lora_state_dict(module: nn.Module) -> dict[str, Tensor]:
+    """The updates alone: every A and B by its name in the module, plain tensors for any file format.
+
+    Rank and which layers are adapted can be read from it; α is not in it and comes from the config.
+    """
+    state = module.state_dict()
+    return {name: state[name] for name in _adapter_names(module)}
+
+
+def load_lora_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what :func:`lora_state_dict` gave into a module that :func:`apply_lora` adapted in the same way.
+
+    Args:
+        module: Its other weights stay as they are; merged layers are merged anew.
+        state: Every A and B, by name.
+
+    Raises:
+        ValueError: Names or shapes differ from the module's.
+    """
+    own = lora_state_dict(module)
+    if own.keys() != state.keys():
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        raise ValueError(f"the adapters don't fit the module: missing {missing}, unknown {unknown}")
+    for name, tensor in own.items():
+        if tensor.shape != state[name].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(state[name].shape)}, the module needs {tuple(tensor.shape)}"
+            )
+    module.load_state_dict(state, strict=False)
+
+
+def _adapter_names(module: nn.Module) -> list[str]:
+    return [
+        f"{name}.{part}" if name else part
+        for name, layer in module.named_modules()
+        if isinstance(layer, LoRALinear)
+        for part in ("lora_a", "lora_b")
+    ]
