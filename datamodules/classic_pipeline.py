@@ -37,6 +37,9 @@ def classic_transform(
 
     Returns:
         A function from a PIL image to a normalised tensor (C, H, W).
+
+    Raises:
+        ValueError: The elastic field is too smooth for torchvision and images of this size.
     """
     steps: list[Any] = []
     if config and config.flip:
@@ -52,10 +55,16 @@ def classic_transform(
             )
         )
     if config and config.elastic:
+        reach, smaller = math.ceil(4 * config.elastic_sigma), min(height, width)
+        if reach >= smaller:  # torchvision mirrors this many pixels at the border
+            raise ValueError(
+                f"elastic_sigma: {config.elastic_sigma} is too large for images of {smaller} pixels in the "
+                f"torchvision pipeline, allowed is less than {smaller / 4}"
+            )
         # torchvision blurs uniform noise on [-1, 1) and multiplies it by alpha; the blur leaves a standard
         # deviation of 1 / sqrt(12π)/sigma, in units of half a pixel.
         alpha = 2 * math.sqrt(12 * math.pi) * config.elastic_sigma * config.elastic
-        steps.append(transforms.ElasticTransform(alpha, config.elastic_sigma))
+        steps.append(transforms.ElasticTransform(alpha, float(config.elastic_sigma)))
     steps.append(transforms.ToTensor())
     if config and config.erase:
         area = min(1.0, config.erase**2 / (height * width))

@@ -1,0 +1,187 @@
+"""The datamodules on their real data."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torchvision.datasets.mnist import read_image_file, read_label_file
+
+from datamodules import mnist as mnist_module
+from datamodules.mnist import (
+    DigitsDataModule,
+    FashionMNISTDataModule,
+    ImageDataModule,
+    MNISTDataModule,
+)
+from datamodules.mnist_config import AugmentConfig, DigitsConfig, FashionMNISTConfig, MNISTConfig
+from datamodules.split import stratified_sample
+
+
+def digits(*, seed: int = 0, **values: Any) -> DigitsDataModule:
+    return DigitsDataModule(DigitsConfig(**values), seed=seed)
+
+
+def attach(module: ImageDataModule, *, rank: int = 0, world_size: int = 1, limit: int | float = 1.0) -> None:
+    """What a datamodule asks of its trainer, without starting processes."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        strategy=strategy, global_rank=rank, world_size=world_size, limit_train_batches=limit
+    )
+
+
+def test_mnist_is_what_torchvision_reads(mnist: MNISTDataModule, mnist_folder: Path) -> None:
+    images = read_image_file(str(mnist_folder / "train-images-idx3-ubyte"))
+    labels = read_label_file(str(mnist_folder / "train-labels-idx1-ubyte"))
+    parts = dict(zip(("val", "train"), stratified_sample(labels, 5_000, seed=0), strict=True))
+    for name, chosen in parts.items():
+        assert torch.equal(mnist.split(name)[0][:, 0], images[chosen])
+        assert torch.equal(mnist.split(name)[1], labels[chosen])
+    assert torch.equal(
+        mnist.split("test")[0][:, 0], read_image_file(str(mnist_folder / "t10k-images-idx3-ubyte"))
+    )
+    assert torch.equal(mnist.split("test")[1], read_label_file(str(mnist_folder / "t10k-labels-idx1-ubyte")))
+    share = images.flatten().bincount().double() / images.numel()
+    brightness = torch.arange(256) / 255
+    mean = float(share @ brightness.double())
+    assert mnist.mean == (round(mean, 4),)
+    assert mnist.std == (round(float(share @ (brightness.double() - mean) ** 2) ** 0.5, 4),)
+
+
+def test_mnist_describes_itself(mnist: MNISTDataModule) -> None:
+    info = mnist.info
+    assert info.input_shape == (1, 28, 28)
+    assert (info.train_size, info.val_size, info.test_size) == (55_000, 5_000, 10_000)
+    assert info.class_names == tuple("0123456789")
+
+
+def test_mnist_split_is_stratified_and_depends_on_its_own_seed(
+    mnist: MNISTDataModule, mnist_folder: Path
+) -> None:
+    train, val = (mnist.split(name)[1].bincount() for name in ("train", "val"))
+    torch.testing.assert_close(val / 5_000, (train + val) / 60_000, atol=1 / 5_000, rtol=0)
+    root = str(mnist_folder.parent)
+    for config, seed, same in (
+        (MNISTConfig(root=root), 9, True),
+        (MNISTConfig(root=root, split_seed=1), 0, False),
+    ):
+        other = MNISTDataModule(config, seed=seed)
+        assert torch.equal(other.split("val")[0], mnist.split("val")[0]) is same
+
+
+def test_batches_are_normalised_and_carry_their_targets(mnist: MNISTDataModule) -> None:
+    images, targets = next(iter(mnist.train_dataloader()))
+    assert images.shape == (64, 1, 28, 28)
+    assert images.dtype == torch.float32
+    assert targets.dtype == torch.int64
+    images, targets = next(iter(mnist.test_dataloader()))
+    stored, labels = mnist.split("test")
+    torch.testing.assert_close(images, (stored[:1000] / 255 - 0.1307) / 0.3081, atol=1e-5, rtol=1e-5)
+    assert torch.equal(targets, labels[:1000])
+
+
+def test_fashion_mnist_comes_through_the_same_reader(
+    mnist_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetch(name: str, root: str) -> Path:
+        asked.append((name, root))
+        return mnist_folder
+
+    monkeypatch.setattr(mnist_module, "fetch", fetch)
+    module = FashionMNISTDataModule(FashionMNISTConfig(root="elsewhere"))
+    module.prepare_data()
+    module.setup()
+    assert set(asked) == {("fashion_mnist", "elsewhere")}
+    assert module.info.class_names[9] == "Ankle boot"
+    assert len(set(module.info.class_names)) == 10
+
+
+def test_digits_are_scikit_learns() -> None:
+    module = digits()
+    module.setup()
+    splits = [module.split(name) for name in ("train", "val", "test")]
+    assert [len(images) for images, _ in splits] == [1257, 180, 360]
+    ours = np.concatenate([np.concatenate([i.flatten(1), t[:, None]], axis=1) for i, t in splits])
+    pixels, labels = load_digits(return_X_y=True)
+    theirs = np.concatenate([np.round(pixels * 255 / 16), labels[:, None]], axis=1)
+    np.testing.assert_array_equal(np.array(sorted(map(tuple, ours))), np.array(sorted(map(tuple, theirs))))
+    shares = np.stack([np.bincount(t) / len(t) for _, t in splits])
+    assert np.ptp(shares, axis=0).max() < 0.01
+    scaled = torch.cat([i for i, _ in splits]).double() / 255
+    assert module.mean == (round(float(scaled.mean()), 4),)
+    assert module.std == (round(float(scaled.std()), 4),)
+
+
+def test_digits_test_set_is_the_same_whatever_the_split() -> None:
+    first, second = digits(), digits(split_seed=4, val_size=300, seed=3)
+    assert torch.equal(first.split("test")[0], second.split("test")[0])
+    assert second.info.val_size == 300
+
+
+def test_train_samples_are_a_stratified_part_of_the_training_images() -> None:
+    few, whole = digits(train_samples=100), digits()
+    images, targets = few.split("train")
+    assert len(images) == few.info.train_size == 100
+    assert set(targets.bincount().tolist()) <= {9, 10, 11}
+    known = {tuple(i.flatten().tolist()) for i in whole.split("train")[0]}
+    assert all(tuple(i.flatten().tolist()) in known for i in images)
+    assert torch.equal(few.split("val")[0], whole.split("val")[0])
+
+
+@pytest.mark.parametrize("values", [{"val_size": 180, "train_samples": 9}])
+def test_an_impossible_part_is_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="sample of 9 is impossible"):
+        digits(**values).setup()
+
+
+def test_augmentation_is_for_training_alone() -> None:
+    module = digits(augment=AugmentConfig(flip=1.0), eval_batch_size=2000)
+    images, targets = next(iter(module.train_dataloader()))
+    plain = digits()
+    expected, labels = next(iter(plain.train_dataloader()))
+    assert torch.equal(targets, labels)
+    torch.testing.assert_close(images, expected.flip(-1))
+    images, _ = next(iter(module.val_dataloader()))
+    torch.testing.assert_close(images, plain.normalize(plain.split("val")[0]))
+
+
+@pytest.mark.parametrize("pipeline", ["resident", "torchvision"])
+def test_the_seed_decides_the_order(pipeline: str) -> None:
+    def order(seed: int) -> list[int]:
+        return torch.cat([t for _, t in digits(pipeline=pipeline, seed=seed).train_dataloader()]).tolist()
+
+    assert order(1) == order(1) != order(2)
+
+
+@pytest.mark.parametrize("pipeline", ["resident", "torchvision"])
+def test_ranks_share_the_work(pipeline: str) -> None:
+    targets = []
+    for rank in range(2):
+        module = digits(pipeline=pipeline, eval_batch_size=7)
+        attach(module, rank=rank, world_size=2)
+        assert len(module.train_dataloader()) == 10
+        targets.append(torch.cat([t for _, t in module.val_dataloader()]))
+    together = torch.stack(targets, dim=1).flatten()
+    assert torch.equal(together, digits().split("val")[1])
+
+
+@pytest.mark.parametrize("pipeline", ["resident", "torchvision"])
+def test_the_trainers_limit_ends_the_epoch(pipeline: str) -> None:
+    module = digits(pipeline=pipeline)
+    attach(module, limit=3)
+    loader = module.train_dataloader()
+    assert len(list(loader)) == 3
+    assert loader.state_dict() == {"epoch": 1, "batch": 0}
+    attach(module, limit=1.0)
+    assert len(module.train_dataloader()) == 20
+
+
+def test_a_second_loader_shares_the_resident_tensors() -> None:
+    module = digits()
+    first, second = module.train_dataloader(), module.train_dataloader()
+    assert first.tensors[0].data_ptr() == second.tensors[0].data_ptr()  # type: ignore[attr-defined]
