@@ -1,0 +1,263 @@
+"""What a classifier gets right and wrong, and what it has learnt to see, in TensorBoard."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from experiments.callbacks import pictures
+from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.callbacks.summary import inspection
+from experiments.callbacks.tensorboard import add_picture, layout, writer
+
+PICTURE_DRAWINGS = 10
+"""Times that a fit's pictures are drawn at most: as many as TensorBoard shows of one tag by default."""
+MISTAKES_SHOWN = 32
+EMBEDDED_SAMPLES = 1000
+
+
+@skip_unused_hooks
+class ClassificationDashboard(Callback):
+    """Draws the dashboard of an image classifier.
+
+    Its steps return ``logits`` (B, K) and ``targets`` (B,), and ``features(images)`` gives the penultimate
+    layer (B, F). ``trainer.datamodule`` has ``info.class_names`` and ``split(name)``.
+
+    - After each validation: accuracy per class as scalars ``val_class/<name>``, one precision-recall curve
+      per class. After up to ten validations spread over the fit, the last among them: the confusion matrix
+      and the worst mistakes.
+    - When a fit starts and ends: the first layer's filters. When it ends: the penultimate layer of up to
+      1,000 validation samples in the embedding projector.
+    - After a test: its confusion matrix and worst mistakes.
+
+    Each batch costs two list appends, and nothing is read off the device before the epoch is over. With
+    several processes, matrices and accuracies are of all samples; curves and mistakes are rank zero's share.
+    """
+
+    def __init__(self) -> None:
+        self._logits: list[Tensor] = []
+        self._targets: list[Tensor] = []
+        self._undrawn: tuple[Tensor, Tensor, Tensor] | None = None
+
+    # Collecting ---------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the last epoch."""
+        self._logits, self._targets = [], []
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what the step returned."""
+        self._logits.append(outputs["logits"].detach())
+        self._targets.append(outputs["targets"])
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+
+    def _collected(self, trainer: L.Trainer) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, K) and targets (N,) of this rank, on the CPU; confusion matrix (K, K) of all ranks."""
+        logits, targets = torch.cat(self._logits).float(), torch.cat(self._targets)
+        self._logits, self._targets = [], []
+        counts = confusion_counts(logits, targets)
+        counts = trainer.strategy.reduce(counts, reduce_op="sum")
+        return logits.cpu(), targets.cpu(), counts.cpu()
+
+    # Validation and test ------------------------------------------------------------------------------------
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log accuracies and curves; draw where it is due."""
+        if trainer.sanity_checking:
+            return
+        logits, targets, counts = self._collected(trainer)
+        to = writer(trainer)
+        if to is None:
+            return
+        names, step = _class_names(trainer), trainer.global_step
+        for name, accuracy in zip(names, per_class_accuracy(counts), strict=True):
+            to.add_scalar(f"val_class/{name}", accuracy, step)
+        probabilities = logits.softmax(1).nan_to_num().numpy()
+        for index, name in enumerate(names):
+            is_class = (targets == index).numpy()
+            to.add_pr_curve(f"val_pr/{name}", is_class, probabilities[:, index], step)
+        self._undrawn = logits, targets, counts
+        if pictures_due(trainer.current_epoch, trainer.max_epochs):
+            self._draw_undrawn(to, trainer)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the test set's confusion matrix and worst mistakes."""
+        logits, targets, counts = self._collected(trainer)
+        to = writer(trainer)
+        if to is not None:
+            self._draw(to, trainer, "test", logits, targets, counts)
+
+    def _draw_undrawn(self, to: SummaryWriter, trainer: L.Trainer) -> None:
+        if self._undrawn is not None:
+            self._draw(to, trainer, "val", *self._undrawn)
+            self._undrawn = None
+
+    def _draw(
+        self,
+        to: SummaryWriter,
+        trainer: L.Trainer,
+        stage: str,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Tensor,
+    ) -> None:
+        names, step = _class_names(trainer), trainer.global_step
+        total, hits = int(counts.sum()), int(counts.diagonal().sum())
+        title = f"{stage}: {total - hits:,} of {total:,} wrong, accuracy {100 * hits / max(1, total):.2f} %"
+        add_picture(
+            to, f"{stage}/confusion_matrix", pictures.confusion_matrix(counts.numpy(), names, title), step
+        )
+        chosen = worst_mistakes(logits, targets, MISTAKES_SHOWN)
+        # Rank r evaluates samples r, r + world_size, …, in the split's order.
+        images = _images(trainer, stage, (chosen * trainer.world_size + trainer.global_rank))
+        probabilities, predicted = logits[chosen].softmax(1).max(1)
+        picture = pictures.mistake_grid(
+            pictures.as_rgb(images),
+            [names[i] for i in targets[chosen].tolist()],
+            [names[i] for i in predicted.tolist()],
+            probabilities.tolist(),
+            f"{stage}: worst mistakes first; the truth in black, in red the prediction",
+        )
+        add_picture(to, f"{stage}/worst_mistakes", picture, step)
+
+    # Start and end of a fit ---------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the layout, and draw the filters that a fresh fit starts from."""
+        self._undrawn = None
+        to = writer(trainer)
+        if to is not None:
+            to.add_custom_scalars(layout(["accuracy"], classes={"accuracy by class": ["^val_class/"]}))
+            if trainer.global_step == 0 and not _sharded(trainer):
+                _draw_filters(to, trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what the fit ended with: a last validation not drawn yet, filters, embedding."""
+        to = writer(trainer)
+        if to is not None:
+            self._draw_undrawn(to, trainer)
+        if to is not None and not _sharded(trainer):
+            _draw_filters(to, trainer, pl_module)
+            _embed(to, trainer, pl_module)
+
+
+def pictures_due(epoch: int, max_epochs: int | None) -> bool:
+    """Whether pictures are drawn after this epoch: at most ten of them, evenly, and the last.
+
+    A function of the epoch alone, so that a resumed run draws what the first would have drawn.
+    """
+    if max_epochs is None or max_epochs < 0:
+        return True
+    every = math.ceil(max_epochs / PICTURE_DRAWINGS)
+    return (epoch + 1) % every == 0 or epoch + 1 == max_epochs
+
+
+def confusion_counts(logits: Tensor, targets: Tensor) -> Tensor:
+    """Count (true, predicted) pairs: (N, K), (N,) → int64 (K, K)."""
+    classes = logits.shape[1]
+    return torch.bincount(targets * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
+
+
+def per_class_accuracy(counts: Tensor) -> list[float]:
+    """The share of each class that was recognised: (K, K) → K numbers, NaN for a class without samples."""
+    return (counts.diagonal() / counts.sum(1)).tolist()
+
+
+def worst_mistakes(logits: Tensor, targets: Tensor, limit: int) -> Tensor:
+    """Indices of the misclassified samples whose true class got the lowest probability, the worst first.
+
+    Args:
+        logits: (N, K).
+        targets: (N,).
+        limit: At most so many.
+
+    Returns:
+        int64 (M,), M ≤ limit.
+    """
+    wrong = (logits.argmax(1) != targets).nonzero().squeeze(1)
+    loss = nn.functional.cross_entropy(logits[wrong], targets[wrong], reduction="none")
+    return wrong[loss.argsort(descending=True, stable=True)[:limit]]
+
+
+def first_layer_filters(module: nn.Module, input_shape: Sequence[int]) -> Tensor | None:
+    """The first layer's weights as images (N, C, H, W).
+
+    The kernels of the first convolution, or the rows of the first linear layer laid out like its input;
+    ``None`` where a linear layer comes first but doesn't see whole images.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            return layer.weight.detach()
+        if isinstance(layer, nn.Linear):
+            if layer.in_features != math.prod(input_shape):
+                return None
+            return layer.weight.detach().view(-1, *input_shape)
+    return None
+
+
+def _draw_filters(to: SummaryWriter, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    weights = first_layer_filters(pl_module, datamodule.info.input_shape)
+    if weights is not None:
+        shape = " × ".join(str(n) for n in weights.shape)
+        picture = pictures.filter_grid(weights.float().cpu().numpy(), f"first layer, {shape}")
+        add_picture(to, "filters/first_layer", picture, trainer.global_step)
+
+
+def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
+    """Send the penultimate layer of the first validation samples of this rank to the projector."""
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    features: list[Tensor] = []
+    labels: list[int] = []
+    with inspection(pl_module), trainer.precision_plugin.forward_context():
+        for images, targets in datamodule.val_dataloader():
+            missing = EMBEDDED_SAMPLES - len(labels)
+            device = pl_module.device
+            features.append(pl_module.features(images[:missing].to(device)).float().cpu())
+            labels += targets[:missing].tolist()
+            if len(labels) >= EMBEDDED_SAMPLES:
+                break
+    names = _class_names(trainer)
+    indices = torch.arange(len(labels)) * trainer.world_size
+    sprites = pictures.as_rgb(_images(trainer, "val", indices)).transpose(0, 3, 1, 2) / 255
+    to.add_embedding(
+        torch.cat(features),
+        metadata=[names[i] for i in labels],
+        label_img=torch.from_numpy(sprites),
+        global_step=trainer.global_step,
+        tag="penultimate_layer",
+    )
+
+
+def _sharded(trainer: L.Trainer) -> bool:
+    """Whether no process alone has whole weights to look at."""
+    return isinstance(trainer.strategy, FSDPStrategy)
+
+
+def _class_names(trainer: L.Trainer) -> Sequence[str]:
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return datamodule.info.class_names
+
+
+def _images(trainer: L.Trainer, stage: str, indices: Tensor) -> np.ndarray:
+    """The samples (N, C, H, W) of a split as it stores them."""
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    images = datamodule.split(stage)[0]
+    return images[indices.to(images.device)].reshape(-1, *datamodule.info.input_shape).cpu().numpy()

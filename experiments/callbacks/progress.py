@@ -1,0 +1,295 @@
+"""How far a fit is: a bar in a terminal, plain lines elsewhere."""
+
+import atexit
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from experiments.callbacks.hooks import skip_unused_hooks
+
+BAR_PERIOD = 0.25
+"""Seconds between two redraws of the bar. One costs about a millisecond."""
+LINE_PERIOD = 10.0
+"""Seconds between two plain lines within an epoch."""
+
+
+class Pace:
+    """Throughput and time left of a fit whose training is interrupted by validations.
+
+    Two rates are kept apart: seconds per training batch, and seconds per epoch that go into anything else.
+    The first batch isn't counted, since it pays for what happens once (compilation, allocation).
+
+    Args:
+        clock: Returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self._warm = False
+        self._running = False
+        self._batches = self._samples = self._epochs = 0
+        self._trained = 0.0  # seconds in training, up to the last pause
+        self._start = self._since = clock()
+
+    def resume(self) -> None:
+        """Training goes on."""
+        self._running, self._since = True, self.clock()
+
+    def pause(self) -> None:
+        """Something else than training begins."""
+        self._trained, self._running = self._train_seconds(), False
+
+    def count(self, samples: int) -> None:
+        """A training batch is done."""
+        if not self._warm:
+            self._warm, self._trained = True, 0.0
+            self._start = self._since = self.clock()
+            return
+        self._batches += 1
+        self._samples += samples
+
+    def end_epoch(self) -> None:
+        """An epoch is over, its validation included."""
+        self.pause()
+        self._epochs += 1
+
+    def _train_seconds(self) -> float:
+        return self._trained + (self.clock() - self._since if self._running else 0.0)
+
+    def samples_per_second(self) -> float | None:
+        """Of training alone; ``None`` until two batches are done."""
+        return self._samples / max(self._train_seconds(), 1e-9) if self._batches else None
+
+    def seconds_left(self, batches: float, epochs: float) -> float | None:
+        """Until so many more batches, and the validations of so many more epochs, are done."""
+        if not self._batches or not math.isfinite(batches):
+            return None
+        training = self._train_seconds()
+        other = (self.clock() - self._start - training) / self._epochs if self._epochs else 0.0
+        return batches * training / self._batches + epochs * other
+
+
+@skip_unused_hooks
+class Progress(Callback):
+    """Shows epoch, step, metrics, samples per second, and the time left until the whole fit is done.
+
+    In a terminal, a bar at the bottom and above it one line for each finished epoch. Elsewhere (a pipe, a
+    log file, a notebook) the same lines, and one every ten seconds within long epochs. Nothing waits for the
+    device but the reading of a metric when something is drawn.
+
+    Args:
+        console: Where to draw; the standard output by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._live: Live | None = None
+        self._pace = Pace()
+        self._due = math.inf
+        self._stage = ""
+        self._loss: Tensor | None = None
+
+    # What is counted ----------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clocks and the bar."""
+        self._pace = Pace()
+        self._stage, self._loss = "", None
+        self._open(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Training goes on."""
+        self._pace.resume()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch, and draw if it is time."""
+        self._pace.count(batch_size(batch))
+        if time.perf_counter() >= self._due:
+            self._loss = outputs["loss"]
+            self._draw(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the epoch's line."""
+        self._pace.end_epoch()
+        if trainer.is_global_zero:
+            self._write(self._line(trainer, epoch_done=True))
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validation doesn't count as training."""
+        self._pace.pause()
+        self._stage = "validation"
+        if trainer.state.fn == "validate":
+            self._open(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw if it is time."""
+        if time.perf_counter() >= self._due:
+            self._draw(trainer, batch_idx + 1, trainer.num_val_batches)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Training goes on."""
+        self._stage = ""
+        if trainer.state.fn == "fit":
+            self._pace.resume()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the bar."""
+        self._stage = "test"
+        self._open(trainer)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw if it is time."""
+        if time.perf_counter() >= self._due:
+            self._draw(trainer, batch_idx + 1, trainer.num_test_batches)
+
+    # The terminal -------------------------------------------------------------------------------------------
+
+    def _open(self, trainer: L.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        in_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        if in_terminal and self._live is None:
+            # Redrawn by hand, not by a thread of Rich's: a thread would compete with the training loop.
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+            atexit.register(self._close)  # a hidden cursor must not outlive the process
+        self._due = time.perf_counter() + (BAR_PERIOD if self._live else LINE_PERIOD)
+
+    def _close(self) -> None:
+        self._due = math.inf
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            atexit.unregister(self._close)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    # What is shown ------------------------------------------------------------------------------------------
+
+    def _draw(self, trainer: L.Trainer, done: int = 0, batches: Any = ()) -> None:
+        """Redraw the bar or write a line; ``done`` of ``batches`` is the position in an evaluation."""
+        where = f"{self._stage} {done}/{sum(batches)}" if batches else ""
+        if trainer.state.fn != "fit":
+            line = [where]
+            fraction = done / max(1, sum(batches))
+        else:
+            line = self._line(trainer, where=where)
+            fraction = self._done(trainer) / max(1, self._batches(trainer))
+        if self._live is None:
+            self._write(line)
+            self._due = time.perf_counter() + LINE_PERIOD
+        else:
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(no_wrap=True)
+            grid.add_column(width=24)
+            grid.add_column(no_wrap=True, overflow="ellipsis")
+            bar = ProgressBar(total=1, completed=fraction if math.isfinite(fraction) else 0)
+            grid.add_row(Text(line[0], "bold"), bar, Text("  ".join(line[1:])))
+            self._live.update(grid, refresh=True)
+            self._due = time.perf_counter() + BAR_PERIOD
+
+    def _write(self, line: list[str]) -> None:
+        self.console.print(Text("  ".join(line)), soft_wrap=True)
+        self.console.file.flush()
+
+    def _line(self, trainer: L.Trainer, *, epoch_done: bool = False, where: str = "") -> list[str]:
+        """The line's pieces: ``epoch 3/12``, ``step 645/2580``, ``train/loss 0.1234``, …, ``left 0:42``."""
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        line = [f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if epochs else "")]
+        steps = self._steps(trainer)
+        line.append(f"step {trainer.global_step}" + (f"/{steps:.0f}" if math.isfinite(steps) else ""))
+        if where:
+            line.append(where)
+        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))}
+        if "train/loss" not in metrics and self._loss is not None:
+            # Of this batch alone, until the first point of the training curve is there.
+            metrics = {"train/loss": self._loss * trainer.accumulate_grad_batches, **metrics}
+        # A plain line within an epoch stays on the page, where the last validation would be read as its own.
+        known = [
+            k for k in sorted(metrics, key=_loss_first) if epoch_done or self._live or k.startswith("train/")
+        ]
+        line += [f"{name} {float(metrics[name]):.4f}" for name in known]
+        if rate := self._pace.samples_per_second():
+            line.append(f"{rate * trainer.world_size:,.0f} samples/s")
+        batches_left = self._batches(trainer) - self._done(trainer)
+        epochs_left = (epochs or 0) - trainer.current_epoch - epoch_done
+        left = self._pace.seconds_left(max(0, batches_left), max(0, epochs_left))
+        if left is not None:
+            line.append(f"left {duration(left)}")
+        return line
+
+    def _steps(self, trainer: L.Trainer) -> float:
+        """Optimizer steps of the whole fit; infinite where neither epochs nor steps are limited."""
+        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+        per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        steps = epochs * (math.ceil(per_epoch) if math.isfinite(per_epoch) else per_epoch)
+        return min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps
+
+    def _batches(self, trainer: L.Trainer) -> float:
+        """Training batches of the whole fit."""
+        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+        batches = epochs * trainer.num_training_batches
+        return (
+            min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
+            if trainer.max_steps >= 0
+            else batches
+        )
+
+    def _done(self, trainer: L.Trainer) -> int:
+        """Training batches done, before a resume too."""
+        return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+def _loss_first(name: str) -> tuple[str, bool, str]:
+    stage, _, metric = name.partition("/")
+    return stage, metric != "loss", metric
+
+
+def batch_size(batch: Any) -> int:
+    """Length of the first tensor in a batch of nested containers."""
+    while not isinstance(batch, Tensor):
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return batch.shape[0]
+
+
+def duration(seconds: float) -> str:
+    """``0:42``, ``12:03`` or ``1:02:03``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,160 @@
+"""The model summary that a fit begins with: parameters, output shapes and floating-point operations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.callbacks.hooks import skip_unused_hooks
+
+
+@contextmanager
+def inspection(module: nn.Module) -> Iterator[None]:
+    """Run forward passes that leave no trace: evaluation mode, no gradients, nothing compiled.
+
+    Each submodule gets its own mode back, since some may be kept in evaluation mode on purpose.
+    """
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for child, mode in modes:
+            child.training = mode
+
+
+def parameter_count(module: nn.Module, *, trainable_only: bool = False) -> int:
+    """Number of parameters, shared ones counted once."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
+
+
+def forward_flops(module: nn.Module, sample: Any) -> int:
+    """Floating-point operations of one forward pass in matrix products, convolutions and attention.
+
+    A multiplication and its addition count as two. Element-wise work is left out, as in the literature.
+
+    Args:
+        module: Called as ``module(sample)``, or ``module(*sample)`` for a tuple.
+        sample: A batch, usually of one sample, on the module's device.
+    """
+    return _measure(module, sample)[""]
+
+
+def _measure(module: nn.Module, sample: Any) -> dict[str, int]:
+    """Operations of each submodule by its dotted name; the whole module's is ``""``."""
+    inputs = sample if isinstance(sample, tuple) else (sample,)
+    # A fused attention kernel is one operation that the counter doesn't know on every device.
+    with inspection(module), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    root = type(module).__name__
+    counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
+    return {"": counter.get_total_flops()} | {
+        name.removeprefix(f"{root}."): flops for name, flops in counts.items() if name.startswith(f"{root}.")
+    }
+
+
+def example_input(pl_module: L.LightningModule) -> Any:
+    """A batch of one sample: the module's ``example_input_array``, or zeros of its ``info.input_shape``.
+
+    Operations depend on shapes alone, and a made-up sample leaves loaders and generators untouched.
+    ``None`` where neither is known.
+    """
+    if pl_module.example_input_array is not None:
+        return pl_module.example_input_array
+    shape = getattr(getattr(pl_module, "info", None), "input_shape", ())
+    if not shape:
+        return None
+    parameter = next((p for p in pl_module.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)
+
+
+def parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children to list: those that have parameters; a wrapper's only child is looked into."""
+    prefix = ""
+    while True:
+        children = [(n, c) for n, c in module.named_children() if parameter_count(c)]
+        if len(children) != 1 or not any(parameter_count(c) for c in children[0][1].children()):
+            return [(prefix + name, child) for name, child in children]
+        prefix, module = f"{prefix}{children[0][0]}.", children[0][1]
+
+
+@skip_unused_hooks
+class Summary(Callback):
+    """Prints the summary before a fit starts, in a terminal with rules and colour.
+
+    It works in ``setup``, where the module is whole on every strategy: later it may be sharded.
+
+    Args:
+        console: Where to print; the standard output by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Print it, once per fit and on rank zero."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        console = self.console or Console()
+        if not console.is_terminal:
+            console = Console(file=console.file, width=100)
+        console.print(summary_table(pl_module, box.SIMPLE_HEAD if console.is_terminal else box.ASCII2))
+
+
+def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD) -> Table:
+    """One row for each part of the model, and one for the whole."""
+    listed = parts(pl_module)
+    sample = example_input(pl_module)
+    shapes: dict[str, str] = {}
+    flops: dict[str, int] = {}
+    if sample is not None:
+        handles = [child.register_forward_hook(_note_shape(name, shapes)) for name, child in listed]
+        try:
+            flops = _measure(pl_module, sample)
+        finally:
+            for handle in handles:
+                handle.remove()
+    total, trainable = parameter_count(pl_module), parameter_count(pl_module, trainable_only=True)
+    table = Table(box=style, show_footer=True, header_style="bold", footer_style="bold")
+    table.add_column("part", footer=type(pl_module).__name__)
+    table.add_column("type", footer="" if trainable == total else f"{trainable:,} trainable")
+    table.add_column("output", footer="")
+    table.add_column("parameters", footer=f"{total:,}", justify="right")
+    table.add_column("FLOP/sample", footer=si(flops.get("")), justify="right")
+    for name, child in listed:
+        table.add_row(
+            name,
+            type(child).__name__,
+            shapes.get(name, ""),
+            f"{parameter_count(child):,}",
+            si(flops.get(name)),
+        )
+    return table
+
+
+def si(number: int | None) -> str:
+    """Three digits and a prefix: 12,345,678 → ``12.3 M``; nothing for ``None``."""
+    if number is None:
+        return ""
+    value, prefixes = float(number), ["", "k", "M", "G", "T", "P"]
+    while value >= 999.5 and len(prefixes) > 1:
+        value, prefixes = value / 1000, prefixes[1:]
+    return f"{value:.3g} {prefixes[0]}".strip()
+
+
+def _note_shape(name: str, shapes: dict[str, str]) -> Any:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[name] = " × ".join(str(n) for n in output.shape[1:])
+
+    return hook
