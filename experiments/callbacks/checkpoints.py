@@ -1,0 +1,164 @@
+"""Keeps ``best.ckpt`` and ``last.ckpt``, and turns Ctrl-C and SIGTERM into a checkpoint to resume from."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from experiments.catalog import nearest
+from experiments.errors import Interrupted, UserError
+
+
+class Checkpoints(Checkpoint):
+    """Saves at each epoch's end and, if asked, every so many steps within an epoch.
+
+    A state is only ever saved where a resumed run can take it up exactly: after an optimizer step that is
+    not an epoch's last, or when an epoch is over with its validation done. A signal waits for the next such
+    moment; a second one, a second later or more, doesn't wait.
+
+    Args:
+        folder: Where the two files go.
+        monitor: The validation metric that chooses ``best.ckpt``.
+        mode: ``"min"`` or ``"max"``.
+        every_n_steps: Optimizer steps between two saves within an epoch.
+    """
+
+    def __init__(
+        self, *, folder: Path, monitor: str, mode: str = "min", every_n_steps: int | None = None
+    ) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.every_n_steps = every_n_steps
+        self.best_score: float | None = None
+        self.best_metrics: dict[str, float] = {}
+        self._improved = False
+        self._signal: int | None = None
+        self._signalled = 0.0
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def best(self) -> Path:
+        """The file of the best validated state."""
+        return self.folder / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The file of the newest state."""
+        return self.folder / "last.ckpt"
+
+    # Signals ------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take over Ctrl-C and SIGTERM, after Lightning has set its own handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may set handlers; elsewhere the defaults stay
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[signum] = signal.signal(signum, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        # A terminal and a parent process may both pass one Ctrl-C on: only a later signal is a second one.
+        if self._signal is not None and time.monotonic() - self._signalled > 1:
+            self._restore_handlers()
+            signal.raise_signal(signum)
+        elif self._signal is None:
+            self._signal, self._signalled = signum, time.monotonic()
+
+    def _restore_handlers(self) -> None:
+        for signum in list(self._handlers):
+            default = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+            signal.signal(signum, default)
+        self._handlers.clear()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give the signals back."""
+        self._restore_handlers()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back."""
+        self._restore_handlers()
+
+    def _stop_asked(self, trainer: L.Trainer) -> bool:
+        """Whether any rank was asked to stop: all must leave at the same step."""
+        if trainer.world_size == 1:
+            return self._signal is not None
+        return trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
+
+    # Saving -------------------------------------------------------------------------------------------------
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch: on request, or because a signal came."""
+        stop = self._stop_asked(trainer)
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            # The epoch's end will save, with its validation done; half-summed gradients can't be saved.
+            return
+        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        if stop or due:
+            trainer.save_checkpoint(self.last)
+        if stop:
+            self._leave()
+
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check the monitored metric's name now, not after a whole epoch."""
+        check_monitor(self.monitor, trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note whether this validation is the best so far; the epoch's end saves it."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        check_monitor(self.monitor, trainer)
+        score = float(trainer.callback_metrics[self.monitor])
+        better = self.best_score is None or (
+            score < self.best_score if self.mode == "min" else score > self.best_score
+        )
+        if better:
+            self.best_score = score
+            self.best_metrics = {
+                k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val")
+            }
+            self._improved = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the finished epoch, and keep it as the best if it is."""
+        improved, self._improved = self._improved, False
+        trainer.save_checkpoint(self.last)
+        if improved and trainer.is_global_zero:
+            temporary = self.best.with_name(f".{self.best.name}.{os.getpid()}")
+            shutil.copyfile(self.last, temporary)
+            os.replace(temporary, self.best)
+        if self._stop_asked(trainer):
+            self._leave()
+
+    def _leave(self) -> None:
+        raise Interrupted(self._signal or signal.SIGTERM, self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know of the best state so far."""
+        return {"best_score": self.best_score, "best_metrics": self.best_metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        self.best_score = state_dict["best_score"]
+        self.best_metrics = dict(state_dict["best_metrics"])
+
+
+def check_monitor(monitor: str, trainer: L.Trainer) -> None:
+    """Raise a UserError when validation doesn't log the monitored metric."""
+    logged = [k for k in trainer.callback_metrics if isinstance(trainer.callback_metrics[k], torch.Tensor)]
+    if monitor not in logged:
+        raise UserError(
+            f"trainer.monitor = {monitor!r} is not logged in validation{nearest(monitor, logged)}; "
+            f"logged: {', '.join(sorted(logged))}"
+        )

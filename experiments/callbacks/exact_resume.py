@@ -1,0 +1,118 @@
+"""Makes N steps equal k steps, a kill, a resume and N − k steps, to the bit."""
+
+import random
+import time
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+
+
+class ExactResume(Callback):
+    """Adds to a checkpoint what Lightning leaves out, and puts its loops where the run really was.
+
+    Lightning saves weights, optimizers, schedules, loaders that keep a state, and its loops' counters. Missing
+    are the states of the random number generators (of every rank). And it takes up a checkpoint written when
+    an epoch is over as if that epoch still had to be finished: its end would run a second time. Such a
+    checkpoint is therefore rewritten as what it is, the moment before the next epoch starts.
+
+    Args:
+        config: The whole resolved config, plain.
+        info: The description of the data, plain.
+    """
+
+    def __init__(self, config: dict[str, Any], info: dict[str, Any]) -> None:
+        self.config = config
+        self.info = info
+        self.fit_seconds = 0.0
+        self.resumed_step: int | None = None
+        self._started: float | None = None
+        self._random_states: list[dict[str, Any]] | None = None
+        self._between_epochs = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of ``fit_seconds``, which goes on from where a resumed run's stopped."""
+        self._started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds of training so far, over all the pieces of an interrupted run."""
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self.fit_seconds + running
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        self.fit_seconds = self.seconds()
+        self._started = None
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add config, data description, random states and time; straighten a finished epoch's counters."""
+        checkpoint["config"] = self.config
+        checkpoint["info"] = self.info
+        checkpoint["random_states"] = _every_rank(random_state())
+        checkpoint["fit_seconds"] = self.seconds()
+        loops = checkpoint["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]
+        between = epochs["current"]["processed"] == epochs["current"]["started"]
+        if between:
+            for counters in (epochs["total"], epochs["current"]):
+                counters["completed"] = counters["processed"]
+            batches = loops["epoch_loop.batch_progress"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up what was saved; the random states wait until training starts."""
+        if trainer.state.fn != "fit":
+            return
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        self._between_epochs = epochs["completed"] == epochs["started"]
+        self._random_states = checkpoint["random_states"]
+        self.fit_seconds = checkpoint["fit_seconds"]
+        self.resumed_step = checkpoint["global_step"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Restore the random states; between two epochs there is nothing for Lightning to finish."""
+        if self._random_states is not None:
+            set_random_state(self._random_states[min(trainer.global_rank, len(self._random_states) - 1)])
+            self._random_states = None
+        if self._between_epochs:
+            trainer.fit_loop.epoch_loop.restarting = False
+            self._between_epochs = False
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator a run may draw from, as plain data."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.array(keys, dtype=np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`random_state` gave."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _every_rank(state: dict[str, Any]) -> list[dict[str, Any]]:
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return [state]
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states

@@ -1,0 +1,86 @@
+"""What every command shares: turning errors into one line and an exit status, and opening checkpoints.
+
+Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong; 130 Ctrl-C; 143 SIGTERM.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import Interrupted, RunError, UserError
+
+
+def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] | None], int]:
+    """Make a command's main function answer every error with one line and the right exit status.
+
+    ``--debug`` anywhere on the command line prints the traceback too.
+    """
+
+    def guarded(arguments: Sequence[str] | None = None) -> int:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        debug = "--debug" in given
+        try:
+            return main([a for a in given if a != "--debug"]) or 0
+        except (Exception, KeyboardInterrupt, Interrupted) as error:
+            if debug:
+                traceback.print_exc()
+            return report(error)
+
+    return guarded
+
+
+def report(error: BaseException) -> int:
+    """Print what a person needs to know of an error; return the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        _say("interrupted")
+        return 128 + signal.SIGINT
+    if isinstance(error, Interrupted):
+        _say(
+            f"interrupted by {signal.Signals(error.signum).name}: the state is saved in {error.path}; "
+            f"continue with\n  python -m experiments.run resume={error.path.parent.parent}"
+        )
+        return 128 + error.signum
+    if isinstance(error, UserError):
+        _say(f"error: {error}")
+        return 2
+    if isinstance(error, RunError):
+        _say(f"error: {error}")
+    elif "torchvision::nms" in str(error):
+        _say(
+            "error: torch and torchvision don't fit each other (torchvision's operators are missing); "
+            "a CPU-only torch beside the registry's torchvision does this: reinstall both with "
+            "pip install --force-reinstall torch torchvision"
+        )
+    else:
+        lines = str(error).strip().splitlines()
+        _say(
+            f"error: {type(error).__name__}: {lines[0] if lines else 'no message'} "
+            "(--debug prints the traceback)"
+        )
+    return 1
+
+
+def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:
+    """A checkpoint named by its file or its run directory (then the best one).
+
+    Raises:
+        UserError: It is missing, damaged or not one of the suite's.
+    """
+    from experiments import checkpoint
+
+    path = Path(argument)
+    if path.is_dir():
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = [folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).is_file()]
+        if not found:
+            raise UserError(f"there is no checkpoint in {folder}")
+        path = found[0]
+    return path, checkpoint.load(path)
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,143 @@
+"""Where a run continues: which directory, from which checkpoint, and whether the config still fits."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import checkpoint, run_directory
+from experiments.config import Config
+from experiments.errors import UserError
+
+# What may differ between a run and its continuation: where it runs, how long, and what is shown and kept.
+FREE = {
+    "name",
+    "data.root",
+    "data.num_workers",
+    "model.init_from",
+    *(
+        f"trainer.{key}"
+        for key in (
+            "max_epochs",
+            "max_steps",
+            "accelerator",
+            "devices",
+            "num_nodes",
+            "strategy",
+            "dashboard",
+            "progress_bar",
+            "profiler",
+            "compile",
+            "checkpoint_every_n_steps",
+            "early_stopping_patience",
+            "limit_test_batches",
+        )
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a fit begins.
+
+    Attributes:
+        run_dir: Its directory.
+        checkpoint: The file it continues from; ``None`` for a new run.
+        step: The optimizer step of that checkpoint.
+        notes: What a person should know of the choice.
+    """
+
+    run_dir: Path
+    checkpoint: Path | None = None
+    step: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_start(config: Config) -> Start:
+    """Decide by ``run_dir`` and ``resume``.
+
+    Raises:
+        UserError: An explicit checkpoint is missing, damaged or foreign, or the config doesn't fit the run's.
+    """
+    if config.resume is None:
+        return Start(run_directory.choose(config))
+    if config.resume == "auto":
+        folder = Path(config.run_dir) if config.run_dir else run_directory.newest_unfinished(config.name)
+        if folder is None or not folder.exists():
+            return Start(run_directory.choose(config))
+        start = newest_good(folder)
+        if start.checkpoint is None:
+            return start
+    else:
+        path = Path(config.resume)
+        if path.is_dir():
+            start = newest_good(path)
+            if start.checkpoint is None:
+                raise UserError(
+                    f"resume={path}: there is no good checkpoint{''.join(f'; {n}' for n in start.notes)}"
+                )
+        else:
+            state = checkpoint.load(path)
+            folder = path.resolve().parent.parent
+            if not (folder / "config.yaml").exists():
+                raise UserError(
+                    f"resume={path} is not in a run directory; model.init_from={path} starts a new run"
+                    " from its weights"
+                )
+            start = Start(folder, path, _step(state, path))
+    assert start.checkpoint is not None
+    check_same(config, checkpoint.load(start.checkpoint)["config"], start.run_dir)
+    return start
+
+
+def newest_good(run_dir: Path) -> Start:
+    """The newest checkpoint of a run that can be read; damaged ones are passed over and noted."""
+    notes = []
+    folder = run_dir / "checkpoints"
+    good: list[tuple[int, bool, Path]] = []
+    for path in (folder / "last.ckpt", folder / "best.ckpt"):
+        if not path.exists():
+            continue
+        try:
+            good.append((_step(checkpoint.load(path), path), path.name == "last.ckpt", path))
+        except checkpoint.CheckpointError as error:
+            notes.append(f"{error}; passed over")
+    if not good:
+        return Start(run_dir, notes=tuple(notes))
+    step, _, path = max(good)
+    if notes:
+        notes.append(f"continuing from {path}, step {step}")
+    return Start(run_dir, path, step, tuple(notes))
+
+
+def _step(state: Mapping[str, Any], path: Path) -> int:
+    if "loops" not in state or "global_step" not in state:
+        raise checkpoint.CheckpointError(f"{path} holds weights only, nothing to resume from")
+    return int(state["global_step"])
+
+
+def check_same(config: Config, saved: Mapping[str, Any], run_dir: Path) -> None:
+    """A continued run keeps its model, data, optimizer and all else that its result depends on.
+
+    Raises:
+        UserError: Names the first settings that differ, with both values.
+    """
+    different = [
+        f"{path} = {new!r} (the run has {old!r})"
+        for path, new, old in _differences(config.plain, saved)
+        if path not in FREE
+    ]
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise UserError(
+            f"can't continue {run_dir} with other settings: {'; '.join(different[:3])}{more}; "
+            "model.init_from=CHECKPOINT starts a new run from its weights"
+        )
+
+
+def _differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        for key in {**old, **new}:
+            yield from _differences(new.get(key), old.get(key), f"{path}.{key}" if path else str(key))
+    elif new != old:
+        yield path, new, old

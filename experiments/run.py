@@ -1,0 +1,368 @@
+"""Runs an experiment: config → model and data → fit → test → run directory.
+
+python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]
+"""
+
+import contextlib
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import catalog, cli, config, run_directory
+from experiments.config import Config
+from experiments.errors import Interrupted, RunError, UserError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+log = logging.getLogger("experiments")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves.
+
+    Attributes:
+        metrics: Every final metric by its logged name, and ``fit_seconds``, ``parameters`` …; for a study or
+            a chain of stages, those of its last fit.
+        run_dir: The run directory.
+        module: The trained module with its best weights; ``None`` for a study, whose fits ran elsewhere.
+        children: The results of a chain's stages, or the directories of a study's fits, by name.
+    """
+
+    metrics: dict[str, float]
+    run_dir: Path
+    module: "L.LightningModule | None" = None
+    children: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def run_sources(*sources: str | Path | Mapping[str, Any]) -> Result:
+    """Read, check and run one experiment; see :func:`experiments.run`."""
+    return run_config(load_sources(*sources))
+
+
+def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
+    """Read and check an experiment's sources; ``resume=RUN_DIR`` alone stands for that run's own config."""
+    named = [s for s in sources if not isinstance(s, str) or "=" not in s]
+    resumed = [s.partition("=")[2] for s in sources if isinstance(s, str) and s.startswith("resume=")]
+    if not named and resumed and resumed[-1] != "auto":
+        path = Path(resumed[-1])
+        folder = path if path.is_dir() else path.parent.parent
+        if not (folder / "config.yaml").is_file():
+            raise UserError(f"resume={path}: {folder} holds no run (there is no config.yaml)")
+        return config.load(folder / "config.yaml", *sources)
+    return config.load(*sources)
+
+
+def run_config(experiment: Config) -> Result:
+    """Run a checked experiment in whichever of its three forms it has."""
+    if experiment.form == "fit":
+        return fit(experiment)
+    from experiments import study
+
+    return study.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
+
+
+def fit(experiment: Config) -> Result:
+    """Train, choose by validation, test once, and leave a run directory.
+
+    Raises:
+        UserError: The config asks for what this machine, the data or the model can't give.
+        RunError: Training failed for a reason that one line explains.
+        Interrupted: A signal stopped training; the state is saved.
+    """
+    import lightning as L
+
+    from experiments import resume
+    from experiments import trainer as trainers
+    from experiments.callbacks.checkpoints import Checkpoints
+    from experiments.callbacks.exact_resume import ExactResume
+    from experiments.callbacks.training_curve import TrainingCurve
+
+    trainers.check_hardware(experiment.trainer)
+    start = resume.find_start(experiment)
+    run_dir = start.run_dir
+    if start.checkpoint is None and not run_directory.is_worker():
+        run_directory.write_start(run_dir, experiment)
+    with _recorded(run_dir), _global_state_kept():
+        for note in start.notes:
+            say(note)
+        if start.checkpoint is not None:
+            say(f"continuing {run_dir} from {start.checkpoint.name}, step {start.step}")
+        precision = trainers.resolve_precision(experiment.trainer)
+        say(f"run directory {run_dir} · {trainers.resolve_accelerator(experiment.trainer)}, {precision}")
+        L.seed_everything(experiment.seed, workers=True, verbose=False)
+        datamodule = build_data(experiment)
+        module = build_model(experiment, datamodule.info)
+        if start.checkpoint is None and experiment.model.config.__dict__.get("init_from"):
+            initialise(module, Path(experiment.model.config.init_from))
+        exact = ExactResume(experiment.plain, datamodule.info.to_dict())
+        trainer = trainers.build_trainer(
+            experiment.trainer,
+            run_dir=run_dir,
+            dashboard=module.dashboard,
+            resume=exact,
+            resumed_step=start.step,
+        )
+        if experiment.trainer.compile:
+            getattr(module, "network", module).compile()
+        with _one_line_failures():
+            trainer.fit(
+                module,
+                datamodule=datamodule,
+                ckpt_path=None if start.checkpoint is None else str(start.checkpoint),
+                weights_only=True,
+            )
+        checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+        if not checkpoints.best.exists():
+            raise RunError(f"training ended without a validated checkpoint in {checkpoints.folder}")
+        with _one_line_failures():
+            trainer.test(
+                module,
+                datamodule=datamodule,
+                ckpt_path=str(checkpoints.best),
+                weights_only=True,
+                verbose=False,
+            )
+        curve = next(c for c in trainer.callbacks if isinstance(c, TrainingCurve))  # type: ignore[attr-defined]
+        metrics = {
+            **checkpoints.best_metrics,
+            **{k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test")},
+            "epochs": float(trainer.current_epoch),
+            "steps": float(trainer.global_step),
+            "fit_seconds": exact.fit_seconds,
+            "samples_per_second": curve.throughput,
+            "peak_memory_mb": peak_memory_mb(),
+            "parameters": float(sum(p.numel() for p in module.parameters())),
+        }
+        if trainer.is_global_zero:
+            run_directory.write_metrics(run_dir, metrics)
+            getattr(trainers, "log_hyperparameters", lambda *a: None)(trainer, experiment.plain, metrics)
+            _conclude(metrics, run_dir)
+    return Result(metrics=metrics, run_dir=run_dir, module=module)
+
+
+def dry_run(experiment: Config) -> None:
+    """Build everything and run one batch of each stage, writing nothing.
+
+    Raises:
+        UserError: Something the config names can't be had, or the monitored metric isn't logged.
+    """
+    import lightning as L
+
+    from experiments import trainer as trainers
+    from experiments.callbacks.checkpoints import check_monitor
+
+    for child in experiment.children:
+        say(f"dry run of {child.path}")
+        dry_run(child.config)
+    if experiment.children:
+        return
+    trainers.check_hardware(experiment.trainer)
+    with _global_state_kept(), _quiet_lightning():
+        L.seed_everything(experiment.seed, workers=True, verbose=False)
+        datamodule = build_data(experiment)
+        module = build_model(experiment, datamodule.info)
+        settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
+        trainer = trainers.build_trainer(
+            settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True
+        )
+        trainer.fit(module, datamodule=datamodule)
+        check_monitor(experiment.trainer.monitor, trainer)
+        trainer.test(module, datamodule=datamodule, verbose=False)
+    say(f"dry run of {experiment.name}: model, data and a batch of each stage work; nothing was written")
+
+
+def build_data(experiment: Config) -> Any:
+    """The datamodule, fetched and set up, so that its ``info`` is known."""
+    with _user_mistakes("data"):
+        datamodule = catalog.target("data", experiment.data.name)(
+            experiment.data.config, seed=experiment.seed
+        )
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+    return datamodule
+
+
+def build_model(experiment: Config, info: Any) -> Any:
+    """The LightningModule, with its optimizer's and schedule's configs."""
+    with _user_mistakes("model"):
+        return catalog.target("model", experiment.model.name)(
+            experiment.model.config,
+            info,
+            optimizer=experiment.optimizer.config,
+            schedule=experiment.schedule.config,
+        )
+
+
+def initialise(module: Any, path: Path) -> None:
+    """Start a new run from a checkpoint's weights: all tensors that have the same name and shape.
+
+    Raises:
+        UserError: The file is not a checkpoint, or fits the model nowhere.
+    """
+    from experiments import checkpoint
+
+    saved = checkpoint.load(path)["state_dict"]
+    own = module.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"model.init_from={path}: none of its {len(saved)} tensors fits the model")
+    module.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
+    say(f"initialised {len(fitting)} of {len(own)} tensors from {path}{rest}")
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process held: of the GPU where there is one, else of the machine."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows has no such count
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def say(text: str) -> None:
+    """Tell the person and the log, once for all ranks."""
+    if not run_directory.is_worker():
+        print(text, flush=True)
+    log.info(text)
+
+
+def _conclude(metrics: Mapping[str, float], run_dir: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("test metric", "value")
+    for key, value in metrics.items():
+        if key.startswith("test/"):
+            table.add_row(key, f"{value:.4f}")
+    table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
+    Console().print(table)
+    say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {run_dir}")
+
+
+@contextlib.contextmanager
+def _user_mistakes(section: str) -> Iterator[None]:
+    """What a datamodule or model refuses of its settings is the config's mistake; a failed download isn't."""
+    from datamodules.assets import AssetError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{section}: {error}") from error
+    except AssetError as error:
+        raise RunError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _one_line_failures() -> Iterator[None]:
+    """Give Lightning's own failures their cause back."""
+    try:
+        yield
+    except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
+        raise KeyboardInterrupt from error
+
+
+@contextlib.contextmanager
+def _recorded(run_dir: Path) -> Iterator[None]:
+    """Write log records, warnings and any traceback to ``run.log`` for the time of a run."""
+    if run_directory.is_worker():
+        with _quiet_lightning():
+            yield
+        return
+    handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    level, log.level = log.level, logging.INFO
+    try:
+        with _quiet_lightning():
+            log.info("command: %s", " ".join(sys.argv))
+            started = time.perf_counter()
+            yield
+            log.info("done in %.1f s", time.perf_counter() - started)
+    except (Exception, KeyboardInterrupt, Interrupted):
+        log.exception("the run ended early")
+        raise
+    finally:
+        log.level = level
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Send Lightning's notes to the log alone; what matters of them the run says itself."""
+    names = ("lightning", "lightning.pytorch", "lightning.fabric")
+    kept = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in names}
+    for name in names:
+        logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
+    # Without a handler of its own a logger falls back on stderr for warnings.
+    silent = logging.NullHandler()
+    logging.getLogger().addHandler(silent)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(silent)
+        for name, (handlers, propagate) in kept.items():
+            logging.getLogger(name).handlers, logging.getLogger(name).propagate = handlers, propagate
+
+
+@contextlib.contextmanager
+def _global_state_kept() -> Iterator[None]:
+    """Put back what a deterministic Trainer switches for the whole process."""
+    import torch
+
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+@cli.command
+def main(arguments: list[str]) -> int | None:
+    """The command line: see ``--help``."""
+    from experiments import help as manual
+
+    flags = [a for a in arguments if a.startswith("-")]
+    sources = [a for a in arguments if not a.startswith("-")]
+    for flag in flags:
+        if flag not in ("-h", "--help", "--list", "--print-config", "--dry-run"):
+            raise UserError(f"unknown option {flag}{catalog.nearest(flag, manual.OPTIONS)}; see --help")
+    if "--help" in flags or "-h" in flags:
+        print(manual.usage(config.load(*sources) if sources else None))
+        return 0
+    if "--list" in flags:
+        print(manual.list_configs())
+        return 0
+    experiment = load_sources(*sources)
+    if "--print-config" in flags:
+        print(config.to_yaml(experiment.plain), end="")
+        return 0
+    if "--dry-run" in flags:
+        dry_run(experiment)
+        return 0
+    run_config(experiment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

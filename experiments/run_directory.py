@@ -1,0 +1,147 @@
+"""A run's directory: where it is, what is written there, which one a resumed run continues.
+
+runs/<name>/<time>-<suffix>/
+    config.yaml  environment.json  metrics.json  metrics.csv  run.log
+    checkpoints/best.ckpt  checkpoints/last.ckpt  tensorboard/
+"""
+
+import datetime
+import json
+import math
+import os
+import platform
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.config import Config, to_yaml
+from experiments.config_sources import REPOSITORY
+from experiments.errors import UserError
+
+RUN_DIR_VARIABLE = "EXPERIMENTS_RUN_DIR"
+"""Set for the processes that a run starts, so that all ranks write to one directory."""
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "tensorboard", "numpy")
+
+
+def choose(config: Config) -> Path:
+    """The directory a new run writes to; created on rank zero, the same for all ranks.
+
+    Raises:
+        UserError: ``run_dir`` names a directory that already holds a run, or can't be created.
+    """
+    inherited = os.environ.get(RUN_DIR_VARIABLE)
+    if inherited and is_worker():
+        return Path(inherited)
+    if config.run_dir is not None:
+        path = Path(config.run_dir)
+        if (path / "config.yaml").exists() and not is_worker():
+            raise UserError(
+                f"run_dir {path} already holds a run; resume=auto continues it, another run_dir keeps both"
+            )
+    else:
+        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        path = Path("runs", *config.name.split("/"), f"{now}-{secrets.token_hex(2)}")
+    path = agree(path)
+    if not is_worker():
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't create the run directory {path}: {error.strerror}") from None
+        os.environ[RUN_DIR_VARIABLE] = str(path.resolve())
+    return path
+
+
+def is_worker() -> bool:
+    """Whether this process is a rank above zero, started by Lightning, torchrun or SLURM."""
+    return any(int(os.environ.get(name, 0) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def agree(path: Path) -> Path:
+    """Rank zero's path, on every rank that a launcher such as torchrun started at the same time."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return path
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():  # Lightning takes an initialised group as it is.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    names: list[Any] = [str(path.resolve())]
+    dist.broadcast_object_list(names, src=0)
+    return Path(names[0])
+
+
+def newest_unfinished(name: str) -> Path | None:
+    """The newest run of this name that has a checkpoint and no final metrics."""
+    runs = (p.parent for p in Path("runs", *name.split("/")).glob("*/config.yaml"))
+    unfinished = [
+        r for r in runs if not (r / "metrics.json").exists() and any((r / "checkpoints").glob("*.ckpt"))
+    ]
+    return max(unfinished, key=lambda r: (r / "config.yaml").stat().st_mtime, default=None)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that no reader sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_start(path: Path, config: Config) -> None:
+    """Record what is about to run: the resolved config and the environment."""
+    write_text(path / "config.yaml", to_yaml(config.plain))
+    write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Record the final metrics as one flat object; what isn't finite becomes null, which JSON can hold."""
+    flat = {k: (v if math.isfinite(v) else None) for k, v in metrics.items()}
+    write_text(path / "metrics.json", json.dumps(flat, indent=2) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, code revision and command line: what a reader needs to judge the figures."""
+    import torch
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    cuda = torch.cuda.is_available()
+    return {
+        "command": [Path(sys.executable).name, *sys.argv],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "git_revision": git("rev-parse", "HEAD"),
+        "git_changed": bool(git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "processor": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The final metrics of a finished run; what wasn't finite is NaN."""
+    values = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return {k: math.nan if v is None else float(v) for k, v in values.items()}

@@ -1,0 +1,176 @@
+"""A Lightning Trainer from the ``trainer`` section of a config, and what this machine can do of it."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from experiments import catalog
+from experiments.callbacks.checkpoints import Checkpoints
+from experiments.callbacks.exact_resume import ExactResume
+from experiments.callbacks.progress import Progress
+from experiments.callbacks.summary import Summary
+from experiments.callbacks.training_curve import TrainingCurve
+from experiments.callbacks.weight_average import WeightAverage
+from experiments.checkpoint import AtomicCheckpointIO
+from experiments.curve_log import CurveLog
+from experiments.errors import UserError
+from experiments.trainer_config import TrainerConfig
+
+
+def check_hardware(config: TrainerConfig) -> None:
+    """Stop before anything is downloaded or built when this machine lacks what the config asks for.
+
+    Raises:
+        UserError: The accelerator, or as many devices, or the precision can't be had here.
+    """
+    accelerator = resolve_accelerator(config)
+    present = _available()
+    if accelerator not in present:
+        raise UserError(
+            f"trainer.accelerator = {config.accelerator!r}: this machine has no such device; "
+            f"available: {', '.join(sorted(present))}, or auto"
+        )
+    devices = config.devices
+    wanted = max(devices) + 1 if isinstance(devices, list) and devices else devices
+    if isinstance(devices, str) and devices != "auto":
+        raise UserError(f"trainer.devices = {devices!r}: allowed: auto, a number, or a list of indices")
+    if isinstance(wanted, int) and (wanted < 1 or (accelerator != "cpu" and wanted > present[accelerator])):
+        raise UserError(
+            f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
+        )
+    if config.precision == "16-mixed" and accelerator == "cpu":
+        raise UserError("trainer.precision = '16-mixed' needs a GPU; a CPU has 32-true or bf16-mixed")
+    if config.precision == "64-true" and accelerator == "mps":
+        raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
+
+
+def resolve_accelerator(config: TrainerConfig) -> str:
+    """The kind of device ``auto`` stands for: a GPU if there is one, Apple's MPS, else the CPU."""
+    if config.accelerator == "gpu":
+        return "mps" if "mps" in _available() and "cuda" not in _available() else "cuda"
+    if config.accelerator != "auto":
+        return config.accelerator
+    return next(kind for kind in ("cuda", "mps", "cpu") if kind in _available())
+
+
+def _available() -> dict[str, int]:
+    found = {"cpu": 1}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.device_count()
+    if torch.backends.mps.is_available():
+        found["mps"] = 1
+    return found
+
+
+def resolve_precision(config: TrainerConfig) -> str:
+    """The number format ``auto`` stands for on this machine: bf16 only where the hardware multiplies it."""
+    if config.precision != "auto":
+        return config.precision
+    accelerator = resolve_accelerator(config)
+    if accelerator == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+        fast = accelerator == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
+def build_trainer(
+    config: TrainerConfig,
+    *,
+    run_dir: Path | None,
+    dashboard: str | None,
+    resume: ExactResume | None,
+    resumed_step: int | None = None,
+    fast_dev_run: bool = False,
+) -> L.Trainer:
+    """The Trainer of one fit.
+
+    Args:
+        config: The ``trainer`` section.
+        run_dir: Where logs and checkpoints go; ``None`` writes nothing and keeps nothing.
+        dashboard: Short name of the dashboard callback of this kind of model.
+        resume: The callback that makes checkpoints exact; ``None`` for a Trainer that only evaluates.
+        resumed_step: The step a resumed run continues from: what was logged later comes again.
+        fast_dev_run: Run one batch of each stage, log and keep nothing.
+    """
+    callbacks: list[Callback] = []
+    loggers: list[Logger] = []
+    if resume is not None:
+        callbacks.append(resume)
+        if config.ema_decay is not None:
+            callbacks.append(WeightAverage(config.ema_decay))
+        callbacks += [TrainingCurve(), Summary()]
+        if config.early_stopping_patience is not None:
+            callbacks.append(
+                EarlyStopping(
+                    config.monitor,
+                    mode=config.monitor_mode,
+                    patience=config.early_stopping_patience,
+                    min_delta=0.0,
+                )
+            )
+    if config.progress_bar:
+        callbacks.append(Progress())
+    if run_dir is not None:
+        loggers = [
+            TensorBoardLogger(
+                run_dir,
+                name="",
+                version="tensorboard",
+                default_hp_metric=False,
+                purge_step=None if resumed_step is None else resumed_step + 1,
+            ),
+            CurveLog(run_dir / "metrics.csv", resumed_step=resumed_step),
+        ]
+        if config.dashboard and dashboard is not None:
+            callbacks.append(catalog.dashboard(dashboard)())
+        if resume is not None:
+            callbacks.append(
+                Checkpoints(
+                    folder=run_dir / "checkpoints",
+                    monitor=config.monitor,
+                    mode=config.monitor_mode,
+                    every_n_steps=config.checkpoint_every_n_steps,
+                )
+            )
+    return L.Trainer(
+        accelerator=resolve_accelerator(config),
+        devices=_devices(config),
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=resolve_precision(config),  # type: ignore[arg-type]
+        max_epochs=config.max_epochs,
+        max_steps=-1 if config.max_steps is None else config.max_steps,
+        gradient_clip_val=config.gradient_clip_norm,
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        check_val_every_n_epoch=config.check_val_every_n_epoch,
+        limit_train_batches=config.limit_train_batches,
+        limit_val_batches=config.limit_val_batches,
+        limit_test_batches=config.limit_test_batches,
+        log_every_n_steps=config.log_every_n_steps,
+        deterministic=config.deterministic,
+        profiler=config.profiler,
+        num_sanity_val_steps=1,
+        fast_dev_run=fast_dev_run,
+        use_distributed_sampler=False,  # the datamodules shard, without padding evaluation
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )
+
+
+def _devices(config: TrainerConfig) -> Any:
+    # On a CPU "auto" means one process, which uses all cores; more of them would only share the cores.
+    if config.devices == "auto" and resolve_accelerator(config) == "cpu":
+        return 1
+    return config.devices
