@@ -1,0 +1,113 @@
+"""RNN, LSTM and GRU, forward and backward: PyTorch's, ours fused and by hand, and loops over a cell.
+
+By hand, a layer's products with its inputs are one matrix product; a loop over a cell does them one by one.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from experiments.benchmark.harness import Report, interleaved, timed
+from experiments.errors import UserError
+from lit_modules.layers import recurrent
+
+BASELINE = "PyTorch's layer"
+KINDS = ("RNN", "LSTM", "GRU")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sizes of the workload."""
+    parser.add_argument("--batch", type=int, default=32, metavar="B", help="rows (32)")
+    parser.add_argument("--steps", type=int, default=64, metavar="T", help="steps of a sequence (64)")
+    parser.add_argument("--width", type=int, default=128, metavar="D", help="input and hidden width (128)")
+    parser.add_argument("--layers", type=int, default=1, metavar="L", help="layers of a stack (1)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure every kind and way on the accelerator if there is one, else on the processor."""
+    batch, steps, width, layers = options.batch, options.steps, options.width, options.layers
+    if min(batch, steps, width, layers) < 1:
+        raise UserError(f"sizes are {batch}, {steps}, {width}, {layers}: each must be at least 1")
+    if options.quick:
+        batch, steps, width = 2, 3, 4
+    repeats = options.repeats or (2 if options.quick else 15)
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    report = Report(title=f"Recurrent layers on {device.type}, forward and backward")
+    report.notes = [
+        f"{batch} sequences of {steps} steps, width {width}, {layers} layer(s), fp32; {repeats} turns.",
+        f"ratio: time over that of {BASELINE}, taken turn by turn; the column is its median.",
+    ]
+    inputs = torch.randn(batch, steps, width, device=device)
+    for kind in KINDS:
+        alternatives = ways(kind, width, layers, device)
+        calls = {name: timed(_forward_backward(way, inputs)) for name, way in alternatives.items()}
+        taken = interleaved(calls, repeats=repeats, warmup=2)
+        for name, seconds in taken.items():
+            ratio = seconds.ratio_to(taken[BASELINE]).median
+            report.rows.append({"kind": kind, "way": name, "ms": seconds.scaled(1e3), "ratio": ratio})
+    return report
+
+
+def ways(kind: str, width: int, layers: int, device: torch.device) -> dict[str, nn.Module]:
+    """The same network in every way: modules from (B, T, D) to ((B, T, H), …) with the same weights."""
+    theirs = getattr(nn, kind)(width, width, num_layers=layers, batch_first=True)
+    ours = {
+        implementation: getattr(recurrent, kind)(
+            input_size=width, hidden_size=width, num_layers=layers, implementation=implementation
+        )
+        for implementation in ("fused", "by_hand")
+    }
+    for stack in ours.values():
+        stack.load_state_dict(theirs.state_dict())
+    found = {
+        BASELINE: theirs,
+        "ours, fused": ours["fused"],
+        "ours, by hand": ours["by_hand"],
+        "loop over PyTorch's cell": CellLoop(theirs, implementation="fused"),
+        "loop over our cell": CellLoop(theirs, implementation="by_hand"),
+    }
+    return {name: way.to(device) for name, way in found.items()}
+
+
+class CellLoop(nn.Module):
+    """A stack as a loop over cells, which multiplies every step's input by itself.
+
+    Args:
+        stack: Gives its kind, sizes and weights.
+        implementation: PyTorch's kernel for a step, or ours.
+    """
+
+    def __init__(self, stack: nn.RNNBase, *, implementation: str) -> None:
+        super().__init__()
+        kind = type(stack).__name__
+        self.cells = nn.ModuleList()
+        for layer in range(stack.num_layers):
+            cell = getattr(recurrent, f"{kind}Cell")(
+                input_size=stack.input_size if layer == 0 else stack.hidden_size,
+                hidden_size=stack.hidden_size,
+                implementation=implementation,
+            )
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            cell.load_state_dict({name: getattr(stack, f"{name}_l{layer}") for name in names})
+            self.cells.append(cell)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, D) → ((B, T, H),)."""
+        hidden = inputs.unbind(1)  # T times (B, D)
+        for cell in self.cells:
+            state, outputs = None, []
+            for step in hidden:
+                state = cell(step, state)
+                outputs.append(state[0] if isinstance(state, tuple) else state)
+            hidden = tuple(outputs)
+        return (torch.stack(hidden, dim=1),)
+
+
+def _forward_backward(way: nn.Module, inputs: Tensor) -> Callable[[], None]:
+    def call() -> None:
+        way.zero_grad()
+        way(inputs)[0].sum().backward()
+
+    return call
