@@ -1,0 +1,98 @@
+"""Which query may attend which key: causality, window and mask as one boolean tensor, True = may attend.
+
+Shape letters: B batch, H query heads, T queries, S keys.
+"""
+
+import torch
+from torch import Tensor
+
+
+def attention_mask(
+    num_queries: int,
+    num_keys: int,
+    mask: Tensor | None,
+    is_causal: bool,
+    window: int | None,
+    device: torch.device,
+) -> Tensor | None:
+    """All rules in one mask for T queries that stand at the last T of S keys.
+
+    Returns:
+        Boolean, (T, S), or with the leading dims of `mask`; None where every query may attend every key.
+    """
+    if not is_causal and window is None:
+        return mask
+    positions = torch.arange(num_keys - num_queries, num_keys, device=device)
+    visible = visible_keys(positions, num_keys, is_causal=is_causal, window=window)
+    return visible if mask is None else visible & mask
+
+
+def visible_keys(positions: Tensor, num_keys: int, *, is_causal: bool, window: int | None) -> Tensor:
+    """What causality and window let queries at `positions` see of keys at 0 … S − 1.
+
+    Args:
+        positions: Of the queries, (T,), or (B, T) where rows of a batch differ.
+        num_keys: S.
+        is_causal: Key s is seen from position p only if s ≤ p.
+        window: Key s is seen from position p only if |p − s| < window.
+
+    Returns:
+        Boolean, (T, S) or (B, 1, T, S).
+    """
+    distance = positions.unsqueeze(-1) - torch.arange(num_keys, device=positions.device)  # ([B,] T, S)
+    visible = distance >= 0 if is_causal else torch.ones_like(distance, dtype=torch.bool)
+    if window is not None:
+        visible &= distance.abs() < window
+    return visible if visible.dim() == 2 else visible.unsqueeze(1)
+
+
+def seen_at_all(visible: Tensor) -> Tensor:
+    """(…, T, S) → (…, T, 1): whether a query may attend any key."""
+    return visible.any(dim=-1, keepdim=True)
+
+
+def check_key_mask(key_mask: Tensor, batch: int, num_keys: int) -> None:
+    """Refuses a mask of keys that isn't boolean or not of shape (B, S).
+
+    Raises:
+        ValueError: with the shapes, or the type.
+    """
+    if key_mask.dtype != torch.bool:
+        raise ValueError(f"key_mask must be boolean (True = a real token), got {key_mask.dtype}")
+    if key_mask.shape != (batch, num_keys):
+        raise ValueError(f"key_mask has shape {tuple(key_mask.shape)}, the keys need {(batch, num_keys)}")
+
+
+def check_attention_shapes(
+    query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, window: int | None
+) -> None:
+    """Refuses what doesn't fit together; see `scaled_dot_product_attention`.
+
+    Raises:
+        ValueError: with the shapes that don't fit.
+    """
+    tensors = {"query": query, "key": key} | ({} if value is None else {"value": value})
+    for name, tensor in tensors.items():
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} must be 4-D (B, heads, time, width), got {tuple(tensor.shape)}")
+    shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+    if query.shape[0] != key.shape[0] or query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"batch or head width differ: {shapes}")
+    if value is not None and key.shape[:3] != value.shape[:3]:
+        raise ValueError(f"keys and values differ in batch, heads or length: {shapes}")
+    if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
+        raise ValueError(
+            f"{query.shape[1]} query heads don't divide among {key.shape[1]} key heads: {shapes}"
+        )
+    if window is not None and window < 1:
+        raise ValueError(f"window is {window}, expected at least 1 (a query's own position)")
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be boolean (True = may be attended), got {mask.dtype}")
+    full = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+    fits = mask.dim() in (2, 4) and all(
+        have in (1, need) for have, need in zip(mask.shape, full[-mask.dim() :], strict=True)
+    )
+    if not fits:
+        raise ValueError(f"mask {tuple(mask.shape)} is neither {full[2:]} nor broadcastable to {full}")
