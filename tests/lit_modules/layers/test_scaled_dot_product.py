@@ -1,0 +1,224 @@
+"""Oracle: PyTorch's `scaled_dot_product_attention` with an explicit mask and repeated key heads."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lit_modules.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
+
+IMPLEMENTATIONS = ("fused", "by_hand", "tiled")
+Heads = tuple[Tensor, Tensor, Tensor]
+
+
+def heads(
+    *, batch: int = 2, kv: int = 4, queries: int = 5, keys: int = 5, scale: float = 1.0, value_width: int = 3
+) -> Heads:
+    """fp64 queries and keys of width 6, and values."""
+    generator = torch.Generator().manual_seed(queries * 100 + keys * 10 + kv)
+
+    def normal(*shape: int) -> Tensor:
+        x = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return x.requires_grad_()
+
+    return normal(batch, 4, queries, 6), normal(batch, kv, keys, 6), normal(batch, kv, keys, value_width)
+
+
+def oracle(inputs: Heads, visible: Tensor | None, scale: float | None = None) -> Tensor:
+    query, key, value = inputs
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
+
+
+def with_gradients(output: Tensor, inputs: Heads) -> list[Tensor]:
+    cotangent = torch.arange(output.numel(), dtype=output.dtype).cos().view_as(output)
+    return [output, *torch.autograd.grad((output * cotangent).sum(), inputs)]
+
+
+def assert_same(actual: list[Tensor], expected: list[Tensor]) -> None:
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("kv", [4, 2, 1])
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_values_and_gradients_equal_pytorch(
+    implementation: str, kv: int, window: int | None, is_causal: bool
+):
+    """Also T ≠ S, where causality is aligned bottom-right, and T = 1, where heads are folded."""
+    for queries, keys in ((1, 1), (1, 5), (4, 1), (4, 7), (7, 7), (7, 5)):
+        inputs = heads(kv=kv, queries=queries, keys=keys)
+        distance = torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)
+        visible = torch.ones(queries, keys, dtype=torch.bool)
+        if is_causal:
+            visible &= distance >= 0
+        if window is not None:
+            visible &= distance.abs() < window
+        ours = scaled_dot_product_attention(
+            *inputs, is_causal=is_causal, window=window, implementation=implementation
+        )
+        assert_same(with_gradients(ours, inputs), with_gradients(oracle(inputs, visible), inputs))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("shape", ["TS", "11TS", "B11S", "BHTS", "B1TS", "BHT1"])
+def test_masks_of_every_shape_equal_pytorch(implementation: str, is_causal: bool, queries: int, shape: str):
+    sizes = {"T": queries, "S": 7, "B": 2, "H": 4, "1": 1}
+    mask = torch.rand(*(sizes[s] for s in shape), generator=torch.Generator().manual_seed(3)) > 0.3
+    for kv in (1, 2, 4):
+        inputs = heads(kv=kv, queries=queries, keys=7)
+        visible = mask.expand(2, 4, queries, 7)
+        if is_causal:
+            visible = visible & torch.ones(queries, 7, dtype=torch.bool).tril(7 - queries)
+        ours = scaled_dot_product_attention(
+            *inputs, mask=mask, is_causal=is_causal, implementation=implementation
+        )
+        assert_same(with_gradients(ours, inputs), with_gradients(oracle(inputs, visible), inputs))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_query_with_nothing_to_attend_gets_zeros_and_gives_no_gradient(
+    implementation: str, dtype: torch.dtype
+):
+    inputs = tuple(x.detach().to(dtype).requires_grad_() for x in heads())
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    mask[0, :, 2] = False
+    mask[1] = False
+    output = scaled_dot_product_attention(*inputs, mask=mask, implementation=implementation)
+    gradients = torch.autograd.grad(output.sum(), inputs)
+    assert torch.equal(output[0, :, 2], torch.zeros_like(output[0, :, 2]))
+    assert torch.equal(output[1], torch.zeros_like(output[1]))
+    assert output[0, :, 1].abs().min() > 0
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(torch.equal(gradient[1], torch.zeros_like(gradient[1])) for gradient in gradients)
+    assert torch.equal(gradients[0][0, :, 2], torch.zeros_like(gradients[0][0, :, 2]))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_more_queries_than_keys_leaves_the_first_with_none(implementation: str):
+    """Aligned bottom-right, the first T − S queries stand before every key."""
+    output = scaled_dot_product_attention(
+        *heads(queries=6, keys=4), is_causal=True, implementation=implementation
+    )
+    assert torch.equal(output[:, :, :2], torch.zeros_like(output[:, :, :2]))
+    assert output[:, :, 2:].abs().min() > 0
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("batch", "queries", "keys"), [(0, 3, 3), (2, 0, 3), (2, 3, 0)])
+def test_empty(implementation: str, batch: int, queries: int, keys: int):
+    for kv, is_causal in itertools.product((1, 4), (False, True)):
+        inputs = heads(batch=batch, kv=kv, queries=queries, keys=keys)
+        output = scaled_dot_product_attention(*inputs, is_causal=is_causal, implementation=implementation)
+        output.sum().backward()
+        assert torch.equal(output, torch.zeros(batch, 4, queries, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_scale_is_by_the_width_of_a_head_unless_given(implementation: str):
+    inputs = heads()
+    by_default = scaled_dot_product_attention(*inputs, implementation=implementation)
+    given = scaled_dot_product_attention(*inputs, scale=0.3, implementation=implementation)
+    torch.testing.assert_close(by_default, oracle(inputs, None, scale=1 / 6**0.5), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(given, oracle(inputs, None, scale=0.3), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_non_contiguous_heads(implementation: str):
+    """As a projection gives them: (B, T, H, D) transposed."""
+    inputs = tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in heads(kv=2))
+    assert not inputs[0].is_contiguous()
+    for queries in (1, 5):
+        strided = (inputs[0][:, :, :queries], inputs[1], inputs[2])
+        ours = scaled_dot_product_attention(*strided, implementation=implementation)
+        torch.testing.assert_close(ours, oracle(strided, None), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 8.0])
+def test_error_against_fp64_is_at_most_that_of_pytorch(implementation: str, dtype: torch.dtype, scale: float):
+    """With values as wide as the keys, where PyTorch has its best kernel."""
+    rounded = (x.detach().to(dtype) for x in heads(queries=99, keys=99, scale=scale, value_width=6))
+    exact = tuple(x.double().requires_grad_() for x in rounded)
+
+    def errors(attend: Callable[..., Tensor]) -> list[float]:
+        reference = with_gradients(F.scaled_dot_product_attention(*exact, is_causal=True), exact)
+        narrow = tuple(x.detach().to(dtype).requires_grad_() for x in exact)
+        output = attend(*narrow, is_causal=True)
+        cotangent = torch.arange(output.numel(), dtype=torch.float64).cos().view_as(output)
+        results = [output, *torch.autograd.grad((output.double() * cotangent).sum(), narrow)]
+        pairs = zip(results, reference, strict=True)
+        return [
+            float((ours.double() - truth).norm().detach() / truth.norm().detach()) for ours, truth in pairs
+        ]
+
+    theirs = errors(F.scaled_dot_product_attention)
+    ours = errors(
+        lambda *x, **rules: scaled_dot_product_attention(*x, **rules, implementation=implementation)
+    )
+    assert all(mine <= 1.5 * reference for mine, reference in zip(ours, theirs, strict=True)), (ours, theirs)
+
+
+def test_extreme_scores_stay_finite():
+    query, key, value = (x.detach().float() for x in heads(scale=1e4))
+    for implementation in IMPLEMENTATIONS:
+        output = scaled_dot_product_attention(query, key, value, implementation=implementation)
+        torch.testing.assert_close(output, F.scaled_dot_product_attention(query, key, value))
+
+
+@pytest.mark.parametrize("implementation", ["by_hand", "tiled"])
+def test_autocast_does_not_coarsen_the_scores(implementation: str):
+    inputs = tuple(x.detach().bfloat16() for x in heads())
+    outside = scaled_dot_product_attention(*inputs, implementation=implementation)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = scaled_dot_product_attention(*inputs, implementation=implementation)
+    assert torch.equal(inside, outside)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "by_hand"])
+def test_dropout_drops_weights_as_pytorch_does(implementation: str):
+    """PyTorch's plain implementation draws the same numbers from the same seed."""
+    inputs = heads(queries=8, keys=8)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.manual_seed(0)
+        theirs = F.scaled_dot_product_attention(*inputs, dropout_p=0.4)
+        torch.manual_seed(0)
+        ours = scaled_dot_product_attention(*inputs, dropout=0.4, implementation=implementation)
+    assert_same(with_gradients(ours, inputs), with_gradients(theirs, inputs))
+    without = scaled_dot_product_attention(*inputs, implementation=implementation)
+    assert not torch.allclose(ours, without)
+
+
+def test_tiled_refuses_dropout():
+    with pytest.raises(ValueError, match=r"no dropout.*0\.1"):
+        scaled_dot_product_attention(*heads(), dropout=0.1, implementation="tiled")
+
+
+def test_the_attention_map_sums_to_one_and_makes_the_output():
+    query, key, value = heads(kv=2)
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    mask[3] = False
+    weights = attention_weights(query, key, mask=mask, is_causal=True, window=2, scale=0.7)
+    assert weights.shape == (2, 4, 5, 5)
+    totals = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0], dtype=torch.float64).expand(2, 4, 5)
+    torch.testing.assert_close(weights.sum(-1), totals)
+    output = scaled_dot_product_attention(query, key, value, mask=mask, is_causal=True, window=2, scale=0.7)
+    torch.testing.assert_close(weights @ value.repeat_interleave(2, dim=1), output, rtol=1e-10, atol=1e-12)
+
+
+def test_unknown_implementation_is_refused():
+    with pytest.raises(
+        ValueError, match="implementation is 'flash', expected one of 'fused', 'by_hand', 'tiled'"
+    ):
+        scaled_dot_product_attention(*heads(), implementation="flash")
