@@ -284,3 +284,25 @@ def test_clipping_never_scales_up_and_survives_zeros_and_nothing() -> None:
     assert clip_grad_norm([weight], 1.0).item() == 0.0
     assert torch.equal(weight.grad, torch.zeros(2))
     assert clip_grad_norm([bare], 1.0).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "reference"),
+    [
+        (SGDConfig(lr=0.1, weight_decay=0.1), torch.optim.SGD),
+        (AdamConfig(lr=0.1, weight_decay=0.1), torch.optim.Adam),
+        (AdamWConfig(lr=0.1, weight_decay=0.1), torch.optim.AdamW),
+        (AdamWConfig(lr=0.1, weight_decay=0.1, implementation="by_hand"), torch.optim.AdamW),
+    ],
+    ids=["sgd", "adam", "adamw", "adamw_by_hand"],
+)
+def test_decay_is_pytorchs_on_the_decayed_group(net, config, reference) -> None:
+    ours, theirs = net.double(), copy.deepcopy(net).double()
+    groups = [
+        {"params": [p for name, p in theirs.named_parameters() if name in names], "weight_decay": decay}
+        for names, decay in ((DECAYED, 0.1), (UNDECAYED, 0.0))
+    ]
+    take_steps(ours, build_optimizer(ours, config), range(3))
+    take_steps(theirs, reference(groups, lr=0.1, foreach=False), range(3))
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12, msg=name)
