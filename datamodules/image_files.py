@@ -1,5 +1,6 @@
 """A picture file of any size → one image in a data set's own format, for a model trained on that set."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -104,7 +105,9 @@ def _corner(fitted: np.ndarray, height: int, width: int, *, of_mass: bool) -> tu
     corner = []
     for axis, length in enumerate((height, width)):
         side = fitted.shape[axis]
-        profile = fitted.sum(axis=1 - axis) if of_mass else np.ones(side)
-        middle = np.average(np.arange(side) + 0.5, weights=profile)
-        corner.append(min(max(round(length / 2 - middle), 0), length - side))
+        first = (length - side) // 2
+        if of_mass:
+            middle = np.average(np.arange(side) + 0.5, weights=fitted.sum(axis=1 - axis))
+            first = math.ceil(length / 2 - middle)  # MNIST's centres lie at 14 … 15, none below 14
+        corner.append(min(max(first, 0), length - side))
     return corner[0], corner[1]

@@ -74,11 +74,11 @@ def test_colour_images_pass_through() -> None:
 
 def test_elastic_strength_means_the_same_in_both() -> None:
     """A horizontal ramp of slope 1 that is bent shows its own displacement."""
-    ramp = (torch.arange(64.0) * 2 + 40).round().to(torch.uint8).expand(40, 1, 64, 64)
+    ramp = (torch.arange(64.0) * 2 + 40).round().to(torch.uint8).expand(12, 1, 64, 64)
     config = AugmentConfig(elastic=2.0, elastic_sigma=4)
     transform = classic_transform(config, (0.0,), (1.0,), height=64, width=64)
-    samples = ImageSamples(ramp, torch.zeros(40), transform=transform, seed=0)
-    bent = torch.stack([samples[0, i][0] for i in range(40)]) * 255
+    samples = ImageSamples(ramp, torch.zeros(12), transform=transform, seed=0)
+    bent = torch.stack([samples[0, i][0] for i in range(12)]) * 255
     theirs = ((bent - ramp.float()) / 2)[..., 20:44, 20:44].std()
     ours = elastic_field(ramp, 2.0, 4, torch.Generator().manual_seed(0)).std()
     torch.testing.assert_close(theirs, ours, rtol=0.1, atol=0)
