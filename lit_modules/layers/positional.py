@@ -1,0 +1,194 @@
+"""Where a token stands: sinusoidal, learned and rotary positions, each called with the positions themselves.
+
+Positions are integers, (T,) for all rows alike or (B, T), so that offsets, left padding and rows of different
+lengths need nothing special: `torch.arange(offset, offset + T)`.
+
+Shape letters: B batch, T tokens, W width of the model, H heads, D width of a head.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from lit_modules.functional.precision import widen
+from lit_modules.layers.checks import check_choice
+
+RotaryLayout = Literal["half_split", "adjacent_pairs"]
+HeadOrder = Literal["BHTD", "BTHD"]
+
+
+class SinusoidalPositions(nn.Module):
+    """PE[p, 2i] = sin(p / base^(2i/W)),  PE[p, 2i+1] = cos(p / base^(2i/W)); no parameters, any position.
+
+    An odd width ends with a sine that has no cosine.
+
+    Args:
+        width: W.
+        base: Wavelengths run from 2π to 2π · base.
+
+    Raises:
+        ValueError: a width below 1, a base of at most 0.
+
+    Source: Vaswani et al. 2017, "Attention is all you need", section 3.5.
+    """
+
+    def __init__(self, width: int, *, base: float = 10_000.0) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width is {width}, expected at least 1")
+        _check_base(base)
+        self.width = width
+        self.base = base
+
+    def forward(self, positions: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Returns what to add to the embeddings.
+
+        Args:
+            positions: (T,) or (B, T).
+            dtype: Of the embeddings.
+
+        Returns:
+            (T, W) or (B, T, W).
+        """
+        angles = _angles(positions, self.width, self.base)  # ([B,] T, ⌈W/2⌉)
+        pairs = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)  # ([B,] T, W or W + 1)
+        return pairs[..., : self.width].to(dtype)
+
+
+class LearnedPositions(nn.Module):
+    """One learned vector for each position, as in GPT-2 and BERT.
+
+    Args:
+        max_length: Positions run from 0 to max_length − 1.
+        width: W.
+    """
+
+    def __init__(self, max_length: int, width: int) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.table = nn.Embedding(max_length, width)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Returns what to add to the embeddings: (T,) → (T, W), (B, T) → (B, T, W).
+
+        Raises:
+            ValueError: a position without a vector.
+        """
+        # Looking costs nothing on a CPU; an accelerator would have to stop for it, and checks on its own.
+        if positions.device.type == "cpu" and positions.numel():
+            lowest, highest = (int(p) for p in positions.aminmax())
+            if lowest < 0 or highest >= self.max_length:
+                raise ValueError(f"positions {lowest} … {highest} asked of {self.max_length} learned ones")
+        return self.table(positions)
+
+
+class RotaryPositions(nn.Module):
+    """Turns each pair of channels of queries and keys by an angle that grows with the position.
+
+        (a, b) → (a cos θ − b sin θ, b cos θ + a sin θ),   θ = p / base^(2i/D) for pair i
+
+    The product of a query at p and a key at q then depends on p − q alone. What a pair is, is the layout:
+
+        half_split      channels i and i + D/2     Hugging Face's Llama
+        adjacent_pairs  channels 2i and 2i + 1     the paper, GGUF
+
+    They are the same up to a permutation of channels, that is of the rows of W_q and W_k; weights trained
+    with one don't work with the other.
+
+    Args:
+        head_dim: D, even.
+        base: Wavelengths run from 2π to 2π · base.
+        layout: Which channels make a pair.
+
+    Raises:
+        ValueError: an odd head width, a base of at most 0, an unknown layout.
+
+    Source: Su et al. 2021, "RoFormer", eq. 34.
+    """
+
+    def __init__(self, head_dim: int, *, base: float = 10_000.0, layout: RotaryLayout = "half_split") -> None:
+        super().__init__()
+        if head_dim < 2 or head_dim % 2:
+            raise ValueError(f"rotary positions turn pairs of channels: head width {head_dim} isn't even")
+        _check_base(base)
+        check_choice("layout", layout, RotaryLayout)
+        self.head_dim = head_dim
+        self.base = base
+        self.layout: RotaryLayout = layout
+
+    def forward(self, positions: Tensor, *, dtype: torch.dtype = torch.float32) -> "Rotation":
+        """Computes the rotation once, for all layers, queries and keys.
+
+        Args:
+            positions: (T,), or (B, T) where rows of the batch differ.
+            dtype: Of what will be rotated; half precision is rotated in fp32 and rounded once.
+        """
+        angles = _angles(positions, self.head_dim, self.base)  # ([B,] T, D/2)
+        dtype = torch.promote_types(dtype, torch.float32)
+        return Rotation(cos=angles.cos().to(dtype), sin=angles.sin().to(dtype), layout=self.layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """The rotation of T positions: `cos` and `sin` of the angles, (T, D/2) or (B, T, D/2)."""
+
+    cos: Tensor
+    sin: Tensor
+    layout: RotaryLayout
+
+    def __call__(self, x: Tensor, *, order: HeadOrder) -> Tensor:
+        """Rotates queries or keys.
+
+        Args:
+            x: (B, H, T, D) or (B, T, H, D).
+            order: Which of the two. It has no default: with as many heads as tokens the shape can't tell.
+
+        Returns:
+            The rotated `x`, of the same shape and type.
+
+        Raises:
+            ValueError: `x` isn't of that order with this T, D and B.
+        """
+        check_choice("order", order, HeadOrder)
+        if x.dim() != 4:
+            raise ValueError(f"expected 4-D heads in the order {order}, got {tuple(x.shape)}")
+        length, half = self.cos.shape[-2:]
+        time = order.index("T")
+        if x.shape[time] != length:
+            raise ValueError(
+                f"{tuple(x.shape)} in the order {order} has {x.shape[time]} tokens, the rotation has {length}"
+            )
+        if x.shape[-1] != 2 * half:
+            raise ValueError(f"head width is {x.shape[-1]}, the rotation is for {2 * half}")
+        cos, sin = self.cos, self.sin
+        if cos.dim() == 3:
+            if x.shape[0] != cos.shape[0]:
+                raise ValueError(f"{x.shape[0]} rows of heads, but positions for {cos.shape[0]} rows")
+            cos, sin = cos.unsqueeze(3 - time), sin.unsqueeze(3 - time)  # (B, 1, T, D/2) or (B, T, 1, D/2)
+        elif order == "BTHD":
+            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # (T, 1, D/2)
+
+        wide = widen(x)
+        if self.layout == "half_split":
+            a, b = wide.chunk(2, dim=-1)
+            return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+        a, b = wide.unflatten(-1, (half, 2)).unbind(-1)
+        return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
+
+
+def _angles(positions: Tensor, width: int, base: float) -> Tensor:
+    """p / base^(2i/width) for every position p and pair i: (…, T) → (…, T, ⌈width/2⌉).
+
+    In fp64 where the device has it: an fp32 angle of 10⁵ is off by up to 0.004.
+    """
+    wide = torch.float32 if positions.device.type == "mps" else torch.float64
+    exponents = torch.arange(0, width, 2, device=positions.device, dtype=wide) / width
+    return positions.to(wide).unsqueeze(-1) * base**-exponents
+
+
+def _check_base(base: float) -> None:
+    if base <= 0:
+        raise ValueError(f"base is {base}, expected more than 0")
