@@ -1,0 +1,147 @@
+"""What a transformer does to each token alone: a two-layer MLP, or SwiGLU.
+
+Shape letters: W width of the model, F width of the hidden layer.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from lit_modules.functional.precision import widen
+from lit_modules.layers.checks import LayerImplementation, check_choice, check_probability
+
+Activation = Literal["relu", "gelu", "gelu_tanh", "squared_relu"]
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0), with gradient 0 at 0; a NaN stays one."""
+    return torch.where(x <= 0, torch.zeros_like(x), x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x · Φ(x), Φ the normal distribution's cumulative function. Hendrycks & Gimpel 2016."""
+    wide = widen(x)
+    return (0.5 * wide * (1 + torch.erf(wide / math.sqrt(2)))).to(x.dtype)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The approximation of `gelu` by a tanh that GPT-2 was trained with."""
+    wide = widen(x)
+    return (0.5 * wide * (1 + torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))).to(x.dtype)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """max(x, 0)². So et al. 2021, "Primer"."""
+    return relu(x).square()
+
+
+def silu(x: Tensor) -> Tensor:
+    """x · σ(x), also called Swish."""
+    wide = widen(x)
+    return (wide * torch.sigmoid(wide)).to(x.dtype)
+
+
+_BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "squared_relu": squared_relu,
+}
+_FUSED: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "squared_relu": lambda x: F.relu(x).square(),
+}
+
+
+class FeedForward(nn.Module):
+    """dropout(down(dropout(activation(up(x))))).
+
+    Args:
+        width: W.
+        hidden_width: F, usually 4 · W.
+        activation: What stands between the two layers.
+        bias: Whether the two layers have biases.
+        dropout: Of the hidden units.
+        output_dropout: Of the result.
+        implementation: Of the activation: `fused` is PyTorch's, `by_hand` the functions of this module.
+
+    Source: Vaswani et al. 2017, "Attention is all you need", eq. 2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden_width: int,
+        *,
+        activation: Activation = "gelu",
+        bias: bool = True,
+        dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        implementation: LayerImplementation = "fused",
+    ) -> None:
+        super().__init__()
+        check_choice("activation", activation, Activation)
+        check_choice("implementation", implementation, LayerImplementation)
+        check_probability("dropout", dropout)
+        check_probability("output_dropout", output_dropout)
+        self.up = nn.Linear(width, hidden_width, bias=bias)
+        self.down = nn.Linear(hidden_width, width, bias=bias)
+        self.activation = (_FUSED if implementation == "fused" else _BY_HAND)[activation]
+        self.dropout = nn.Dropout(dropout)
+        self.output_dropout = nn.Dropout(output_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, W) → (…, W)."""
+        hidden = self.dropout(self.activation(self.up(x)))  # (…, F)
+        return self.output_dropout(self.down(hidden))
+
+
+class SwiGLU(nn.Module):
+    """dropout(down(dropout(silu(gate(x)) ⊙ up(x)))): the hidden layer of Llama.
+
+    Three matrices instead of two: with F = 8/3 · W it has as many weights as a `FeedForward` with 4 · W.
+
+    Args:
+        width: W.
+        hidden_width: F.
+        bias: Whether the three layers have biases.
+        dropout: Of the hidden units.
+        output_dropout: Of the result.
+        implementation: Of the activation: `fused` is PyTorch's, `by_hand` is `silu` of this module.
+
+    Source: Shazeer 2020, "GLU variants improve Transformer", eq. 6.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden_width: int,
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        implementation: LayerImplementation = "fused",
+    ) -> None:
+        super().__init__()
+        check_choice("implementation", implementation, LayerImplementation)
+        check_probability("dropout", dropout)
+        check_probability("output_dropout", output_dropout)
+        self.gate = nn.Linear(width, hidden_width, bias=bias)
+        self.up = nn.Linear(width, hidden_width, bias=bias)
+        self.down = nn.Linear(hidden_width, width, bias=bias)
+        self.silu = F.silu if implementation == "fused" else silu
+        self.dropout = nn.Dropout(dropout)
+        self.output_dropout = nn.Dropout(output_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, W) → (…, W)."""
+        hidden = self.dropout(self.silu(self.gate(x)) * self.up(x))  # (…, F)
+        return self.output_dropout(self.down(hidden))
