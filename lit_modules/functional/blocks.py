@@ -17,12 +17,12 @@ def row_blocks(x: Tensor) -> Iterator[slice]:
     Under `torch.compile` it is one slice: the compiler fuses the temporaries away, and would unroll the loop.
     """
     rows, columns = x.shape
-    budget = _PER_CPU_THREAD * torch.get_num_threads() if x.device.type == "cpu" else _PER_ACCELERATOR
-    step = max(1, budget // max(columns, 1))
-    if rows <= step or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         yield slice(0, rows)
         return
-    for start in range(0, rows, step):
+    budget = _PER_CPU_THREAD * torch.get_num_threads() if x.device.type == "cpu" else _PER_ACCELERATOR
+    step = max(1, budget // max(columns, 1))
+    for start in range(0, max(rows, 1), step):
         yield slice(start, min(start + step, rows))
 
 

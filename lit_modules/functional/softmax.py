@@ -76,7 +76,8 @@ class _LogSoftmax(Function):
         if y.numel() == 0:
             return grad, None
         empty = y.amax(ctx.dim, keepdim=True) == -torch.inf
-        return (grad - y.exp() * grad.sum(ctx.dim, keepdim=True)).masked_fill(empty, 0), None
+        total = grad.sum(ctx.dim, keepdim=True)
+        return torch.addcmul(grad, y.exp(), total, value=-1).masked_fill(empty, 0), None
 
 
 class _LogSumExp(Function):

@@ -17,16 +17,15 @@ def test_weighted_mean_divides_by_the_weights() -> None:
 
 
 @pytest.mark.parametrize("weights", [None, torch.zeros(0), torch.zeros(3)])
-def test_mean_over_nothing_is_zero_with_zero_gradients(weights: torch.Tensor | None) -> None:
+def test_mean_over_nothing_is_zero_with_finite_gradients(weights: torch.Tensor | None) -> None:
     losses = torch.zeros(0 if weights is None else len(weights), requires_grad=True)
     mean = reduce(losses, "mean", weights=weights)
     mean.backward()
     assert mean.item() == 0
     assert losses.grad is not None
-    assert torch.equal(losses.grad, torch.zeros_like(losses)) or weights is not None
     assert bool(losses.grad.isfinite().all())
 
 
 def test_unknown_reduction_is_named_with_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="none, sum, mean.*batchmean"):
+    with pytest.raises(ValueError, match=r"none, sum, mean.*batchmean"):
         reduce(torch.zeros(1), "batchmean")  # type: ignore[arg-type]
