@@ -1,0 +1,38 @@
+"""Schemas of the baselines; importing them imports neither torch nor scikit-learn."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(kw_only=True)
+class LogisticRegressionConfig:
+    """Multinomial logistic regression, fitted by L-BFGS."""
+
+    inverse_penalty: float = field(
+        default=1.0,
+        metadata={"help": "How weak the squared penalty on the weights is (scikit-learn's C).", "above": 0},
+    )
+    max_iterations: int = field(
+        default=100,
+        metadata={"help": "Steps of L-BFGS; a fit that needs more reports converged = 0.", "min": 1},
+    )
+
+
+@dataclass(kw_only=True)
+class LinearRegressionConfig:
+    """Ridge regression in closed form: on the targets, or on one-hot classes whose largest is the answer."""
+
+    penalty: float = field(
+        default=1.0, metadata={"help": "Factor of the squared penalty on the weights.", "above": 0}
+    )
+
+
+@dataclass(kw_only=True)
+class KNearestNeighborsConfig:
+    """The majority among the nearest training samples by Euclidean distance."""
+
+    neighbors: int = field(default=3, metadata={"help": "How many of them vote.", "min": 1})
+
+
+@dataclass(kw_only=True)
+class MajorityClassConfig:
+    """Always the training set's most frequent class; nothing of it can be set."""

@@ -1,0 +1,147 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import RidgeClassifier
+from torch import Tensor
+
+from experiments.baselines import run_baseline
+from experiments.baselines_config import (
+    KNearestNeighborsConfig,
+    LinearRegressionConfig,
+    LogisticRegressionConfig,
+    MajorityClassConfig,
+)
+from experiments.errors import UserError
+
+
+class Splits:
+    """Three splits, as a datamodule gives them."""
+
+    def __init__(self, **splits: tuple[Tensor, Tensor]) -> None:
+        self.splits = splits
+
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.splits[name]
+
+
+@pytest.fixture
+def images() -> Splits:
+    """Noisy uint8 images of three classes that differ in which row is bright."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(size: int) -> tuple[Tensor, Tensor]:
+        targets = torch.randint(3, (size,), generator=generator)
+        pixels = torch.randint(0, 160, (size, 1, 3, 4), generator=generator, dtype=torch.uint8)
+        pixels[torch.arange(size), 0, targets] += 80
+        return pixels, targets
+
+    return Splits(train=draw(120), val=draw(40), test=draw(50))
+
+
+CONFIGS = [
+    LogisticRegressionConfig(),
+    LinearRegressionConfig(),
+    KNearestNeighborsConfig(),
+    MajorityClassConfig(),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_every_baseline_gives_the_same_kind_of_metrics(images: Splits, config: object) -> None:
+    metrics = run_baseline(config, images, seed=0)
+    assert {"val/accuracy", "test/accuracy", "fit_seconds", "parameters"} <= metrics.keys()
+    assert all(type(value) is float for value in metrics.values())
+    repeated = run_baseline(config, images, seed=0)
+    assert {**repeated, "fit_seconds": 0} == {**metrics, "fit_seconds": 0}
+
+
+def test_majority_class_is_counted(images: Splits) -> None:
+    train, test = images.split("train")[1], images.split("test")[1]
+    metrics = run_baseline(MajorityClassConfig(), images, seed=0)
+    counts = torch.bincount(train, minlength=3)
+    assert metrics["test/accuracy"] == pytest.approx((test == counts.argmax()).float().mean().item())
+    prior = (counts / counts.sum()).log()
+    assert metrics["test/loss"] == pytest.approx(-prior[test].mean().item(), rel=1e-5)
+    assert metrics["parameters"] == 3
+
+
+def test_linear_regression_is_the_ridge_in_closed_form(images: Splits) -> None:
+    """Against the normal equations on centred data, and against scikit-learn's ridge on ±1."""
+    (inputs, targets), (test_inputs, test_targets) = images.split("train"), images.split("test")
+    rows, test_rows = inputs.flatten(1).double() / 255, test_inputs.flatten(1).double() / 255
+    one_hot = torch.nn.functional.one_hot(targets).double()
+    centred = rows - rows.mean(0)
+    gram = centred.T @ centred + 10.0 * torch.eye(12, dtype=torch.float64)
+    weight = torch.linalg.solve(gram, centred.T @ (one_hot - one_hot.mean(0)))
+    predicted = ((test_rows - rows.mean(0)) @ weight + one_hot.mean(0)).argmax(1)
+    metrics = run_baseline(LinearRegressionConfig(penalty=10.0), images, seed=0)
+    assert metrics["test/accuracy"] == pytest.approx((predicted == test_targets).double().mean().item())
+    peer = RidgeClassifier(alpha=10.0).fit(rows.numpy(), targets.numpy())
+    assert metrics["test/accuracy"] == pytest.approx(peer.score(test_rows.numpy(), test_targets.numpy()))
+    assert metrics["parameters"] == 12 * 3 + 3
+
+
+def test_linear_regression_of_real_targets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+
+    def draw(size: int) -> tuple[Tensor, Tensor]:
+        inputs = torch.randn(size, 3, generator=generator, dtype=torch.float64)
+        return inputs, inputs @ weight + 3
+
+    data = Splits(train=draw(60), val=draw(20), test=draw(20))
+    metrics = run_baseline(LinearRegressionConfig(penalty=1e-8), data, seed=0)
+    assert metrics["test/loss"] == pytest.approx(0, abs=1e-12)
+    assert metrics["val/r2"] == pytest.approx(1)
+    assert "test/accuracy" not in metrics
+    with pytest.raises(
+        UserError, match="LogisticRegressionConfig predicts classes, but the targets are float64"
+    ):
+        run_baseline(LogisticRegressionConfig(), data, seed=0)
+
+
+def test_logistic_regression_says_whether_it_converged(images: Splits) -> None:
+    assert run_baseline(LogisticRegressionConfig(max_iterations=500), images, seed=0)["converged"] == 1
+    assert run_baseline(LogisticRegressionConfig(max_iterations=2), images, seed=0)["converged"] == 0
+
+
+def test_a_weaker_penalty_fits_the_training_set_better(images: Splits) -> None:
+    """As at any optimum; and even the strongest beats not looking at the image."""
+    train = Splits(**dict.fromkeys(("train", "val", "test"), images.split("train")))
+    losses = [
+        run_baseline(LogisticRegressionConfig(inverse_penalty=c, max_iterations=2000), train, seed=0)[
+            "val/loss"
+        ]
+        for c in (0.01, 0.1, 1.0, 10.0)
+    ]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] < np.log(3)
+
+
+def test_nearest_neighbour_knows_its_own_training_set(images: Splits) -> None:
+    train = Splits(**dict.fromkeys(("train", "val", "test"), images.split("train")))
+    assert run_baseline(KNearestNeighborsConfig(neighbors=1), train, seed=0)["test/accuracy"] == 1
+    with pytest.raises(UserError, match="neighbors: 121 is more than the 120 training samples"):
+        run_baseline(KNearestNeighborsConfig(neighbors=121), train, seed=0)
+
+
+def test_on_real_digits() -> None:
+    """Nearest neighbours and logistic regression are known to tell scikit-learn's digits apart well."""
+    from datamodules.mnist import DigitsDataModule
+    from datamodules.mnist_config import DigitsConfig
+
+    data = DigitsDataModule(DigitsConfig())
+    data.setup()
+    assert run_baseline(KNearestNeighborsConfig(), data, seed=0)["test/accuracy"] > 0.97
+    assert run_baseline(LogisticRegressionConfig(), data, seed=0)["test/accuracy"] > 0.93
+    assert run_baseline(LinearRegressionConfig(), data, seed=0)["test/accuracy"] > 0.88
+    assert run_baseline(MajorityClassConfig(), data, seed=0)["test/accuracy"] < 0.15
+
+
+def test_schemas_import_neither_torch_nor_scikit_learn() -> None:
+    code = "import experiments.baselines_config, sys; print({'torch', 'sklearn'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
