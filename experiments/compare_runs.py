@@ -59,13 +59,15 @@ def read_run(path: Path) -> Run:
 
 
 def _reason(path: Path) -> str:
-    """The ``error`` of failed.json, on one line."""
+    """What failed.json says of a failure: its ``error`` on one line, or else its ``exit_status``."""
     try:
         content = json.loads((path / "failed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "it has no metrics.json"
-    error = content.get("error") if isinstance(content, dict) else None
-    return " ".join(str(error).split()) if error else "it left failed.json"
+    told = content if isinstance(content, dict) else {}
+    if "error" in told:
+        return " ".join(str(told["error"]).split())
+    return f"exit status {told.get('exit_status', 'unknown')}, see its run.log"
 
 
 def group_names(runs: Sequence[Path]) -> list[str]:

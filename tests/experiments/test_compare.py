@@ -157,10 +157,12 @@ def test_a_damaged_file_fails_its_run_alone(study: Path) -> None:
 
 
 def test_a_variant_of_which_nothing_came_is_listed_as_failed(study: Path, tmp_path: Path) -> None:
-    make_run(study / "broken", None, config="name: study\n")
+    broken = make_run(study / "broken", None)
+    (broken / "failed.json").write_text('{"exit_status": 1}', encoding="utf-8")
     comparison = compare([study], tmp_path / "out")
-    broken = next(group for group in comparison.groups if group.name == "broken")
-    assert broken.text("test/accuracy") == "failed"
+    assert f"{broken}: exit status 1, see its run.log" in comparison.failures()
+    group = next(group for group in comparison.groups if group.name == "broken")
+    assert group.text("test/accuracy") == "failed"
     assert "| broken | 1 | failed |" in comparison.markdown()
     assert "broken,,,,1,1,0," in (tmp_path / "out" / "comparison.csv").read_text(encoding="utf-8")
 
