@@ -3,13 +3,17 @@
 import sys
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import requests
+    from rich.progress import Progress
 
 CONNECT_SECONDS = 5.0
 """How long a host may take to answer: name look-up, all of its addresses and redirects together."""
 
 _READ_SECONDS = 30
-_CHUNK = 1 << 16
+_CHUNK = 1 << 18
 
 
 class DownloadError(Exception):
@@ -39,19 +43,16 @@ def download(url: str, target: Path, *, limit: int) -> None:
     """
     if not url.startswith("https://"):
         raise ValueError(f"address {url} must start with https://")
-    transfer = _Transfer(url, target, limit)
-    transfer.run()
+    _Transfer(url, target, limit).run()
 
 
 class _Transfer:
-    """A download in progress. pooch takes it for a progress bar and reports to it as the bytes come in."""
+    """A download and the thread that waits for it."""
 
     def __init__(self, url: str, target: Path, limit: int) -> None:
         self.url, self.target, self.limit = url, target, limit
-        self.file: IO[bytes]
-        self.bar: Any = None
-        self.abandoned = False
         self.answered = threading.Event()  # or failed
+        self.abandoned = False
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -60,24 +61,20 @@ class _Transfer:
         if not self.answered.wait(CONNECT_SECONDS):
             self.abandoned = True
             raise NoAnswerError(f"no answer within {CONNECT_SECONDS:g} s")
-        if self.bar is not None:
-            with self.bar:
-                thread.join()
-        else:
-            thread.join()
+        thread.join()
         if self.error is not None:
             raise self.error
 
     def _receive(self) -> None:
-        import pooch
         import requests
 
-        fetch = pooch.HTTPDownloader(
-            progressbar=self, chunk_size=_CHUNK, timeout=(CONNECT_SECONDS, _READ_SECONDS)
-        )
+        timeout = (CONNECT_SECONDS, _READ_SECONDS)
         try:
-            with self.target.open("wb") as self.file:
-                fetch(self.url, self.file, None)
+            with requests.get(self.url, stream=True, timeout=timeout) as response:
+                response.raise_for_status()
+                self.answered.set()
+                if not self.abandoned:
+                    self._save(response)
         except requests.HTTPError as error:
             self.error = DownloadError(f"answers {str(error).split(' for url')[0]}")
         except (requests.ConnectionError, requests.Timeout) as error:
@@ -90,41 +87,27 @@ class _Transfer:
         finally:
             self.answered.set()
 
-    # What follows is pooch's interface of a progress bar.
-
-    @property
-    def total(self) -> int:
-        return self.limit
-
-    @total.setter
-    def total(self, size: int) -> None:
-        if self.abandoned:
-            raise DownloadError("abandoned")
-        if sys.stderr.isatty():
-            self.bar = _bar()
-            self.task = self.bar.add_task(self.url.rsplit("/", 1)[-1], total=size or None)
-        self.answered.set()
-
-    def update(self, _: int) -> None:
-        received = self.file.tell()
-        if received > self.limit:
-            raise DownloadError(f"sends more than the {self.limit} bytes that the file may have")
-        if self.bar is not None:
-            self.bar.update(self.task, completed=received)
-
-    def reset(self) -> None:
-        """Nothing to do: the file's own position is the count."""
-
-    def close(self) -> None:
-        """Nothing to do: the bar closes where it was opened."""
+    def _save(self, response: "requests.Response") -> None:
+        expected = int(response.headers.get("Content-Length", 0)) or None
+        with self.target.open("wb") as file, _bar() as bar:
+            task = bar.add_task(self.url.rsplit("/", 1)[-1], total=expected)
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                if file.tell() > self.limit:
+                    raise DownloadError(f"sends more than the {self.limit} bytes that the file may have")
+                bar.update(task, completed=file.tell())
 
 
-def _bar() -> Any:
+def _bar() -> "Progress":
+    """A progress bar on stderr, or one that draws nothing where that isn't a terminal."""
     from rich import progress
     from rich.console import Console
 
     columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
-    return progress.Progress(*columns, progress.TransferSpeedColumn(), console=Console(stderr=True))
+    silent = not sys.stderr.isatty()
+    return progress.Progress(
+        *columns, progress.TransferSpeedColumn(), console=Console(stderr=True), disable=silent
+    )
 
 
 def _root_cause(error: BaseException) -> str:

@@ -73,15 +73,15 @@ def test_colour_images_pass_through() -> None:
 
 
 def test_elastic_strength_means_the_same_in_both() -> None:
-    """A horizontal ramp of slope 1 that is bent shows its own displacement."""
-    ramp = (torch.arange(64.0) * 2 + 40).round().to(torch.uint8).expand(12, 1, 64, 64)
-    config = AugmentConfig(elastic=2.0, elastic_sigma=4)
+    """A ramp that is bent shows its own displacement."""
+    ramp = (torch.arange(64) * 2 + 40).to(torch.uint8).expand(16, 1, 64, 64)
+    config = AugmentConfig(elastic=1.5, elastic_sigma=2)
     transform = classic_transform(config, (0.0,), (1.0,), height=64, width=64)
-    samples = ImageSamples(ramp, torch.zeros(12), transform=transform, seed=0)
-    bent = torch.stack([samples[0, i][0] for i in range(12)]) * 255
-    theirs = ((bent - ramp.float()) / 2)[..., 20:44, 20:44].std()
-    ours = elastic_field(ramp, 2.0, 4, torch.Generator().manual_seed(0)).std()
-    torch.testing.assert_close(theirs, ours, rtol=0.1, atol=0)
+    samples = ImageSamples(ramp, torch.zeros(16), transform=transform, seed=0)
+    bent = torch.stack([samples[0, i][0] for i in range(16)]) * 255
+    theirs = ((bent - ramp.float()) / 2)[..., 8:56, 8:56].std()
+    ours = elastic_field(ramp, 1.5, 2, torch.Generator().manual_seed(0)).std()
+    torch.testing.assert_close(theirs, ours, rtol=0.06, atol=0)
 
 
 def test_a_field_too_smooth_for_the_images_is_refused() -> None:

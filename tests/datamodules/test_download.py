@@ -31,6 +31,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
+    daemon_threads = False  # closing waits for the handlers
+
     def handle_error(self, *_: object) -> None:
         """A client that hangs up is what some tests are about."""
 
