@@ -82,6 +82,7 @@ def fit(experiment: Config) -> Result:
     from experiments import trainer as trainers
     from experiments.callbacks.checkpoints import Checkpoints
     from experiments.callbacks.exact_resume import ExactResume
+    from experiments.callbacks.tensorboard import log_hyperparameters
     from experiments.callbacks.training_curve import TrainingCurve
 
     trainers.check_hardware(experiment.trainer)
@@ -142,7 +143,7 @@ def fit(experiment: Config) -> Result:
         }
         if trainer.is_global_zero:
             run_directory.write_metrics(run_dir, metrics)
-            getattr(trainers, "log_hyperparameters", lambda *a: None)(trainer, experiment.plain, metrics)
+            log_hyperparameters(trainer, experiment.plain, metrics)
             _conclude(metrics, run_dir)
     return Result(metrics=metrics, run_dir=run_dir, module=module)
 

@@ -148,7 +148,11 @@ def _run_child(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
     path = Path(folder) / "config.yaml"
     run_directory.write_text(path.with_name("study.yaml"), config.to_yaml(plain))
     sys.argv = [sys.argv[0], str(path.with_name("study.yaml")), *(f"{k}={v}" for k, v in place.items())]
-    sys.exit(cli.command(lambda _: fit(config.load(plain, place)) and None)([]))
+
+    def main(_: list[str]) -> None:
+        fit(config.load(plain, place))
+
+    sys.exit(cli.command(main)([]))
 
 
 def _run_baseline(folder: str, values: Mapping[str, Any], name: str, plain: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ def resolve_precision(config: TrainerConfig) -> str:
     if accelerator == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+        capabilities = torch.cpu.get_capabilities()
         fast = accelerator == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return "bf16-mixed" if fast else "32-true"
 
@@ -105,7 +105,7 @@ def build_trainer(
         callbacks.append(resume)
         if config.ema_decay is not None:
             callbacks.append(WeightAverage(config.ema_decay))
-        callbacks += [TrainingCurve(), Summary()]
+        callbacks += [TrainingCurve(config.log_every_n_steps), Summary()]
         if config.early_stopping_patience is not None:
             callbacks.append(
                 EarlyStopping(

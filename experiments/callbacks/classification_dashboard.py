@@ -88,7 +88,8 @@ class ClassificationDashboard(Callback):
             return
         names, step = _class_names(trainer), trainer.global_step
         for name, accuracy in zip(names, per_class_accuracy(counts), strict=True):
-            to.add_scalar(f"val_class/{name}", accuracy, step)
+            if not math.isnan(accuracy):
+                to.add_scalar(f"val_class/{name}", accuracy, step)
         probabilities = logits.softmax(1).nan_to_num().numpy()
         for index, name in enumerate(names):
             is_class = (targets == index).numpy()

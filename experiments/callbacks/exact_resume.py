@@ -9,15 +9,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
+from torch.utils._pytree import tree_leaves
 
 
 class ExactResume(Callback):
     """Adds to a checkpoint what Lightning leaves out, and puts its loops where the run really was.
 
-    Lightning saves weights, optimizers, schedules, loaders that keep a state, and its loops' counters. Missing
-    are the states of the random number generators (of every rank). And it takes up a checkpoint written when
-    an epoch is over as if that epoch still had to be finished: its end would run a second time. Such a
-    checkpoint is therefore rewritten as what it is, the moment before the next epoch starts.
+    Lightning saves weights, optimizers, schedules, loaders that keep a state, and its loops' counters. It
+    leaves out the states of the random number generators (of every rank). And it takes up a checkpoint that
+    was written when an epoch is over as if that epoch still had to be finished: its end would run a second
+    time. Such a checkpoint is therefore rewritten as what it is, the moment before the next epoch starts. At
+    that moment Lightning would also start the loaders' order anew, so their states are put back here.
 
     Args:
         config: The whole resolved config, plain.
@@ -32,6 +34,7 @@ class ExactResume(Callback):
         self._started: float | None = None
         self._random_states: list[dict[str, Any]] | None = None
         self._between_epochs = False
+        self._loader_states: list[Any] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of ``fit_seconds``, which goes on from where a resumed run's stopped."""
@@ -71,8 +74,10 @@ class ExactResume(Callback):
         """Take up what was saved; the random states wait until training starts."""
         if trainer.state.fn != "fit":
             return
-        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        loops = checkpoint["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]["current"]
         self._between_epochs = epochs["completed"] == epochs["started"]
+        self._loader_states = loops["state_dict"].get("combined_loader", [])
         self._random_states = checkpoint["random_states"]
         self.fit_seconds = checkpoint["fit_seconds"]
         self.resumed_step = checkpoint["global_step"]
@@ -84,6 +89,9 @@ class ExactResume(Callback):
             self._random_states = None
         if self._between_epochs:
             trainer.fit_loop.epoch_loop.restarting = False
+            stateful = [x for x in tree_leaves(trainer.train_dataloader) if hasattr(x, "load_state_dict")]
+            for loader, state in zip(stateful, self._loader_states, strict=True):
+                loader.load_state_dict(state)
             self._between_epochs = False
 
 

@@ -62,7 +62,7 @@ def as_rgb(images: NDArray[np.generic]) -> Pixels:
     if images.dtype != np.uint8:
         values = np.nan_to_num(images.astype(np.float32))
         low, high = values.min(initial=math.inf), values.max(initial=-math.inf)
-        images = ((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+        images = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
     channels_last = images.transpose(0, 2, 3, 1)
     return np.ascontiguousarray(np.broadcast_to(channels_last, (*channels_last.shape[:3], 3)), dtype=np.uint8)
 

@@ -3,20 +3,19 @@
 import atexit
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
 from experiments.callbacks.hooks import skip_unused_hooks
 
+BAR_WIDTH = 24
 BAR_PERIOD = 0.25
 """Seconds between two redraws of the bar. One costs about a millisecond."""
 LINE_PERIOD = 10.0
@@ -202,69 +201,76 @@ class Progress(Callback):
 
     # What is shown ------------------------------------------------------------------------------------------
 
-    def _draw(self, trainer: L.Trainer, done: int = 0, batches: Any = ()) -> None:
+    def _draw(self, trainer: L.Trainer, done: int = 0, batches: Sequence[float] = ()) -> None:
         """Redraw the bar or write a line; ``done`` of ``batches`` is the position in an evaluation."""
-        where = f"{self._stage} {done}/{sum(batches)}" if batches else ""
-        if trainer.state.fn != "fit":
-            line = [where]
-            fraction = done / max(1, sum(batches))
-        else:
+        where = f"{self._stage} {done}/{sum(batches):.0f}" if batches else ""
+        if trainer.state.fn == "fit":
             line = self._line(trainer, where=where)
             fraction = self._done(trainer) / max(1, self._batches(trainer))
+        else:
+            line = {"epoch": where}
+            fraction = done / max(1, sum(batches))
         if self._live is None:
             self._write(line)
             self._due = time.perf_counter() + LINE_PERIOD
         else:
-            grid = Table.grid(padding=(0, 2))
-            grid.add_column(no_wrap=True)
-            grid.add_column(width=24)
-            grid.add_column(no_wrap=True, overflow="ellipsis")
-            bar = ProgressBar(total=1, completed=fraction if math.isfinite(fraction) else 0)
-            grid.add_row(Text(line[0], "bold"), bar, Text("  ".join(line[1:])))
-            self._live.update(grid, refresh=True)
+            self._live.update(self._bar(line, fraction), refresh=True)
             self._due = time.perf_counter() + BAR_PERIOD
 
-    def _write(self, line: list[str]) -> None:
-        self.console.print(Text("  ".join(line)), soft_wrap=True)
+    def _bar(self, line: dict[str, str], fraction: float) -> Text:
+        """One row of text, in which what matters most comes first: a narrow terminal cuts the end off."""
+        done, left = "━━" if self.console.encoding.startswith("utf") else "#-"
+        filled = round(BAR_WIDTH * min(1.0, fraction))
+        order = ("left", "where", "step", "rate")
+        rest = [line[key] for key in order if key in line] + [line[k] for k in line if "/" in k]
+        return Text.assemble(
+            (line["epoch"], "bold"),
+            "  ",
+            (done * filled, "green"),
+            (left * (BAR_WIDTH - filled), "bright_black"),
+            "  ",
+            "  ".join(rest),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _write(self, line: dict[str, str]) -> None:
+        self.console.print(Text("  ".join(line.values())), soft_wrap=True)
         self.console.file.flush()
 
-    def _line(self, trainer: L.Trainer, *, epoch_done: bool = False, where: str = "") -> list[str]:
-        """The line's pieces: ``epoch 3/12``, ``step 645/2580``, ``train/loss 0.1234``, …, ``left 0:42``."""
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-        line = [f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if epochs else "")]
-        steps = self._steps(trainer)
-        line.append(f"step {trainer.global_step}" + (f"/{steps:.0f}" if math.isfinite(steps) else ""))
+    def _line(self, trainer: L.Trainer, *, epoch_done: bool = False, where: str = "") -> dict[str, str]:
+        """The line's pieces by name: ``epoch 3/12``, ``step 645/2580``, ``train/loss 0.1234``, …"""
+        epochs, steps = _epochs(trainer), self._steps(trainer)
+        line = {
+            "epoch": f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if math.isfinite(epochs) else ""),
+            "step": f"step {trainer.global_step}" + (f"/{steps:.0f}" if math.isfinite(steps) else ""),
+        }
         if where:
-            line.append(where)
+            line["where"] = where
         metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))}
         if "train/loss" not in metrics and self._loss is not None:
             # Of this batch alone, until the first point of the training curve is there.
-            metrics = {"train/loss": self._loss * trainer.accumulate_grad_batches, **metrics}
+            metrics["train/loss"] = self._loss * trainer.accumulate_grad_batches
         # A plain line within an epoch stays on the page, where the last validation would be read as its own.
-        known = [
-            k for k in sorted(metrics, key=_loss_first) if epoch_done or self._live or k.startswith("train/")
-        ]
-        line += [f"{name} {float(metrics[name]):.4f}" for name in known]
+        shown = [k for k in metrics if epoch_done or self._live or k.startswith("train/")]
+        line |= {name: f"{name} {float(metrics[name]):.4f}" for name in sorted(shown, key=_loss_first)}
         if rate := self._pace.samples_per_second():
-            line.append(f"{rate * trainer.world_size:,.0f} samples/s")
-        batches_left = self._batches(trainer) - self._done(trainer)
-        epochs_left = (epochs or 0) - trainer.current_epoch - epoch_done
-        left = self._pace.seconds_left(max(0, batches_left), max(0, epochs_left))
+            line["rate"] = f"{rate * trainer.world_size:,.0f} samples/s"
+        batches_left = max(0, self._batches(trainer) - self._done(trainer))
+        left = self._pace.seconds_left(batches_left, batches_left / trainer.num_training_batches)
         if left is not None:
-            line.append(f"left {duration(left)}")
+            line["left"] = f"left {duration(left)}"
         return line
 
     def _steps(self, trainer: L.Trainer) -> float:
         """Optimizer steps of the whole fit; infinite where neither epochs nor steps are limited."""
-        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
-        steps = epochs * (math.ceil(per_epoch) if math.isfinite(per_epoch) else per_epoch)
+        steps = _epochs(trainer) * (math.ceil(per_epoch) if math.isfinite(per_epoch) else per_epoch)
         return min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps
 
     def _batches(self, trainer: L.Trainer) -> float:
         """Training batches of the whole fit."""
-        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
-        batches = epochs * trainer.num_training_batches
+        batches = _epochs(trainer) * trainer.num_training_batches
         return (
             min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
             if trainer.max_steps >= 0
@@ -274,6 +280,10 @@ class Progress(Callback):
     def _done(self, trainer: L.Trainer) -> int:
         """Training batches done, before a resume too."""
         return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+def _epochs(trainer: L.Trainer) -> float:
+    return math.inf if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
 
 
 def _loss_first(name: str) -> tuple[str, bool, str]:

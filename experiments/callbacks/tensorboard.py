@@ -1,6 +1,7 @@
 """The TensorBoard side of a run: its writer, the layout it opens on, pictures, hyperparameters."""
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,6 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]
             flat |= _flat(value, f"{prefix}{key}.")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             flat[f"{prefix}{key}"] = value
-        else:
-            flat[f"{prefix}{key}"] = "null" if value is None else str(value)
+        else:  # as YAML writes it
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat

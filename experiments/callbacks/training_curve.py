@@ -13,17 +13,21 @@ from experiments.errors import RunError
 
 
 class TrainingCurve(Callback):
-    """Averages what training steps return and logs it every ``log_every_n_steps`` optimizer steps.
+    """Averages what training steps return and logs it every so many optimizer steps.
 
     Logging a value in every step would wait for the device in every step. This callback only adds to running
     sums, and reads them when a point of the curve is due. Its sums are part of a checkpoint, so that the
     resumed curve is the uninterrupted one.
 
+    Args:
+        every_n_steps: Optimizer steps between two points of the curve.
+
     Raises:
         RunError: The loss is no longer finite: names step, learning rate and the checkpoint to go back to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
         self._loss: Tensor | float = 0.0
         self._correct: Tensor | float = 0.0
         self._batches = 0
@@ -51,7 +55,7 @@ class TrainingCurve(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Log the norm of the whole gradient, before any clipping, where a point is due."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps:
+        if (trainer.global_step + 1) % self.every_n_steps:
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -75,7 +79,7 @@ class TrainingCurve(Callback):
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             self._refuse(loss.item(), trainer)
         step = trainer.global_step
-        if step != self._logged_step and step % trainer.log_every_n_steps == 0:
+        if step != self._logged_step and step % self.every_n_steps == 0:
             self._logged_step = step
             self._point(trainer, step)
         if trainer.is_last_batch:
