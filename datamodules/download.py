@@ -56,6 +56,8 @@ class _Transfer:
         self.error: Exception | None = None
 
     def run(self) -> None:
+        import requests  # noqa: F401 (on a busy machine this takes seconds, which are not the host's fault)
+
         thread = threading.Thread(target=self._receive, daemon=True)
         thread.start()
         if not self.answered.wait(CONNECT_SECONDS):
