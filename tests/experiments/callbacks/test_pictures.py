@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from experiments.callbacks import pictures
+
+
+def colours(image):
+    return {tuple(c) for c in np.asarray(image.convert("RGB")).reshape(-1, 3)}
+
+
+def cell(image, classes, row, column):
+    """The background of a cell, found from the picture's right and lower edges, where margins are fixed."""
+    pixels = np.asarray(image.convert("RGB"))
+    right, bottom = image.width - 56, image.height - 12
+    return tuple(pixels[bottom - (classes - row) * 36 + 2, right - (classes - column) * 36 + 2].tolist())
+
+
+def test_mistakes_stand_out_against_the_hits_however_rare_they_are():
+    counts = np.diag([5000, 5000, 5000])
+    counts[0, 2], counts[1, 0] = 1, 4
+    image = pictures.confusion_matrix(counts, ["a", "b", "c"], "t")
+    empty = cell(image, 3, 2, 0)
+    rare, frequent, hit = (cell(image, 3, *at) for at in ((0, 2), (1, 0), (1, 1)))
+    assert cell(image, 3, 0, 1) == empty == cell(image, 3, 1, 2)
+    assert frequent == pictures.ORANGE
+    # More mistakes are darker; hits are green, mistakes orange.
+    assert sum(frequent) < sum(rare) < sum(empty)
+    assert hit[1] > hit[0]
+    assert rare[0] > rare[1]
+
+
+@pytest.mark.parametrize(
+    "names", [["a"], ["zero", "a very long name, longer than there is room"], [str(i) for i in range(120)]]
+)
+def test_any_number_of_classes_and_length_of_names_fits(names):
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    image = pictures.confusion_matrix(counts, names, "nothing was counted")
+    assert image.width < 1000
+    assert image.height < 1000
+
+
+def test_mistake_grid_shows_every_image_unchanged():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    grid = np.asarray(pictures.mistake_grid(images, list("abcde"), list("bcdea"), [0.5] * 5, "t", columns=3))
+    for image in pictures.enlarge(images, 80):
+        windows = np.lib.stride_tricks.sliding_window_view(grid, image.shape)[:, :, 0]
+        corner = (windows[..., 0, 0, :] == image[0, 0]).all(-1)
+        assert any((windows[y, x] == image).all() for y, x in np.argwhere(corner))
+
+
+def test_mistake_grid_of_a_faultless_classifier_is_empty():
+    grid = pictures.mistake_grid(np.zeros((0, 28, 28, 3), np.uint8), [], [], [], "none")
+    assert pictures.RED not in colours(grid)
+
+
+def test_as_rgb_keeps_bytes_and_stretches_floats():
+    images = np.arange(2 * 1 * 2 * 2, dtype=np.uint8).reshape(2, 1, 2, 2)
+    rgb = pictures.as_rgb(images)
+    assert rgb.shape == (2, 2, 2, 3)
+    assert (rgb == images.transpose(0, 2, 3, 1)).all()
+    normalised = (images.astype(np.float32) - 3) / 2
+    stretched = pictures.as_rgb(normalised)
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert pictures.as_rgb(np.zeros((1, 3, 2, 2), np.float32)).max() == 0
+    assert pictures.as_rgb(np.zeros((0, 1, 2, 2), np.uint8)).shape == (0, 2, 2, 3)
+
+
+def test_filters_show_sign_as_colour_on_one_scale():
+    weights = np.zeros((3, 1, 1, 1), np.float32)
+    weights[:, 0, 0, 0] = [2.0, -2.0, 1.0]
+    seen = colours(pictures.filter_grid(weights, ""))
+    assert {(255, 0, 0), (0, 0, 255), (255, 127, 127)} <= seen
+
+
+def test_filters_of_three_channels_are_colours_around_grey():
+    weights = np.zeros((2, 3, 1, 1), np.float32)
+    weights[1, :, 0, 0] = [1.0, 0.0, -1.0]
+    seen = colours(pictures.filter_grid(weights, ""))
+    assert {(127, 127, 127), (255, 127, 0)} <= seen
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 7, 7), (512, 1, 28, 28), (40, 5, 3, 3)])
+def test_filter_grids_stay_of_a_size_to_look_at(shape):
+    image = pictures.filter_grid(np.random.default_rng(0).standard_normal(shape), "first layer")
+    assert image.width < 1200
+    assert image.height < 700
+
+
+def test_untrained_weights_of_zero_are_drawn_too():
+    assert pictures.filter_grid(np.zeros((4, 1, 3, 3)), "zeros").width > 0

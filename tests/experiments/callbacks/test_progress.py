@@ -1,0 +1,252 @@
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+
+import lightning as L
+import pytest
+import torch
+from rich.console import Console
+
+from experiments.callbacks import progress
+from experiments.callbacks.progress import Pace, Progress, batch_size, duration
+
+# Lightning 2.6 asks PyTorch's pytree in a way that PyTorch 2.15 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
+class Batches:
+    """A loader, which a list is not: Lightning takes that for several."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+class Model(L.LightningModule):
+    def __init__(self, error=None):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.error = error
+
+    def training_step(self, batch, batch_idx):
+        if self.error is not None and batch_idx == 2:
+            raise self.error
+        return {"loss": self.layer(batch[0]).square().mean()}
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", 0.25, batch_size=2)
+        self.log("val/accuracy", 0.5, batch_size=2)
+
+    def test_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+BATCH = (torch.ones(2, 2), torch.zeros(2))
+
+
+def fit(progress, model=None, **options):
+    trainer = L.Trainer(
+        accelerator="cpu",
+        **{"max_epochs": 3, "num_sanity_val_steps": 1, **options},
+        callbacks=[progress],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model or Model(), Batches([BATCH] * 4), Batches([BATCH] * 3))
+    return trainer
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Draw at every opportunity."""
+    monkeypatch.setattr(progress, "LINE_PERIOD", 0.0)
+    monkeypatch.setattr(progress, "BAR_PERIOD", 0.0)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_pace_keeps_training_and_the_rest_apart():
+    clock = Clock()
+    pace = Pace(clock)
+    pace.resume()
+    clock.now += 30  # compilation
+    pace.count(8)
+    assert pace.samples_per_second() is None
+    assert pace.seconds_left(10, 1) is None
+    for _ in range(4):
+        clock.now += 2
+        pace.count(8)
+    assert pace.samples_per_second() == 4
+    assert pace.seconds_left(10, 1) == 20  # no validation seen yet
+    pace.pause()
+    clock.now += 5
+    assert pace.samples_per_second() == 4
+    pace.resume()  # validation is over
+    pace.end_epoch()
+    clock.now += 1  # a checkpoint
+    pace.resume()
+    clock.now += 2
+    pace.count(8)
+    assert pace.samples_per_second() == 4
+    assert pace.seconds_left(10, 3) == 10 * 2 + 3 * (5 + 1)
+    assert pace.seconds_left(float("inf"), 3) is None
+
+
+def test_plain_lines_say_epoch_step_metrics_rate_and_time_left():
+    file = io.StringIO()
+    fit(Progress(Console(file=file)))
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 3
+    for number, line in enumerate(lines, start=1):
+        where = f"epoch {number}/3  step {4 * number}/12"
+        metrics = "val/loss 0.2500  val/accuracy 0.5000"
+        assert re.fullmatch(rf"{where}  {metrics}  [\d,]+ samples/s  left \d+:\d\d", line)
+    assert lines[-1].endswith("left 0:00")
+
+
+def test_long_epochs_have_lines_within(eager):
+    file = io.StringIO()
+    fit(Progress(Console(file=file)), max_epochs=1)
+    lines = file.getvalue().splitlines()
+    within = [line for line in lines if "val/" not in line and "validation" not in line]
+    assert [re.search(r"step \d/4", line)[0] for line in within] == [f"step {n}/4" for n in (1, 2, 3, 4)]
+    assert all("train/loss" in line for line in within)
+    assert [line for line in lines if "validation 2/3" in line]
+
+
+def test_time_left_reaches_over_the_whole_fit(eager):
+    class Slow(Model):
+        def training_step(self, batch, batch_idx):
+            time.sleep(0.02)
+            self.trainer.should_stop = batch_idx == 3  # one epoch is enough to see it
+            return super().training_step(batch, batch_idx)
+
+    file = io.StringIO()
+    fit(Progress(Console(file=file)), Slow(), max_epochs=500)
+    first = next(line for line in file.getvalue().splitlines() if "left" in line)
+    minutes, seconds = re.search(r"left (\d+):(\d+)", first).groups()
+    assert 40 <= 60 * int(minutes) + int(seconds) <= 400  # 2,000 batches of at least 20 ms
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"max_epochs": -1, "max_steps": 6}, "step 6/6"),
+        ({"max_epochs": 2, "accumulate_grad_batches": 3}, "step 4/4"),
+        ({"max_epochs": 2, "limit_train_batches": 1}, "step 2/2"),
+        ({"max_epochs": 5, "max_steps": 3}, "step 3/3"),
+    ],
+)
+def test_the_last_step_is_the_total(options, steps):
+    file = io.StringIO()
+    fit(Progress(Console(file=file)), **options)
+    assert steps in file.getvalue().splitlines()[-1]
+
+
+def test_terminal_has_a_bar_and_a_line_per_epoch(eager):
+    file = io.StringIO()
+    bar = Progress(Console(file=file, force_terminal=True, width=150))
+    trainer = fit(bar)
+    text = file.getvalue()
+    assert "━" in text
+    assert "validation 3/3" in text
+    lines = re.findall(
+        r"epoch \d/3  step \d+/12  train/loss \d.\d+  val/loss 0.2500[^\r]*?left \d:\d\d\n", text
+    )
+    assert len(lines) == 3
+    assert text.count(HIDE) == text.count(SHOW) == 1
+    trainer.test(Model(), Batches([BATCH] * 2), verbose=False)
+    assert "test 2/2" in file.getvalue()
+    assert file.getvalue().count(HIDE) == file.getvalue().count(SHOW) == 2
+
+
+def test_a_narrow_terminal_keeps_epoch_and_time_left_on_one_row(eager):
+    file = io.StringIO()
+    fit(Progress(Console(file=file, force_terminal=True, width=60)))
+    rows = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", row) for row in re.split(r"[\r\n]", file.getvalue())]
+    bars = [row for row in rows if "━" in row]
+    assert all(len(row) <= 60 for row in bars)
+    assert all(row.startswith("epoch ") for row in bars)
+    assert "left 0:0" in bars[-1]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
+def test_terminal_is_given_back_after_an_error(error, eager):
+    file = io.StringIO()
+    bar = Progress(Console(file=file, force_terminal=True))
+    stdout = sys.stdout
+    with pytest.raises((RuntimeError, SystemExit)):
+        fit(bar, Model(error))
+    assert file.getvalue().rindex(SHOW) > file.getvalue().rindex(HIDE)
+    assert sys.stdout is stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_a_process_that_exits_in_the_middle_shows_the_cursor_again(tmp_path):
+    import pty
+
+    script = tmp_path / "leaves.py"
+    script.write_text(
+        "import sys\n"
+        "from types import SimpleNamespace\n"
+        "from experiments.callbacks.progress import Progress\n"
+        "bar = Progress()\n"
+        "bar._open(SimpleNamespace(is_global_zero=True))\n"
+        "print('a line above the bar')\n"
+        "sys.exit(3)\n"
+    )
+    main, side = pty.openpty()
+    with os.fdopen(main, "rb", buffering=0) as terminal:
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        process = subprocess.Popen([sys.executable, script], stdout=side, stderr=side, env=environment)
+        os.close(side)
+        text = b""
+        try:
+            while chunk := terminal.read(65536):
+                text += chunk
+        except OSError:  # Linux says so when the other side is closed
+            pass
+        assert process.wait(60) == 3
+    assert b"a line above the bar" in text
+    assert text.rindex(SHOW.encode()) > text.rindex(HIDE.encode())
+
+
+def test_ranks_above_zero_are_silent(monkeypatch, eager):
+    file = io.StringIO()
+    monkeypatch.setattr(L.Trainer, "is_global_zero", False)
+    fit(Progress(Console(file=file, force_terminal=True)))
+    assert file.getvalue() == ""
+
+
+def test_batch_size_is_found_in_nested_batches():
+    images = torch.zeros(5, 3)
+    assert batch_size(images) == 5
+    assert batch_size((images, torch.zeros(7))) == 5
+    assert batch_size([{"a": (images,)}, 1]) == 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (42.4, "0:42"), (59.6, "1:00"), (723, "12:03"), (3723, "1:02:03")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
