@@ -1,0 +1,46 @@
+"""Self-attention with a single head, written out to be read; `attention.py` has the one to build with.
+
+Shape letters: B batch, T tokens, W width of the model, D width of the head.
+"""
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from lit_modules.functional.softmax import softmax
+
+
+class SelfAttention(nn.Module):
+    """Each token asks (query), each answers (key) and has something to give (value).
+
+        Q = x W_q    K = x W_k    V = x W_v    output = softmax(Q Kᵀ / √D) V
+
+    A token's scores are how well its question fits each token's answer; their softmax says in which shares it
+    takes what the tokens give. The product of two independent D-vectors of unit variance has variance D, and
+    the division by √D brings it back to 1, where the softmax doesn't saturate.
+
+    Args:
+        width: W.
+        head_dim: D; default W.
+        is_causal: No token sees a later one.
+
+    Source: Vaswani et al. 2017, "Attention is all you need", eq. 1.
+    """
+
+    def __init__(self, width: int, *, head_dim: int | None = None, is_causal: bool = False) -> None:
+        super().__init__()
+        self.head_dim = width if head_dim is None else head_dim
+        self.is_causal = is_causal
+        self.query = nn.Linear(width, self.head_dim, bias=False)
+        self.key = nn.Linear(width, self.head_dim, bias=False)
+        self.value = nn.Linear(width, self.head_dim, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, W) → the output (B, T, D) and the attention weights (B, T, T), whose rows sum to 1."""
+        query, key, value = self.query(x), self.key(x), self.value(x)  # (B, T, D)
+        scores = query @ key.transpose(-2, -1) / self.head_dim**0.5  # (B, T, T): query t, key s
+        if self.is_causal:
+            future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)  # s > t
+            scores = scores.masked_fill(future, -torch.inf)
+        weights = softmax(scores, dim=-1)
+        return weights @ value, weights
