@@ -1,0 +1,152 @@
+"""Stacks of transformer layers: an encoder (or, made causal, a language model's trunk) and a decoder.
+
+Shape letters: B batch, T tokens, S tokens of the context, W width of the model, W_c width of the context.
+"""
+
+import torch.nn as nn
+from torch import Tensor
+
+from lit_modules.layers.kv_cache import DecoderLayerCache, KVCache, token_positions
+from lit_modules.layers.positional import RotaryPositions, Rotation
+from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerOptions
+
+
+class Encoder(nn.Module):
+    """`depth` encoder layers and, for pre-norm layers, a last norm.
+
+    A layer's output is a plain tensor, so a forward hook on `layers[i]` reads or changes the hidden states.
+
+    Args:
+        options: What the layers have in common.
+        depth: Number of layers.
+        is_causal: No token sees a later one: the trunk of a decoder-only language model.
+        final_norm: Whether a norm follows the last layer; default as `options.norm_first`.
+    """
+
+    def __init__(
+        self,
+        options: TransformerOptions,
+        *,
+        depth: int,
+        is_causal: bool = False,
+        final_norm: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.rotary = options.build_rotary()
+        self.layers = nn.ModuleList(
+            EncoderLayer(options, is_causal=is_causal, rotary=self.rotary) for _ in range(depth)
+        )
+        with_norm = options.norm_first if final_norm is None else final_norm
+        self.final_norm: nn.Module = options.build_norm() if with_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: list[KVCache] | None = None,
+        hidden_states: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Encodes T tokens.
+
+        Args:
+            x: (B, T, W) embeddings.
+            mask: Boolean, (T, S) or broadcastable to (B, H, T, S), True = may be attended.
+            key_mask: Boolean (B, T), True = a real token.
+            positions: (T,) or (B, T), for the rotation; default those of `token_positions`.
+            cache: From `make_cache`, one for each layer; T is then the number of new tokens.
+            hidden_states: A list to which `x` and each layer's output are appended, depth + 1 of (B, T, W),
+                the last before the final norm.
+
+        Returns:
+            (B, T, W).
+        """
+        rotation = _rotation(self.rotary, x, key_mask, positions, None if cache is None else cache[0])
+        caches = [None] * len(self.layers) if cache is None else cache
+        _record(hidden_states, x)
+        for layer, own in zip(self.layers, caches, strict=True):
+            x = layer(x, mask=mask, key_mask=key_mask, rotation=rotation, cache=own)
+            _record(hidden_states, x)
+        return self.final_norm(x)
+
+    def make_cache(self, capacity: int) -> list[KVCache]:
+        """One empty cache for each layer, for rows of at most `capacity` tokens."""
+        return [KVCache(capacity) for _ in self.layers]
+
+
+class Decoder(nn.Module):
+    """`depth` decoder layers and, for pre-norm layers, a last norm.
+
+    Args:
+        options: What the layers have in common.
+        depth: Number of layers.
+        final_norm: Whether a norm follows the last layer; default as `options.norm_first`.
+    """
+
+    def __init__(self, options: TransformerOptions, *, depth: int, final_norm: bool | None = None) -> None:
+        super().__init__()
+        self.rotary = options.build_rotary()
+        self.layers = nn.ModuleList(DecoderLayer(options, rotary=self.rotary) for _ in range(depth))
+        with_norm = options.norm_first if final_norm is None else final_norm
+        self.final_norm: nn.Module = options.build_norm() if with_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        key_mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: list[DecoderLayerCache] | None = None,
+        hidden_states: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Decodes T tokens of the target.
+
+        Args:
+            x: (B, T, W) embeddings of the target.
+            context: (B, S, W_c), an encoder's output; may be left out once the cache has seen it.
+            key_mask: Boolean (B, T), True = a real token of the target.
+            context_mask: Boolean (B, S), True = a real token of the context.
+            positions: (T,) or (B, T), for the rotation; default those of `token_positions`.
+            cache: From `make_cache`, one for each layer; T is then the number of new tokens.
+            hidden_states: A list to which `x` and each layer's output are appended, depth + 1 of (B, T, W).
+
+        Returns:
+            (B, T, W).
+        """
+        rotation = _rotation(
+            self.rotary, x, key_mask, positions, None if cache is None else cache[0].self_attention
+        )
+        caches = [None] * len(self.layers) if cache is None else cache
+        _record(hidden_states, x)
+        for layer, own in zip(self.layers, caches, strict=True):
+            x = layer(x, context, key_mask=key_mask, context_mask=context_mask, rotation=rotation, cache=own)
+            _record(hidden_states, x)
+        return self.final_norm(x)
+
+    def make_cache(self, capacity: int) -> list[DecoderLayerCache]:
+        """One empty cache for each layer, for targets of at most `capacity` tokens."""
+        return [DecoderLayerCache(capacity) for _ in self.layers]
+
+
+def _rotation(
+    rotary: RotaryPositions | None,
+    x: Tensor,
+    key_mask: Tensor | None,
+    positions: Tensor | None,
+    cache: KVCache | None,
+) -> Rotation | None:
+    """Cosines and sines once for all layers."""
+    if rotary is None:
+        return None
+    if positions is None:
+        positions = token_positions(x.shape[1], key_mask=key_mask, cache=cache, device=x.device)
+    return rotary(positions, dtype=x.dtype)
+
+
+def _record(hidden_states: list[Tensor] | None, x: Tensor) -> None:
+    if hidden_states is not None:
+        hidden_states.append(x)
