@@ -140,7 +140,7 @@ class SoftmaxCrossEntropy(Function):
         losses, empty = [], []
         for rows in row_blocks(logits):
             x = widen(logits[rows])
-            peak = x.amax(-1, keepdim=True)
+            peak = x.amax(-1, keepdim=True) if x.numel() else x.sum(-1, keepdim=True)
             is_empty = peak == -torch.inf
             shifted = x - peak.masked_fill_(is_empty, 0)
             at_target = shifted.gather(-1, targets[rows, None])
@@ -312,7 +312,7 @@ def softmax_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """
     classes = logits.shape[-1]
     with refusing_unknown_classes(targets, classes):
-        losses, _ = SoftmaxCrossEntropy.apply(logits.reshape(-1, classes), targets.reshape(-1))
+        losses, _ = SoftmaxCrossEntropy.apply(logits.reshape(targets.numel(), classes), targets.reshape(-1))
     return losses.reshape(targets.shape)
 
 
