@@ -1,0 +1,72 @@
+"""The Kullback–Leibler divergence, KL(p ‖ q) = Σ_c p_c log(p_c / q_c), of probabilities or of logits."""
+
+from torch import Tensor
+
+from lit_modules.functional.checks import check_distribution
+from lit_modules.functional.precision import result_dtype, widen
+from lit_modules.functional.reduction import Reduction, reduce
+from lit_modules.functional.softmax import log_softmax
+
+
+def kl_divergence(p: Tensor, q: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """KL(p ‖ q) in nats: what it costs to take q for p. Not symmetric, and p comes first.
+
+    Nothing is clamped: a class with p_c = 0 adds exactly 0, and one with q_c = 0 < p_c makes it inf. As the
+    slope log(p_c / q_c) + 1 is −inf at p_c = 0, the gradient there is left at 0.
+
+    Args:
+        p: (..., C), each row a distribution.
+        q: (..., C), likewise.
+        reduction: `"none"`, `"sum"`, or `"mean"` over the rows (what PyTorch calls `"batchmean"`; its
+            `"mean"` divides by C too, and is no divergence).
+
+    Returns:
+        A scalar, or (...) without reduction, in the type of `p` (fp32 for half precision in autocast).
+
+    Raises:
+        ValueError: the shapes differ, or a row isn't a distribution.
+    """
+    _check_shapes(p, q)
+    check_distribution(p, "p")
+    check_distribution(q, "q")
+    absent = p == 0
+    # Where p = 0 both logarithms are of 1: a NaN or inf masked only later would stay in the gradients.
+    log_ratio = widen(p).masked_fill(absent, 1).log() - widen(q).masked_fill(absent, 1).log()
+    return reduce((widen(p) * log_ratio).sum(-1), reduction).to(result_dtype(p))
+
+
+def kl_divergence_from_logits(
+    p_logits: Tensor, q_logits: Tensor, *, temperature: float = 1.0, reduction: Reduction = "mean"
+) -> Tensor:
+    """KL(softmax(a / T) ‖ softmax(b / T)) of logits a and b; for distillation, a is the teacher's.
+
+    Its gradients go with 1/T². Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
+    (2015), section 2, therefore multiply it by T² beside a loss at T = 1; the divergence lacks that factor.
+
+    A logit of −inf is a probability of 0: in a it adds nothing (0 for a row of nothing else), in b alone it
+    gives inf.
+
+    Args:
+        p_logits: (..., C), a.
+        q_logits: (..., C), b.
+        temperature: T > 0.
+        reduction: `"none"`, `"sum"`, or `"mean"` over the rows.
+
+    Returns:
+        A scalar, or (...) without reduction, in the type of `p_logits` (fp32 for half precision in autocast).
+
+    Raises:
+        ValueError: the shapes differ, or `temperature` isn't positive.
+    """
+    _check_shapes(p_logits, q_logits)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive; got {temperature}")
+    log_p, log_q = (log_softmax(widen(x) / temperature) for x in (p_logits, q_logits))
+    absent = log_p == -float("inf")
+    log_ratio = log_p.masked_fill(absent, 0) - log_q.masked_fill(absent, 0)
+    return reduce((log_p.exp() * log_ratio).sum(-1), reduction).to(result_dtype(p_logits))
+
+
+def _check_shapes(p: Tensor, q: Tensor) -> None:
+    if p.shape != q.shape:
+        raise ValueError(f"p has shape {tuple(p.shape)} and q {tuple(q.shape)}; they must be alike")
