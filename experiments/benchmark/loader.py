@@ -1,0 +1,92 @@
+"""Time per training sample: the resident loader beside per-sample torchvision transforms and a DataLoader.
+
+Batches are drawn from endless passes over the training set, so that each way pays for its shuffling as it
+does in training.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.classic_pipeline import classic_transform
+from datamodules.mnist_config import AugmentConfig
+from experiments import config
+from experiments.benchmark.classic_mnist import Batches, SingleImages
+from experiments.benchmark.harness import Report, interleaved, timed
+from experiments.run import build_data
+
+CLASSIC, PER_SAMPLE, RESIDENT = (
+    "torchvision + DataLoader",
+    "data.pipeline=torchvision",
+    "data.pipeline=resident",
+)
+AUGMENTATIONS = {"none": {}, "as in mnist_cnn": {"shift": 2, "rotation": 10, "scale": 0.1}}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the batch size."""
+    parser.add_argument("--batch-size", type=int, default=64, metavar="B", help="samples of a batch (64)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure each pipeline with and without augmentation; MNIST, or scikit-learn's digits if quick."""
+    repeats = options.repeats or (2 if options.quick else 7)
+    data = "digits" if options.quick else "mnist"
+    report = Report(title=f"Loading {data}, batches of {options.batch_size}")
+    for label, augment in AUGMENTATIONS.items():
+        loaders = pipelines(data, options.batch_size, augment)
+        # A slow way draws fewer batches, so that turns of all ways take about equally long.
+        counts = {name: 4 if options.quick else 800 if name == RESIDENT else 40 for name in loaders}
+        draws = {name: timed(_drawing(loader, counts[name])) for name, loader in loaders.items()}
+        taken = interleaved(draws, repeats=repeats)
+        per_sample = {
+            name: seconds.scaled(1e6 / (counts[name] * options.batch_size)) for name, seconds in taken.items()
+        }
+        for name, microseconds in per_sample.items():
+            report.rows.append(
+                {
+                    "pipeline": name,
+                    "augmentation": label,
+                    "µs per sample": microseconds,
+                    "times as fast": per_sample[CLASSIC].ratio_to(microseconds),
+                }
+            )
+    report.notes = [
+        f"{repeats} turns; {CLASSIC} is the plain pair, without the suite's seeding and resuming.",
+        f"one process of {torch.get_num_threads()} threads; workers would take them from training.",
+    ]
+    return report
+
+
+def pipelines(data: str, batch_size: int, augment: dict[str, float]) -> dict[str, Batches]:
+    """The same training split served in three ways."""
+    served: dict[str, Batches] = {}
+    for name, pipeline in ((PER_SAMPLE, "torchvision"), (RESIDENT, "resident")):
+        section = {"name": data, "batch_size": batch_size, "drop_last": True, "pipeline": pipeline}
+        module = build_data(config.load({"model": {"name": "mlp"}, "data": {**section, "augment": augment}}))
+        served[name] = module.train_dataloader()
+    images, targets = module.split("train")
+    changes = AugmentConfig(**augment) if augment else None  # type: ignore[arg-type]
+    transform = classic_transform(
+        changes, module.mean, module.std, height=images.shape[2], width=images.shape[3]
+    )
+    samples = SingleImages(images, targets, transform)
+    plain = DataLoader(samples, batch_size=batch_size, shuffle=True, drop_last=True)
+    return {CLASSIC: plain, **served}
+
+
+def _drawing(loader: Batches, count: int) -> Callable[[], None]:
+    batches = _endless(loader)
+
+    def draw() -> None:
+        for _ in range(count):
+            next(batches)
+
+    return draw
+
+
+def _endless(loader: Batches) -> Iterator[object]:
+    while True:
+        yield from loader
