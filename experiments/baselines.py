@@ -37,7 +37,7 @@ class SplitData(Protocol):
 
 
 def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, float]:
-    """Fits a baseline to the training split and scores it on the validation and test splits.
+    """Fit a baseline to the training split and scores it on the validation and test splits.
 
     Args:
         config: one of the schemas in ``baselines_config``; its type says which baseline.

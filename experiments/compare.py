@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments import cli
 from experiments.compare_runs import Run, find_runs, group_names, read_run
 from experiments.errors import UserError
 
@@ -134,7 +135,7 @@ class Comparison:
         )
 
     def write(self, output: Path) -> None:
-        """Writes ``comparison.csv`` (every metric), ``comparison.md`` and ``comparison.png`` to a folder."""
+        """Write ``comparison.csv`` (every metric), ``comparison.md`` and ``comparison.png`` to a folder."""
         from experiments.compare_figure import draw  # matplotlib takes a second to import
 
         output.mkdir(parents=True, exist_ok=True)
@@ -157,7 +158,7 @@ class Comparison:
 def compare(
     runs: Sequence[Path], output: Path | None = None, columns: Sequence[str] = DEFAULT_COLUMNS
 ) -> Comparison:
-    """Reads run and study directories into one comparison.
+    """Read run and study directories into one comparison.
 
     Args:
         runs: directories: runs, studies, or folders of them at any depth.
@@ -213,8 +214,9 @@ def _blank_if_nan(value: float) -> str:
     return "" if math.isnan(value) else repr(value)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 compared, 2 a wrong command line or nothing to compare."""
+@cli.command
+def main(arguments: list[str]) -> None:
+    """Compare the runs that the command line names; see ``--help``."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -229,11 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
     columns = options.columns.split(",") if options.columns else DEFAULT_COLUMNS
-    try:
-        comparison = compare(options.runs, output, columns)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    comparison = compare(options.runs, output, columns)
     console = Console()
     console.print(comparison.table())
     for line in comparison.failures():
@@ -241,8 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(
         f"written to {output}: comparison.csv, comparison.md, comparison.png", markup=False, soft_wrap=True
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

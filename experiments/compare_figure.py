@@ -21,7 +21,7 @@ Curve = list[tuple[int, float]]
 
 
 def draw(comparison: "Comparison", path: Path) -> None:
-    """Writes a PNG: a panel for each shown metric, below them one for each ``val/*`` metric with a curve.
+    """Write a PNG: a panel for each shown metric, below them one for each ``val/*`` metric with a curve.
 
     Args:
         comparison: the groups and metrics to draw; groups keep their colour across panels.

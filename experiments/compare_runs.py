@@ -41,7 +41,7 @@ def find_runs(path: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts ``depth_4`` before ``depth_16``."""
+    """Sort ``depth_4`` before ``depth_16``."""
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.name)]
 
 

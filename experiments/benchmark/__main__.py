@@ -8,17 +8,18 @@ import argparse
 import ast
 import importlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from experiments.errors import RunError, UserError
+from experiments import cli
+from experiments.catalog import nearest
+from experiments.errors import UserError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 measured, 1 the benchmark failed, 2 a wrong command line."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+@cli.command
+def main(arguments: list[str]) -> int:
+    """Measure the benchmark that the command line names; see ``--help``."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("name", nargs="?", metavar="NAME", help="which benchmark to run")
     shared.add_argument("--list", action="store_true", help="print the benchmarks and what each measures")
@@ -28,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = shared.parse_known_args(arguments)[0].name
     known = available()
     if name is not None and name not in known:
-        print(f"no benchmark is called {name!r}: choose from {', '.join(known)}", file=sys.stderr)
-        return 2
+        raise UserError(
+            f"no benchmark is called {name!r}{nearest(name, known)}; choose from {', '.join(known)}"
+        )
 
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmark",
@@ -45,19 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_listing(known))
         return 0
     if benchmark is None:
-        print(f"name a benchmark: {', '.join(known)}", file=sys.stderr)
-        return 2
+        raise UserError(f"name a benchmark: {', '.join(known)}")
     path = options.json or Path("runs") / "benchmarks" / f"{name}.json"
-    try:
-        report = benchmark.run(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    report = benchmark.run(options)
     report.show(Console())
     report.write(path, ["python", "-m", "experiments.benchmark", *arguments])
     print(f"written to {path}")
@@ -87,4 +79,4 @@ def positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

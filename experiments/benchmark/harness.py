@@ -77,7 +77,7 @@ class Report:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def show(self, console: Console) -> None:
-        """Prints the table, then the notes."""
+        """Print the table, then the notes."""
         table = Table(title=self.title, title_justify="left")
         for number, name in enumerate(self.columns()):
             table.add_column(name, justify="right" if number else "left")
@@ -88,7 +88,7 @@ class Report:
             console.print(note, markup=False)
 
     def write(self, path: Path, command: Sequence[str]) -> None:
-        """Writes everything, each single measurement too, with the machine it was taken on."""
+        """Write everything, each single measurement too, with the machine it was taken on."""
         rows = [{name: _plain(cell) for name, cell in row.items()} for row in self.rows]
         content = {
             "title": self.title,
@@ -146,7 +146,7 @@ def _wait_for_device() -> None:
 def interleaved(
     measurements: Mapping[str, Callable[[], float]], *, repeats: int, warmup: int = 1
 ) -> dict[str, Sample]:
-    """Measures each alternative once a turn, for `repeats` turns after `warmup` unrecorded ones.
+    """Measure each alternative once a turn, for `repeats` turns after `warmup` unrecorded ones.
 
     Args:
         measurements: name → a call that returns its own figure (see `timed`).

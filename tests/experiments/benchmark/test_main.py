@@ -57,7 +57,7 @@ def test_an_expected_failure_is_one_line(
     install(monkeypatch, Stub(error))
     monkeypatch.chdir(tmp_path)
     assert command.main(["stub"]) == status
-    assert capsys.readouterr().err == f"{error}\n"
+    assert capsys.readouterr().err == f"error: {error}\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +78,7 @@ def test_wrong_options_end_with_status_2(arguments: list[str]) -> None:
 
 def test_no_name_ends_with_status_2(capsys) -> None:
     assert command.main([]) == 2
-    assert capsys.readouterr().err.startswith("name a benchmark")
+    assert capsys.readouterr().err.startswith("error: name a benchmark")
 
 
 def test_list_prints_every_benchmark_with_its_docstring_and_imports_no_torch() -> None:
