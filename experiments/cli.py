@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from experiments.errors import Interrupted, RunError, UserError
 
 
@@ -61,6 +63,12 @@ def report(error: BaseException) -> int:
             "(--debug prints the traceback)"
         )
     return 1
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or wide enough for a table when there is none."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=120)
 
 
 def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -232,7 +231,7 @@ def main(arguments: list[str]) -> None:
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
     columns = options.columns.split(",") if options.columns else DEFAULT_COLUMNS
     comparison = compare(options.runs, output, columns)
-    console = Console()
+    console = cli.console()
     console.print(comparison.table())
     for line in comparison.failures():
         console.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)

@@ -242,7 +242,6 @@ def say(text: str) -> None:
 
 
 def _conclude(metrics: Mapping[str, float], run_dir: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("test metric", "value")
@@ -250,7 +249,7 @@ def _conclude(metrics: Mapping[str, float], run_dir: Path) -> None:
         if key.startswith("test/"):
             table.add_row(key, f"{value:.4f}")
     table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
-    Console().print(table)
+    cli.console().print(table)
     say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {run_dir}")
 
 
@@ -307,7 +306,7 @@ def _recorded(run_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Send Lightning's notes to the log alone; what matters of them the run says itself."""
+    """Send Lightning's notes and warnings to the log alone; what matters of them the run says itself."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric")
     kept = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in names}
     for name in names:
@@ -315,9 +314,11 @@ def _quiet_lightning() -> Iterator[None]:
     # Without a handler of its own a logger falls back on stderr for warnings.
     silent = logging.NullHandler()
     logging.getLogger().addHandler(silent)
+    logging.captureWarnings(True)
     try:
         yield
     finally:
+        logging.captureWarnings(False)
         logging.getLogger().removeHandler(silent)
         for name, (handlers, propagate) in kept.items():
             logging.getLogger(name).handlers, logging.getLogger(name).propagate = handlers, propagate

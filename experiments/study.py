@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from experiments import cli, compare, config, run_directory
 from experiments.config import Child, Config
 from experiments.errors import Interrupted, RunError, UserError
@@ -92,7 +90,7 @@ def run_variants(experiment: Config) -> Result:
     if len(failed) == len(jobs):
         raise RunError(f"none of the {len(jobs)} fits finished; see {run_dir}")
     folders = [run_dir / path for path, _, _ in jobs]
-    Console().print(compare.compare(folders, run_dir).table())
+    cli.console().print(compare.compare(folders, run_dir).table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {run_dir}")
     finished = {path: run_dir / path for path, _, _ in jobs if path not in failed}
     return Result(metrics={}, run_dir=run_dir, children=finished)

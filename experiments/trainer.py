@@ -153,7 +153,7 @@ def build_trainer(
         limit_train_batches=config.limit_train_batches,
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
-        log_every_n_steps=config.log_every_n_steps,
+        log_every_n_steps=0,  # TrainingCurve draws the curve; nothing is logged by a step itself
         deterministic=config.deterministic,
         profiler=config.profiler,
         num_sanity_val_steps=1,
