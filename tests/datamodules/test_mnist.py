@@ -1,9 +1,11 @@
 """The datamodules on their real data."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -185,3 +187,57 @@ def test_a_second_loader_shares_the_resident_tensors() -> None:
     module = digits()
     first, second = module.train_dataloader(), module.train_dataloader()
     assert first.tensors[0].data_ptr() == second.tensors[0].data_ptr()  # type: ignore[attr-defined]
+
+
+class Recorder(L.LightningModule):
+    """Notes what each training step was given; stops the run after a step, as a kill would."""
+
+    def __init__(self, checkpoint: Path, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.checkpoint, self.stop_after = checkpoint, stop_after
+        self.seen: list[torch.Tensor] = []
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        self.seen.append(batch[0])
+        return self.layer(batch[0].flatten(1)).square().mean()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.global_step == self.stop_after:
+            self.trainer.save_checkpoint(self.checkpoint)
+            raise InterruptedError
+
+    def validation_step(self, *_: Any) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # Lightning's
+def test_lightning_resumes_at_the_very_batch(tmp_path: Path, stop_after: int, limit: int | None) -> None:
+    """Also on an epoch's last batch, the second or the third here."""
+
+    def fit(stop_after: int | None = None, resume: bool = False) -> list[torch.Tensor]:
+        recorder = Recorder(tmp_path / "last.ckpt", stop_after)
+        trainer = L.Trainer(
+            max_epochs=3,
+            limit_train_batches=limit,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        data = digits(batch_size=500, seed=1, augment=AugmentConfig(rotation=5, shift=1))
+        with contextlib.suppress(InterruptedError):
+            trainer.fit(recorder, data, ckpt_path=recorder.checkpoint if resume else None)
+        return recorder.seen
+
+    whole = fit()
+    assert len(whole) == 3 * (limit or 3)
+    pieces = fit(stop_after) + fit(resume=True)
+    assert len(pieces) == len(whole)
+    assert all(torch.equal(a, b) for a, b in zip(pieces, whole, strict=True))
