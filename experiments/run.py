@@ -8,14 +8,17 @@ import dataclasses
 import logging
 import sys
 import time
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import catalog, cli, config, run_directory
+from experiments.build import build_data, build_model
 from experiments.config import Config
 from experiments.errors import Interrupted, RunError, UserError
+from experiments.process_state import global_state_kept, quiet_lightning
 
 if TYPE_CHECKING:
     import lightning as L
@@ -90,7 +93,7 @@ def fit(experiment: Config) -> Result:
     run_dir = start.run_dir
     if start.checkpoint is None and not run_directory.is_worker():
         run_directory.write_start(run_dir, experiment)
-    with _recorded(run_dir), _global_state_kept():
+    with _recorded(run_dir), global_state_kept():
         for note in start.notes:
             say(note)
         if start.checkpoint is not None:
@@ -165,7 +168,7 @@ def dry_run(experiment: Config) -> None:
     if experiment.children:
         return
     trainers.check_hardware(experiment.trainer)
-    with _global_state_kept(), _quiet_lightning():
+    with global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
         module = build_model(experiment, datamodule.info)
@@ -177,28 +180,6 @@ def dry_run(experiment: Config) -> None:
         check_monitor(experiment.trainer.monitor, trainer)
         trainer.test(module, datamodule=datamodule, verbose=False)
     say(f"dry run of {experiment.name}: model, data and a batch of each stage work; nothing was written")
-
-
-def build_data(experiment: Config) -> Any:
-    """The datamodule, fetched and set up, so that its ``info`` is known."""
-    with _user_mistakes("data"):
-        datamodule = catalog.target("data", experiment.data.name)(
-            experiment.data.config, seed=experiment.seed
-        )
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-    return datamodule
-
-
-def build_model(experiment: Config, info: Any) -> Any:
-    """The LightningModule, with its optimizer's and schedule's configs."""
-    with _user_mistakes("model"):
-        return catalog.target("model", experiment.model.name)(
-            experiment.model.config,
-            info,
-            optimizer=experiment.optimizer.config,
-            schedule=experiment.schedule.config,
-        )
 
 
 def initialise(module: Any, path: Path) -> None:
@@ -254,21 +235,6 @@ def _conclude(metrics: Mapping[str, float], run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _user_mistakes(section: str) -> Iterator[None]:
-    """What a datamodule or model refuses of its settings is the config's mistake; a failed download isn't."""
-    from datamodules.assets import AssetError
-
-    try:
-        yield
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{section}: {error}") from error
-    except AssetError as error:
-        raise RunError(str(error)) from error
-
-
-@contextlib.contextmanager
 def _one_line_failures() -> Iterator[None]:
     """Give Lightning's own failures their cause back."""
     try:
@@ -281,7 +247,7 @@ def _one_line_failures() -> Iterator[None]:
 def _recorded(run_dir: Path) -> Iterator[None]:
     """Write log records, warnings and any traceback to ``run.log`` for the time of a run."""
     if run_directory.is_worker():
-        with _quiet_lightning():
+        with quiet_lightning():
             yield
         return
     handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
@@ -290,7 +256,7 @@ def _recorded(run_dir: Path) -> Iterator[None]:
     root.addHandler(handler)
     level, log.level = log.level, logging.INFO
     try:
-        with _quiet_lightning():
+        with quiet_lightning():
             log.info("command: %s", " ".join(sys.argv))
             started = time.perf_counter()
             yield
@@ -302,41 +268,6 @@ def _recorded(run_dir: Path) -> Iterator[None]:
         log.level = level
         root.removeHandler(handler)
         handler.close()
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Send Lightning's notes and warnings to the log alone; what matters of them the run says itself."""
-    names = ("lightning", "lightning.pytorch", "lightning.fabric")
-    kept = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in names}
-    for name in names:
-        logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
-    # Without a handler of its own a logger falls back on stderr for warnings.
-    silent = logging.NullHandler()
-    logging.getLogger().addHandler(silent)
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        logging.getLogger().removeHandler(silent)
-        for name, (handlers, propagate) in kept.items():
-            logging.getLogger(name).handlers, logging.getLogger(name).propagate = handlers, propagate
-
-
-@contextlib.contextmanager
-def _global_state_kept() -> Iterator[None]:
-    """Put back what a deterministic Trainer switches for the whole process."""
-    import torch
-
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
 @cli.command
@@ -365,6 +296,15 @@ def main(arguments: list[str]) -> int | None:
     run_config(experiment)
     return 0
 
+
+class _CallableModule(types.ModuleType):
+    """Importing this module puts it where the package had the function ``run``: it has to act as both."""
+
+    def __call__(self, *sources: str | Path | Mapping[str, Any]) -> Result:
+        return run_sources(*sources)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     sys.exit(main(None))

@@ -1,0 +1,107 @@
+"""From a checked config to data and model, and from a checkpoint alone to the model it holds."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import catalog, config
+from experiments.config import Config
+from experiments.config_sources import read_mapping, read_override
+from experiments.errors import RunError, UserError
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds.
+
+    Attributes:
+        experiment: The config it was trained with, overrides on top.
+        module: The LightningModule with the checkpoint's weights.
+        info: The description of the data it was trained on.
+    """
+
+    experiment: Config
+    module: Any
+    info: Any
+
+
+def build_data(experiment: Config) -> Any:
+    """The datamodule, fetched and set up, so that its ``info`` is known."""
+    with _user_mistakes("data"):
+        datamodule = catalog.target("data", experiment.data.name)(
+            experiment.data.config, seed=experiment.seed
+        )
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+    return datamodule
+
+
+def build_model(experiment: Config, info: Any) -> Any:
+    """The LightningModule, with its optimizer's and schedule's configs."""
+    with _user_mistakes("model"):
+        return catalog.target("model", experiment.model.name)(
+            experiment.model.config,
+            info,
+            optimizer=experiment.optimizer.config,
+            schedule=experiment.schedule.config,
+        )
+
+
+def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
+    """Rebuild a checkpoint's model; neither its data nor its run directory is needed.
+
+    Args:
+        saved: The checkpoint, as :func:`experiments.checkpoint.load` gives it.
+        path: Its file, for the messages.
+        overrides: ``key=value`` strings laid over its config; the weights must still fit.
+
+    Raises:
+        UserError: The config names a piece that isn't registered here, an override is wrong, or the weights
+            don't fit the model.
+    """
+    from datamodules.info import DataInfo
+
+    for kind in ("model", "data"):
+        name = as_text(saved["config"], kind)
+        if name not in catalog.CATALOG[kind]:
+            raise UserError(
+                f"{path} was trained with the {kind} {name!r}, which is none of the suite's; "
+                f"experiments.register({kind!r}, {name!r}, …) makes your own class known first"
+            )
+    experiment = config.check(
+        config.merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
+    )
+    try:
+        info = DataInfo.from_dict(saved["info"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
+    module = build_model(experiment, info)
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise UserError(f"the weights in {path} don't fit its model: {reason[0].strip()}") from error
+    return Restored(experiment, module.eval(), info)
+
+
+def as_text(plain: Any, kind: str) -> str:
+    """The name of a section's piece in a plain config."""
+    section = plain.get(kind) if isinstance(plain, Mapping) else None
+    return str(section.get("name")) if isinstance(section, Mapping) else "None"
+
+
+@contextlib.contextmanager
+def _user_mistakes(section: str) -> Iterator[None]:
+    """What a datamodule or model refuses of its settings is the config's mistake; a failed download isn't."""
+    from datamodules.assets import AssetError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{section}: {error}") from error
+    except AssetError as error:
+        raise RunError(str(error)) from error
