@@ -18,12 +18,6 @@ from lit_modules.image_classifier_config import (
 )
 from lit_modules.optim_config import SGDConfig
 
-pytestmark = [
-    # Lightning 2.6 asks PyTorch in a way that its newest releases advise against.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-]
-
 INFO = SimpleNamespace(input_shape=(1, 8, 8), class_names=("a", "b", "c"))
 CONFIGS = [MLPConfig(hidden=[9]), ResidualCNNConfig(widths=[4, 8], blocks=[0, 1]), ClassicCNNConfig()]
 
