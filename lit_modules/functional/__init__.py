@@ -1,1 +1,69 @@
-"""Pure functions of tensors: softmax family, losses, ranking metrics, policy objectives."""
+"""Pure functions of tensors: softmax family, losses, ranking metrics, policy objectives.
+
+    from lit_modules.functional import cross_entropy
+
+The single steps with their backward passes derived by hand are under `backward`; what the functions share is
+in `blocks`, `checks`, `precision` and `reduction`.
+"""
+
+from lit_modules.functional.contrastive import info_nce, nt_xent
+from lit_modules.functional.cross_entropy import (
+    binary_cross_entropy_from_probabilities,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    cross_entropy_from_probabilities,
+)
+from lit_modules.functional.divergence import kl_divergence, kl_divergence_from_logits
+from lit_modules.functional.focal import focal_loss, sigmoid_focal_loss
+from lit_modules.functional.numerics import (
+    PiEstimate,
+    SquareRoot,
+    fisher_yates_shuffle,
+    monte_carlo_pi,
+    reservoir_sample,
+    sqrt_gradient_descent,
+    sqrt_newton,
+)
+from lit_modules.functional.perplexity import perplexity, perplexity_of_windows
+from lit_modules.functional.policy import (
+    group_advantages,
+    grpo_loss,
+    k3_divergence,
+    token_entropy,
+    token_log_probs,
+)
+from lit_modules.functional.ranking import roc_auc
+from lit_modules.functional.regression import mse
+from lit_modules.functional.softmax import log_softmax, logsumexp, softmax
+
+__all__ = [
+    "PiEstimate",
+    "SquareRoot",
+    "binary_cross_entropy_from_probabilities",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "cross_entropy_from_probabilities",
+    "fisher_yates_shuffle",
+    "focal_loss",
+    "group_advantages",
+    "grpo_loss",
+    "info_nce",
+    "k3_divergence",
+    "kl_divergence",
+    "kl_divergence_from_logits",
+    "log_softmax",
+    "logsumexp",
+    "monte_carlo_pi",
+    "mse",
+    "nt_xent",
+    "perplexity",
+    "perplexity_of_windows",
+    "reservoir_sample",
+    "roc_auc",
+    "sigmoid_focal_loss",
+    "softmax",
+    "sqrt_gradient_descent",
+    "sqrt_newton",
+    "token_entropy",
+    "token_log_probs",
+]
