@@ -64,7 +64,7 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     from datamodules.info import DataInfo
 
     for kind in ("model", "data"):
-        name = as_text(saved["config"], kind)
+        name = _piece(saved["config"], kind)
         if name not in catalog.CATALOG[kind]:
             raise UserError(
                 f"{path} was trained with the {kind} {name!r}, which is none of the suite's; "
@@ -81,12 +81,12 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
-        reason = str(error).splitlines()[1:2] or [str(error)]
-        raise UserError(f"the weights in {path} don't fit its model: {reason[0].strip()}") from error
+        reason = str(error).splitlines()[-1].strip()  # below PyTorch's heading
+        raise UserError(f"the weights in {path} don't fit its model: {reason}") from error
     return Restored(experiment, module.eval(), info)
 
 
-def as_text(plain: Any, kind: str) -> str:
+def _piece(plain: Any, kind: str) -> str:
     """The name of a section's piece in a plain config."""
     section = plain.get(kind) if isinstance(plain, Mapping) else None
     return str(section.get("name")) if isinstance(section, Mapping) else "None"

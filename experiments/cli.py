@@ -71,14 +71,12 @@ def console() -> Console:
     return terminal if terminal.is_terminal else Console(width=120)
 
 
-def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:
-    """A checkpoint named by its file or its run directory (then the best one).
+def find_checkpoint(argument: str | Path) -> Path:
+    """The file of a checkpoint named by itself or by its run directory (then the best one).
 
     Raises:
-        UserError: It is missing, damaged or not one of the suite's.
+        UserError: There is none.
     """
-    from experiments import checkpoint
-
     path = Path(argument)
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
@@ -86,6 +84,20 @@ def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:
         if not found:
             raise UserError(f"there is no checkpoint in {folder}")
         path = found[0]
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}")
+    return path
+
+
+def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The file that :func:`find_checkpoint` finds, and what it holds.
+
+    Raises:
+        UserError: It is missing, damaged or not one of the suite's.
+    """
+    path = find_checkpoint(argument)
+    from experiments import checkpoint
+
     return path, checkpoint.load(path)
 
 

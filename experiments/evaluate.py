@@ -1,0 +1,122 @@
+"""Test a checkpoint again, from its file alone, and print the metrics. Nothing is written.
+
+The model is rebuilt from the config that the checkpoint carries, and so is the data set, which is fetched if
+it is not there. key=value settings say otherwise where the data lies or what to compute on, for example
+data.root=/data, data.eval_batch_size=100, trainer.accelerator=cpu. Model, optimizer and schedule stay as they
+were trained. One device is used unless trainer.devices says more.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from experiments import cli
+from experiments.config_sources import Layer, read_override
+from experiments.errors import UserError
+from experiments.run_directory import is_worker
+
+SPLITS = ("test", "val")
+# Training's own spread over machines says nothing of where the checkpoint is evaluated.
+ONE_DEVICE = ("trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto")
+SAME_IMAGES = ("data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline")
+"""Data settings that leave each split's examples as they are."""
+SIZES = ("train_size", "val_size", "test_size")
+
+
+def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> dict[str, float]:
+    """Evaluate a checkpoint on the data set it was trained for.
+
+    Args:
+        checkpoint: The file, or a run directory, whose best checkpoint is taken.
+        overrides: ``key=value`` strings of the sections ``data`` and ``trainer``.
+        split: ``"test"`` or ``"val"``.
+
+    Returns:
+        The logged metrics by name, such as ``test/accuracy``.
+
+    Raises:
+        UserError: An override would change the model, the data isn't what the model was trained on, or the
+            checkpoint can't be had.
+    """
+    for text in overrides:
+        check_override(read_override(text), split)
+    path, saved = cli.open_checkpoint(checkpoint)
+
+    from experiments import build
+    from experiments import trainer as trainers
+    from experiments.process_state import global_state_kept, quiet_lightning
+
+    restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
+    settings = dataclasses.replace(restored.experiment.trainer, profiler=None)
+    trainers.check_hardware(settings)
+    with global_state_kept(), quiet_lightning():
+        datamodule = build.build_data(restored.experiment)
+        check_data(restored.info, datamodule.info)
+        if settings.compile:
+            getattr(restored.module, "network", restored.module).compile()
+        trainer = trainers.build_trainer(settings, run_dir=None, dashboard=None, resume=None)
+        run = trainer.test if split == "test" else trainer.validate
+        run(restored.module, datamodule=datamodule, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def check_override(override: Layer, split: str) -> None:
+    """Refuse a setting that would make it another model, or put training examples among the validation's.
+
+    Raises:
+        UserError: It is such a setting.
+    """
+    for key in override.values:
+        if key not in ("data", "trainer"):
+            raise UserError(
+                f"{list(override.origins)[-1]}: an evaluation keeps the checkpoint's {key}; "
+                "only data.… and trainer.… can be set"
+            )
+    for path in override.origins:
+        if split == "val" and path.startswith("data.") and path not in SAME_IMAGES:
+            raise UserError(
+                f"{path}: with --split val it could put training examples among the validation's; "
+                f"of data, {', '.join(SAME_IMAGES)} can be set"
+            )
+
+
+def check_data(trained: Any, found: Any) -> None:
+    """Refuse data whose description is another than that of the training data, its sizes aside.
+
+    Raises:
+        UserError: Names the first difference, with both values.
+    """
+    old, new = trained.to_dict(), found.to_dict()
+    for key in old:
+        if key not in SIZES and old[key] != new[key]:
+            raise UserError(f"data: its {key} is {new[key]}, but the model was trained on {old[key]}")
+
+
+@cli.command
+def main(arguments: list[str]) -> None:
+    """Evaluate what the command line names; see ``--help``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory: its best")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of data and trainer")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="which examples; default: test")
+    options = parser.parse_intermixed_args(arguments)
+    path = cli.find_checkpoint(options.checkpoint)
+    metrics = evaluate(path, *options.overrides, split=options.split)
+    if not is_worker():
+        table = Table("metric", "value")
+        for name, value in metrics.items():
+            table.add_row(name, f"{value:.4f}")
+        print(f"{path}, {options.split} split")
+        cli.console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))
