@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments import cli
+from experiments.benchmark.harness import positive
 from experiments.catalog import nearest
 from experiments.errors import UserError
 
@@ -69,13 +70,6 @@ def available() -> dict[str, str]:
 def _listing(known: dict[str, str]) -> str:
     width = max(map(len, known), default=0)
     return "\n".join(f"{name:{width}}  {summary}" for name, summary in known.items())
-
-
-def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class SingleImages(Dataset[tuple[Tensor, int]]):
 class Trained:
     """A fit's state after each epoch, to be evaluated when no clock runs."""
 
+    network: nn.Module
+    """Takes the states."""
     seconds: list[float] = field(default_factory=list)
     """From the first step to each epoch's end."""
     states: list[State] = field(default_factory=list)
@@ -93,7 +95,7 @@ def train(
         schedule_each: when the schedule moves.
         bf16: multiply in bfloat16 (autocast); the weights stay fp32.
     """
-    trained = Trained()
+    trained = Trained(network)
     device = next(network.parameters()).device
     network.train()
     start = time.perf_counter()
@@ -121,16 +123,16 @@ def copy_state(network: nn.Module) -> State:
 
 
 @torch.no_grad()
-def accuracies(network: nn.Module, states: Iterable[State], images: Tensor, targets: Tensor) -> list[float]:
-    """The share of normalised images (N, C, H, W) that each state of the network classifies right."""
-    network.eval()
+def accuracies(trained: Trained, images: Tensor, targets: Tensor) -> list[float]:
+    """The share of normalised images (N, C, H, W) that the network classifies right in each state."""
+    network = trained.network.eval()
     device = next(network.parameters()).device
     shares = []
-    for state in states:
+    for state in trained.states:
         network.load_state_dict(state)
         correct = [
             (network(some.to(device)).argmax(dim=1).cpu() == wanted).sum()
             for some, wanted in zip(images.split(1000), targets.split(1000), strict=True)
         ]
-        shares.append(float(torch.stack(correct).sum()) / len(targets))
+        shares.append(int(sum(correct)) / len(targets))
     return shares

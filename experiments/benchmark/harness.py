@@ -5,6 +5,7 @@ comparison are measured in turns (A B A B …), each keeps all its values, and r
 what slows one turn slows both of its sides.
 """
 
+import argparse
 import json
 import math
 import statistics
@@ -160,3 +161,10 @@ def interleaved(
             if turn >= warmup:
                 values[name].append(value)
     return {name: Sample(tuple(taken)) for name, taken in values.items()}
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

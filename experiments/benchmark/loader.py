@@ -14,8 +14,8 @@ from datamodules.classic_pipeline import classic_transform
 from datamodules.mnist_config import AugmentConfig
 from experiments import config
 from experiments.benchmark.classic_mnist import Batches, SingleImages
-from experiments.benchmark.harness import Report, interleaved, timed
-from experiments.run import build_data
+from experiments.benchmark.harness import Report, interleaved, positive, timed
+from experiments.build import build_data
 
 CLASSIC, PER_SAMPLE, RESIDENT = (
     "torchvision + DataLoader",
@@ -27,7 +27,9 @@ AUGMENTATIONS = {"none": {}, "as in mnist_cnn": {"shift": 2, "rotation": 10, "sc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the batch size."""
-    parser.add_argument("--batch-size", type=int, default=64, metavar="B", help="samples of a batch (64)")
+    parser.add_argument(
+        "--batch-size", type=positive, default=64, metavar="B", help="samples of a batch (64)"
+    )
 
 
 def run(options: argparse.Namespace) -> Report:

@@ -1,0 +1,201 @@
+"""Training time to 99.0 % on MNIST's test set: the sprint beside the classic PyTorch example.
+
+Both train on the same 55,000 images. Weights are kept at each epoch's end and tested when no clock runs, so
+the test set decides nothing in training. The ablation walks from the classic example to the sprint, one
+piece at a time and each on top of those before.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from datamodules.mnist_config import AugmentConfig
+from experiments import config
+from experiments.benchmark import classic_mnist
+from experiments.benchmark.classic_mnist import Trained, accuracies, copy_state, train
+from experiments.benchmark.harness import Cell, Report, Sample, positive
+from experiments.benchmark.watched_run import fit_watched, training_device
+from experiments.build import build_data, build_model
+from experiments.callbacks.exact_resume import ExactResume
+from experiments.config import Config
+from experiments.trainer import resolve_precision
+from lit_modules.layers.classic_cnn import ClassicCNN
+from lit_modules.optim import build_optimizer, build_schedule
+
+SPRINT = "configs/mnist_cnn_sprint.yaml"
+QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 64}}
+PIECES = ("loader", "precision", "schedule", "network")
+"""In the order in which the ablation swaps them. The schedule comes with its optimizer, batch size and
+augmentation, the network with its memory format."""
+
+
+@dataclass
+class Outcome:
+    """One way of training, over seeds."""
+
+    seconds: list[list[float]] = field(default_factory=list)
+    """For each seed, up to each epoch's end."""
+    accuracies: list[list[float]] = field(default_factory=list)
+    """For each seed, on the test set after each epoch."""
+
+    def add(self, trained: Trained, data: Any) -> None:
+        """Test a fit's states; no clock runs now."""
+        images, targets = data.split("test")
+        self.accuracies.append(accuracies(trained, data.normalize(images.cpu()), targets.cpu()))
+        self.seconds.append(trained.seconds)
+
+    def epochs_to(self, target: float) -> list[int] | None:
+        """For each seed the first epoch, from 1, with that test accuracy; None where a seed has none."""
+        reached = [
+            next((e for e, accuracy in enumerate(run, 1) if accuracy >= target), 0) for run in self.accuracies
+        ]
+        return reached if all(reached) else None
+
+    def seconds_to(self, target: float) -> Sample | None:
+        """Training time up to that epoch's end."""
+        epochs = self.epochs_to(target)
+        if epochs is None:
+            return None
+        return Sample(tuple(ends[e - 1] for ends, e in zip(self.seconds, epochs, strict=True)))
+
+    def row(self, name: str, target: float, classic: Sample | None) -> dict[str, Cell]:
+        """A line of the report."""
+        seconds, epochs = self.seconds_to(target), self.epochs_to(target)
+        means = [sum(epoch) / len(epoch) for epoch in zip(*self.accuracies, strict=True)]
+        return {
+            "training": name,
+            "seconds per epoch": Sample(tuple(ends[-1] / len(ends) for ends in self.seconds)),
+            "% after each epoch": " ".join(f"{100 * mean:.2f}" for mean in means),
+            "epochs to target": Sample(tuple(map(float, epochs))) if epochs else "not reached",
+            "seconds to target": seconds,
+            "times as fast": classic.ratio_to(seconds) if classic and seconds else None,
+        }
+
+
+class EpochWeights(Callback):
+    """Keeps what each epoch's validation sees of the network: the average of the weights, if there is one."""
+
+    trained: Trained
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing is trained yet."""
+        self.trained = Trained(pl_module.network)  # type: ignore[arg-type]
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Copy the weights."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.trained.states.append(copy_state(self.trained.network))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The epoch before is over, with its validation and its checkpoint."""
+        if trainer.current_epoch:
+            clock = next(c for c in trainer.callbacks if isinstance(c, ExactResume))  # type: ignore[attr-defined]
+            self.trained.seconds.append(clock.seconds())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how much to run."""
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs of each of the two (3)")
+    parser.add_argument("--max-epochs", type=positive, default=5, metavar="N", help="of any bare loop (5)")
+    parser.add_argument("--target", type=float, default=0.99, help="test accuracy to reach (0.99)")
+    parser.add_argument("--ablation-seeds", type=int, default=1, metavar="N", help="0 leaves it out (1)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Train both with each seed in turn, then the steps between them."""
+    experiment = config.load(SPRINT, *([QUICK] if options.quick else []))
+    data = build_data(experiment)
+    precision = resolve_precision(experiment.trainer)
+    classic, sprint = Outcome(), Outcome()
+    for seed in range(options.seeds):
+        classic.add(bare_fit(experiment, data, (), seed=seed, epochs=options.max_epochs), data)
+        sprint.add(suite_fit(experiment, seed=seed), data)
+    reference = classic.seconds_to(options.target)
+    report = Report(title=f"Training to {100 * options.target:g} % on the test set")
+    report.rows.append(classic.row("classic example", options.target, reference))
+    seeds = range(min(options.ablation_seeds, options.seeds))
+    first = Sample(reference.values[: len(seeds)]) if reference and seeds else None
+    for count, piece in enumerate(PIECES, 1):
+        if seeds:
+            outcome = shortest(experiment, data, PIECES[:count], seeds, options)
+            report.rows.append(outcome.row(f"+ our {piece}", options.target, first))
+    report.rows.append(sprint.row("sprint, full suite", options.target, reference))
+    report.notes = [
+        f"{options.seeds} seeds ({len(seeds)} for each + row, which keeps the rows before it); "
+        f"our precision is {precision}.",
+        "A row's time starts at the first step; the suite's includes validation, logs and checkpoints.",
+        "A schedule that ends with training gets the fewest epochs, from the sprint's on, that suffice.",
+    ]
+    return report
+
+
+def suite_fit(experiment: Config, *, seed: int) -> Trained:
+    """The config with everything a run has: callbacks, logs, validation, checkpoints, run directory."""
+    watcher = EpochWeights()
+    with tempfile.TemporaryDirectory() as folder:
+        place = {"seed": seed, "run_dir": str(Path(folder) / "run")}
+        metrics = fit_watched({**experiment.plain, **place}, watcher)
+    watcher.trained.seconds.append(metrics["fit_seconds"])
+    return watcher.trained
+
+
+def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int, epochs: int) -> Trained:
+    """The classic loop with the named pieces swapped for the experiment's.
+
+    Args:
+        experiment: Whose pieces they are.
+        data: Its datamodule, set up.
+        swapped: Some of `PIECES`.
+        seed: Of weights, order and augmentation.
+        epochs: Passes over the training split, and where a schedule that has an end ends.
+    """
+    torch.manual_seed(seed)
+    network: nn.Module = ClassicCNN(image_shape=data.info.input_shape, num_classes=len(data.info.class_names))
+    if "network" in swapped:
+        network = build_model(experiment, data.info).network
+    network = network.to(training_device())
+    batches: Any
+    if "loader" in swapped:
+        settings = experiment.data.config
+        if "schedule" not in swapped:
+            settings = replace(settings, batch_size=classic_mnist.BATCH_SIZE, augment=AugmentConfig())
+        batches = type(data)(settings, seed=seed).train_dataloader()
+    else:
+        images, targets = data.split("train")
+        batches = classic_mnist.classic_loader(images.cpu(), targets.cpu(), data.mean, data.std)
+    bf16 = "precision" in swapped and resolve_precision(experiment.trainer) == "bf16-mixed"
+    if "schedule" not in swapped:
+        optimizer, schedule = classic_mnist.classic_optimizer(network)
+        return train(network, batches, optimizer, schedule, epochs=epochs, bf16=bf16)
+    optimizer = build_optimizer(network, experiment.optimizer.config)
+    factor = build_schedule(
+        experiment.schedule.config, total_steps=epochs * len(batches), steps_per_epoch=len(batches)
+    )
+    schedule = LambdaLR(optimizer, factor)
+    return train(network, batches, optimizer, schedule, epochs=epochs, schedule_each="step", bf16=bf16)
+
+
+def shortest(
+    experiment: Config, data: Any, swapped: Sequence[str], seeds: Sequence[int], options: argparse.Namespace
+) -> Outcome:
+    """Bare fits; with a schedule that ends, in the fewest epochs that bring every seed to the target."""
+    first = options.max_epochs
+    if "schedule" in swapped:
+        first = min(first, experiment.trainer.max_epochs)
+    outcome = Outcome()
+    for epochs in range(first, options.max_epochs + 1):
+        outcome = Outcome()
+        for seed in seeds:
+            outcome.add(bare_fit(experiment, data, swapped, seed=seed, epochs=epochs), data)
+        if outcome.epochs_to(options.target):
+            break
+    return outcome
