@@ -1,0 +1,220 @@
+"""Cost of a training step: through the full set-up, under Lightning's barebones Trainer, and in a bare loop.
+
+The bare loop takes its turns inside each fit: before every chunk of the Trainer's steps it takes as many of
+its own, on a network, loader and optimizer of its own. So each chunk has a yardstick of a moment before.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
+from torch.optim.lr_scheduler import LambdaLR
+
+from experiments import config
+from experiments.benchmark.harness import Report, Sample, positive
+from experiments.benchmark.watched_run import fit_watched, training_device
+from experiments.build import build_data, build_model
+from experiments.callbacks.weight_average import averaged_tensors
+from experiments.config import Config
+from experiments.process_state import quiet_lightning
+from experiments.trainer import resolve_accelerator, resolve_precision
+from lit_modules.optim import build_optimizer, build_schedule
+from lit_modules.optim_config import ConstantConfig
+
+QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 16}, "trainer": {"log_every_n_steps": 4}}
+LIMITS = {"mnist_cnn": ("bare", 1.05), "mnist_mlp": ("barebones", 1.15)}
+"""For each experiment, how many times the step of what its full set-up may cost."""
+
+
+class TakingTurns(Callback):
+    """Times chunks of a fit's steps, each right after as many steps of another loop.
+
+    Args:
+        bare_step: Takes one step of the other loop, loading included.
+        chunk: Steps of each turn; a multiple of the logging period, so that every chunk pays for one point.
+        turns: Recorded turns, after one that warms up.
+    """
+
+    def __init__(self, bare_step: Callable[[], object], *, chunk: int, turns: int) -> None:
+        self.bare_step = bare_step
+        self.chunk = chunk
+        self.turns = turns
+        self.bare: list[float] = []
+        self.fit: list[float] = []
+        self._started: float | None = None
+        self._left = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """At a chunk's end, stop its clock and let the bare loop take its turn."""
+        if self._left:
+            self._left -= 1
+            return
+        if self._started is not None:
+            self.fit.append(self._now() - self._started)
+            self._started = None
+        if len(self.fit) > self.turns:
+            trainer.should_stop = True
+            return
+        start = self._now()
+        for _ in range(self.chunk):
+            self.bare_step()
+        self._started = self._now()
+        self.bare.append(self._started - start)
+        self._left = self.chunk - 1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Throw a chunk away that an epoch's end interrupts: that is no part of a step."""
+        if self._started is not None:
+            self.bare.pop()
+        self._started, self._left = None, 0
+
+    def ratio(self) -> float:
+        """How many times a bare step one of the fit costs."""
+        turns = zip(self.fit[1:], self.bare[1:], strict=True)
+        return statistics.median(fit / bare for fit, bare in turns)
+
+    def fit_seconds(self) -> float:
+        """Of one step of the fit."""
+        return statistics.median(self.fit[1:]) / self.chunk
+
+    def bare_seconds(self) -> float:
+        """Of one step of the bare loop."""
+        return statistics.median(self.bare[1:]) / self.chunk
+
+    @staticmethod
+    def _now() -> float:
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how much to run."""
+    parser.add_argument("--turns", type=positive, metavar="N", help="chunks of 50 steps of each fit (20)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure both experiments; a repeat is a fit of each kind."""
+    repeats = options.repeats or (1 if options.quick else 3)
+    turns = options.turns or (2 if options.quick else 20)
+    report = Report(title="A training step in a Trainer and in the bare PyTorch loop")
+    for name, (reference, limit) in LIMITS.items():
+        experiment = config.load(
+            f"configs/{name}.yaml",
+            *([QUICK] if options.quick else []),
+            {"trainer": {"max_epochs": turns + 2}},
+        )
+        chunk = experiment.trainer.log_every_n_steps
+        kinds = {"barebones": barebones_fit, "full": full_fit}
+        watched: dict[str, list[TakingTurns]] = {kind: [] for kind in kinds}
+        for _ in range(repeats):
+            for kind, fit in kinds.items():
+                watched[kind].append(TakingTurns(BareLoop(experiment).step, chunk=chunk, turns=turns))
+                fit(experiment, watched[kind][-1])
+        ratios = {kind: Sample(tuple(one.ratio() for one in all_)) for kind, all_ in watched.items()}
+        bare = Sample(tuple(one.bare_seconds() for all_ in watched.values() for one in all_))
+        ratios["bare"] = Sample((1.0,) * repeats)
+        report.rows.append({"experiment": name, "step": "bare loop", "ms": bare.scaled(1e3)})
+        for kind in kinds:
+            added = [(one.ratio() - 1) * one.bare_seconds() for one in watched[kind]]
+            report.rows.append(
+                {
+                    "experiment": name,
+                    "step": kind,
+                    "ms": Sample(tuple(one.fit_seconds() for one in watched[kind])).scaled(1e3),
+                    "times bare": ratios[kind],
+                    "times barebones": ratios[kind].ratio_to(ratios["barebones"]),
+                    "added µs": Sample(tuple(added)).scaled(1e6),
+                }
+            )
+        cost = ratios["full"].ratio_to(ratios[reference])
+        report.notes.append(f"{name}: the full set-up costs {cost} × {reference}; wanted is at most {limit}.")
+    report.notes.append(
+        f"{repeats} fits of each kind, {turns} turns of {chunk} steps; a fit's figure is the turns' median."
+    )
+    return report
+
+
+def full_fit(experiment: Config, watcher: Callback) -> None:
+    """Everything that a run has: loggers, progress, curve, checkpoints, dashboard, run directory."""
+    with tempfile.TemporaryDirectory() as folder:
+        fit_watched({**experiment.plain, "run_dir": str(Path(folder) / "run")}, watcher)
+
+
+def barebones_fit(experiment: Config, watcher: Callback) -> None:
+    """The least that Lightning's Trainer does."""
+    data = build_data(experiment)
+    with quiet_lightning():
+        trainer = L.Trainer(
+            barebones=True,
+            accelerator=resolve_accelerator(experiment.trainer),
+            devices=1,
+            precision=resolve_precision(experiment.trainer),  # type: ignore[arg-type]
+            max_epochs=experiment.trainer.max_epochs,
+            gradient_clip_val=experiment.trainer.gradient_clip_norm,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+            callbacks=[watcher],
+        )
+        trainer.fit(build_model(experiment, data.info), datamodule=data)
+
+
+class BareLoop:
+    """An experiment's training steps with nothing around them but PyTorch.
+
+    A step is the same as in the fit: load and augment, forward, loss, backward, optimizer, schedule, average
+    of the weights; of these only what the config asks for.
+
+    Args:
+        experiment: What to train.
+    """
+
+    def __init__(self, experiment: Config) -> None:
+        data = build_data(experiment)
+        module = build_model(experiment, data.info).to(training_device()).train()
+        self.network = module.network
+        self.optimizer = build_optimizer(module, experiment.optimizer.config)
+        self.schedule = None
+        batches = data.train_dataloader()
+        if not isinstance(experiment.schedule.config, ConstantConfig):
+            total = experiment.trainer.max_epochs * len(batches)
+            factor = build_schedule(
+                experiment.schedule.config, total_steps=total, steps_per_epoch=len(batches)
+            )
+            self.schedule = LambdaLR(self.optimizer, factor)
+        self.smoothing = experiment.model.config.label_smoothing
+        self.decay = experiment.trainer.ema_decay
+        self.live = list(averaged_tensors(module).values())
+        self.average = [tensor.detach().clone() for tensor in self.live]
+        self.bf16 = resolve_precision(experiment.trainer) == "bf16-mixed"
+        self._batches = _endless(batches)
+
+    def step(self) -> None:
+        """Take the next step."""
+        images, targets = (tensor.to(training_device()) for tensor in next(self._batches))
+        self.optimizer.zero_grad()
+        with torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            loss = F.cross_entropy(self.network(images), targets, label_smoothing=self.smoothing)
+        loss.backward()
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.decay is not None:
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, self.live, 1 - self.decay)
+
+
+def _endless(batches: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from batches
