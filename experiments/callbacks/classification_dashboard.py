@@ -19,7 +19,7 @@ from experiments.callbacks.tensorboard import add_picture, layout, writer
 
 PICTURE_DRAWINGS = 10
 """Times that a fit's pictures are drawn at most: as many as TensorBoard shows of one tag by default."""
-MISTAKES_SHOWN = 32
+MISTAKES_SHOWN = 24
 EMBEDDED_SAMPLES = 1000
 
 
@@ -134,7 +134,7 @@ class ClassificationDashboard(Callback):
             [names[i] for i in targets[chosen].tolist()],
             [names[i] for i in predicted.tolist()],
             probabilities.tolist(),
-            f"{stage}: worst mistakes first; the truth in black, in red the prediction",
+            f"{stage}: the truth in black, the prediction in red",
         )
         add_picture(to, f"{stage}/worst_mistakes", picture, step)
 
@@ -219,7 +219,7 @@ def _draw_filters(to: SummaryWriter, trainer: L.Trainer, pl_module: L.LightningM
     if weights is not None:
         shape = " × ".join(str(n) for n in weights.shape)
         picture = pictures.filter_grid(weights.float().cpu().numpy(), f"first layer, {shape}")
-        add_picture(to, "filters/first_layer", picture, trainer.global_step)
+        add_picture(to, "weights/first_layer", picture, trainer.global_step)
 
 
 def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:

@@ -1,6 +1,7 @@
 """Pictures for the dashboard, composed with NumPy and Pillow: a few milliseconds each.
 
-A Matplotlib figure of the same content takes over 100 ms, which in a run of a minute would show.
+A Matplotlib figure of the same content takes over 100 ms, which in a run of a minute would show. Pictures
+are about as wide as a card on TensorBoard's page of images, which shrinks wider ones until text is illegible.
 """
 
 import importlib.util
@@ -14,8 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Pixels = NDArray[np.uint8]
+Colour = tuple[int, int, int]
 
-INK, FAINT, RED, PAPER = (38, 38, 38), (150, 150, 150), (196, 32, 32), (255, 255, 255)
+CARD = 350
+"""Width of a card in pixels."""
+SMALL, TITLE = 11, 12
+"""Sizes of letters in pixels."""
+
+INK, FAINT, RED, PAPER, EMPTY = (38, 38, 38), (140, 140, 140), (196, 32, 32), (255, 255, 255), (246, 246, 246)
 GREEN, ORANGE = (61, 145, 96), (222, 94, 28)
 
 
@@ -43,7 +50,7 @@ def _fit(text: str, size: int, width: int) -> str:
     return text + "…"
 
 
-def _blend(colour: tuple[int, int, int], strength: float) -> tuple[int, int, int]:
+def _blend(colour: Colour, strength: float) -> Colour:
     """White at strength 0, the colour at 1."""
     red, green, blue = (round(255 + (c - 255) * strength) for c in colour)
     return red, green, blue
@@ -85,55 +92,56 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
         title: Written above.
     """
     classes = len(class_names)
-    cell = 36 if classes <= 20 else max(4, 720 // classes)
+    cell = 28 if classes <= 20 else max(4, 600 // classes)
     named = cell >= 14  # names beside smaller cells would overlap
     row_totals = counts.sum(1)
     mistakes = counts - np.diag(np.diag(counts))
     worst = max(1, int(mistakes.max(initial=0)))
 
-    names = [_fit(name, 12, 110) for name in class_names] if named else [""] * classes
-    left = 30 + max((_width(name, 12) for name in names), default=0)
-    upright = all(_width(name, 12) <= cell - 4 for name in names)
-    top = 52 + (16 if upright else max((_width(name, 12) for name in names), default=0))
-    width = max(left + classes * cell + 56, _width(title, 14) + 24)
-    image = Image.new("RGB", (width, top + classes * cell + 12), PAPER)
+    names = [_fit(name, SMALL, 100) for name in class_names] if named else [""] * classes
+    longest = max((_width(name, SMALL) for name in names), default=0)
+    upright = longest <= cell - 4
+    left, top = 24 + longest, 44 + (14 if upright else longest + 4)
+    side = classes * cell
+    image = Image.new("RGB", (max(left + side + 44, _width(title, TITLE) + 12), top + side + 8), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((12, 8), title, INK, font=_font(14))
-    draw.text((left + classes * cell / 2, 38), "predicted", FAINT, font=_font(12), anchor="mm")
-    if named:
-        draw.text((left + classes * cell + 30, top - 10), "%", FAINT, font=_font(12), anchor="mm")
-    _rotated(image, "true", (4, top + classes * cell // 2), FAINT)
 
+    def write(x: float, y: float, text: str, ink: Colour = INK, anchor: str = "mm") -> None:
+        draw.text((x, y), text, ink, font=_font(SMALL), anchor=anchor)
+
+    draw.text((6, 4), title, INK, font=_font(TITLE))
+    write(left + side / 2, 34, "predicted", FAINT)
+    _rotated(image, "true", (2, top + side // 2), FAINT)
+    if named:
+        write(left + side + 23, top - 10, "%", FAINT)
     for i in range(classes):
-        y = top + i * cell
-        draw.text((left - 6, y + cell / 2), names[i], INK, font=_font(12), anchor="rm")
-        x = left + i * cell
+        near, y = left + i * cell, top + i * cell
+        write(left - 5, y + cell / 2, names[i], anchor="rm")
         if upright:
-            draw.text((x + cell / 2, top - 10), names[i], INK, font=_font(12), anchor="mm")
+            write(near + cell / 2, top - 10, names[i])
         else:
-            _rotated(image, names[i], (x + cell // 2 - 8, top - 4 - _width(names[i], 12) // 2), INK)
+            _rotated(image, names[i], (near + cell // 2 - 8, top - 4 - _width(names[i], SMALL) // 2), INK)
         for j in range(classes):
-            count = int(counts[i, j])
-            share = count / max(1, int(row_totals[i])) if i == j else count / worst
-            strength = 0.08 + 0.72 * share if i == j else (0.12 + 0.88 * share if count else 0)
-            x = left + j * cell
-            fill = _blend(GREEN if i == j else ORANGE, strength)
-            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill if count else (246, 246, 246))
-            if count and cell >= 28:
-                ink = PAPER if strength > 0.6 else INK
-                draw.text((x + cell / 2 - 1, y + cell / 2), f"{count}", ink, font=_font(11), anchor="mm")
+            count, x = int(counts[i, j]), left + j * cell
+            if i == j:
+                strength = 0.08 + 0.72 * count / max(1, int(row_totals[i]))
+            else:
+                strength = 0.12 + 0.88 * count / worst
+            fill = _blend(GREEN if i == j else ORANGE, strength) if count else EMPTY
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill)
+            if count and cell >= 26:
+                write(x + cell / 2 - 1, y + cell / 2, f"{count}", PAPER if strength > 0.6 else INK)
         if named and row_totals[i]:
-            accuracy = f"{100 * counts[i, i] / row_totals[i]:.1f}"
-            draw.text((left + classes * cell + 30, y + cell / 2), accuracy, INK, font=_font(11), anchor="mm")
+            write(left + side + 23, y + cell / 2, f"{100 * counts[i, i] / row_totals[i]:.1f}")
     return image
 
 
-def _rotated(image: Image.Image, text: str, at: tuple[int, int], ink: tuple[int, int, int]) -> None:
+def _rotated(image: Image.Image, text: str, at: tuple[int, int], ink: Colour) -> None:
     """Write text from bottom to top, its middle at height ``at[1]`` and its left edge at ``at[0]``."""
     if not text:
         return
-    strip = Image.new("RGB", (_width(text, 12) + 2, 16), PAPER)
-    ImageDraw.Draw(strip).text((1, 8), text, ink, font=_font(12), anchor="lm")
+    strip = Image.new("RGB", (_width(text, SMALL) + 2, 16), PAPER)
+    ImageDraw.Draw(strip).text((1, 8), text, ink, font=_font(SMALL), anchor="lm")
     turned = strip.rotate(90, expand=True)
     image.paste(turned, (at[0], at[1] - turned.height // 2))
 
@@ -144,7 +152,6 @@ def mistake_grid(
     predicted: Sequence[str],
     probabilities: Sequence[float],
     title: str,
-    columns: int = 8,
 ) -> Image.Image:
     """Lay images out in a labelled grid: the true class, and in red the predicted one and its probability.
 
@@ -154,25 +161,26 @@ def mistake_grid(
         predicted: N class names.
         probabilities: N probabilities of the predicted classes.
         title: Written above.
-        columns: Images in a row.
     """
-    images = enlarge(images, 80)
+    images = enlarge(images, 56)
     _, height, width, _ = images.shape
-    step_x, step_y = max(width, 84) + 20, height + 44
-    rows = math.ceil(len(images) / columns)
-    canvas = np.full((36 + max(1, rows) * step_y, 12 + columns * step_x, 3), 255, np.uint8)
-    corners = [(12 + (i % columns) * step_x, 36 + (i // columns) * step_y) for i in range(len(images))]
+    shares = [f" {100 * p:.0f}%" for p in probabilities]
+    labels = [guess + share for guess, share in zip(predicted, shares, strict=True)]
+    widest = min(100, max((_width(label, SMALL) for label in [*true, *labels]), default=0))
+    step_x, step_y = max(width, widest) + 8, height + 36
+    columns = max(1, (CARD - 6) // step_x)
+    rows = max(1, math.ceil(len(images) / columns))
+    canvas = np.full((26 + rows * step_y, max(CARD, 6 + columns * step_x), 3), 255, np.uint8)
+    corners = [(6 + (i % columns) * step_x, 26 + (i // columns) * step_y) for i in range(len(images))]
     for (x, y), tile in zip(corners, images, strict=True):
         canvas[y : y + height, x : x + width] = tile
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    draw.text((12, 8), title, INK, font=_font(14))
-    for (x, y), truth, guess, p in zip(corners, true, predicted, probabilities, strict=True):
-        share = f" {100 * p:.0f}%"
-        room = step_x - 8
-        draw.text((x, y + height + 3), _fit(truth, 12, room), INK, font=_font(12))
-        guess = _fit(guess, 12, room - _width(share, 12))
-        draw.text((x, y + height + 18), guess + share, RED, font=_font(12))
+    draw.text((6, 4), title, INK, font=_font(TITLE))
+    for (x, y), truth, guess, share in zip(corners, true, predicted, shares, strict=True):
+        draw.text((x, y + height + 2), _fit(truth, SMALL, step_x - 6), INK, font=_font(SMALL))
+        guess = _fit(guess, SMALL, step_x - 6 - _width(share, SMALL))
+        draw.text((x, y + height + 16), guess + share, RED, font=_font(SMALL))
     return picture
 
 
@@ -195,17 +203,16 @@ def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> I
         signed = scaled.mean(1)  # (N, H, W)
         fade = 1 - np.abs(signed)
         rgb = np.stack([np.where(signed > 0, 1, fade), fade, np.where(signed < 0, 1, fade)], axis=-1)
-    tiles = enlarge((rgb * 255).astype(np.uint8), 56)
+    tiles = enlarge((rgb * 255).astype(np.uint8), 36)
     count, height, width, _ = tiles.shape
-    columns = min(count, 8 if count <= 32 else 16)
-    rows = math.ceil(count / columns)
     step_x, step_y = width + 6, height + 6
-    shape = (36 + rows * step_y + 6, max(12 + columns * step_x, _width(title, 14) + 24), 3)
-    canvas = np.full(shape, 225, np.uint8)
-    canvas[:36] = 255
+    columns = max(1, min(count, (CARD - 6) // step_x))
+    rows = math.ceil(count / columns)
+    canvas = np.full((26 + rows * step_y + 6, max(CARD, 6 + columns * step_x), 3), 225, np.uint8)
+    canvas[:26] = 255
     for i, tile in enumerate(tiles):
-        x, y = 9 + (i % columns) * step_x, 42 + (i // columns) * step_y
+        x, y = 6 + (i % columns) * step_x, 32 + (i // columns) * step_y
         canvas[y : y + height, x : x + width] = tile
     picture = Image.fromarray(canvas)
-    ImageDraw.Draw(picture).text((12, 8), title, INK, font=_font(14))
+    ImageDraw.Draw(picture).text((6, 4), title, INK, font=_font(TITLE))
     return picture

@@ -115,8 +115,8 @@ class Progress(Callback):
     ) -> None:
         """Count the batch, and draw if it is time."""
         self._pace.count(batch_size(batch))
+        self._loss = outputs.get("loss")
         if time.perf_counter() >= self._due:
-            self._loss = outputs["loss"]
             self._draw(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

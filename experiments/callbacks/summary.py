@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.callbacks.hooks import skip_unused_hooks
 
+FEW_PARTS, MANY_PARTS = 5, 16
+
 
 @contextmanager
 def inspection(module: nn.Module) -> Iterator[None]:
@@ -79,13 +81,25 @@ def example_input(pl_module: L.LightningModule) -> Any:
 
 
 def parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children to list: those that have parameters; a wrapper's only child is looked into."""
-    prefix = ""
-    while True:
-        children = [(n, c) for n, c in module.named_children() if parameter_count(c)]
-        if len(children) != 1 or not any(parameter_count(c) for c in children[0][1].children()):
-            return [(prefix + name, child) for name, child in children]
-        prefix, module = f"{prefix}{children[0][0]}.", children[0][1]
+    """The submodules to list: the children that have parameters, the largest of them opened up.
+
+    Wrappers with one child are looked into, and where few rows result, the part with most parameters is
+    replaced by its own children, until that would make more rows than one likes to read.
+    """
+    listed = [(name, child) for name, child in module.named_children() if parameter_count(child)]
+    while len(listed) < FEW_PARTS:
+        sizes = [parameter_count(part) for _, part in listed]
+        largest = sizes.index(max(sizes)) if sizes else 0
+        inner = [
+            (f"{name}.{child_name}", child)
+            for name, part in listed[largest : largest + 1]
+            for child_name, child in part.named_children()
+            if parameter_count(child)
+        ]
+        if not inner or len(listed) + len(inner) > MANY_PARTS:
+            break
+        listed[largest : largest + 1] = inner
+    return listed
 
 
 @skip_unused_hooks

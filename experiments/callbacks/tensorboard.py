@@ -74,7 +74,9 @@ def log_hyperparameters(
     target = to if isinstance(to, SummaryWriter) else writer(to)
     if target is None:
         return
-    final = {f"final/{name}": float(value) for name, value in metrics.items()}
+    # The tab's table opens on the first metric.
+    names = sorted(metrics, key=lambda name: not name.startswith("test/"))
+    final = {f"final/{name}": float(metrics[name]) for name in names}
     for tag, value in final.items():
         target.add_scalar(tag, value)
     # `SummaryWriter.add_hparams` would open a second folder, which TensorBoard shows as a second run.

@@ -140,13 +140,13 @@ def test_pictures_of_validation_filters_and_test(run):
     assert set(run.events.Tags()["images"]) == {
         "val/confusion_matrix",
         "val/worst_mistakes",
-        "filters/first_layer",
+        "weights/first_layer",
         "test/confusion_matrix",
         "test/worst_mistakes",
     }
     assert steps(run.events, "val/confusion_matrix") == [2, 4]
     assert steps(run.events, "val/worst_mistakes") == [2, 4]
-    assert steps(run.events, "filters/first_layer") == [0, 4]
+    assert steps(run.events, "weights/first_layer") == [0, 4]
     assert steps(run.events, "test/worst_mistakes") == [4]
 
 
@@ -176,12 +176,15 @@ def test_the_worst_mistake_is_drawn_first(run):
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")
     wrong = [i for i in range(len(targets)) if logits[i].argmax() != targets[i]]
     worst = max(wrong, key=lambda i: losses[i])
-    image = run.data.split("test")[0][worst, 0].numpy()
-    (event,) = run.events.Images("test/worst_mistakes")
+    assert (first_tile(run.events) == run.data.split("test")[0][worst, 0].numpy()).all()
+
+
+def first_tile(events):
+    """The first picture of the test's worst mistakes, shrunk to the sample's size."""
+    (event,) = events.Images("test/worst_mistakes")
     picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
-    side = round(80 / 6)
-    shown = picture[36 : 36 + 6 * side : side, 12 : 12 + 6 * side : side, 0]
-    assert (shown == image).all()
+    side = round(56 / 6)
+    return picture[26 : 26 + 6 * side : side, 6 : 6 + 6 * side : side, 0]
 
 
 def test_the_projector_gets_features_labels_and_sprites(run):
@@ -197,6 +200,23 @@ def test_the_projector_gets_features_labels_and_sprites(run):
     assert sprites.shape == (48, 48, 3)  # 8 × 8 places for 50 images
     assert np.abs(sprites[:6, 6:12, 0].astype(int) - images[1, 0].numpy()).max() <= 1
     assert str(folder.relative_to(run.folder)) in (run.folder / "projector_config.pbtxt").read_text()
+
+
+def test_rank_zero_of_two_finds_the_images_of_its_own_share(tmp_path, monkeypatch):
+    class Share(Data):
+        def test_dataloader(self):
+            images, targets = self.split("test")
+            return Batches(images[::2], targets[::2], 4)
+
+    model, data = Model(), Share()
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    trainer(tmp_path).test(model, datamodule=data, verbose=False)
+    images, targets = data.split("test")
+    with torch.no_grad():
+        logits = model.eval()(images.float() / 255)
+    p_true = logits.softmax(1)[torch.arange(21), targets]
+    worst = min((i for i in range(0, 21, 2) if logits[i].argmax() != targets[i]), key=lambda i: p_true[i])
+    assert (first_tile(read(tmp_path)) == images[worst, 0].numpy()).all()
 
 
 def test_the_layout_is_written(run):
@@ -216,7 +236,7 @@ def test_a_resumed_fit_goes_on_in_the_same_folder_and_draws_no_untrained_filters
     second.fit(Model(), datamodule=Data(), ckpt_path=str(tmp_path / "last.ckpt"), weights_only=True)
     events = read(tmp_path)
     assert [e.step for e in events.Scalars("val_class/cat")] == [2, 4, 6]
-    assert steps(events, "filters/first_layer") == [0, 2, 6]
+    assert steps(events, "weights/first_layer") == [0, 2, 6]
 
 
 def test_a_fit_that_stops_early_still_shows_its_last_validation(tmp_path):

@@ -11,14 +11,14 @@ def colours(image):
 def cell(image, classes, row, column):
     """The background of a cell, found from the picture's right and lower edges, where margins are fixed."""
     pixels = np.asarray(image.convert("RGB"))
-    right, bottom = image.width - 56, image.height - 12
-    return tuple(pixels[bottom - (classes - row) * 36 + 2, right - (classes - column) * 36 + 2].tolist())
+    right, bottom = image.width - 44, image.height - 8
+    return tuple(pixels[bottom - (classes - row) * 28 + 2, right - (classes - column) * 28 + 2].tolist())
 
 
 def test_mistakes_stand_out_against_the_hits_however_rare_they_are():
     counts = np.diag([5000, 5000, 5000])
     counts[0, 2], counts[1, 0] = 1, 4
-    image = pictures.confusion_matrix(counts, ["a", "b", "c"], "t")
+    image = pictures.confusion_matrix(counts, ["a", "b", "c"], "")
     empty = cell(image, 3, 2, 0)
     rare, frequent, hit = (cell(image, 3, *at) for at in ((0, 2), (1, 0), (1, 1)))
     assert cell(image, 3, 0, 1) == empty == cell(image, 3, 1, 2)
@@ -42,8 +42,8 @@ def test_any_number_of_classes_and_length_of_names_fits(names):
 def test_mistake_grid_shows_every_image_unchanged():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
-    grid = np.asarray(pictures.mistake_grid(images, list("abcde"), list("bcdea"), [0.5] * 5, "t", columns=3))
-    for image in pictures.enlarge(images, 80):
+    grid = np.asarray(pictures.mistake_grid(images, list("abcde"), list("bcdea"), [0.5] * 5, "t"))
+    for image in pictures.enlarge(images, 56):
         windows = np.lib.stride_tricks.sliding_window_view(grid, image.shape)[:, :, 0]
         corner = (windows[..., 0, 0, :] == image[0, 0]).all(-1)
         assert any((windows[y, x] == image).all() for y, x in np.argwhere(corner))

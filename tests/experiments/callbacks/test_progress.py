@@ -119,7 +119,7 @@ def test_plain_lines_say_epoch_step_metrics_rate_and_time_left():
     assert len(lines) == 3
     for number, line in enumerate(lines, start=1):
         where = f"epoch {number}/3  step {4 * number}/12"
-        metrics = "val/loss 0.2500  val/accuracy 0.5000"
+        metrics = r"train/loss \d\.\d{4}  val/loss 0.2500  val/accuracy 0.5000"
         assert re.fullmatch(rf"{where}  {metrics}  [\d,]+ samples/s  left \d+:\d\d", line)
     assert lines[-1].endswith("left 0:00")
 

@@ -156,6 +156,16 @@ def test_a_wrapper_is_looked_into():
     ]
 
 
+def test_the_largest_part_is_opened_up_unless_that_makes_too_many_rows():
+    def model(blocks):
+        body = nn.Sequential(*[nn.Linear(9, 9) for _ in range(blocks)])
+        return nn.ModuleDict({"stem": nn.Linear(2, 2), "body": body, "act": nn.ReLU()})
+
+    assert [name for name, _ in parts(model(3))] == ["stem", "body.0", "body.1", "body.2"]
+    assert [name for name, _ in parts(model(30))] == ["stem", "body"]
+    assert parts(nn.ReLU()) == []
+
+
 def test_table_without_terminal_is_plain_text_with_parts_and_totals():
     model = Model()
     model.network[0].requires_grad_(False)
