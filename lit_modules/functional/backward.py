@@ -86,7 +86,7 @@ class Sigmoid(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return grad * y * (1 - y)
+        return grad * (y * (1 - y))
 
 
 class BinaryCrossEntropy(Function):

@@ -1,11 +1,15 @@
 """The Kullback–Leibler divergence, KL(p ‖ q) = Σ_c p_c log(p_c / q_c), of probabilities or of logits."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from lit_modules.functional.checks import check_distribution
 from lit_modules.functional.precision import result_dtype, widen
 from lit_modules.functional.reduction import Reduction, reduce
-from lit_modules.functional.softmax import log_softmax
+from lit_modules.functional.softmax import log_softmax, softmax
 
 
 def kl_divergence(p: Tensor, q: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -61,10 +65,45 @@ def kl_divergence_from_logits(
     _check_shapes(p_logits, q_logits)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive; got {temperature}")
-    log_p, log_q = (log_softmax(widen(x) / temperature) for x in (p_logits, q_logits))
-    absent = log_p == -float("inf")
-    log_ratio = log_p.masked_fill(absent, 0) - log_q.masked_fill(absent, 0)
-    return reduce((log_p.exp() * log_ratio).sum(-1), reduction).to(result_dtype(p_logits))
+    losses: Tensor = _KLOfLogits.apply(widen(p_logits) / temperature, widen(q_logits) / temperature)
+    return reduce(losses, reduction).to(result_dtype(p_logits))
+
+
+class _KLOfLogits(Function):
+    """ℓ = Σ_c p_c r_c with r = log p − log q, p = softmax(a), q = softmax(b).
+
+    As Σ_c p_c ∂ log p_c/∂a_i = 0, only p's own change counts:  ∂L/∂a = g p ⊙ (r − ℓ),  ∂L/∂b = g (q − p).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def _log_ratio(a: Tensor, b: Tensor) -> Tensor:
+        """r, but 0 where p is 0."""
+        log_p, log_q = log_softmax(a), log_softmax(b)
+        absent = log_p == -torch.inf
+        return log_p.masked_fill(absent, 0) - log_q.masked_fill(absent, 0)
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return (softmax(a) * _KLOfLogits._log_ratio(a, b)).sum(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        p, log_ratio = softmax(a), _KLOfLogits._log_ratio(a, b)
+        grad = grad[..., None]
+        q_share = softmax(b).masked_fill((p == 0).all(-1, keepdim=True), 0)  # a row of no p has no slope
+        return (
+            grad * p * (log_ratio - (p * log_ratio).sum(-1, keepdim=True))
+            if ctx.needs_input_grad[0]
+            else None,
+            grad * (q_share - p) if ctx.needs_input_grad[1] else None,
+        )
 
 
 def _check_shapes(p: Tensor, q: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from lit_modules.functional import backward
 from lit_modules.functional.blocks import join, row_blocks
 from lit_modules.functional.precision import widen
-from lit_modules.functional.softmax import log_softmax
+from lit_modules.functional.softmax import log_softmax, softmax
 
 AdvantageMethod = Literal["normalized", "centered", "raw"]
 Normalization = Literal["sequence", "token", "constant"]
@@ -43,23 +43,19 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
 class _Entropy(Function):
     """H = −Σ_v p_v log p_v, p = softmax(x). As Σ_v ∂p_v/∂x_i = 0,  ∂L/∂x_i = −g p_i (log p_i + H).
 
-    0 log 0 is 0, so a vocabulary may be masked with −inf. By blocks of rows and recomputing, as for the
-    log-probabilities.
+    The bracket is x_i − Σ_v p_v x_v, which keeps its digits when all logits are alike. 0 log 0 is 0, so a
+    vocabulary may be masked with −inf. By blocks of rows and recomputing, as for the log-probabilities.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def _of(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """p, log p (0 where p is), and H, of a block."""
-        log_p = log_softmax(widen(logits))
-        p = log_p.exp()
-        log_p = log_p.masked_fill(log_p == -torch.inf, 0)
-        return p, log_p, -(p * log_p).sum(-1, keepdim=True)
-
-    @staticmethod
     def forward(logits: Tensor) -> Tensor:
-        return join([_Entropy._of(logits[rows])[-1] for rows in row_blocks(logits)]).squeeze(-1)
+        entropies = []
+        for rows in row_blocks(logits):
+            log_p = log_softmax(widen(logits[rows]))
+            entropies.append(-(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0)).sum(-1))
+        return join(entropies)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -70,8 +66,10 @@ class _Entropy(Function):
         (logits,) = ctx.saved_tensors
         result = torch.empty_like(logits)
         for rows in row_blocks(logits):
-            p, log_p, entropy = _Entropy._of(logits[rows])
-            result[rows] = p * (log_p + entropy) * -grad[rows, None]
+            x = widen(logits[rows])
+            p = softmax(x)
+            shifted = (x - x.detach().amax(-1, keepdim=True)).masked_fill(p == 0, 0)
+            result[rows] = p * (shifted - (p * shifted).sum(-1, keepdim=True)) * -grad[rows, None]
         return result
 
 

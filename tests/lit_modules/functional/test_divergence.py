@@ -119,13 +119,20 @@ def test_from_logits_at_large_logits(assert_equal_in_fp64: Check) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_from_logits_is_as_accurate_as_pytorch(dtype: torch.dtype, assert_as_accurate: Check) -> None:
+@pytest.mark.parametrize("apart", [3.0, 0.1])
+def test_from_logits_is_as_accurate_as_pytorch(
+    apart: float, dtype: torch.dtype, assert_as_accurate: Check
+) -> None:
+    def draw(seed: int) -> list[Tensor]:
+        a = normal(16, 9, seed=seed, scale=3)
+        return [a, a + normal(16, 9, seed=seed + 50, scale=apart)]
+
     assert_as_accurate(
         lambda a, b: kl_divergence_from_logits(a, b, reduction="none"),
         lambda a, b: F.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="none").sum(
             -1
         ),
-        lambda seed: [normal(16, 9, seed=seed, scale=3), normal(16, 9, seed=seed + 50, scale=3)],
+        draw,
         dtype,
     )
 
@@ -148,6 +155,10 @@ def test_of_itself_is_zero_and_gradients_are_right() -> None:
     assert kl_divergence_from_logits(a, a, reduction="none").tolist() == [0, 0, 0]
     inputs = (a.requires_grad_(), normal(3, 4, seed=1).requires_grad_())
     assert torch.autograd.gradcheck(lambda a, b: kl_divergence_from_logits(a, b, temperature=2.0), inputs)
+    assert torch.autograd.gradgradcheck(kl_divergence_from_logits, inputs)
+    together = torch.func.vmap(torch.func.grad(kl_divergence_from_logits))(*inputs)
+    one_by_one = [torch.func.grad(kl_divergence_from_logits)(*pair) for pair in zip(*inputs, strict=True)]
+    torch.testing.assert_close(together, torch.stack(one_by_one), rtol=1e-12, atol=1e-14)
 
 
 def test_mean_over_nothing_is_zero() -> None:
