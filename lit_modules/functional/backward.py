@@ -188,7 +188,8 @@ class LayerNorm(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, _, ctx.eps = inputs
+        x, weight, bias, ctx.eps = inputs
+        ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
 
     @staticmethod
@@ -202,7 +203,7 @@ class LayerNorm(Function):
         return (
             (rescale * (scaled - scaled.mean(-1, keepdim=True) - normed * along)).to(x.dtype),
             (grad * normed).sum(0).to(weight.dtype) if needs_weight else None,
-            grad.sum(0).to(x.dtype) if needs_bias else None,
+            grad.sum(0).to(ctx.bias_dtype) if needs_bias else None,
             None,
         )
 

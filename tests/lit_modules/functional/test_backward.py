@@ -166,6 +166,20 @@ def test_norms_of_constant_and_single_features(assert_equal_in_fp64: Check) -> N
         torch.testing.assert_close(y, torch.zeros_like(y), rtol=0, atol=1e-12)
 
 
+def test_norms_of_half_precision_give_fp32_parameters_fp32_gradients() -> None:
+    x = normal(300, 4).bfloat16()
+    weight, bias = torch.ones(4, requires_grad=True), torch.zeros(4, requires_grad=True)
+    upstream = normal(300, 4, seed=1).bfloat16()
+    for function, parameters in ((our_layer_norm, (weight, bias)), (our_rms_norm, (weight,))):
+        wide = [p.detach().double().requires_grad_() for p in parameters]
+        y = function(x, *parameters)
+        assert y.dtype == torch.bfloat16
+        ours = torch.autograd.grad(y, parameters, upstream)
+        exact = torch.autograd.grad(function(x.double(), *wide), wide, upstream.double())
+        for got, expected in zip(ours, exact, strict=True):
+            torch.testing.assert_close(got, expected.float(), rtol=1e-5, atol=1e-5)
+
+
 def test_relu_has_no_slope_at_zero_and_keeps_nan() -> None:
     x = torch.tensor([-1.0, 0.0, 2.0, torch.nan], requires_grad=True)
     y = backward.relu(x)
