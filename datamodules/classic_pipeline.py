@@ -124,7 +124,7 @@ class ClassicLoader(EpochLoader):
 
     def __init__(self, samples: ImageSamples, *, num_workers: int = 0, **options: Any) -> None:
         super().__init__(len(samples), **options)
-        self._sampler = _Keys(self)
+        self._sampler = _Keys()
         self._data_loader = DataLoader(
             samples,
             batch_sampler=self._sampler,
@@ -135,22 +135,25 @@ class ClassicLoader(EpochLoader):
         )
 
     def _serve(self, epoch: int, first: int) -> Iterator[tuple[Tensor, ...]]:
-        self._sampler.epoch, self._sampler.first = epoch, first
+        order = self.order(epoch).tolist()
+        self._sampler.batches = [
+            [(epoch, i) for i in order[self.batch_slice(index)]] for index in range(first, len(self))
+        ]
         yield from map(tuple, self._data_loader)
 
 
 class _Keys(Sampler[list[_Key]]):
-    """The keys of each batch from a position on; read in the main process alone."""
+    """The keys of the batches that are to come; read in the main process alone.
 
-    def __init__(self, loader: EpochLoader) -> None:
-        self.loader = loader
-        self.epoch = 0
-        self.first = 0
+    It knows nothing of its loader: a cycle of references would leave the workers' end to the garbage
+    collector, which may come in any thread and waits for them.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[_Key]] = []
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[_Key]]:
-        order = self.loader.order(self.epoch)
-        for index in range(self.first, len(self.loader)):
-            yield [(self.epoch, i) for i in order[self.loader.batch_slice(index)].tolist()]
+        return iter(self.batches)

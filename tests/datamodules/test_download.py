@@ -1,7 +1,6 @@
 """Downloads from a real server on this machine that answers, refuses, cuts, floods or stays silent."""
 
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +14,11 @@ BODY = bytes(range(256)) * 1000
 
 
 class Handler(BaseHTTPRequestHandler):
+    server: "Server"
+
     def do_GET(self) -> None:
         if self.path == "/silent":
-            time.sleep(1.0)
+            self.server.closing.wait()
         if self.path == "/missing":
             self.send_error(404)
             return
@@ -33,16 +34,21 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = False  # closing waits for the handlers
 
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.closing = threading.Event()
+
     def handle_error(self, *_: object) -> None:
         """A client that hangs up is what some tests are about."""
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    httpd = Server(("127.0.0.1", 0), Handler)
+    httpd = Server()
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.closing.set()
     httpd.shutdown()
     thread.join()
     httpd.server_close()
@@ -84,10 +90,8 @@ def test_a_host_that_answers_badly(server: str, tmp_path: Path, path: str, limit
 
 def test_a_silent_host_is_given_up(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "CONNECT_SECONDS", 0.2)
-    start = time.monotonic()
     with pytest.raises(NoAnswerError, match=r"no answer within 0\.2 s"):
         receive(f"{server}/silent", tmp_path / "file")
-    assert time.monotonic() - start < 0.9
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "no-such-host.invalid"])
