@@ -13,10 +13,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.catalog import nearest
 from experiments.errors import Interrupted, UserError
 
 
+@skip_unused_hooks
 class Checkpoints(Checkpoint):
     """Saves at each epoch's end and, if asked, every so many steps within an epoch.
 

@@ -11,7 +11,10 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_leaves
 
+from experiments.callbacks.hooks import skip_unused_hooks
 
+
+@skip_unused_hooks
 class ExactResume(Callback):
     """Adds to a checkpoint what Lightning leaves out, and puts its loops where the run really was.
 

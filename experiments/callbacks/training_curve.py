@@ -9,9 +9,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.errors import RunError
 
 
+@skip_unused_hooks
 class TrainingCurve(Callback):
     """Averages what training steps return and logs it every so many optimizer steps.
 
