@@ -18,7 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import catalog
-from experiments.config_sources import Layer, is_key, layer_of, read_file, read_mapping, read_override
+from experiments.config_sources import (
+    SURPRISING,
+    Layer,
+    is_key,
+    is_override,
+    layer_of,
+    read_file,
+    read_mapping,
+    read_override,
+)
 from experiments.errors import UserError
 from experiments.schema import as_mapping, build, unknown_key
 from experiments.trainer_config import TrainerConfig
@@ -29,6 +38,12 @@ DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
     "schedule": {"name": "constant"},
 }
 _RESOLVER = re.compile(r"\$\{[^}]*:")
+_NUMBER = re.compile(r"[-+]?[0-9.][0-9_.]*([eE][-+]?[0-9]+)?")
+_FOLDER = re.compile(r"(?!\.)[\w.,+-]+")
+
+
+MAX_SEED = 2**32 - 1
+"""NumPy's generators take no larger one."""
 
 
 @dataclass(kw_only=True)
@@ -36,7 +51,9 @@ class RootConfig:
     """The keys of a config beside its sections."""
 
     name: str = field(default="", metadata={"help": "Names the run directory; the file's name by default."})
-    seed: int = field(default=0, metadata={"help": "Seeds weights, data order and augmentation.", "min": 0})
+    seed: int = field(
+        default=0, metadata={"help": "Seeds weights, data order and augmentation.", "min": 0, "max": MAX_SEED}
+    )
     run_dir: str | None = field(
         default=None, metadata={"help": "Where the run is written; runs/<name>/<time>-<suffix> by default."}
     )
@@ -45,7 +62,11 @@ class RootConfig:
     )
     seeds: list[int] = field(
         default_factory=list,
-        metadata={"help": "Run every variant with each of these seeds, then compare.", "min": 0},
+        metadata={
+            "help": "Run every variant with each of these seeds, then compare.",
+            "min": 0,
+            "max": MAX_SEED,
+        },
     )
 
 
@@ -105,7 +126,7 @@ def merge(*layers: Layer) -> Layer:
             new, old = layer.values.get(kind), values.get(kind)
             if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
                 continue
-            if new["name"] != old.get("name"):
+            if new["name"] != old.get("name", DEFAULT_SECTIONS.get(kind, {}).get("name")):
                 del values[kind]
                 origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
         values = OmegaConf.merge(values, OmegaConf.create(layer.values))
@@ -129,7 +150,7 @@ def load(*sources: str | Path | Mapping[str, Any]) -> Config:
     for source in sources:
         if isinstance(source, Mapping):
             layers.append(read_mapping(source))
-        elif isinstance(source, str) and "=" in source:
+        elif isinstance(source, str) and is_override(source):
             one = read_override(source)
             overrides = Layer(
                 cast(dict[str, Any], OmegaConf.to_container(OmegaConf.merge(overrides.values, one.values))),
@@ -140,7 +161,7 @@ def load(*sources: str | Path | Mapping[str, Any]) -> Config:
             layers.append(read_file(source))
         else:
             raise UserError(f"{source!r} is neither a config file nor of the form key.path=value")
-    name = Path(files[0]).stem if files else "experiment"
+    name = re.sub(r"[^\w.,+-]|^\.", "_", Path(files[0]).stem) if files else "experiment"
     return check(merge(read_mapping({"name": name}, "default"), *layers, overrides))
 
 
@@ -161,6 +182,11 @@ def check(layer: Layer) -> Config:
         if key not in known:
             raise unknown_key(layer, key, known)
     root = build(RootConfig, {k: v for k, v in values.items() if k in root_fields}, "", layer)
+    if not all(_FOLDER.fullmatch(part) for part in root.name.split("/")):
+        raise UserError(
+            f"name = {root.name!r} ({layer.origin('name')}): it becomes a folder; "
+            "use letters, digits and _ - + . /"
+        )
     if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
         raise UserError("a config has stages, or variants with seeds and baselines, not both")
     form, children = _children(raw, root)
@@ -193,10 +219,10 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
     base = Layer({k: v for k, v in layer.values.items() if k not in studied}, layer.origins)
 
     def overlays(key: str) -> dict[str, Layer]:
-        named = as_mapping(layer.values.get(key) or {}, key, layer)
+        named = _mapping_or_none(layer, key)
         result = {}
         for name, values in named.items():
-            if not re.fullmatch(r"[\w.,+-]+", str(name)) or str(name).startswith("."):
+            if not _FOLDER.fullmatch(str(name)):
                 raise UserError(
                     f"{key}.{name} ({layer.origin(key)}): a name becomes a folder; "
                     "use letters, digits and _ - + ."
@@ -206,7 +232,7 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
             def origin(path: str, prefix: str = prefix) -> str:
                 return layer.origin(f"{prefix}.{path}")
 
-            overlay = layer_of(as_mapping(values or {}, prefix, layer), origin)
+            overlay = layer_of(as_mapping({} if values is None else values, prefix, layer), origin)
             for nested in studied:
                 if nested in overlay.values:
                     raise UserError(
@@ -225,7 +251,7 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
             )
             for stage, overlay in stages.items()
         ]
-    if root.seeds or "variants" in layer.values or layer.values.get("baselines"):
+    if root.seeds or "variants" in layer.values or _mapping_or_none(layer, "baselines"):
         variants = overlays("variants") or {root.name: Layer()}
         seeds = root.seeds or [root.seed]
         if len(set(seeds)) < len(seeds):
@@ -245,12 +271,12 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
 
 
 def _baselines(layer: Layer) -> dict[str, Section]:
-    named = as_mapping(layer.values.get("baselines") or {}, "baselines", layer)
+    named = _mapping_or_none(layer, "baselines")
     return {
         str(key): _section(
             "baseline",
             layer,
-            as_mapping(values or {}, f"baselines.{key}", layer),
+            as_mapping({} if values is None else values, f"baselines.{key}", layer),
             f"baselines.{key}",
             str(key),
         )
@@ -267,7 +293,7 @@ def _section(
 ) -> Section:
     path = path or kind
     if values is None:
-        values = as_mapping(layer.values.get(kind) or DEFAULT_SECTIONS.get(kind, {}), path, layer)
+        values = _mapping_or_none(layer, kind)
     if "name" not in values and default_name is None:
         # A section that sets a value or two without a name keeps the default piece.
         default_name = DEFAULT_SECTIONS.get(kind, {}).get("name")
@@ -280,6 +306,11 @@ def _section(
         raise UserError(f"{path}.name ({layer.origin(f'{path}.name')}): {error}") from None
     rest = {k: v for k, v in values.items() if k != "name"}
     return Section(name, build(schema, rest, path, layer))
+
+
+def _mapping_or_none(layer: Layer, key: str) -> dict[str, Any]:
+    value = layer.values.get(key)
+    return {} if value is None else as_mapping(value, key, layer)
 
 
 def _interpolate(layer: Layer) -> Layer:
@@ -306,5 +337,17 @@ def _interpolate(layer: Layer) -> Layer:
 
 
 def to_yaml(plain: Mapping[str, Any]) -> str:
-    """Plain values as YAML, in their own order."""
-    return yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True, width=100)
+    """Plain values as YAML, in their own order, that :func:`load` reads back as they are."""
+    return yaml.dump(dict(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes strings that PyYAML writes bare but our reading refuses or takes for numbers: y, 1e3."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    ambiguous = SURPRISING.fullmatch(text) or _NUMBER.fullmatch(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if ambiguous else None)
+
+
+_Dumper.add_representer(str, _represent_text)

@@ -19,8 +19,10 @@ from experiments.errors import UserError
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Sections whose keys are names of a person's choice, such as lr_0.1, where a dot divides nothing.
+NAMING = ("variants", "stages", "baselines")
 # YAML 1.1 reads these words and numbers in ways that surprise: no → false, 010 → 8, 1:30 → 90.
-_SURPRISING = re.compile(r"(?i:yes|no|on|off|y|n)|[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?")
+SURPRISING = re.compile(r"(?i:yes|no|on|off|y|n)|[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?")
 
 
 @dataclass
@@ -95,7 +97,7 @@ def read_override(text: str) -> Layer:
     except (yaml.YAMLError, OmegaConfBaseException):
         raise UserError(f"the value of {key} is not valid YAML: {value!r}") from None
     if node is not None:
-        _inspect(node, key, f"{key}={value}", {})
+        _inspect(node, key, None, {})
     return layer_of(cast(dict[str, Any], parsed), lambda path: origin)
 
 
@@ -117,6 +119,8 @@ def _parse(text: str, label: str) -> Layer:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{label}{where}: not valid YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise UserError(f"{label}: an anchor's value contains itself, or the nesting is too deep") from None
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{label}: not valid YAML: {str(error).splitlines()[0]}") from None
 
@@ -133,27 +137,38 @@ def is_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
-def _inspect(node: yaml.Node, path: str, label: str, lines: dict[str, int]) -> None:
-    """Record each key's line; refuse duplicates and scalars that YAML 1.1 reads by surprise."""
-    line = node.start_mark.line + 1
+def is_override(text: str) -> bool:
+    """Whether a word is meant as ``key=value``; a YAML file may have a ``=`` in its path too."""
+    key, equals, _ = text.partition("=")
+    return bool(equals) and (
+        all(_KEY.fullmatch(part) for part in key.split(".")) or not text.endswith((".yaml", ".yml"))
+    )
+
+
+def _inspect(node: yaml.Node, path: str, label: str | None, lines: dict[str, int]) -> None:
+    """Record each key's line; refuse duplicates and scalars that YAML 1.1 reads by surprise.
+
+    Without a label the text is an override's.
+    """
+
+    def where(part: yaml.Node) -> str:
+        return "the command line" if label is None else f"{label}:{part.start_mark.line + 1}"
+
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             key = str(key_node.value)
             child = f"{path}.{key}" if path else key
             if child in lines:
-                raise UserError(
-                    f"{label}:{key_node.start_mark.line + 1}: duplicate key {child}, "
-                    f"first set in line {lines[child]}"
-                )
+                first = "" if label is None else f", first set in line {lines[child]}"
+                raise UserError(f"{where(key_node)}: duplicate key {child}{first}")
             lines[child] = key_node.start_mark.line + 1
             _inspect(value_node, child, label, lines)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _inspect(item, path, label, lines)
-    elif isinstance(node, yaml.ScalarNode) and node.style is None and _SURPRISING.fullmatch(node.value):
-        where = f"{label}:{line}: " if lines else ""
+    elif isinstance(node, yaml.ScalarNode) and node.style is None and SURPRISING.fullmatch(node.value):
         raise UserError(
-            f"{where}{path}: YAML does not read {node.value} as it looks; write true or false, "
+            f"{where(node)}: {path}: YAML does not read {node.value} as it looks; write true or false, "
             f"a number without leading zeros, or a quoted string"
         )
 
@@ -166,7 +181,7 @@ def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
         for raw, value in mapping.items():
             here = target
             path = prefix
-            *parents, last = str(raw).split(".")
+            *parents, last = [str(raw)] if prefix in NAMING else str(raw).split(".")
             for part in parents:
                 path = f"{path}.{part}" if path else part
                 here = here.setdefault(part, {})

@@ -51,7 +51,9 @@ def build(schema: type, values: Mapping[str, Any], path: str, layer: Layer) -> A
 def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer: Layer) -> Any:
     """One value against its type hint and its field's range and choices."""
     if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), as_mapping(value or {}, path, layer), path, layer)
+        return build(
+            typing.cast(type, hint), as_mapping({} if value is None else value, path, layer), path, layer
+        )
     converted = _convert(hint, value)
     if converted is _NO:
         raise UserError(

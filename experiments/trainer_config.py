@@ -103,3 +103,12 @@ class TrainerConfig:
         default=None,
         metadata={"help": "Measure where the time goes.", "choices": ("simple", "advanced", "pytorch")},
     )
+
+    def __post_init__(self) -> None:
+        least, numbers = (0, self.devices) if isinstance(self.devices, list) else (1, [self.devices])
+        if self.devices != "auto" and not (
+            numbers and all(isinstance(n, int) and n >= least for n in numbers)
+        ):
+            raise ValueError(
+                f"devices: {self.devices!r}; allowed: auto, a number ≥ 1 or a list of indices such as [0, 1]"
+            )
