@@ -40,10 +40,14 @@ def report(error: BaseException) -> int:
         _say("interrupted")
         return 128 + signal.SIGINT
     if isinstance(error, Interrupted):
-        _say(
-            f"interrupted by {signal.Signals(error.signum).name}: the state is saved in {error.path}; "
-            f"continue with\n  python -m experiments.run resume={error.path.parent.parent}"
-        )
+        name = signal.Signals(error.signum).name
+        if error.path is None:
+            _say(f"interrupted by {name} before anything was saved")
+        else:
+            _say(
+                f"interrupted by {name}: the state is saved in {error.path}; "
+                f"continue with\n  python -m experiments.run resume={error.run_dir}"
+            )
         return 128 + error.signum
     if isinstance(error, UserError):
         _say(f"error: {error}")

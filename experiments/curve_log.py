@@ -20,7 +20,8 @@ class CurveLog(Logger):
 
     Args:
         path: The CSV file.
-        resumed_step: When a run resumes, rows logged after this step are dropped, since they come again.
+        resumed_step: When a run resumes, rows logged after this step are dropped, and those of an earlier
+            test, since they come again.
     """
 
     def __init__(self, path: Path, *, resumed_step: int | None = None) -> None:
@@ -62,7 +63,11 @@ class CurveLog(Logger):
 
     def _open(self) -> None:
         if self.resumed_step is not None and self.path.exists():
-            kept = [row for row in read(self.path) if int(row[0]) <= self.resumed_step]
+            kept = [
+                row
+                for row in read(self.path)
+                if int(row[0]) <= self.resumed_step and not row[2].startswith("test/")
+            ]
             with self.path.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([HEADER, *kept])
         self.resumed_step = None
@@ -74,6 +79,6 @@ class CurveLog(Logger):
 
 def read(path: Path) -> list[list[str]]:
     """The whole rows of a ``metrics.csv``, without its header; a row cut by a kill is left out."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    return [row for row in rows[1:] if len(row) == len(HEADER) and row[3]]
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    rows = list(csv.reader(whole.splitlines()))
+    return [row for row in rows[1:] if len(row) == len(HEADER) and row[0].isdecimal() and row[3]]

@@ -12,12 +12,18 @@ class RunError(RuntimeError):
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop, and a checkpoint now holds the state to resume from.
+    """A signal asked the run to stop.
+
+    Attributes:
+        signum: The signal.
+        run_dir: The run, study or chain to continue.
+        path: The checkpoint that holds its state; ``None`` when there is none yet.
 
     Not an Exception, as KeyboardInterrupt is none, and not a KeyboardInterrupt, which Lightning swallows.
     """
 
-    def __init__(self, signum: int, path: Path) -> None:
-        super().__init__(signum, path)
+    def __init__(self, signum: int, run_dir: Path, path: Path | None) -> None:
+        super().__init__(signum, run_dir, path)
         self.signum = signum
+        self.run_dir = run_dir
         self.path = path

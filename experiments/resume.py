@@ -1,5 +1,6 @@
 """Where a run continues: which directory, from which checkpoint, and whether the config still fits."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,15 @@ def find_start(config: Config) -> Start:
     if config.resume is None:
         return Start(run_directory.choose(config))
     if config.resume == "auto":
-        folder = Path(config.run_dir) if config.run_dir else run_directory.newest_unfinished(config.name)
+        folder = Path(config.run_dir) if config.run_dir else run_directory.inherited()
+        folder = folder or run_directory.newest_unfinished(config)
         if folder is None or not folder.exists():
             return Start(run_directory.choose(config))
         start = newest_good(folder)
         if start.checkpoint is None:
             return start
+        if config.run_dir is None:
+            run_directory.bequeath(folder)
     else:
         path = Path(config.resume)
         if path.is_dir():
@@ -85,9 +89,29 @@ def find_start(config: Config) -> Start:
                     " from its weights"
                 )
             start = Start(folder, path, _step(state, path))
+        if config.run_dir and Path(config.run_dir).resolve() != start.run_dir.resolve():
+            raise UserError(
+                f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; "
+                "leave run_dir out"
+            )
     assert start.checkpoint is not None
     check_same(config, checkpoint.load(start.checkpoint)["config"], start.run_dir)
     return start
+
+
+def is_finished(config: Config, start: Start) -> bool:
+    """Whether a run has its final metrics and the config asks for no more training than it had."""
+    if start.checkpoint is None or start.checkpoint.name != "last.ckpt":
+        return False
+    if not (start.run_dir / "metrics.json").exists():
+        return False
+    old = checkpoint.load(start.checkpoint)["config"]["trainer"]
+    new = config.trainer
+    return (
+        new.max_epochs <= old["max_epochs"]
+        and (new.max_steps or math.inf) <= (old["max_steps"] or math.inf)
+        and new.early_stopping_patience == old["early_stopping_patience"]
+    )
 
 
 def newest_good(run_dir: Path) -> Start:
@@ -103,6 +127,8 @@ def newest_good(run_dir: Path) -> Start:
         except checkpoint.CheckpointError as error:
             notes.append(f"{error}; passed over")
     if not good:
+        if notes:
+            notes.append("no checkpoint is good: starting anew")
         return Start(run_dir, notes=tuple(notes))
     step, _, path = max(good)
     if notes:

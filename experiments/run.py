@@ -6,10 +6,11 @@ python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]
 import contextlib
 import dataclasses
 import logging
+import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import catalog, cli, config, run_directory
 from experiments.build import build_data, build_model
 from experiments.config import Config
+from experiments.config_sources import is_override
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.process_state import global_state_kept, quiet_lightning
 
@@ -51,7 +53,7 @@ def run_sources(*sources: str | Path | Mapping[str, Any]) -> Result:
 
 def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
     """Read and check an experiment's sources; ``resume=RUN_DIR`` alone stands for that run's own config."""
-    named = [s for s in sources if not isinstance(s, str) or "=" not in s]
+    named = [s for s in sources if not isinstance(s, str) or not is_override(s)]
     resumed = [s.partition("=")[2] for s in sources if isinstance(s, str) and s.startswith("resume=")]
     if not named and resumed and resumed[-1] != "auto":
         path = Path(resumed[-1])
@@ -67,6 +69,10 @@ def run_config(experiment: Config) -> Result:
     if experiment.form == "fit":
         return fit(experiment)
     from experiments import study
+    from experiments import trainer as trainers
+
+    for child in experiment.children:
+        trainers.check_hardware(child.config.trainer)
 
     return study.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
 
@@ -89,10 +95,18 @@ def fit(experiment: Config) -> Result:
     from experiments.callbacks.training_curve import TrainingCurve
 
     trainers.check_hardware(experiment.trainer)
+    init_from = getattr(experiment.model.config, "init_from", None)
+    if init_from is not None and experiment.resume is None:
+        cli.find_checkpoint(init_from)  # a missing one stops the run before it has a directory
     start = resume.find_start(experiment)
     run_dir = start.run_dir
-    if start.checkpoint is None and not run_directory.is_worker():
-        run_directory.write_start(run_dir, experiment)
+    if resume.is_finished(experiment, start):
+        return _finished(run_dir)
+    if not run_directory.is_worker():
+        if start.checkpoint is None:
+            run_directory.write_start(run_dir, experiment)
+        else:
+            run_directory.write_continuation(run_dir, experiment)
     with _recorded(run_dir), global_state_kept():
         for note in start.notes:
             say(note)
@@ -103,8 +117,8 @@ def fit(experiment: Config) -> Result:
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
         module = build_model(experiment, datamodule.info)
-        if start.checkpoint is None and experiment.model.config.__dict__.get("init_from"):
-            initialise(module, Path(experiment.model.config.init_from))
+        if start.checkpoint is None and init_from is not None:
+            initialise(module, cli.find_checkpoint(init_from))
         exact = ExactResume(experiment.plain, datamodule.info.to_dict())
         trainer = trainers.build_trainer(
             experiment.trainer,
@@ -115,7 +129,7 @@ def fit(experiment: Config) -> Result:
         )
         if experiment.trainer.compile:
             getattr(module, "network", module).compile()
-        with _one_line_failures():
+        with _signals_named(run_dir):
             trainer.fit(
                 module,
                 datamodule=datamodule,
@@ -125,7 +139,7 @@ def fit(experiment: Config) -> Result:
         checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
         if not checkpoints.best.exists():
             raise RunError(f"training ended without a validated checkpoint in {checkpoints.folder}")
-        with _one_line_failures():
+        with _signals_named(run_dir):
             trainer.test(
                 module,
                 datamodule=datamodule,
@@ -151,8 +165,12 @@ def fit(experiment: Config) -> Result:
     return Result(metrics=metrics, run_dir=run_dir, module=module)
 
 
-def dry_run(experiment: Config) -> None:
+def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     """Build everything and run one batch of each stage, writing nothing.
+
+    Args:
+        experiment: What would be run.
+        stages: Names that ``model.init_from`` may have which are no files yet.
 
     Raises:
         UserError: Something the config names can't be had, or the monitored metric isn't logged.
@@ -164,14 +182,17 @@ def dry_run(experiment: Config) -> None:
 
     for child in experiment.children:
         say(f"dry run of {child.path}")
-        dry_run(child.config)
+        dry_run(child.config, stages=[c.path for c in experiment.children])
     if experiment.children:
         return
     trainers.check_hardware(experiment.trainer)
+    init_from = getattr(experiment.model.config, "init_from", None)
     with global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
         module = build_model(experiment, datamodule.info)
+        if init_from is not None and init_from not in stages:
+            initialise(module, cli.find_checkpoint(init_from))
         settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
         trainer = trainers.build_trainer(
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True
@@ -234,13 +255,31 @@ def _conclude(metrics: Mapping[str, float], run_dir: Path) -> None:
     say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {run_dir}")
 
 
+def _finished(run_dir: Path) -> Result:
+    """What a finished run gave, without running it again."""
+    from experiments import checkpoint
+    from experiments.build import restore
+
+    say(f"{run_dir} is finished; a longer trainer.max_epochs extends it")
+    metrics = run_directory.read_metrics(run_dir)
+    best = run_dir / "checkpoints" / "best.ckpt"
+    module = restore(checkpoint.load(best), best).module
+    if not run_directory.is_worker():
+        _conclude(metrics, run_dir)
+    return Result(metrics=metrics, run_dir=run_dir, module=module)
+
+
 @contextlib.contextmanager
-def _one_line_failures() -> Iterator[None]:
-    """Give Lightning's own failures their cause back."""
+def _signals_named(run_dir: Path) -> Iterator[None]:
+    """Undo what Lightning makes of signals that come where training isn't: in set-up and in the test."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     try:
         yield
-    except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
-        raise KeyboardInterrupt from error
+    except SystemExit as error:
+        last = run_dir / "checkpoints" / "last.ckpt"
+        signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        raise Interrupted(signum, run_dir, last if last.exists() else None) from error
 
 
 @contextlib.contextmanager

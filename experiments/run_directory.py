@@ -34,9 +34,6 @@ def choose(config: Config) -> Path:
     Raises:
         UserError: ``run_dir`` names a directory that already holds a run, or can't be created.
     """
-    inherited = os.environ.get(RUN_DIR_VARIABLE)
-    if inherited and is_worker():
-        return Path(inherited)
     if config.run_dir is not None:
         path = Path(config.run_dir)
         if (path / "config.yaml").exists() and not is_worker():
@@ -44,43 +41,71 @@ def choose(config: Config) -> Path:
                 f"run_dir {path} already holds a run; resume=auto continues it, another run_dir keeps both"
             )
     else:
-        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        path = Path("runs", *config.name.split("/"), f"{now}-{secrets.token_hex(2)}")
-    path = agree(path)
+        path = inherited() or agree(Path("runs", *config.name.split("/"), _folder_name()))
     if not is_worker():
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't create the run directory {path}: {error.strerror}") from None
-        os.environ[RUN_DIR_VARIABLE] = str(path.resolve())
+        if config.run_dir is None:
+            bequeath(path)
     return path
+
+
+def inherited() -> Path | None:
+    """The directory that rank zero chose before it started this process, if it did."""
+    import torch.distributed as dist
+
+    if not is_worker() or (dist.is_available() and dist.is_initialized()):
+        return None  # once the ranks talk to each other they agree on every further run
+    path = os.environ.get(RUN_DIR_VARIABLE)
+    return Path(path) if path else None
+
+
+def bequeath(path: Path) -> None:
+    """Let the ranks that Lightning will start from this process use the same directory."""
+    if not is_worker():
+        os.environ[RUN_DIR_VARIABLE] = str(path.resolve())
+
+
+def _folder_name() -> str:
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_ID" in os.environ:
+        # srun starts all ranks at once: what they know in common is the job.
+        keys = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        return "-".join(["job", *(os.environ.get(key, "0") for key in keys)])
+    return f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 def is_worker() -> bool:
     """Whether this process is a rank above zero, started by Lightning, torchrun or SLURM."""
-    return any(int(os.environ.get(name, 0) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return any(
+        int(os.environ.get(name, 0) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    )
 
 
 def agree(path: Path) -> Path:
-    """Rank zero's path, on every rank that a launcher such as torchrun started at the same time."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return path
+    """Rank zero's path, on every rank that torchrun started with it or that runs beside it already."""
     import torch
     import torch.distributed as dist
 
-    if not dist.is_initialized():  # Lightning takes an initialised group as it is.
+    if not dist.is_available():
+        return path
+    if not dist.is_initialized():
+        if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+            return path
+        # Lightning takes an initialised group as it is.
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     names: list[Any] = [str(path.resolve())]
     dist.broadcast_object_list(names, src=0)
     return Path(names[0])
 
 
-def newest_unfinished(name: str) -> Path | None:
-    """The newest run of this name that has a checkpoint and no final metrics."""
-    runs = (p.parent for p in Path("runs", *name.split("/")).glob("*/config.yaml"))
-    unfinished = [
-        r for r in runs if not (r / "metrics.json").exists() and any((r / "checkpoints").glob("*.ckpt"))
-    ]
+def newest_unfinished(config: Config) -> Path | None:
+    """The newest run of this name and form that has something to continue from and no final result."""
+    result = "comparison.csv" if config.form == "variants" else "metrics.json"
+    begun = "checkpoints/*.ckpt" if config.form == "fit" else "**/config.yaml"
+    runs = (p.parent for p in Path("runs", *config.name.split("/")).glob("*/config.yaml"))
+    unfinished = [r for r in runs if not (r / result).exists() and any(r.glob(begun))]
     return max(unfinished, key=lambda r: (r / "config.yaml").stat().st_mtime, default=None)
 
 
@@ -92,9 +117,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_start(path: Path, config: Config) -> None:
-    """Record what is about to run: the resolved config and the environment."""
+    """Record what is about to run: the resolved config and the environment.
+
+    What a run that was killed before its first checkpoint has logged goes, since it comes again.
+    """
+    if (path / "config.yaml").exists():
+        for stale in (path / "metrics.csv", path / "metrics.json", *path.glob("tensorboard/events.*")):
+            stale.unlink(missing_ok=True)
+        for stale in path.glob("checkpoints/*.ckpt"):
+            stale.unlink()
     write_text(path / "config.yaml", to_yaml(config.plain))
     write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+
+def write_continuation(path: Path, config: Config) -> None:
+    """Record that a run goes on, perhaps for longer than planned: until it ends it has no final metrics."""
+    (path / "metrics.json").unlink(missing_ok=True)
+    write_text(path / "config.yaml", to_yaml(config.plain))
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:

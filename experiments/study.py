@@ -8,11 +8,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, compare, config, run_directory
+from experiments import cli, compare, config, resume, run_directory
 from experiments.config import Child, Config
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.run import Result, build_data, fit, say
@@ -22,32 +23,32 @@ def run_stages(experiment: Config) -> Result:
     """Run a chain's fits in order; ``model.init_from`` may name an earlier stage.
 
     Raises:
-        UserError: A stage starts from one that doesn't come before it.
+        UserError: A stage starts from one that doesn't come before it, or a resumed chain's settings differ.
     """
+    names = [child.path for child in experiment.children]
+    for position, child in enumerate(experiment.children):
+        if _source(child.config) in names[position:]:
+            raise UserError(
+                f"stages.{child.path}.model.init_from = {_source(child.config)!r}: that stage does not come "
+                "before it"
+            )
     run_dir, resumed = _directory(experiment)
     done: dict[str, Result] = {}
     for child in experiment.children:
         say(f"stage {child.path}")
         stage = _placed(child, run_dir, resumed)
-        source = getattr(stage.model.config, "init_from", None)
-        stages = [c.path for c in experiment.children]
-        if source in stages:
-            if source not in done:
-                raise UserError(
-                    f"stages.{child.path}.model.init_from = {source!r}: that stage has not run before it"
-                )
-            best = str(done[source].run_dir / "checkpoints" / "best.ckpt")
+        if _source(stage) in done:
+            best = str(done[str(_source(stage))].run_dir / "checkpoints" / "best.ckpt")
             stage = config.load(stage.plain, {"model.init_from": best, **_place(stage)})
-        finished = Path(str(stage.run_dir)) / "metrics.json"
-        if resumed and finished.exists():
-            metrics = run_directory.read_metrics(finished.parent)
-            done[child.path] = Result(metrics=metrics, run_dir=finished.parent)
-            say(f"stage {child.path} is finished already")
-            continue
-        done[child.path] = fit(stage)
-    last = list(done.values())[-1]
+        try:
+            done[child.path] = fit(stage)
+        except Interrupted as error:
+            raise Interrupted(error.signum, run_dir, error.path) from None
+    last = done[names[-1]]
     metrics = {f"{name}/{k}": v for name, result in done.items() for k, v in result.metrics.items()}
-    run_directory.write_metrics(run_dir, {**metrics, **last.metrics})
+    if not run_directory.is_worker():
+        run_directory.write_metrics(run_dir, {**metrics, **last.metrics})
+    say(f"directory of all stages: {run_dir}\ndashboard:               tensorboard --logdir {run_dir}")
     return Result(metrics=last.metrics, run_dir=run_dir, module=last.module, children=done)
 
 
@@ -58,57 +59,83 @@ def run_variants(experiment: Config) -> Result:
 
     Raises:
         RunError: Not one of them finished.
-        Interrupted, KeyboardInterrupt: A signal stopped the study; ``resume=auto`` takes it up again.
+        UserError: A resumed study's settings differ from what its fits were run with.
+        Interrupted: A signal stopped the study; ``resume`` takes it up again.
     """
     run_dir, resumed = _directory(experiment)
     failed: list[str] = []
-    jobs: list[tuple[str, Callable[..., None], Any]] = [
+    jobs: list[tuple[str, Callable[..., None], Any, bool]] = [
         (
             name,
             _run_baseline,
             (dataclasses.asdict(section.config), section.name, experiment.children[0].config.plain),
+            (run_dir / name / "metrics.json").exists(),
         )
         for name, section in experiment.baselines.items()
     ]
-    jobs += [(c.path, _run_child, (c.config.plain, resumed)) for c in experiment.children]
-    for number, (path, job, arguments) in enumerate(jobs, 1):
+    for child in experiment.children:
+        finished = resumed and _is_finished(child.config, run_dir / child.path)
+        jobs.append((child.path, _run_child, (child.config.plain, resumed), finished))
+    for number, (path, job, arguments, finished) in enumerate(jobs, 1):
         folder = run_dir / path
-        if resumed and (folder / "metrics.json").exists():
+        if finished:
             say(f"[{number}/{len(jobs)}] {path} is finished already")
             continue
         say(f"[{number}/{len(jobs)}] {path}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failed.json").unlink(missing_ok=True)
-        status = _in_own_process(job, (str(folder), *arguments))
-        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-            say(f"the study continues with\n  python -m experiments.run resume={run_dir}")
-            raise Interrupted(status - 128, folder / "checkpoints" / "last.ckpt")
+        status, signum = _in_own_process(job, (str(folder), *arguments))
+        if signum is not None or status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            raise Interrupted(signum or status - 128, run_dir, run_dir)
         if status != 0:
             failed.append(path)
             run_directory.write_text(folder / "failed.json", f'{{"exit_status": {status}}}\n')
-            say(f"{path} failed with exit status {status}; see {folder / 'run.log'}")
+            log = folder / "run.log"
+            say(f"{path} failed with exit status {status}{f'; see {log}' if log.exists() else ''}")
     if len(failed) == len(jobs):
         raise RunError(f"none of the {len(jobs)} fits finished; see {run_dir}")
-    folders = [run_dir / path for path, _, _ in jobs]
+    folders = [run_dir / path for path, *_ in jobs]
     cli.console().print(compare.compare(folders, run_dir).table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {run_dir}")
-    finished = {path: run_dir / path for path, _, _ in jobs if path not in failed}
-    return Result(metrics={}, run_dir=run_dir, children=finished)
+    children = {path: run_dir / path for path, *_ in jobs if path not in failed}
+    return Result(metrics={}, run_dir=run_dir, children=children)
 
 
 def _directory(experiment: Config) -> tuple[Path, bool]:
     """The directory of a study or chain, and whether it continues an earlier one."""
     if experiment.resume is not None:
         named = None if experiment.resume == "auto" else Path(experiment.resume)
-        folder = named or (Path(experiment.run_dir) if experiment.run_dir else None)
-        folder = folder or run_directory.newest_unfinished(experiment.name)
+        folder = named or (Path(experiment.run_dir) if experiment.run_dir else run_directory.inherited())
+        folder = folder or run_directory.newest_unfinished(experiment)
         if folder is not None and (folder / "config.yaml").exists():
+            for child in experiment.children:
+                _check_same(child.config, folder / child.path)
+            if experiment.run_dir is None:
+                run_directory.bequeath(folder)
+            if not run_directory.is_worker():
+                run_directory.write_text(folder / "config.yaml", config.to_yaml(experiment.plain))
+            say(f"continuing {folder}")
             return folder, True
         if named is not None:
             raise UserError(f"resume={named}: there is no study or chain to continue")
     run_dir = run_directory.choose(experiment)
-    run_directory.write_start(run_dir, experiment)
+    if not run_directory.is_worker():
+        run_directory.write_start(run_dir, experiment)
     return run_dir, False
+
+
+def _check_same(child: Config, folder: Path) -> None:
+    """Refuse to mix fits of different settings in one study."""
+    if (folder / "config.yaml").exists():
+        resume.check_same(child, config.load(folder / "config.yaml").plain, folder)
+
+
+def _is_finished(child: Config, folder: Path) -> bool:
+    return folder.exists() and resume.is_finished(child, resume.newest_good(folder))
+
+
+def _source(stage: Config) -> str | None:
+    return getattr(stage.model.config, "init_from", None)
 
 
 def _place(stage: Config) -> dict[str, Any]:
@@ -121,23 +148,45 @@ def _placed(child: Child, run_dir: Path, resumed: bool) -> Config:
     )
 
 
-def _in_own_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> int:
-    """Run a function in a fresh interpreter and pass signals on to it; return its exit status."""
+def _in_own_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[int, int | None]:
+    """Run a function in a fresh interpreter; return its exit status, and the signal that came meanwhile.
+
+    Either signal reaches it as SIGTERM, which an interpreter that is still importing dies of in silence.
+    """
     process = multiprocessing.get_context("spawn").Process(target=job, args=arguments)
+    received: list[int] = []
 
     def forward(signum: int, frame: Any) -> None:
+        received.append(signum)
         if process.is_alive():
-            os.kill(process.pid or 0, signum)
+            os.kill(process.pid or 0, signal.SIGTERM)
 
     previous = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
+        # The child inherits what is ignored: of a Ctrl-C, which a terminal sends to both, it hears from us.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
+        signal.signal(signal.SIGINT, forward)
         process.join()
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
     code = process.exitcode or 0
-    return 128 - code if code < 0 else code  # a child that a signal killed has minus its number
+    process.close()
+    # A child that a signal killed has minus its number.
+    return (128 - code if code < 0 else code), (received[0] if received else None)
+
+
+def _end_with_parent() -> None:
+    """Stop this process as a signal would when the study's process dies without a word."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_child(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
@@ -147,9 +196,14 @@ def _run_child(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
     run_directory.write_text(path.with_name("study.yaml"), config.to_yaml(plain))
     sys.argv = [sys.argv[0], str(path.with_name("study.yaml")), *(f"{k}={v}" for k, v in place.items())]
 
-    def main(_: list[str]) -> None:
-        fit(config.load(plain, place))
+    def main(_: list[str]) -> int:
+        try:
+            fit(config.load(plain, place))
+        except Interrupted as error:
+            return 128 + error.signum  # the study says how to go on
+        return 0
 
+    _end_with_parent()
     sys.exit(cli.command(main)([]))
 
 

@@ -1,5 +1,6 @@
 """A Lightning Trainer from the ``trainer`` section of a config, and what this machine can do of it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,7 @@ def check_hardware(config: TrainerConfig) -> None:
         )
     devices = config.devices
     wanted = max(devices) + 1 if isinstance(devices, list) and devices else devices
-    if isinstance(devices, str) and devices != "auto":
-        raise UserError(f"trainer.devices = {devices!r}: allowed: auto, a number, or a list of indices")
-    if isinstance(wanted, int) and (wanted < 1 or (accelerator != "cpu" and wanted > present[accelerator])):
+    if isinstance(wanted, int) and accelerator != "cpu" and wanted > present[accelerator]:
         raise UserError(
             f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
         )
@@ -149,12 +148,12 @@ def build_trainer(
         max_steps=-1 if config.max_steps is None else config.max_steps,
         gradient_clip_val=config.gradient_clip_norm,
         accumulate_grad_batches=config.accumulate_grad_batches,
-        check_val_every_n_epoch=config.check_val_every_n_epoch,
+        check_val_every_n_epoch=min(config.check_val_every_n_epoch, config.max_epochs),
         limit_train_batches=config.limit_train_batches,
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
         log_every_n_steps=0,  # TrainingCurve draws the curve; nothing is logged by a step itself
-        deterministic=config.deterministic,
+        deterministic=config.deterministic or None,  # False would import the compiler, for seconds
         profiler=config.profiler,
         num_sanity_val_steps=1,
         fast_dev_run=fast_dev_run,
@@ -170,7 +169,9 @@ def build_trainer(
 
 
 def _devices(config: TrainerConfig) -> Any:
+    if config.devices != "auto":
+        return config.devices
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun has decided
     # On a CPU "auto" means one process, which uses all cores; more of them would only share the cores.
-    if config.devices == "auto" and resolve_accelerator(config) == "cpu":
-        return 1
-    return config.devices
+    return 1 if resolve_accelerator(config) == "cpu" else "auto"

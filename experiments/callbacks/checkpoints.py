@@ -61,6 +61,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take over Ctrl-C and SIGTERM, after Lightning has set its own handlers."""
+        if trainer.is_global_zero and self.folder.exists():
+            for half_written in self.folder.glob(".*.ckpt.*"):  # by a run that was killed
+                half_written.unlink(missing_ok=True)
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers; elsewhere the defaults stay
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -69,15 +72,15 @@ class Checkpoints(Checkpoint):
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # A terminal and a parent process may both pass one Ctrl-C on: only a later signal is a second one.
         if self._signal is not None and time.monotonic() - self._signalled > 1:
-            self._restore_handlers()
+            for each in self._handlers:
+                signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
             signal.raise_signal(signum)
         elif self._signal is None:
             self._signal, self._signalled = signum, time.monotonic()
 
     def _restore_handlers(self) -> None:
-        for signum in list(self._handlers):
-            default = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
-            signal.signal(signum, default)
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
         self._handlers.clear()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -103,7 +106,12 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save within an epoch: on request, or because a signal came."""
         stop = self._stop_asked(trainer)
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # lets Lightning validate although the epoch isn't over
+        is_last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.should_stop or is_last_epoch:
+            trainer.check_val_every_n_epoch = 1  # the final weights may be the best
+        if trainer.is_last_batch or trainer.should_stop or (batch_idx + 1) % trainer.accumulate_grad_batches:
             # The epoch's end will save, with its validation done; half-summed gradients can't be saved.
             return
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
@@ -144,7 +152,7 @@ class Checkpoints(Checkpoint):
             self._leave()
 
     def _leave(self) -> None:
-        raise Interrupted(self._signal or signal.SIGTERM, self.last)
+        raise Interrupted(self._signal or signal.SIGTERM, self.folder.parent, self.last)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know of the best state so far."""
