@@ -10,8 +10,6 @@ import importlib
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from experiments import cli
 from experiments.benchmark.harness import positive
 from experiments.catalog import nearest
@@ -51,7 +49,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"name a benchmark: {', '.join(known)}")
     path = options.json or Path("runs") / "benchmarks" / f"{name}.json"
     report = benchmark.run(options)
-    report.show(Console())
+    report.show(cli.console())
     report.write(path, ["python", "-m", "experiments.benchmark", *arguments])
     print(f"written to {path}")
     return 0

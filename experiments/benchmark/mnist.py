@@ -117,6 +117,7 @@ def run(options: argparse.Namespace) -> Report:
     precision = resolve_precision(experiment.trainer)
     classic, sprint = Outcome(), Outcome()
     for seed in range(options.seeds):
+        print(f"seed {seed}: {options.max_epochs} epochs of the classic example, then the sprint", flush=True)
         classic.add(bare_fit(experiment, data, (), seed=seed, epochs=options.max_epochs), data)
         sprint.add(suite_fit(experiment, seed=seed), data)
     reference = classic.seconds_to(options.target)
@@ -195,6 +196,7 @@ def shortest(
     for epochs in range(first, options.max_epochs + 1):
         outcome = Outcome()
         for seed in seeds:
+            print(f"seed {seed}: {epochs} epochs with our {', '.join(swapped)}", flush=True)
             outcome.add(bare_fit(experiment, data, swapped, seed=seed, epochs=epochs), data)
         if outcome.epochs_to(options.target):
             break
