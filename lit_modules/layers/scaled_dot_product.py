@@ -132,9 +132,11 @@ def _fused(
         visible = attention_mask(num_queries, num_keys, mask, is_causal, window, query.device)
     empty = None
     if visible is not None and (mask is not None or num_queries > num_keys):
-        # Kernels differ on a row without keys (zeros, NaN, NaN gradients), so none gets to see one.
         empty = ~seen_at_all(visible)
-        visible = visible | empty
+        if _may_look(empty) and not empty.any():
+            empty = None
+        else:  # kernels differ on a row without keys (zeros, NaN, NaN gradients), so none gets to see one
+            visible = visible | empty
 
     # With one query a group of heads takes the place of time: one product for each key head, where the
     # kernel's own grouping reads (and in bf16 repacks) the keys once for each query head.
@@ -155,3 +157,8 @@ def _fused(
     if fold:
         output = unstack_groups(output, heads)
     return output if empty is None else output.masked_fill(empty, 0)
+
+
+def _may_look(x: Tensor) -> bool:
+    """Whether deciding by a value is cheap: an accelerator would have to stop, a compiled graph to break."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
