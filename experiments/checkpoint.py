@@ -37,8 +37,12 @@ class AtomicCheckpointIO(CheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        except OSError as error:
-            raise RunError(f"can't write the checkpoint {target}: {error.strerror or error}") from error
+        except (OSError, RuntimeError) as error:
+            # After a failed write torch.save also fails to finish the archive, and raises that instead.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise RunError(f"can't write the checkpoint {target}: {cause.strerror or cause}") from error
         finally:
             temporary.unlink(missing_ok=True)
 
