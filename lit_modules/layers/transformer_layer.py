@@ -10,7 +10,7 @@ from typing import Literal
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.attention import Attention
+from lit_modules.layers.attention import Attention, head_width
 from lit_modules.layers.checks import AttentionImplementation, LayerImplementation, check_choice
 from lit_modules.layers.feed_forward import Activation, FeedForward, SwiGLU
 from lit_modules.layers.kv_cache import DecoderLayerCache, KVCache
@@ -79,7 +79,7 @@ class TransformerOptions:
         """Builds the rotary positions that all layers share, if there are any."""
         if self.rotary_base is None:
             return None
-        head_dim = self.width // self.num_heads if self.head_dim is None else self.head_dim
+        head_dim = head_width(self.width, self.num_heads) if self.head_dim is None else self.head_dim
         return RotaryPositions(head_dim, base=self.rotary_base, layout=self.rotary_layout)
 
     def build_self_attention(self, *, is_causal: bool, rotary: RotaryPositions | None) -> Attention:

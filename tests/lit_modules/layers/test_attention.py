@@ -161,6 +161,24 @@ def test_the_cache_changes_nothing(implementation: str, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_mask_holds_with_a_cache_too(implementation: str, ragged: bool):
+    """Of T new tokens it is (T, S), over all that the cache then holds."""
+    attention = build(num_heads=4, is_causal=True, implementation=implementation)
+    x, mask = normal(2, 6, 8), torch.rand(6, 6, generator=torch.Generator().manual_seed(2)) > 0.4
+    key_mask = torch.ones(2, 4, dtype=torch.bool)
+    key_mask[1, 3] = not ragged
+    cache = KVCache(6)
+    with torch.no_grad():
+        first = attention(x[:, :4], mask=mask[:4, :4], key_mask=key_mask, cache=cache)
+        second = attention(x[:, 4:], mask=mask[4:], cache=cache)
+        together = attention(x, mask=mask)
+        assert_close(torch.cat([first, second], dim=1)[0], together[0])
+        if not ragged:
+            assert_close(torch.cat([first, second], dim=1)[1], together[1])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("options", EVERYTHING)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_cached_rows_of_different_lengths_equal_each_alone(

@@ -110,3 +110,5 @@ def test_wrong_options_are_named():
         EncoderLayer(replace(LLAMA, feed_forward="swish"))
     with pytest.raises(ValueError, match="a width of 8 doesn't divide among 3 heads"):
         EncoderLayer(replace(LLAMA, num_heads=3, num_kv_heads=None))
+    with pytest.raises(ValueError, match="a width of 10 doesn't divide among 4 heads"):
+        replace(LLAMA, width=10).build_rotary()
