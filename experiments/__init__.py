@@ -6,23 +6,26 @@
 Importing this package imports no torch; :func:`run` does when it is called.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.catalog import register
 
 if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+
     from experiments.run import Result
 
 __all__ = ["register", "run"]
 
 
-def run(*sources: str | Path | Mapping[str, Any]) -> "Result":
+def run(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["Callback"] = ()) -> "Result":
     """Run one experiment from config files, ``key=value`` strings and mappings, later ones winning.
 
     Args:
         sources: Paths of YAML files, overrides such as ``"trainer.max_epochs=1"``, or nested mappings.
+        callbacks: Own Lightning callbacks, beside the suite's, for a single fit.
 
     Returns:
         The final metrics, the run directory and the trained module.
@@ -33,4 +36,4 @@ def run(*sources: str | Path | Mapping[str, Any]) -> "Result":
     """
     from experiments.run import run_sources
 
-    return run_sources(*sources)
+    return run_sources(*sources, callbacks=callbacks)

@@ -46,9 +46,9 @@ class Result:
     children: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def run_sources(*sources: str | Path | Mapping[str, Any]) -> Result:
+def run_sources(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["L.Callback"] = ()) -> Result:
     """Read, check and run one experiment; see :func:`experiments.run`."""
-    return run_config(load_sources(*sources))
+    return run_config(load_sources(*sources), callbacks=callbacks)
 
 
 def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
@@ -64,10 +64,20 @@ def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
     return config.load(*sources)
 
 
-def run_config(experiment: Config) -> Result:
-    """Run a checked experiment in whichever of its three forms it has."""
+def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result:
+    """Run a checked experiment in whichever of its three forms it has.
+
+    Args:
+        experiment: The checked config.
+        callbacks: Own callbacks beside the suite's.
+
+    Raises:
+        UserError: Callbacks are given for several fits, which run in processes of their own or one by one.
+    """
     if experiment.form == "fit":
-        return fit(experiment)
+        return fit(experiment, callbacks=callbacks)
+    if callbacks:
+        raise UserError(f"callbacks go with a single fit; {experiment.name} has {experiment.form}")
     from experiments import study
     from experiments import trainer as trainers
 
@@ -77,8 +87,12 @@ def run_config(experiment: Config) -> Result:
     return study.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
 
 
-def fit(experiment: Config) -> Result:
+def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result:
     """Train, choose by validation, test once, and leave a run directory.
+
+    Args:
+        experiment: A checked config of the form ``fit``.
+        callbacks: Own callbacks beside the suite's.
 
     Raises:
         UserError: The config asks for what this machine, the data or the model can't give.
@@ -126,6 +140,7 @@ def fit(experiment: Config) -> Result:
             dashboard=module.dashboard,
             resume=exact,
             resumed_step=start.step,
+            more=callbacks,
         )
         if experiment.trainer.compile:
             getattr(module, "network", module).compile()
@@ -339,8 +354,10 @@ def main(arguments: list[str]) -> int | None:
 class _CallableModule(types.ModuleType):
     """Importing this module puts it where the package had the function ``run``: it has to act as both."""
 
-    def __call__(self, *sources: str | Path | Mapping[str, Any]) -> Result:
-        return run_sources(*sources)
+    def __call__(
+        self, *sources: str | Path | Mapping[str, Any], callbacks: Sequence["L.Callback"] = ()
+    ) -> Result:
+        return run_sources(*sources, callbacks=callbacks)
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -1,6 +1,7 @@
 """A Lightning Trainer from the ``trainer`` section of a config, and what this machine can do of it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def build_trainer(
     resume: ExactResume | None,
     resumed_step: int | None = None,
     fast_dev_run: bool = False,
+    more: Sequence[Callback] = (),
 ) -> L.Trainer:
     """The Trainer of one fit.
 
@@ -97,6 +99,7 @@ def build_trainer(
         resume: The callback that makes checkpoints exact; ``None`` for a Trainer that only evaluates.
         resumed_step: The step a resumed run continues from: what was logged later comes again.
         fast_dev_run: Run one batch of each stage, log and keep nothing.
+        more: Own callbacks, called after the suite's.
     """
     callbacks: list[Callback] = []
     loggers: list[Logger] = []
@@ -159,7 +162,7 @@ def build_trainer(
         fast_dev_run=fast_dev_run,
         use_distributed_sampler=False,  # the datamodules shard, without padding evaluation
         logger=loggers,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *more],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
         enable_progress_bar=False,

@@ -23,10 +23,11 @@ from experiments import config
 from experiments.benchmark import classic_mnist
 from experiments.benchmark.classic_mnist import Trained, accuracies, copy_state, train
 from experiments.benchmark.harness import Cell, Report, Sample, positive
-from experiments.benchmark.watched_run import fit_watched, training_device
+from experiments.benchmark.machine import training_device
 from experiments.build import build_data, build_model
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.config import Config
+from experiments.run import run_config
 from experiments.trainer import resolve_precision
 from lit_modules.layers.classic_cnn import ClassicCNN
 from lit_modules.optim import build_optimizer, build_schedule
@@ -144,8 +145,8 @@ def suite_fit(experiment: Config, *, seed: int) -> Trained:
     watcher = EpochWeights()
     with tempfile.TemporaryDirectory() as folder:
         place = {"seed": seed, "run_dir": str(Path(folder) / "run")}
-        metrics = fit_watched({**experiment.plain, **place}, watcher)
-    watcher.trained.seconds.append(metrics["fit_seconds"])
+        result = run_config(config.load(experiment.plain, place), callbacks=[watcher])
+    watcher.trained.seconds.append(result.metrics["fit_seconds"])
     return watcher.trained
 
 

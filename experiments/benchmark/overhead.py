@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from experiments import config
 from experiments.benchmark.harness import Report, Sample, positive
-from experiments.benchmark.watched_run import fit_watched, training_device
+from experiments.benchmark.machine import training_device
 from experiments.build import build_data, build_model
 from experiments.callbacks.weight_average import averaged_tensors
 from experiments.config import Config
 from experiments.process_state import quiet_lightning
+from experiments.run import run_config
 from experiments.trainer import resolve_accelerator, resolve_precision
 from lit_modules.optim import build_optimizer, build_schedule
 from lit_modules.optim_config import ConstantConfig
@@ -149,7 +151,7 @@ def run(options: argparse.Namespace) -> Report:
 def full_fit(experiment: Config, watcher: Callback) -> None:
     """Everything that a run has: loggers, progress, curve, checkpoints, dashboard, run directory."""
     with tempfile.TemporaryDirectory() as folder:
-        fit_watched({**experiment.plain, "run_dir": str(Path(folder) / "run")}, watcher)
+        run_config(replace(experiment, run_dir=str(Path(folder) / "run")), callbacks=[watcher])
 
 
 def barebones_fit(experiment: Config, watcher: Callback) -> None:

@@ -1,5 +1,6 @@
 """The model summary that a fit begins with: parameters, output shapes and floating-point operations."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.callbacks.hooks import skip_unused_hooks
+
+log = logging.getLogger("experiments")
 
 FEW_PARTS, MANY_PARTS = 5, 16
 
@@ -135,6 +138,9 @@ def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD
         handles = [child.register_forward_hook(_note_shape(name, shapes)) for name, child in listed]
         try:
             flops = _measure(pl_module, sample)
+        except Exception as error:
+            # An own model may have no forward, or one that takes something else: its run goes on without.
+            log.info("the summary can't count operations: %s: %s", type(error).__name__, error)
         finally:
             for handle in handles:
                 handle.remove()
