@@ -1,5 +1,6 @@
 """Keeps ``best.ckpt`` and ``last.ckpt``, and turns Ctrl-C and SIGTERM into a checkpoint to resume from."""
 
+import math
 import os
 import shutil
 import signal
@@ -130,10 +131,12 @@ class Checkpoints(Checkpoint):
             return
         check_monitor(self.monitor, trainer)
         score = float(trainer.callback_metrics[self.monitor])
-        better = self.best_score is None or (
-            score < self.best_score if self.mode == "min" else score > self.best_score
-        )
-        if better:
+        best = self.best_score
+        if (
+            best is None
+            or (math.isnan(best) and not math.isnan(score))  # against which nothing else would be better
+            or (score < best if self.mode == "min" else score > best)
+        ):
             self.best_score = score
             self.best_metrics = {
                 k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val")

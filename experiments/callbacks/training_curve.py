@@ -67,7 +67,8 @@ class TrainingCurve(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the step to the sums; log them where a point is due."""
-        loss = outputs["loss"].detach()
+        # Lightning has divided it by the batches whose gradients are summed.
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._loss = self._loss + loss
         self._batches += 1
         targets = outputs.get("targets")

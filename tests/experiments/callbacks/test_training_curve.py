@@ -1,0 +1,107 @@
+"""The points of the training curve are the plain averages that a loop by hand gives."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import experiments
+from experiments import catalog, register
+from experiments.callbacks.training_curve import TrainingCurve
+from experiments.errors import RunError
+from lit_modules.image_classifier import ImageClassifier
+from lit_modules.image_classifier_config import MLPConfig
+
+
+class Noted(ImageClassifier):
+    """Notes what each step gave."""
+
+    steps: list[dict[str, Any]]
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        outcome = super().training_step(batch, batch_idx)
+        images, targets = batch
+        weights = [p for p in self.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(F.cross_entropy(self.network(images), targets), weights)
+        Noted.steps.append(
+            {
+                "loss": outcome["loss"].item(),
+                "right": (outcome["logits"].argmax(1) == targets).sum().item(),
+                "samples": len(targets),
+                "norm": math.sqrt(sum(float(g.double().square().sum()) for g in gradients)),
+            }
+        )
+        return outcome
+
+
+@pytest.fixture
+def noted(tiny: dict[str, Any]) -> Any:
+    register("model", "noted", Noted, MLPConfig)
+    Noted.steps = []
+    tiny["model"]["name"] = "noted"
+    yield tiny
+    del catalog.CATALOG["model"]["noted"]
+
+
+def points(folder: Path, name: str) -> dict[int, float]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return {
+            int(r["step"]): float(r["value"]) for r in csv.DictReader(file) if r["name"] == f"train/{name}"
+        }
+
+
+def test_each_point_averages_the_steps_since_the_last(noted: dict[str, Any]) -> None:
+    result = experiments.run(noted, "trainer.log_every_n_steps=4")
+    loss, accuracy, norm = (points(result.run_dir, n) for n in ("loss", "accuracy", "gradient_norm"))
+    assert list(loss) == list(accuracy) == list(norm) == [4, 8, 12]
+    for step in loss:
+        part = Noted.steps[step - 4 : step]
+        assert loss[step] == pytest.approx(sum(s["loss"] for s in part) / 4, rel=1e-6)
+        right, samples = (sum(s[key] for s in part) for key in ("right", "samples"))
+        assert accuracy[step] == pytest.approx(right / samples)
+        assert norm[step] == pytest.approx(Noted.steps[step - 1]["norm"], rel=1e-5)
+    assert {s["samples"] for s in Noted.steps} == {250, 7}  # an epoch's last batch is smaller
+    assert set(points(result.run_dir, "samples_per_second")) == {4, 8, 12}
+
+
+def test_the_norm_is_that_before_clipping(noted: dict[str, Any]) -> None:
+    result = experiments.run(noted, "trainer.gradient_clip_norm=0.001", "trainer.log_every_n_steps=1")
+    norms = points(result.run_dir, "gradient_norm")
+    assert norms[1] == pytest.approx(Noted.steps[0]["norm"], rel=1e-5)
+    assert min(norms.values()) > 0.001
+
+
+def test_accumulated_batches_are_one_step_of_the_curve(noted: dict[str, Any]) -> None:
+    result = experiments.run(noted, "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=3")
+    loss = points(result.run_dir, "loss")
+    assert list(loss) == [3, 6]
+    assert loss[3] == pytest.approx(sum(s["loss"] for s in Noted.steps[:6]) / 6, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_refused_at_its_step(noted: dict[str, Any], bad: float) -> None:
+    class Breaks(Noted):
+        def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+            outcome = super().training_step(batch, batch_idx)
+            return {**outcome, "loss": outcome["loss"] * (bad if len(Noted.steps) == 3 else 1.0)}
+
+    register("model", "breaks", Breaks, MLPConfig)
+    try:
+        with pytest.raises(RunError, match=rf"became {bad} at step 3 with learning rate 0\.05"):
+            experiments.run(noted, "model.name=breaks", "model.hidden=[8]")
+    finally:
+        del catalog.CATALOG["model"]["breaks"]
+
+
+def test_the_running_sums_survive_a_checkpoint_to_the_bit() -> None:
+    first, second = TrainingCurve(5), TrainingCurve(5)
+    first._loss = torch.tensor(0.1) + torch.tensor(0.2)
+    first._batches, first._labelled, first._correct, first._logged_step = 2, 30, torch.tensor(17), 5
+    second.load_state_dict(first.state_dict())
+    assert float(second._loss + torch.tensor(0.3)) == float(first._loss + torch.tensor(0.3))
+    assert second.state_dict() == first.state_dict()
