@@ -3,6 +3,7 @@
 Each fit of a study runs in a process of its own, so that one that fails or leaks takes nothing with it.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -158,8 +159,13 @@ def _in_own_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tup
 
     def forward(signum: int, frame: Any) -> None:
         received.append(signum)
-        if process.is_alive():
-            os.kill(process.pid or 0, signal.SIGTERM)
+        pass_on()
+
+    def pass_on() -> None:
+        # Asking whether it is alive would reap it, behind the back of the join that waits for it.
+        if process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
 
     previous = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -167,12 +173,13 @@ def _in_own_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tup
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
         signal.signal(signal.SIGINT, forward)
+        if received:
+            pass_on()
         process.join()
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
     code = process.exitcode or 0
-    process.close()
     # A child that a signal killed has minus its number.
     return (128 - code if code < 0 else code), (received[0] if received else None)
 
