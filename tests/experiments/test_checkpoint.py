@@ -1,9 +1,10 @@
 """A checkpoint's file is the old one or the new one, never half of one, and reading it runs nothing."""
 
+import errno
+import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ from experiments.errors import RunError
 PLAIN: dict[str, Any] = {"config": {"a": [1, None, "x"]}, "info": {}, "state_dict": {"w": torch.arange(9.0)}}
 
 
+class SmallDisk(io.FileIO):
+    """A file on a disk that is full after 2 kB."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 2048:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
 @pytest.fixture
-def limited_files() -> Iterator[None]:
-    """Files of this process may not grow beyond 2 kB: writing more fails as on a full disk."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda self, mode: SmallDisk(self, mode))
 
 
 def test_what_is_written_is_read(work: Path) -> None:
@@ -36,12 +41,12 @@ def test_what_is_written_is_read(work: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["x.ckpt"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(work: Path, limited_files: None) -> None:
+def test_a_write_that_fails_leaves_the_old_file(work: Path, small_disk: None) -> None:
     path = work / "x.ckpt"
     AtomicCheckpointIO().save_checkpoint(PLAIN, path)
     before = path.read_bytes()
     large = {**PLAIN, "state_dict": {"w": torch.zeros(100_000)}}
-    with pytest.raises(RunError, match=r"can't write the checkpoint .*x\.ckpt"):
+    with pytest.raises(RunError, match=r"can't write the checkpoint .*x\.ckpt: No space left"):
         AtomicCheckpointIO().save_checkpoint(large, path)
     assert path.read_bytes() == before
     assert [p.name for p in work.iterdir()] == ["x.ckpt"]
