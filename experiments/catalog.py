@@ -98,7 +98,7 @@ DASHBOARDS: dict[str, str] = {
 _own: set[tuple[str, str]] = set()
 
 
-def register(kind: str, name: str, target: type | None, schema: type, *, help: str = "") -> None:
+def register(kind: str, name: str, target: type, schema: type, *, help: str = "") -> None:
     """Make an own class available to configs under a short name.
 
     Args:

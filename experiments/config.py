@@ -219,14 +219,8 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
     base = Layer({k: v for k, v in layer.values.items() if k not in studied}, layer.origins)
 
     def overlays(key: str) -> dict[str, Layer]:
-        named = _mapping_or_none(layer, key)
         result = {}
-        for name, values in named.items():
-            if not _FOLDER.fullmatch(str(name)):
-                raise UserError(
-                    f"{key}.{name} ({layer.origin(key)}): a name becomes a folder; "
-                    "use letters, digits and _ - + ."
-                )
+        for name, values in _named(layer, key).items():
             prefix = f"{key}.{name}"
 
             def origin(path: str, prefix: str = prefix) -> str:
@@ -253,6 +247,9 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
         ]
     if root.seeds or "variants" in layer.values or _mapping_or_none(layer, "baselines"):
         variants = overlays("variants") or {root.name: Layer()}
+        folders = [name.casefold() for name in (*variants, *_named(layer, "baselines"))]
+        if twice := next((name for name in folders if folders.count(name) > 1), None):
+            raise UserError(f"two variants or baselines are named {twice!r}; each needs a folder of its own")
         seeds = root.seeds or [root.seed]
         if len(set(seeds)) < len(seeds):
             raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
@@ -270,8 +267,19 @@ def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants"
     return "fit", []
 
 
+def _named(layer: Layer, key: str) -> dict[str, Any]:
+    """The variants, stages or baselines by name; each name becomes a folder."""
+    named = _mapping_or_none(layer, key)
+    for name in named:
+        if not _FOLDER.fullmatch(str(name)):
+            raise UserError(
+                f"{key}.{name} ({layer.origin(key)}): a name becomes a folder; "
+                "use letters, digits and _ - + ."
+            )
+    return named
+
+
 def _baselines(layer: Layer) -> dict[str, Section]:
-    named = _mapping_or_none(layer, "baselines")
     return {
         str(key): _section(
             "baseline",
@@ -280,7 +288,7 @@ def _baselines(layer: Layer) -> dict[str, Section]:
             f"baselines.{key}",
             str(key),
         )
-        for key, values in named.items()
+        for key, values in _named(layer, "baselines").items()
     }
 
 

@@ -95,8 +95,25 @@ def find_start(config: Config) -> Start:
                 "leave run_dir out"
             )
     assert start.checkpoint is not None
-    check_same(config, checkpoint.load(start.checkpoint)["config"], start.run_dir)
+    state = checkpoint.load(start.checkpoint)
+    check_same(config, state["config"], start.run_dir)
+    if not (start.run_dir / "metrics.json").exists():
+        _check_length(config, state, start.run_dir)
     return start
+
+
+def _check_length(config: Config, state: Mapping[str, Any], run_dir: Path) -> None:
+    """Refuse to end a run before the point that it has reached, while nothing is written yet."""
+    done = {
+        "max_epochs": state["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"],
+        "max_steps": state["global_step"],
+    }
+    for key, count in done.items():
+        asked = getattr(config.trainer, key)
+        if asked is not None and asked < count:
+            raise UserError(
+                f"trainer.{key} = {asked}: {run_dir} has done {count} already; ask for at least that"
+            )
 
 
 def is_finished(config: Config, start: Start) -> bool:

@@ -137,7 +137,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
         trainer = trainers.build_trainer(
             experiment.trainer,
             run_dir=run_dir,
-            dashboard=module.dashboard,
+            dashboard=getattr(module, "dashboard", None),
             resume=exact,
             resumed_step=start.step,
             more=callbacks,

@@ -43,6 +43,10 @@ def check_hardware(config: TrainerConfig) -> None:
         raise UserError(
             f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
         )
+    if isinstance(devices, list) and (accelerator == "cpu" or len(set(devices)) < len(devices)):
+        raise UserError(f"trainer.devices = {devices}: a list names each GPU once; a CPU takes a number")
+    if config.strategy == "fsdp" and accelerator != "cuda":
+        raise UserError("trainer.strategy = 'fsdp' shards over CUDA GPUs; here take ddp or auto")
     if config.precision == "16-mixed" and accelerator == "cpu":
         raise UserError("trainer.precision = '16-mixed' needs a GPU; a CPU has 32-true or bf16-mixed")
     if config.precision == "64-true" and accelerator == "mps":

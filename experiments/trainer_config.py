@@ -32,8 +32,6 @@ class TrainerConfig:
                 "auto",
                 "ddp",
                 "ddp_find_unused_parameters_true",
-                "ddp_spawn",
-                "ddp_notebook",
                 "fsdp",
             ),
         },

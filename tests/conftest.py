@@ -27,6 +27,11 @@ LEFTOVERS = (
 )
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background with Ctrl-C ignored; here it has to be heard.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def _global_state_put_back() -> Iterator[None]:
     """Random states, default dtype, determinism, process groups, signal handlers, environment, folder."""

@@ -146,11 +146,15 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the finished epoch, and keep it as the best if it is."""
         improved, self._improved = self._improved, False
-        trainer.save_checkpoint(self.last)
+        # The best comes first: killed between the two, a run resumes from the newer file, which knows of it.
+        trainer.save_checkpoint(self.best if improved else self.last)
         if improved and trainer.is_global_zero:
-            temporary = self.best.with_name(f".{self.best.name}.{os.getpid()}")
-            shutil.copyfile(self.last, temporary)
-            os.replace(temporary, self.best)
+            temporary = self.last.with_name(f".{self.last.name}.{os.getpid()}")
+            try:
+                os.link(self.best, temporary)  # neither file is ever changed in place
+            except OSError:  # not every file system has links
+                shutil.copyfile(self.best, temporary)
+            os.replace(temporary, self.last)
         if self._stop_asked(trainer):
             self._leave()
 

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_leaves
 
 from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.errors import UserError
 
 
 @skip_unused_hooks
@@ -61,6 +62,7 @@ class ExactResume(Callback):
         checkpoint["info"] = self.info
         checkpoint["random_states"] = _every_rank(random_state())
         checkpoint["fit_seconds"] = self.seconds()
+        checkpoint["world_size"] = trainer.world_size
         loops = checkpoint["loops"]["fit_loop"]
         epochs = loops["epoch_progress"]
         between = epochs["current"]["processed"] == epochs["current"]["started"]
@@ -80,6 +82,11 @@ class ExactResume(Callback):
         loops = checkpoint["loops"]["fit_loop"]
         epochs = loops["epoch_progress"]["current"]
         self._between_epochs = epochs["completed"] == epochs["started"]
+        if not self._between_epochs and checkpoint["world_size"] != trainer.world_size:
+            raise UserError(
+                f"this checkpoint lies within an epoch of {checkpoint['world_size']} process(es): an order "
+                f"that {trainer.world_size} can't take up; continue with as many devices"
+            )
         self._loader_states = loops["state_dict"].get("combined_loader", [])
         self._random_states = checkpoint["random_states"]
         self.fit_seconds = checkpoint["fit_seconds"]

@@ -133,6 +133,13 @@ class TrainingCurve(Callback):
             f"{_learning_rate(trainer):.3g}; lower optimizer.lr or set trainer.gradient_clip_norm; {good}"
         )
 
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to save a state whose loss is no longer finite; on a GPU it may not have been read yet."""
+        if not math.isfinite(float(self._loss)):
+            self._refuse(float(self._loss), trainer)
+
     def state_dict(self) -> dict[str, Any]:
         """The running sums."""
         return {

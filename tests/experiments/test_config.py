@@ -491,3 +491,15 @@ def test_every_published_config_is_valid_and_says_what_it_shows() -> None:
         assert config.load(path).name == path.stem
         assert len(summary(path)) > 10
         assert re.search(rf"configs/{path.name} +\S", list_configs())
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", ".hidden", "a/b"])
+@pytest.mark.parametrize("form", ["variants", "baselines", "stages"])
+def test_a_name_that_leaves_its_study_is_refused(tiny: dict[str, Any], form: str, name: str) -> None:
+    with pytest.raises(UserError, match="a name becomes a folder"):
+        config.load({**tiny, form: {name: {"name": "majority_class"} if form == "baselines" else {}}})
+
+
+def test_two_of_one_name_are_refused_whatever_their_case(tiny: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="two variants or baselines are named 'a'"):
+        config.load({**tiny, "variants": {"a": {}}, "baselines": {"A": {"name": "majority_class"}}})

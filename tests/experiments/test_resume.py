@@ -471,3 +471,33 @@ def test_real_processes_are_killed_and_continue(tiny: dict[str, Any], work: Path
     for name in cases:
         cut = experiments.run(path, f"run_dir={name}", "resume=auto")
         assert_same_runs(full.run_dir, cut.run_dir)
+
+
+def test_a_kill_between_the_two_files_of_an_epoch_loses_nothing(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = experiments.run(tiny, "run_dir=whole")
+    replace, renamed = os.replace, []
+
+    def killed(source: Any, target: Any) -> None:
+        if Path(target).suffix == ".ckpt":
+            renamed.append(target)
+            if len(renamed) == 4:  # of two epochs with a better validation each, the second last.ckpt
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(Interrupted):
+        experiments.run(tiny, "run_dir=cut")
+    monkeypatch.undo()
+    continued = experiments.run(tiny, "run_dir=cut", "resume=auto")
+    assert {k: v for k, v in continued.metrics.items() if k.startswith(("val", "test"))} == {
+        k: v for k, v in whole.metrics.items() if k.startswith(("val", "test"))
+    }
+
+
+def test_a_run_cannot_end_before_where_it_is(stopped: dict[str, Any]) -> None:
+    before = Path("cut", "config.yaml").read_text()
+    with pytest.raises(UserError, match="has done"):
+        experiments.run(stopped, "run_dir=cut", "resume=auto", "trainer.max_steps=1")
+    assert Path("cut", "config.yaml").read_text() == before

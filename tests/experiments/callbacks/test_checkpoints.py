@@ -68,8 +68,8 @@ def test_a_state_within_an_epoch_is_saved_when_due(
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", watched)
     result = experiments.run(tiny, "trainer.checkpoint_every_n_steps=4")
-    # At 6 and 12 the epoch's end saves; 12 is due as well and isn't saved twice.
-    assert saved == [(step, "last.ckpt") for step in (4, 6, 8, 12)]
+    # At 6 and 12 the epoch's end saves its best, which last.ckpt is then too; 12 is due as well, saved once.
+    assert saved == [(4, "last.ckpt"), (6, "best.ckpt"), (8, "last.ckpt"), (12, "best.ckpt")]
     assert checkpoint.load(result.run_dir / "checkpoints" / "last.ckpt")["global_step"] == 12
 
 
