@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.errors import Interrupted, RunError, UserError
+from experiments.run_directory import is_worker
 
 
 def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] | None], int]:
@@ -40,6 +41,8 @@ def report(error: BaseException) -> int:
         _say("interrupted")
         return 128 + signal.SIGINT
     if isinstance(error, Interrupted):
+        if is_worker():
+            return 128 + error.signum  # rank zero says it for all
         name = signal.Signals(error.signum).name
         if error.path is None:
             _say(f"interrupted by {name} before anything was saved")
