@@ -486,10 +486,11 @@ def test_a_kill_between_the_two_files_of_an_epoch_loses_nothing(
                 raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(Interrupted):
-        experiments.run(tiny, "run_dir=cut")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(Interrupted):
+            experiments.run(tiny, "run_dir=cut")
+    assert len(renamed) == 4
     continued = experiments.run(tiny, "run_dir=cut", "resume=auto")
     assert {k: v for k, v in continued.metrics.items() if k.startswith(("val", "test"))} == {
         k: v for k, v in whole.metrics.items() if k.startswith(("val", "test"))
