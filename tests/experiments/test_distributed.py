@@ -42,7 +42,7 @@ def test_two_processes_stop_and_continue_as_one_run(tiny: dict[str, Any], work: 
         **tiny,
         "name": "two",
         "data": {"name": "digits", "batch_size": 100, "val_size": 181, "eval_batch_size": 60},
-        "stages": {"first": {}, "second": {"model": {"init_from": "first"}, "trainer.max_epochs": 60}},
+        "stages": {"first": {}, "second": {"model": {"init_from": "first"}, "trainer.max_epochs": 30}},
     }
     (work / "two.yaml").write_text(to_yaml(chain))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -96,7 +96,7 @@ def test_two_processes_stop_and_continue_as_one_run(tiny: dict[str, Any], work: 
         "second",
     ]
     steps_per_epoch = 7  # of 1,256 images: six of 2 × 100 and one of 2 × 28
-    for stage, epochs in (("first", 2), ("second", 60)):
+    for stage, epochs in (("first", 2), ("second", 30)):
         metrics = json.loads((folder / stage / "metrics.json").read_text())
         assert metrics["epochs"] == epochs
         assert metrics["steps"] == epochs * steps_per_epoch
