@@ -105,6 +105,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     from experiments import trainer as trainers
     from experiments.callbacks.checkpoints import Checkpoints
     from experiments.callbacks.exact_resume import ExactResume
+    from experiments.callbacks.summary import parameter_count
     from experiments.callbacks.tensorboard import log_hyperparameters
     from experiments.callbacks.training_curve import TrainingCurve
 
@@ -171,7 +172,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             "fit_seconds": exact.fit_seconds,
             "samples_per_second": curve.throughput,
             "peak_memory_mb": peak_memory_mb(),
-            "parameters": float(sum(p.numel() for p in module.parameters())),
+            "parameters": float(parameter_count(module)),
         }
         if trainer.is_global_zero:
             run_directory.write_metrics(run_dir, metrics)

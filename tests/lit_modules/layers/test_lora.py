@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lit_modules.layers.lora import LoRALinear, apply_lora, load_lora_state_dict, lora_state_dict
@@ -239,10 +240,9 @@ def test_adapters_travel_alone(net) -> None:
 
 
 def test_adapters_can_be_written_as_safetensors(net) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
     apply_lora(net, ["blocks.*"], rank=2, alpha=4.0)
     state = lora_state_dict(net)
-    loaded = safetensors.load(safetensors.save(state))
+    loaded = load(save(state))
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
