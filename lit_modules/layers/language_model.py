@@ -1,0 +1,149 @@
+"""A decoder-only transformer language model: tokens in, logits of each next token out.
+
+Shape letters: B batch, T tokens, V vocabulary, W width of the model.
+"""
+
+import math
+from typing import Literal
+
+import torch.nn as nn
+from torch import Tensor
+
+from lit_modules.layers.checks import check_choice
+from lit_modules.layers.kv_cache import KVCache, token_positions
+from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
+from lit_modules.layers.transformer import Encoder
+from lit_modules.layers.transformer_layer import TransformerOptions
+
+AddedPositions = Literal["learned", "sinusoidal", "none"]
+OutputInit = Literal["scaled", "zero"]
+
+
+class TransformerLM(nn.Module):
+    """logits = head(trunk(embedding(tokens) [+ positions])): GPT-2, Llama and what lies between.
+
+    Args:
+        options: What the layers have in common; rotary positions belong to them.
+        depth: Number of layers.
+        vocab_size: V.
+        context_length: The longest text that the model is meant for. Learned positions end there.
+        positions: What is added to the embeddings. With `sinusoidal` the embeddings are multiplied by √W
+            first, as in the paper.
+        tie_embeddings: `head` and `embedding` share their weight.
+
+    Raises:
+        ValueError: a vocabulary or context below 1; see `Attention` for the rest.
+
+    Source: Radford et al. 2019 (GPT-2); Touvron et al. 2023 (Llama); Press & Wolf 2017 (tied embeddings).
+    """
+
+    def __init__(
+        self,
+        options: TransformerOptions,
+        *,
+        depth: int,
+        vocab_size: int,
+        context_length: int,
+        positions: AddedPositions = "none",
+        tie_embeddings: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice("positions", positions, AddedPositions)
+        for name, value in {"vocab_size": vocab_size, "context_length": context_length}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
+        self.vocab_size = vocab_size
+        self.context_length = context_length
+        self.tie_embeddings = tie_embeddings
+        self.embedding = nn.Embedding(vocab_size, options.width)
+        self.embedding_scale = math.sqrt(options.width) if positions == "sinusoidal" else 1.0
+        self.positions: LearnedPositions | SinusoidalPositions | None = None
+        if positions == "learned":
+            self.positions = LearnedPositions(context_length, options.width)
+        elif positions == "sinusoidal":
+            self.positions = SinusoidalPositions(options.width)
+        self.dropout = nn.Dropout(options.dropout)
+        self.trunk = Encoder(options, depth=depth, is_causal=True)
+        self.head = nn.Linear(options.width, vocab_size, bias=False)
+        if tie_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: list[KVCache] | None = None,
+        hidden_states: list[Tensor] | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Scores every possible next token after each of T tokens.
+
+        Args:
+            tokens: (B, T) indices.
+            key_mask: Boolean (B, T), True = a real token; rows of a batch may be padded left or right.
+            positions: (T,) or (B, T); default: counted without the padding, behind what is in the cache.
+            cache: From `make_cache`; T is then the number of new tokens.
+            hidden_states: A list to which the embeddings and each layer's output are appended, (B, T, W).
+            last_only: Only the logits after the last token, of which generation needs no others.
+
+        Returns:
+            (B, T, V), or (B, 1, V) for `last_only`.
+
+        Raises:
+            ValueError: learned positions beyond the context length; a cache that is full.
+        """
+        if positions is None:
+            first = None if cache is None else cache[0]
+            positions = token_positions(tokens.shape[1], key_mask=key_mask, cache=first, device=tokens.device)
+        x = self.dropout(self.embed(tokens, positions))  # (B, T, W)
+        x = self.trunk(x, key_mask=key_mask, positions=positions, cache=cache, hidden_states=hidden_states)
+        return self.head(x[:, -1:] if last_only else x)
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """(B, T) tokens at (T,) or (B, T) positions → (B, T, W), what the first layer sees."""
+        x = self.embedding(tokens)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        if isinstance(self.positions, SinusoidalPositions):
+            return x + self.positions(positions, dtype=x.dtype)
+        return x if self.positions is None else x + self.positions(positions)
+
+    def make_cache(self, capacity: int) -> list[KVCache]:
+        """One empty cache for each layer, for rows of at most `capacity` tokens."""
+        return self.trunk.make_cache(capacity)
+
+    def initialise(
+        self,
+        *,
+        embedding_std: float = 0.02,
+        linear_std: float | None = 0.02,
+        output_init: OutputInit = "scaled",
+        zero_head: bool = False,
+    ) -> None:
+        """Draws fresh weights, normal around 0; biases start at 0, norms as the identity.
+
+        Args:
+            embedding_std: Of tokens' and positions' vectors.
+            linear_std: Of matrices; None for ½ / √inputs.
+            output_init: The last matrix of each branch has that over √(2 · depth), so that the sum of all
+                branches has a scale that doesn't grow with depth, or is zero.
+            zero_head: The output layer starts at zero, if it isn't tied.
+
+        Source: Radford et al. 2019, section 2.3; Zhang et al. 2019, "Fixup" (zero branches).
+        """
+        check_choice("output_init", output_init, OutputInit)
+        branch_factor = 0.0 if output_init == "zero" else (2 * len(self.trunk.layers)) ** -0.5
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=embedding_std)
+            elif isinstance(module, nn.Linear) and module is not self.head:
+                std = 0.5 * module.in_features**-0.5 if linear_std is None else linear_std
+                is_last = name.endswith(("attention.output", "feed_forward.down"))
+                nn.init.normal_(module.weight, std=std * branch_factor if is_last else std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if not self.tie_embeddings:
+            std = 0.5 * self.head.in_features**-0.5 if linear_std is None else linear_std
+            nn.init.normal_(self.head.weight, std=0.0 if zero_head else std)
