@@ -34,6 +34,15 @@ from lit_modules.functional.policy import (
 )
 from lit_modules.functional.ranking import roc_auc
 from lit_modules.functional.regression import mse
+from lit_modules.functional.sampling import (
+    greedy,
+    min_p,
+    repetition_penalty,
+    sample_token,
+    temperature,
+    top_k,
+    top_p,
+)
 from lit_modules.functional.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
@@ -45,6 +54,7 @@ __all__ = [
     "cross_entropy_from_probabilities",
     "fisher_yates_shuffle",
     "focal_loss",
+    "greedy",
     "group_advantages",
     "grpo_loss",
     "info_nce",
@@ -53,17 +63,23 @@ __all__ = [
     "kl_divergence_from_logits",
     "log_softmax",
     "logsumexp",
+    "min_p",
     "monte_carlo_pi",
     "mse",
     "nt_xent",
     "perplexity",
     "perplexity_of_windows",
+    "repetition_penalty",
     "reservoir_sample",
     "roc_auc",
+    "sample_token",
     "sigmoid_focal_loss",
     "softmax",
     "sqrt_gradient_descent",
     "sqrt_newton",
+    "temperature",
     "token_entropy",
     "token_log_probs",
+    "top_k",
+    "top_p",
 ]
