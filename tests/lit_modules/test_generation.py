@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from lit_modules.functional.sampling import sample_token, temperature, top_k
@@ -46,12 +47,16 @@ def by_one_row(network: TransformerLM, prompt: list[int], settings: SamplingConf
     window, new = prompt[-network.context_length :], []
     for _ in range(settings.max_new_tokens):
         logits = network(torch.tensor([window]))[:, -1].double()
+        penalize = transformers.RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
+        logits = penalize(torch.tensor([[*prompt, *new]]), logits)
         uniform = torch.tensor([chance.random()], dtype=torch.float64)
         if settings.temperature == 0:
             token = int(logits.argmax())
         else:
             logits = temperature(logits, settings.temperature)
-            token = int(sample_token(logits if settings.top_k is None else top_k(logits, settings.top_k), uniform))
+            token = int(
+                sample_token(logits if settings.top_k is None else top_k(logits, settings.top_k), uniform)
+            )
         if token in settings.stop_ids:
             break
         new.append(token)
@@ -160,12 +165,14 @@ def test_neither_mode_nor_generators_are_touched() -> None:
     assert not network.trunk.layers[0].training
 
 
-def test_a_repetition_penalty_counts_the_prompt_and_what_is_long_out_of_sight() -> None:
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_repetition_penalty_counts_the_prompt_and_what_is_long_out_of_sight(use_cache: bool) -> None:
     network = build(context=4)
-    settings = SamplingConfig(temperature=0, repetition_penalty=1e9, max_new_tokens=V - 5)
-    (new,) = generate(network, [[3, 1, 4, 1, 5, 9]], settings)
-    assert sorted([*new, 3, 1, 4, 5, 9]) == list(range(V))
-    assert generate(network, [[3, 1, 4, 1, 5, 9]], settings, use_cache=False) == [new]
+    settings = SamplingConfig(temperature=0, repetition_penalty=1.4, max_new_tokens=30)
+    expected = [by_one_row(network, prompt, settings) for prompt in PROMPTS]
+    assert generate(network, PROMPTS, settings, use_cache=use_cache) == expected
+    settings.repetition_penalty = 1.0
+    assert generate(network, PROMPTS, settings, use_cache=use_cache) != expected
 
 
 def test_choosing_applies_every_setting() -> None:

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import transformers
 from scipy import stats
 from torch import Tensor
 
@@ -14,8 +15,6 @@ from lit_modules.functional.sampling import (
     top_k,
     top_p,
 )
-
-transformers = pytest.importorskip("transformers")
 
 V = 23
 
@@ -32,7 +31,7 @@ def draws(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# ------------------------------------------------------------------------------ beside transformers' processors
+# ------------------------------------------------------------------------ beside transformers' processors
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.7, 1.0, 3.0])
