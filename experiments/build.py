@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments import catalog, config
 from experiments.config import Config
-from experiments.config_sources import read_mapping, read_override
+from experiments.config_sources import merge, read_mapping, read_override
 from experiments.errors import RunError, UserError
 
 
@@ -71,7 +71,7 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
                 f"experiments.register({kind!r}, {name!r}, …) makes your own class known first"
             )
     experiment = config.check(
-        config.merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
+        merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
     )
     try:
         info = DataInfo.from_dict(saved["info"])

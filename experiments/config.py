@@ -1,9 +1,10 @@
 """From YAML files and ``key=value`` overrides to a checked, typed experiment.
 
-*Read* each source (:mod:`experiments.config_sources`), *merge* them left to right, *check* the result against
-the dataclasses that are its schema (:mod:`experiments.schema`). OmegaConf parses, merges and interpolates;
-the checks are ours, because they name the key, the file and line that set it, what is allowed and the
-nearest valid name. Nothing here imports torch.
+*Read* each source and *merge* them left to right (:mod:`experiments.config_sources`), *expand* a study or
+chain into its fits (:mod:`experiments.variants`), *check* the result against the dataclasses that are its
+schema (:mod:`experiments.schema`). OmegaConf parses, merges and interpolates; the checks are ours, because
+they name the key, the file and line that set it, what is allowed and the nearest valid name. Nothing here
+imports torch.
 """
 
 import dataclasses
@@ -11,35 +12,31 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import catalog
+from experiments import catalog, variants
 from experiments.config_sources import (
+    DEFAULT_SECTIONS,
+    SECTIONS,
     SURPRISING,
     Layer,
     is_key,
     is_override,
-    layer_of,
+    merge,
     read_file,
     read_mapping,
     read_override,
 )
 from experiments.errors import UserError
-from experiments.schema import as_mapping, build, unknown_key
+from experiments.schema import as_mapping, build, mapping_or_none, unknown_key
 from experiments.trainer_config import TrainerConfig
 
-SECTIONS = ("model", "data", "optimizer", "schedule")
-DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
-    "optimizer": {"name": "adamw"},
-    "schedule": {"name": "constant"},
-}
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 _NUMBER = re.compile(r"[-+]?[0-9.][0-9_.]*([eE][-+]?[0-9]+)?")
-_FOLDER = re.compile(r"(?!\.)[\w.,+-]+")
 
 
 MAX_SEED = 2**32 - 1
@@ -95,7 +92,7 @@ class Config:
         plain: Everything as plain containers, defaults included: what ``config.yaml`` and checkpoints hold.
     """
 
-    form: Literal["fit", "variants", "stages"]
+    form: variants.Form
     name: str
     seed: int
     run_dir: str | None
@@ -110,28 +107,7 @@ class Config:
     baselines: Mapping[str, Section] = field(default_factory=dict)
 
 
-# --------------------------------------------------------------------------------------------- merge
-
-
-def merge(*layers: Layer) -> Layer:
-    """Lay later sources over earlier ones.
-
-    Mappings merge and lists replace. A section whose ``name`` changes starts afresh: settings that an
-    earlier source gave to the earlier piece don't leak into the new one.
-    """
-    values: Any = OmegaConf.create({})
-    origins: dict[str, str] = {}
-    for layer in layers:
-        for kind in SECTIONS:
-            new, old = layer.values.get(kind), values.get(kind)
-            if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
-                continue
-            if new["name"] != old.get("name", DEFAULT_SECTIONS.get(kind, {}).get("name")):
-                del values[kind]
-                origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
-        values = OmegaConf.merge(values, OmegaConf.create(layer.values))
-        origins.update(layer.origins)
-    return Layer(cast(dict[str, Any], OmegaConf.to_container(values, resolve=False)), origins)
+# --------------------------------------------------------------------------------------------- read
 
 
 def load(*sources: str | Path | Mapping[str, Any]) -> Config:
@@ -182,14 +158,15 @@ def check(layer: Layer) -> Config:
         if key not in known:
             raise unknown_key(layer, key, known)
     root = build(RootConfig, {k: v for k, v in values.items() if k in root_fields}, "", layer)
-    if not all(_FOLDER.fullmatch(part) for part in root.name.split("/")):
+    if not all(variants.FOLDER.fullmatch(part) for part in root.name.split("/")):
         raise UserError(
             f"name = {root.name!r} ({layer.origin('name')}): it becomes a folder; "
             "use letters, digits and _ - + . /"
         )
     if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
         raise UserError("a config has stages, or variants with seeds and baselines, not both")
-    form, children = _children(raw, root)
+    form, layers = variants.expand(raw, root)
+    children = [Child(path=path, config=check(child)) for path, child in layers]
     # A chain's or study's own sections may be incomplete: each child completes them and is checked whole.
     sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
     trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
@@ -213,72 +190,6 @@ def check(layer: Layer) -> Config:
     )
 
 
-def _children(layer: Layer, root: RootConfig) -> tuple[Literal["fit", "variants", "stages"], list[Child]]:
-    """The fits of a study (variants × seeds) or of a chain (stages, in order)."""
-    studied = ("variants", "seeds", "baselines", "stages", "run_dir", "resume")
-    base = Layer({k: v for k, v in layer.values.items() if k not in studied}, layer.origins)
-
-    def overlays(key: str) -> dict[str, Layer]:
-        result = {}
-        for name, values in _named(layer, key).items():
-            prefix = f"{key}.{name}"
-
-            def origin(path: str, prefix: str = prefix) -> str:
-                return layer.origin(f"{prefix}.{path}")
-
-            overlay = layer_of(as_mapping({} if values is None else values, prefix, layer), origin)
-            for nested in studied:
-                if nested in overlay.values:
-                    raise UserError(
-                        f"{key}.{name}.{nested} ({overlay.origin(nested)}): not allowed in one of the {key}"
-                    )
-            result[str(name)] = overlay
-        return result
-
-    if "stages" in layer.values:
-        stages = overlays("stages")
-        if not stages:
-            raise UserError(f"stages ({layer.origin('stages')}) names no stage")
-        return "stages", [
-            Child(
-                path=stage, config=check(merge(base, overlay, read_mapping({"name": f"{root.name}/{stage}"})))
-            )
-            for stage, overlay in stages.items()
-        ]
-    if root.seeds or "variants" in layer.values or _mapping_or_none(layer, "baselines"):
-        variants = overlays("variants") or {root.name: Layer()}
-        folders = [name.casefold() for name in (*variants, *_named(layer, "baselines"))]
-        if twice := next((name for name in folders if folders.count(name) > 1), None):
-            raise UserError(f"two variants or baselines are named {twice!r}; each needs a folder of its own")
-        seeds = root.seeds or [root.seed]
-        if len(set(seeds)) < len(seeds):
-            raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
-        children = []
-        for name, overlay in variants.items():
-            if "seed" in overlay.values:
-                raise UserError(
-                    f"variants.{name}.seed ({overlay.origin('seed')}): say seeds: once for all variants"
-                )
-            for seed in seeds:
-                seeded = read_mapping({"seed": seed, "name": f"{root.name}/{name}"}, layer.origin("seeds"))
-                child = check(merge(base, overlay, seeded))
-                children.append(Child(path=f"{name}/seed_{seed}", config=child))
-        return "variants", children
-    return "fit", []
-
-
-def _named(layer: Layer, key: str) -> dict[str, Any]:
-    """The variants, stages or baselines by name; each name becomes a folder."""
-    named = _mapping_or_none(layer, key)
-    for name in named:
-        if not _FOLDER.fullmatch(str(name)):
-            raise UserError(
-                f"{key}.{name} ({layer.origin(key)}): a name becomes a folder; "
-                "use letters, digits and _ - + ."
-            )
-    return named
-
-
 def _baselines(layer: Layer) -> dict[str, Section]:
     return {
         str(key): _section(
@@ -288,7 +199,7 @@ def _baselines(layer: Layer) -> dict[str, Section]:
             f"baselines.{key}",
             str(key),
         )
-        for key, values in _named(layer, "baselines").items()
+        for key, values in variants.named(layer, "baselines").items()
     }
 
 
@@ -301,7 +212,7 @@ def _section(
 ) -> Section:
     path = path or kind
     if values is None:
-        values = _mapping_or_none(layer, kind)
+        values = mapping_or_none(layer, kind)
     if "name" not in values and default_name is None:
         # A section that sets a value or two without a name keeps the default piece.
         default_name = DEFAULT_SECTIONS.get(kind, {}).get("name")
@@ -314,11 +225,6 @@ def _section(
         raise UserError(f"{path}.name ({layer.origin(f'{path}.name')}): {error}") from None
     rest = {k: v for k, v in values.items() if k != "name"}
     return Section(name, build(schema, rest, path, layer))
-
-
-def _mapping_or_none(layer: Layer, key: str) -> dict[str, Any]:
-    value = layer.values.get(key)
-    return {} if value is None else as_mapping(value, key, layer)
 
 
 def _interpolate(layer: Layer) -> Layer:

@@ -1,6 +1,7 @@
 """Reading a config's sources: YAML files, ``key=value`` overrides and mappings from Python.
 
-Each becomes a :class:`Layer` of plain values that remember the file and line, or the override, that set them.
+Each becomes a :class:`Layer` of plain values that remember the file and line, or the override, that set them;
+:func:`merge` lays them over each other.
 """
 
 import difflib
@@ -11,10 +12,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import UserError
+
+SECTIONS = ("model", "data", "optimizer", "schedule")
+DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
+    "optimizer": {"name": "adamw"},
+    "schedule": {"name": "constant"},
+}
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -200,3 +207,24 @@ def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
 
     put(layer.values, values, "")
     return layer
+
+
+def merge(*layers: Layer) -> Layer:
+    """Lay later sources over earlier ones.
+
+    Mappings merge and lists replace. A section whose ``name`` changes starts afresh: settings that an
+    earlier source gave to the earlier piece don't leak into the new one.
+    """
+    values: Any = OmegaConf.create({})
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for kind in SECTIONS:
+            new, old = layer.values.get(kind), values.get(kind)
+            if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
+                continue
+            if new["name"] != old.get("name", DEFAULT_SECTIONS.get(kind, {}).get("name")):
+                del values[kind]
+                origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
+        values = OmegaConf.merge(values, OmegaConf.create(layer.values))
+        origins.update(layer.origins)
+    return Layer(cast(dict[str, Any], OmegaConf.to_container(values, resolve=False)), origins)

@@ -5,8 +5,8 @@ import textwrap
 from pathlib import Path
 
 from experiments import catalog
-from experiments.config import SECTIONS, Config, RootConfig
-from experiments.config_sources import REPOSITORY
+from experiments.config import Config, RootConfig
+from experiments.config_sources import REPOSITORY, SECTIONS
 from experiments.schema import describe
 from experiments.trainer_config import TrainerConfig
 

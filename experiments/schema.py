@@ -139,6 +139,16 @@ def as_mapping(value: Any, path: str, layer: Layer) -> dict[str, Any]:
     return typing.cast(dict[str, Any], value)
 
 
+def mapping_or_none(layer: Layer, key: str) -> dict[str, Any]:
+    """The mapping under a key of the root; empty where it is null or missing.
+
+    Raises:
+        UserError: It is something else.
+    """
+    value = layer.values.get(key)
+    return {} if value is None else as_mapping(value, key, layer)
+
+
 def unknown_key(layer: Layer, path: str, known: Iterable[str]) -> UserError:
     """The error for a key that a section doesn't have."""
     section, _, key = path.rpartition(".")

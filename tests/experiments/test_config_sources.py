@@ -1,14 +1,17 @@
 """Sources become plain values that remember where each was set."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from experiments.config_sources import (
     find_file,
     is_override,
     layer_of,
+    merge,
     read_file,
     read_mapping,
     read_override,
@@ -106,3 +109,14 @@ def test_a_config_is_looked_up_as_given_then_in_the_repository(work: Path) -> No
     (work / "folder.yaml").mkdir()
     with pytest.raises(UserError, match=r"no config file folder\.yaml"):
         find_file("folder.yaml")
+
+
+def test_the_merge_is_omegaconfs_where_no_piece_changes() -> None:
+    """The oracle: OmegaConf's own merge of the same mappings."""
+    layers: list[dict[str, Any]] = [
+        {"model": {"name": "mlp", "hidden": [1, 2]}, "trainer": {"max_epochs": 3}, "seed": 1},
+        {"model": {"dropout": 0.5}, "data": {"augment": {"shift": 2}}, "seed": 2},
+        {"data": {"augment": {"flip": 0.5}}, "model": {"hidden": [3]}},
+    ]
+    merged = merge(*(read_mapping(layer) for layer in layers))
+    assert merged.values == OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
