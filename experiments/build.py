@@ -86,6 +86,28 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     return Restored(experiment, module.eval(), info)
 
 
+def initialise(module: Any, path: Path) -> str:
+    """Start a new run from a checkpoint's weights: all tensors that have the same name and shape.
+
+    Returns:
+        What was taken and what is new, for a person to read.
+
+    Raises:
+        UserError: The file is not a checkpoint, or fits the model nowhere.
+    """
+    from experiments import checkpoint
+
+    saved = checkpoint.load(path)["state_dict"]
+    own = module.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"model.init_from={path}: none of its {len(saved)} tensors fits the model")
+    module.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
+    return f"initialised {len(fitting)} of {len(own)} tensors from {path}{rest}"
+
+
 def _piece(plain: Any, kind: str) -> str:
     """The name of a section's piece in a plain config."""
     section = plain.get(kind) if isinstance(plain, Mapping) else None

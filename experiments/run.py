@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import catalog, cli, config, run_directory
-from experiments.build import build_data, build_model
+from experiments.build import build_data, build_model, initialise
 from experiments.config import Config
 from experiments.config_sources import is_override
 from experiments.errors import Interrupted, RunError, UserError
@@ -133,7 +133,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
         datamodule = build_data(experiment)
         module = build_model(experiment, datamodule.info)
         if start.checkpoint is None and init_from is not None:
-            initialise(module, cli.find_checkpoint(init_from))
+            say(initialise(module, cli.find_checkpoint(init_from)))
         exact = ExactResume(experiment.plain, datamodule.info.to_dict())
         trainer = trainers.build_trainer(
             experiment.trainer,
@@ -179,63 +179,6 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             log_hyperparameters(trainer, experiment.plain, metrics)
             _conclude(metrics, run_dir)
     return Result(metrics=metrics, run_dir=run_dir, module=module)
-
-
-def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
-    """Build everything and run one batch of each stage, writing nothing.
-
-    Args:
-        experiment: What would be run.
-        stages: Names that ``model.init_from`` may have which are no files yet.
-
-    Raises:
-        UserError: Something the config names can't be had, or the monitored metric isn't logged.
-    """
-    import lightning as L
-
-    from experiments import trainer as trainers
-    from experiments.callbacks.checkpoints import check_monitor
-
-    for child in experiment.children:
-        say(f"dry run of {child.path}")
-        dry_run(child.config, stages=[c.path for c in experiment.children])
-    if experiment.children:
-        return
-    trainers.check_hardware(experiment.trainer)
-    init_from = getattr(experiment.model.config, "init_from", None)
-    with global_state_kept(), quiet_lightning():
-        L.seed_everything(experiment.seed, workers=True, verbose=False)
-        datamodule = build_data(experiment)
-        module = build_model(experiment, datamodule.info)
-        if init_from is not None and init_from not in stages:
-            initialise(module, cli.find_checkpoint(init_from))
-        settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
-        trainer = trainers.build_trainer(
-            settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True
-        )
-        trainer.fit(module, datamodule=datamodule)
-        check_monitor(experiment.trainer.monitor, trainer)
-        trainer.test(module, datamodule=datamodule, verbose=False)
-    say(f"dry run of {experiment.name}: model, data and a batch of each stage work; nothing was written")
-
-
-def initialise(module: Any, path: Path) -> None:
-    """Start a new run from a checkpoint's weights: all tensors that have the same name and shape.
-
-    Raises:
-        UserError: The file is not a checkpoint, or fits the model nowhere.
-    """
-    from experiments import checkpoint
-
-    saved = checkpoint.load(path)["state_dict"]
-    own = module.state_dict()
-    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
-        raise UserError(f"model.init_from={path}: none of its {len(saved)} tensors fits the model")
-    module.load_state_dict(fitting, strict=False)
-    fresh = sorted(own.keys() - fitting.keys())
-    rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
-    say(f"initialised {len(fitting)} of {len(own)} tensors from {path}{rest}")
 
 
 def peak_memory_mb() -> float:
@@ -309,7 +252,8 @@ def _recorded(run_dir: Path) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
-    level, log.level = log.level, logging.INFO
+    level = log.level
+    log.setLevel(logging.INFO)  # assigning it would leave what the logger has cached
     try:
         with quiet_lightning():
             log.info("command: %s", " ".join(sys.argv))
@@ -320,7 +264,7 @@ def _recorded(run_dir: Path) -> Iterator[None]:
         log.exception("the run ended early")
         raise
     finally:
-        log.level = level
+        log.setLevel(level)
         root.removeHandler(handler)
         handler.close()
 
@@ -346,6 +290,8 @@ def main(arguments: list[str]) -> int | None:
         print(config.to_yaml(experiment.plain), end="")
         return 0
     if "--dry-run" in flags:
+        from experiments.dry_run import dry_run
+
         dry_run(experiment)
         return 0
     run_config(experiment)
