@@ -22,6 +22,7 @@ from experiments.checkpoint import AtomicCheckpointIO
 from experiments.curve_log import CurveLog
 from experiments.errors import UserError
 from experiments.trainer_config import TrainerConfig
+from lit_modules.functional.precision import multiplies_bf16
 
 
 def check_hardware(config: TrainerConfig) -> None:
@@ -75,13 +76,7 @@ def resolve_precision(config: TrainerConfig) -> str:
     """The number format ``auto`` stands for on this machine: bf16 only where the hardware multiplies it."""
     if config.precision != "auto":
         return config.precision
-    accelerator = resolve_accelerator(config)
-    if accelerator == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        fast = accelerator == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-    return "bf16-mixed" if fast else "32-true"
+    return "bf16-mixed" if multiplies_bf16(torch.device(resolve_accelerator(config))) else "32-true"
 
 
 def build_trainer(

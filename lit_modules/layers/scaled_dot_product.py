@@ -4,6 +4,8 @@ Shape letters: B batch, H query heads, H_kv key/value heads, G = H / H_kv query 
 T queries, S keys, D width of a head.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -144,19 +146,30 @@ def _fused(
     fold = num_queries == 1 and heads != kv_heads and same_for_heads
     if fold:
         query = stack_groups(query, kv_heads)  # (B, H_kv, G, D)
-    output = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=visible,
-        dropout_p=dropout,
-        is_causal=top_left_is_bottom_right,
-        scale=scale,
-        enable_gqa=query.shape[1] != kv_heads,
-    )
+    dtype = query.dtype
+    wide = _backward_is_slow(query, key, value)
+    if wide:
+        query, key, value = widen(query), widen(key), widen(value)
+    with torch.autocast(query.device.type, enabled=False) if wide else nullcontext():
+        output = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=visible,
+            dropout_p=dropout,
+            is_causal=top_left_is_bottom_right,
+            scale=scale,
+            enable_gqa=query.shape[1] != kv_heads,
+        ).to(dtype)
     if fold:
         output = unstack_groups(output, heads)
     return output if empty is None else output.masked_fill(empty, 0)
+
+
+def _backward_is_slow(*inputs: Tensor) -> bool:
+    """Whether to compute in fp32: on CPUs the kernel's half-precision backward takes 1.3–3 × as long."""
+    needed = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return needed and inputs[0].device.type == "cpu" and inputs[0].dtype in (torch.bfloat16, torch.float16)
 
 
 def _may_look(x: Tensor) -> bool:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from lit_modules.functional.precision import multiplies_bf16
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of x ← ax + bx³ + cx⁵: steepest at zero, and it keeps singular values in about [0.7, 1.2]."""
 
@@ -148,9 +150,7 @@ class Muon(Optimizer):
             updates = orthogonalize(
                 torch.stack(directions),  # (members, M, N)
                 steps=group["newton_schulz_steps"],
-                dtype=torch.bfloat16
-                if device.type == "cuda"
-                else dtype,  # not every CPU multiplies bf16 fast
+                dtype=torch.bfloat16 if dtype == torch.float32 and multiplies_bf16(device) else dtype,
             )
             rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
             for parameter, update in zip(members, updates, strict=True):

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from lit_modules.functional.precision import result_dtype, widen
+from lit_modules.functional.precision import multiplies_bf16, result_dtype, widen
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,13 @@ def test_result_dtype_is_that_of_pytorchs_loss_in_and_out_of_autocast(dtype: tor
         theirs = torch.nn.functional.cross_entropy(x, targets).dtype
         # PyTorch's autocast takes fp64 down to fp32; we keep its digits
         assert result_dtype(x) == (dtype if dtype == torch.float64 else theirs)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists what its CPU can do")
+def test_fast_bf16_is_what_linux_says_of_the_cpu() -> None:
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    assert multiplies_bf16(torch.device("cpu")) == ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def test_no_fast_bf16_where_nothing_is_known_of_the_device() -> None:
+    assert not multiplies_bf16(torch.device("meta"))

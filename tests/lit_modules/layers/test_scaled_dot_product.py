@@ -222,3 +222,19 @@ def test_unknown_implementation_is_refused():
         ValueError, match="implementation is 'flash', expected one of 'fused', 'by_hand', 'tiled'"
     ):
         scaled_dot_product_attention(*heads(), implementation="flash")
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_training_in_half_precision_rounds_no_more_than_once_on_a_cpu(autocast: bool) -> None:
+    wide = [x.detach().float() for x in heads(queries=9, keys=9, value_width=6)]
+    half = [x.bfloat16().requires_grad_() for x in wide]
+    exact = [x.detach().double().requires_grad_() for x in half]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = scaled_dot_product_attention(*half, is_causal=True)
+    assert output.dtype == torch.bfloat16
+    expected = F.scaled_dot_product_attention(*exact, is_causal=True)
+    torch.testing.assert_close(output.double(), expected, rtol=2**-8, atol=1e-6)
+    cotangent = torch.ones_like(output)
+    found = torch.autograd.grad(output, half, cotangent)
+    for ours, theirs in zip(found, torch.autograd.grad(expected, exact, cotangent.double()), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=2**-8, atol=1e-6)
