@@ -20,6 +20,7 @@ from experiments.build import build_data, build_model, initialise
 from experiments.config import Config
 from experiments.config_sources import is_override
 from experiments.errors import Interrupted, RunError, UserError
+from experiments.machine import peak_memory_mb
 from experiments.process_state import global_state_kept, quiet_lightning
 
 if TYPE_CHECKING:
@@ -179,20 +180,6 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             log_hyperparameters(trainer, experiment.plain, metrics)
             _conclude(metrics, run_dir)
     return Result(metrics=metrics, run_dir=run_dir, module=module)
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process held: of the GPU where there is one, else of the machine."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows has no such count
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def say(text: str) -> None:

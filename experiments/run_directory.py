@@ -9,23 +9,18 @@ import datetime
 import json
 import math
 import os
-import platform
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from experiments.config import Config, to_yaml
-from experiments.config_sources import REPOSITORY
 from experiments.errors import UserError
+from experiments.machine import describe_machine, describe_revision
 
 RUN_DIR_VARIABLE = "EXPERIMENTS_RUN_DIR"
 """Set for the processes that a run starts, so that all ranks write to one directory."""
-
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "tensorboard", "numpy")
 
 
 def choose(config: Config) -> Path:
@@ -143,41 +138,13 @@ def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware, code revision and command line: what a reader needs to judge the figures."""
-    import torch
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    cuda = torch.cuda.is_available()
+    """Command line, code revision, versions and hardware: what a reader needs to judge the figures."""
     return {
         "command": [Path(sys.executable).name, *sys.argv],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "git_revision": git("rev-parse", "HEAD"),
-        "git_changed": bool(git("status", "--porcelain")),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "processor": _processor(),
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        **describe_revision(),
+        **describe_machine(),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def read_metrics(path: Path) -> dict[str, float]:

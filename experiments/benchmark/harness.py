@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.benchmark.machine import describe_machine, git_revision
+from experiments.machine import describe_machine, describe_revision
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Report:
             "rows": rows,
             "notes": self.notes,
             "command": list(command),
-            "git_revision": git_revision(),
+            **describe_revision(),
             "machine": describe_machine(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)

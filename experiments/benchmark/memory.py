@@ -1,10 +1,10 @@
 """How much memory a call needs, measured where nothing else has left its traces."""
 
 import multiprocessing
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from experiments.machine import peak_resident_bytes
 
 MEBIBYTE = 2**20
 
@@ -31,20 +31,7 @@ def _memory_rise(
 ) -> float | None:
     if warmup_args:
         call(*warmup_args)
-    before = _peak_bytes()
+    before = peak_resident_bytes()
     call(*args)
-    after = _peak_bytes()
+    after = peak_resident_bytes()
     return None if before is None or after is None else (after - before) / MEBIBYTE
-
-
-def _peak_bytes() -> int | None:
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux hands ru_maxrss on through exec, so a child would start at its parent's peak
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

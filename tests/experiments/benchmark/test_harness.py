@@ -87,6 +87,6 @@ def test_report_prints_every_column_and_writes_each_measurement(tmp_path) -> Non
     assert written["rows"][1] == {"way": "fast", "ms": None, "MiB": None}
     assert written["command"] == ["python", "-m", "x"]
     assert written["machine"]["threads"] == torch.get_num_threads()
-    assert {"cpu", "cores", "torch"} <= written["machine"].keys()
+    assert {"processor", "cpu_cores", "packages"} <= written["machine"].keys()
     assert "git_revision" in written
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.json"]
