@@ -1,0 +1,113 @@
+"""A recurrent network as lessons first write it: one cell a layer, in a Python loop over time."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_modules.layers.checks import LayerImplementation, check_choice
+from lit_modules.layers.recurrent import GRUCell, LSTMCell, RNNCell, State
+
+Cell = Literal["rnn", "gru", "lstm"]
+
+CELLS: dict[str, Any] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
+
+
+class CellLoop(nn.Module):
+    r"""What a stack of :mod:`lit_modules.layers.recurrent` computes, spelt out.
+
+    .. code-block:: text
+
+        outputs            y₀       y₁       y₂
+                           ↑        ↑        ↑
+        cells[1]    h → [cell] → [cell] → [cell] → h
+                           ↑        ↑        ↑
+        cells[0]    h → [cell] → [cell] → [cell] → h
+                           ↑        ↑        ↑
+        inputs             x₀       x₁       x₂
+
+    Drawn from the same random state it has the stack's weights, and with those its outputs. It is slower,
+    since each step's product with the input waits its turn as well.
+
+    Args:
+        cell: Kind of cell.
+        input_size: D.
+        hidden_size: H.
+        num_layers: L.
+        dropout: Rate on the outputs of every layer but the last, in training.
+        implementation: PyTorch's kernel for a step, or ours.
+
+    Raises:
+        ValueError: The kind of cell or the implementation is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: Cell = "rnn",
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        implementation: LayerImplementation = "fused",
+    ) -> None:
+        super().__init__()
+        check_choice("cell", cell, Cell)
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.cells = nn.ModuleList(
+            CELLS[cell](
+                input_size=hidden_size if layer else input_size,
+                hidden_size=hidden_size,
+                implementation=implementation,
+            )
+            for layer in range(num_layers)
+        )
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over a batch of sequences.
+
+        Args:
+            inputs: (B, T, D), T ≥ 1.
+            state: Before the first step, each tensor (L, B, H); zeros by default.
+            lengths: Real steps of each row, (B,), each in 1 … T; all T by default. What follows is padding.
+
+        Returns:
+            The last layer's outputs, (B, T, H), zeros behind a row's length; and the state after a row's last
+            real step, each tensor (L, B, H).
+
+        Raises:
+            ValueError: The inputs don't have that shape.
+        """
+        if inputs.dim() != 3 or inputs.shape[1] == 0:
+            raise ValueError(f"inputs have shape {tuple(inputs.shape)}, expected (batch, steps ≥ 1, width)")
+        if state is None:
+            states: list[State | None] = [None] * self.num_layers
+        else:
+            states = list(zip(*state, strict=True))
+        outputs = []
+        for position, hidden in enumerate(inputs.unbind(1)):  # (B, D)
+            for layer, cell in enumerate(self.cells):
+                if layer:
+                    hidden = F.dropout(hidden, self.dropout, self.training)
+                after = _step(cell, hidden, states[layer])
+                hidden = after[0]  # (B, H)
+                if lengths is not None:
+                    real = (position < lengths).unsqueeze(-1)  # (B, 1)
+                    before = states[layer] or tuple(torch.zeros_like(part) for part in after)
+                    after = tuple(torch.where(real, n, o) for n, o in zip(after, before, strict=True))
+                    hidden = torch.where(real, hidden, 0)
+                states[layer] = after
+            outputs.append(hidden)
+        last = [after for after in states if after is not None]
+        return torch.stack(outputs, dim=1), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
+
+
+def _step(cell: nn.Module, inputs: Tensor, state: State | None) -> State:
+    """An LSTM's cell takes and gives a pair, the others a bare tensor."""
+    before: Any = state[0] if state is not None and len(state) == 1 else state
+    after = cell(inputs, before)
+    return after if isinstance(after, tuple) else (after,)
