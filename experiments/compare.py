@@ -31,6 +31,7 @@ HIGHER_IS_BETTER = {
     "r2",
     "recall",
     "reward",
+    "success",
 }
 LOWER_IS_BETTER = {
     "bits",
@@ -46,6 +47,10 @@ LOWER_IS_BETTER = {
     "rmse",
     "seconds",
 }
+YES_OR_NO = {"success"}
+"""What a run has or hasn't: of such a metric a count says more than a mean ± spread of zeros and ones."""
+CAPTION = "Mean ± sample standard deviation over runs"
+COUNT_CAPTION = "of success the count, with its rate's 95 % interval (Wilson)"
 
 
 @dataclass(kw_only=True)
@@ -79,7 +84,10 @@ class Group:
         values = self.values(metric)
         if not values:
             return "failed" if all(run.failure for run in self.runs) else "–"
-        text = _mean_and_spread(self.mean(metric), self.std(metric))
+        if is_yes_or_no(metric) and len(values) > 1 and set(values) <= {0.0, 1.0}:
+            text = _count_and_interval(round(sum(values)), len(values))
+        else:
+            text = _mean_and_spread(self.mean(metric), self.std(metric))
         return text if self.complete(metric) else f"{text} ({len(values)} of {len(self.runs)} runs)"
 
 
@@ -106,9 +114,14 @@ class Comparison:
         """One line for each run that failed."""
         return [f"{run.path}: {run.failure}" for group in self.groups for run in group.runs if run.failure]
 
+    def caption(self) -> str:
+        """What the numbers of a cell are."""
+        counted = any(is_yes_or_no(metric) for metric in self.columns)
+        return f"{CAPTION}; {COUNT_CAPTION}" if counted else CAPTION
+
     def table(self) -> Table:
         """For the terminal: a row a group, the best of each column in bold."""
-        table = Table("variant", title="Mean ± sample standard deviation over runs", title_justify="left")
+        table = Table("variant", title=self.caption(), title_justify="left")
         for heading in ("runs", *self.columns):
             table.add_column(heading, justify="right")
         for group in self.groups:
@@ -129,9 +142,7 @@ class Comparison:
             lines.append([group.name.replace("|", "\\|"), str(len(group.runs)), *shown])
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         failures = "".join(f"- failed: {line}\n" for line in self.failures())
-        return f"{table}\nMean ± sample standard deviation over runs.\n" + (
-            f"\n{failures}" if failures else ""
-        )
+        return f"{table}\n{self.caption()}.\n" + (f"\n{failures}" if failures else "")
 
     def write(self, output: Path) -> None:
         """Write ``comparison.csv`` (every metric), ``comparison.md`` and ``comparison.png`` to a folder."""
@@ -192,10 +203,28 @@ def compare(
 
 def direction_of(metric: str) -> int:
     """1 where more is better, −1 where less is, 0 where neither is: judged by the words of the name."""
-    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    words = _words(metric)
     if {"per", "second"} <= words or words & HIGHER_IS_BETTER:
         return 1
     return -1 if words & LOWER_IS_BETTER else 0
+
+
+def is_yes_or_no(metric: str) -> bool:
+    """Whether each run's value is 1 or 0, judged as above."""
+    return bool(_words(metric) & YES_OR_NO)
+
+
+def _words(metric: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", metric.lower()))
+
+
+def _count_and_interval(count: int, total: int) -> str:
+    """``14 of 20 (48–85 %)``, the interval by Wilson 1927: it stays within 0 and 1 where all or none did."""
+    z, rate = 1.96, count / total
+    middle = rate + z**2 / (2 * total)
+    half = z * math.sqrt(rate * (1 - rate) / total + (z / (2 * total)) ** 2)
+    low, high = ((middle + sign * half) / (1 + z**2 / total) for sign in (-1, 1))
+    return f"{count} of {total} ({100 * max(0.0, low):.0f}–{100 * min(1.0, high):.0f} %)"
 
 
 def _mean_and_spread(mean: float, std: float) -> str:

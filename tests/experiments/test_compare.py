@@ -77,6 +77,33 @@ def test_best_follows_the_direction_and_asks_for_every_run(study: Path) -> None:
     assert comparison.failures() == [f"{study / 'depth_16' / 'seed_2'}: the loss is NaN"]
 
 
+def test_success_is_counted_and_its_interval_is_wilsons(tmp_path: Path) -> None:
+    from scipy.stats import binomtest
+
+    counts = {"some": (14, 20), "all": (20, 20), "none": (0, 7)}
+    for name, (successes, runs) in counts.items():
+        for seed in range(runs):
+            make_run(tmp_path / name / f"seed_{seed}", {"test/success": float(seed < successes)})
+    comparison = compare([tmp_path])
+    for group in comparison.groups:
+        successes, runs = counts[Path(group.name).name]
+        interval = binomtest(successes, runs).proportion_ci(method="wilson")
+        low, high = (f"{100 * limit:.0f}" for limit in interval)
+        assert group.text("test/success") == f"{successes} of {runs} ({low}–{high} %)"
+    best = [group.name for group in comparison.groups if comparison.is_best(group, "test/success")]
+    assert best == ["all"]
+    assert "of success the count" in comparison.markdown()
+
+
+def test_success_that_is_a_share_of_many_or_of_one_run_is_no_count(tmp_path: Path) -> None:
+    for seed, share in enumerate([0.5, 1.0]):
+        make_run(tmp_path / "shares" / f"seed_{seed}", {"test/success": share})
+    make_run(tmp_path / "one", {"test/success": 1.0})
+    shares, one = compare([tmp_path / "shares", tmp_path / "one"]).groups
+    assert shares.text("test/success") == "0.75 ± 0.35"
+    assert one.text("test/success") == "1"
+
+
 @pytest.mark.parametrize(
     ("metric", "direction"),
     [
