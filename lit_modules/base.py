@@ -33,6 +33,10 @@ class LitModule(L.LightningModule):
         self.optimizer_config = optimizer
         self.schedule_config = schedule
 
+    def progress_note(self) -> str:
+        """A few words that the progress line of an epoch ends with, such as what the model now answers."""
+        return ""
+
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch on this process.
 

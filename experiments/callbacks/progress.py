@@ -123,7 +123,10 @@ class Progress(Callback):
         """Write the epoch's line."""
         self._pace.end_epoch()
         if trainer.is_global_zero:
-            self._write(self._line(trainer, epoch_done=True))
+            line = self._line(trainer, epoch_done=True)
+            if note := getattr(pl_module, "progress_note", str)():
+                line["note"] = note
+            self._write(line)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validation doesn't count as training."""

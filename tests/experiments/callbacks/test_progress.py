@@ -124,6 +124,18 @@ def test_plain_lines_say_epoch_step_metrics_rate_and_time_left():
     assert lines[-1].endswith("left 0:00")
 
 
+def test_a_model_may_add_a_note_to_an_epochs_line():
+    class Talking(Model):
+        def progress_note(self):
+            return "" if self.current_epoch == 0 else f"predicted [red]{self.current_epoch}[/]"
+
+    file = io.StringIO()
+    fit(Progress(Console(file=file)), Talking())
+    lines = file.getvalue().splitlines()
+    assert "predicted" not in lines[0]
+    assert [line.partition("  predicted ")[2] for line in lines[1:]] == ["[red]1[/]", "[red]2[/]"]
+
+
 def test_long_epochs_have_lines_within(eager):
     file = io.StringIO()
     fit(Progress(Console(file=file)), max_epochs=1)
