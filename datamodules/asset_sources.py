@@ -11,7 +11,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -202,6 +202,25 @@ class NpmPackage:
             raise SourceError(f"{archive.name} has no {inner}") from None
         except _BAD_ARCHIVE as error:
             raise SourceUnusableError(f"{archive.name} can't be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A source in which an asset's only member goes by another name.
+
+    Args:
+        source: Where it is.
+        name: What it is called there.
+    """
+
+    source: Source
+    name: str
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        return self.source.deliver(replace(member, name=self.name), scratch, root)
 
 
 def _packed(scratch: Path, pattern: str, command: list[str], program: str) -> Path:

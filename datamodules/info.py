@@ -1,6 +1,6 @@
 """What a model may know of the data before it sees any: one frozen description, all plain data."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -17,7 +17,15 @@ class DataInfo:
         std: Standard deviation of the same values.
         object_size: Longest side in pixels of the depicted object within an image; 0 where unknown.
         object_center: What lies at an image's middle: the object's centre of ``mass`` or of its ``box``.
-        train_size: Number of training examples.
+        vocab_size: Number of tokens that a text is made of; 0 for other data.
+        context_length: Tokens in one window of a text.
+        tokenizer: What makes tokens of a text and back, as its ``to_dict`` gives it.
+        continuous: Row i of a batch goes on where row i of the batch before it ended, so that a recurrent
+            network can carry its state over; an epoch's first batch starts anew.
+        bytes_per_token: UTF-8 bytes that one target of the validation part stands for on average; a loss in
+            nats per token divided by it and by ln 2 is in bits per byte.
+        test_bytes_per_token: The same of the test part.
+        train_size: Number of training examples; for a text, its windows.
         val_size: Number of validation examples.
         test_size: Number of test examples.
     """
@@ -28,6 +36,12 @@ class DataInfo:
     std: tuple[float, ...] = ()
     object_size: int = 0
     object_center: str = "box"
+    vocab_size: int = 0
+    context_length: int = 0
+    tokenizer: dict[str, Any] = field(default_factory=dict, hash=False)
+    continuous: bool = False
+    bytes_per_token: float = 0.0
+    test_bytes_per_token: float = 0.0
     train_size: int = 0
     val_size: int = 0
     test_size: int = 0

@@ -43,6 +43,14 @@ def _images(datamodule: str, schema: str, help: str) -> Entry:
     )
 
 
+def _text(datamodule: str, schema: str, help: str) -> Entry:
+    return Entry(
+        target=f"datamodules.token_corpus:{datamodule}",
+        schema=f"datamodules.token_corpus_config:{schema}",
+        help=help,
+    )
+
+
 def _optim(schema: str, help: str) -> Entry:
     return Entry(target=None, schema=f"lit_modules.optim_config:{schema}", help=help)
 
@@ -67,6 +75,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "digits": _images(
             "DigitsDataModule", "DigitsConfig", "scikit-learn's 1,797 digits, 8×8; needs no network."
         ),
+        "shakespeare": _text("ShakespeareDataModule", "ShakespeareConfig", "Shakespeare's plays, all 38."),
+        "tiny_shakespeare": _text(
+            "TinyShakespeareDataModule", "TinyShakespeareConfig", "1,115,394 characters of Shakespeare."
+        ),
+        "text": _text("TextDataModule", "TextConfig", "Your own text: a UTF-8 file or a folder."),
     },
     "optimizer": {
         "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),

@@ -1,0 +1,205 @@
+"""Texts as windows of tokens: Shakespeare's plays, tiny Shakespeare, or any text of one's own."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from datamodules.assets import fetch
+from datamodules.epoch_loader import EpochLoader
+from datamodules.info import DataInfo
+from datamodules.shakespeare import Plays
+from datamodules.text_source import TextFiles, TextSource
+from datamodules.token_corpus_config import (
+    ShakespeareConfig,
+    TextConfig,
+    TinyShakespeareConfig,
+    TokenCorpusConfig,
+)
+from datamodules.token_preparation import PreparedCorpus, bytes_per_target, prepare_corpus
+from datamodules.token_windows import OrderedWindows, RandomWindows, StreamWindows, as_tensor
+from datamodules.tokenizers import Tokenizer
+
+_RESIDENT_BYTES = 1 << 30
+
+
+class TokenCorpusDataModule(L.LightningDataModule):
+    """A text, parted into training, validation and test in this order, and served as windows of tokens.
+
+    Batches are ``(x, y)``, int64 (B, T): ``y`` is what stands one position behind ``x``, or −100 where there
+    is nothing to predict. With ``sampling: random`` training windows start anywhere, and evaluation lays them
+    side by side; with ``sequential`` both read parallel streams in order (see
+    :mod:`datamodules.token_windows`). Either way an evaluation scores each token of its part once, the very
+    first aside, which nothing precedes. Without a test part the validation part is the test's.
+
+    The tokens are mapped from their file; a training device with memory of its own holds them up to 1 GiB.
+
+    A subclass says where the text is: its :attr:`corpus_name`, and :meth:`source`.
+
+    Args:
+        config: The data section of the experiment config.
+        seed: The run's seed; decides where random windows start.
+    """
+
+    corpus_name: ClassVar[str]
+    """What the folder of its tokens is called after."""
+
+    def __init__(self, config: TokenCorpusConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self._prepared: PreparedCorpus | None = None
+        self._info: DataInfo | None = None
+        self._tensors: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def source(self) -> TextSource:
+        """The text, fetched if need be."""
+
+    def prepare_data(self) -> None:
+        """Make the token files; Lightning calls it on one process of each machine.
+
+        Raises:
+            AssetError: The text can't be had.
+            ValueError: It is empty, too short or not UTF-8, or what was prepared is damaged.
+        """
+        self._corpus()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the token files; a second call changes nothing.
+
+        Raises:
+            AssetError: The text can't be had.
+            ValueError: As :meth:`prepare_data`, or a part is shorter than one window.
+        """
+        if self._info is not None:
+            return
+        config, corpus = self.config, self._corpus()
+        parts = {name: self.tokens(name) for name in ("train", "val", "test")}
+        for name, tokens in parts.items():
+            if len(tokens) < config.context_length + 1:
+                raise ValueError(
+                    f"the {name} part has {len(tokens)} tokens, too few for a window of context_length "
+                    f"{config.context_length} and its targets; lower it, or take a longer text"
+                )
+        windows = {name: -(-(len(tokens) - 1) // config.context_length) for name, tokens in parts.items()}
+        self._info = DataInfo(
+            vocab_size=corpus.tokenizer.vocab_size,
+            context_length=config.context_length,
+            tokenizer=corpus.tokenizer.to_dict(),
+            continuous=config.sampling == "sequential",
+            bytes_per_token=bytes_per_target(parts["val"], corpus.tokenizer),
+            test_bytes_per_token=bytes_per_target(parts["test"], corpus.tokenizer),
+            train_size=windows["train"],
+            val_size=windows["val"],
+            test_size=windows["test"],
+        )
+
+    @property
+    def info(self) -> DataInfo:
+        """The data's description, known after :meth:`setup`."""
+        self.setup()
+        assert self._info is not None
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What made the tokens, known after :meth:`prepare_data`."""
+        return self._corpus().tokenizer
+
+    def tokens(self, name: str) -> Any:
+        """A part's ids, a mapped array of uint16 or uint32 (N,).
+
+        Args:
+            name: ``"train"``, ``"val"`` or ``"test"``.
+        """
+        parts = self._corpus().parts
+        return parts.get(name, parts["val"])
+
+    def train_dataloader(self) -> EpochLoader:
+        """Random windows, or streams."""
+        config, trainer = self.config, self.trainer
+        limit = trainer.limit_train_batches if trainer else None
+        options: dict[str, Any] = {
+            "batch_size": config.batch_size,
+            # The loader must know where an epoch ends: the position after that is the next epoch's start.
+            "max_batches": limit if isinstance(limit, int) else None,
+            **self._options(),
+        }
+        tokens = self._resident("train")
+        if config.sampling == "sequential":
+            return StreamWindows(tokens, **options)
+        return RandomWindows(tokens, steps=config.steps_per_epoch, seed=self.seed, **options)
+
+    def val_dataloader(self) -> EpochLoader:
+        """Every token of the part once."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> EpochLoader:
+        """Every token of the part once."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, name: Literal["val", "test"]) -> EpochLoader:
+        config, options = self.config, self._options()
+        tokens = self._resident(name)
+        if config.sampling == "random":
+            return OrderedWindows(tokens, batch_size=config.eval_batch_size, **options)
+        windows = (len(tokens) - 1) // (config.context_length * options["world_size"])
+        return StreamWindows(tokens, batch_size=max(1, min(config.eval_batch_size, windows)), **options)
+
+    def _options(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {
+            "context_length": self.config.context_length,
+            "rank": trainer.global_rank if trainer else 0,
+            "world_size": trainer.world_size if trainer else 1,
+        }
+
+    def _corpus(self) -> PreparedCorpus:
+        if self._prepared is None:
+            self._prepared = prepare_corpus(self.source(), self.config, name=self.corpus_name)
+        return self._prepared
+
+    def _resident(self, name: str) -> Tensor:
+        """A part on the device it is served from; kept, so that asking twice doesn't copy it twice."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        tokens = self._tensors.get(name)
+        if tokens is None or tokens.device != device:
+            tokens = as_tensor(self.tokens(name))
+            if tokens.nbytes <= _RESIDENT_BYTES:
+                tokens = tokens.to(device)
+            self._tensors[name] = tokens
+        return tokens
+
+
+class ShakespeareDataModule(TokenCorpusDataModule):
+    """Shakespeare's 38 plays in the order of their titles, five million characters."""
+
+    corpus_name = "shakespeare"
+    config: ShakespeareConfig
+
+    def source(self) -> TextSource:
+        return Plays(fetch("shakespeare", self.config.root))
+
+
+class TinyShakespeareDataModule(TokenCorpusDataModule):
+    """Tiny Shakespeare: scenes of his, 1,115,394 characters, 65 different ones (Karpathy, 2015)."""
+
+    corpus_name = "tiny_shakespeare"
+    config: TinyShakespeareConfig
+
+    def source(self) -> TextSource:
+        return TextFiles((fetch("tiny_shakespeare", self.config.root) / "tiny_shakespeare.txt",))
+
+
+class TextDataModule(TokenCorpusDataModule):
+    """A text of one's own: a UTF-8 file, or all files of a folder."""
+
+    corpus_name = "text"
+    config: TextConfig
+
+    def source(self) -> TextSource:
+        return TextFiles.under(Path(self.config.path))

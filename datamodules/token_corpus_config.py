@@ -1,0 +1,100 @@
+"""Schemas of the texts that become tokens; importing them imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig:
+    """What a token is."""
+
+    kind: Literal["character", "byte", "bpe"] = field(
+        default="character",
+        metadata={"help": "A character of the corpus, a byte, or byte pairs learned from the training part."},
+    )
+
+
+@dataclass(kw_only=True)
+class TokenCorpusConfig:
+    """What all texts share: windows, batches, parts and tokens.
+
+    The text is parted by characters, in order: training, then validation, then test. So every tokenizer is
+    measured on the same characters.
+    """
+
+    root: str = field(
+        default="data", metadata={"help": "Folder that holds downloaded data sets and prepared tokens."}
+    )
+    context_length: int = field(default=256, metadata={"help": "Tokens in a window.", "min": 1})
+    batch_size: int = field(default=32, metadata={"help": "Training windows per step and device.", "min": 1})
+    eval_batch_size: int = field(
+        default=64, metadata={"help": "Largest validation or test batch, per device.", "min": 1}
+    )
+    sampling: Literal["random", "sequential"] = field(
+        default="random",
+        metadata={
+            "help": "Windows from anywhere, or batch_size streams read in order, each batch where the last "
+            "one ended (then eval_batch_size streams in evaluation), for a network that carries its state."
+        },
+    )
+    steps_per_epoch: int = field(
+        default=250,
+        metadata={
+            "help": "Batches in an epoch of random windows; sequential ones see each token once.",
+            "min": 1,
+        },
+    )
+    val_fraction: float = field(
+        default=0.05, metadata={"help": "Share of the characters for validation.", "above": 0, "below": 1}
+    )
+    test_fraction: float = field(
+        default=0.05,
+        metadata={
+            "help": "Share for the test, at the end; 0 tests on the validation part, as two-part "
+            "comparisons do.",
+            "min": 0,
+            "below": 1,
+        },
+    )
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig, metadata={"help": "What a token is."})
+
+    def __post_init__(self) -> None:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to "
+                "train on; allowed is less than 1 together"
+            )
+
+
+@dataclass(kw_only=True)
+class ShakespeareConfig(TokenCorpusConfig):
+    """Shakespeare's plays, all of them, by title."""
+
+
+@dataclass(kw_only=True)
+class TinyShakespeareConfig(TokenCorpusConfig):
+    """1,115,394 characters of Shakespeare, the corpus of many a character model.
+
+    Published comparisons use two parts, the first 1,003,854 characters and the last 111,540. So do the
+    defaults here: the test part is the validation part, and what is selected on one is selected on the other.
+    """
+
+    val_fraction: float = field(
+        default=0.1, metadata={"help": "Share of the characters for validation.", "above": 0, "below": 1}
+    )
+    test_fraction: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share for the test, at the end; 0, as published comparisons have it, tests on the "
+            "validation part, so test figures are not those of unseen text.",
+            "min": 0,
+            "below": 1,
+        },
+    )
+
+
+@dataclass(kw_only=True)
+class TextConfig(TokenCorpusConfig):
+    """Any text of your own."""
+
+    path: str = field(metadata={"help": "A UTF-8 file, or a folder: all its files, in the order of paths."})

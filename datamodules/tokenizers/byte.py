@@ -1,0 +1,24 @@
+"""One token for each of the 256 bytes: knows every text, at a token per byte of its UTF-8."""
+
+from typing import Any
+
+from datamodules.tokenizers.base import Tokenizer
+
+
+class ByteTokenizer(Tokenizer):
+    """A text's UTF-8 bytes are its tokens."""
+
+    def __init__(self) -> None:
+        self.vocab_size = 256
+        self.special_tokens = {}
+
+    def token_bytes(self, id: int) -> bytes:
+        if not 0 <= id < 256:
+            raise self._unknown_id(id)
+        return bytes((id,))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "byte"}
+
+    def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:
+        return list(text.encode())
