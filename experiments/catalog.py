@@ -66,6 +66,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             "ClassicCNNConfig", "The two-convolution network of the MNIST example."
         ),
         "residual_cnn": _image_classifier("ResidualCNNConfig", "A small residual convolutional network."),
+        "language_model": Entry(
+            target="lit_modules.language_model:LanguageModel",
+            schema="lit_modules.language_model_config:LanguageModelConfig",
+            help="A decoder-only transformer: GPT-2, Llama and what lies between.",
+        ),
     },
     "data": {
         "mnist": _images("MNISTDataModule", "MNISTConfig", "Handwritten digits, 28×28, 60,000 + 10,000."),

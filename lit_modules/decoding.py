@@ -4,21 +4,31 @@ Shape letters: B rows, T tokens of the longest row, V tokens of the vocabulary.
 """
 
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_modules.layers.kv_cache import KVCache
-
 Rows = list[list[int]]
 
 
-class DecodingState(Protocol):
-    """Gives the logits of several texts' next tokens; remembers what it can use again."""
+class Decoding:
+    """Gives the logits of several texts' next tokens, and keeps what it can use again.
 
-    context_length: int | None
-    """The most tokens of a text that the model looks back on; ``None`` where there is no end to it."""
+    Args:
+        network: A :class:`TransformerLM`, a :class:`RecurrentLM`, or what is called like them. One without a
+            ``context_length`` looks back without end.
+        max_new_tokens: How many tokens a text will grow by at most, to reserve no more memory than that.
+        use_cache: Keep keys and values, or states. The logits are the same without, up to rounding.
+    """
+
+    def __init__(self, network: Any, *, max_new_tokens: int, use_cache: bool = True) -> None:
+        self.network = network
+        self.context_length: int | None = getattr(network, "context_length", None)
+        self.max_new_tokens = max_new_tokens
+        self.use_cache = use_cache
+        self._cache: Any = None
+        self._rows = 0
 
     def next_logits(self, rows: Rows, kept: list[int] | None) -> Tensor:
         """Scores each text's next token.
@@ -31,27 +41,6 @@ class DecodingState(Protocol):
         Returns:
             (B, V).
         """
-
-
-class TransformerDecoding:
-    """A transformer: keys and values of earlier tokens are kept, or everything is computed anew each time.
-
-    Args:
-        network: A :class:`TransformerLM` or what is called like one.
-        max_new_tokens: How many tokens a text will grow by at most, to reserve no more memory than that.
-        use_cache: Keep keys and values. The logits are the same without, up to rounding.
-    """
-
-    def __init__(self, network: Any, *, max_new_tokens: int, use_cache: bool = True) -> None:
-        self.network = network
-        self.context_length: int | None = network.context_length
-        self.max_new_tokens = max_new_tokens
-        self.use_cache = use_cache
-        self._cache: list[KVCache] | None = None
-        self._rows = 0
-
-    def next_logits(self, rows: Rows, kept: list[int] | None) -> Tensor:
-        """See :class:`DecodingState`."""
         device = device_of(self.network)
         if self._cache is not None and kept is not None:
             if kept != list(range(self._rows)):
@@ -64,7 +53,7 @@ class TransformerDecoding:
         tokens, key_mask = left_padded(rows, device)
         if self.use_cache:
             capacity = tokens.shape[1] + self.max_new_tokens
-            self._cache = self.network.make_cache(min(capacity, self.network.context_length))
+            self._cache = self.network.make_cache(min(capacity, self.context_length or capacity))
         return self.network(tokens, key_mask=key_mask, cache=self._cache, last_only=True)[:, -1]
 
 

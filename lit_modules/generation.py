@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_modules.decoding import DecodingState, TransformerDecoding, device_of
+from lit_modules.decoding import Decoding, device_of
 from lit_modules.functional.sampling import (
     greedy,
     min_p,
@@ -50,8 +50,8 @@ def generate(
     a token costs on average about two, not a whole context.
 
     Args:
-        network: A :class:`TransformerLM`, or anything with a ``decoding(max_new_tokens=, use_cache=)`` that
-            gives a :class:`DecodingState`. It is put in evaluation mode meanwhile.
+        network: A :class:`TransformerLM`, a :class:`RecurrentLM`, or what is called like them. It is put in
+            evaluation mode meanwhile.
         prompts: Token ids, at least one each.
         settings: How to choose tokens and when to stop.
         use_cache: Keep what was computed for earlier tokens.
@@ -71,7 +71,7 @@ def generate(
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
     chances = [random.Random(seed) for seed in seeds]
-    state = start_decoding(network, max_new_tokens=settings.max_new_tokens, use_cache=use_cache)
+    state = Decoding(network, max_new_tokens=settings.max_new_tokens, use_cache=use_cache)
     context = state.context_length
     device = device_of(network)
     seen = _seen(prompts, network.vocab_size, device) if settings.repetition_penalty != 1 else None
@@ -102,13 +102,6 @@ def generate(
                 windows = [w if len(w) <= context else w[-max(1, context // 2) :] for w in windows]
                 kept = None
     return new
-
-
-def start_decoding(network: Any, *, max_new_tokens: int, use_cache: bool) -> DecodingState:
-    """A network's own way to decode, where it brings one, else a transformer's."""
-    if hasattr(network, "decoding"):
-        return network.decoding(max_new_tokens=max_new_tokens, use_cache=use_cache)
-    return TransformerDecoding(network, max_new_tokens=max_new_tokens, use_cache=use_cache)
 
 
 def choose(logits: Tensor, settings: SamplingConfig, uniform: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 
 from lit_modules.functional.sampling import sample_token, temperature, top_k
 from lit_modules.generation import choose, generate
@@ -193,36 +193,6 @@ def test_choosing_applies_every_setting() -> None:
     seen = torch.tensor([[True, False, False, False, False]]).expand(4000, 5)
     penalised = choose(logits, SamplingConfig(temperature=0, repetition_penalty=1.5), uniform, seen)
     assert penalised.unique().tolist() == [1]
-
-
-class Constant(nn.Module):
-    """Brings its own way of decoding, as a recurrent network does: no context, no cache of keys."""
-
-    vocab_size = V
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(V))
-        self.calls: list[tuple[list[list[int]], list[int] | None]] = []
-
-    def decoding(self, *, max_new_tokens: int, use_cache: bool) -> "Constant":
-        self.context_length = None
-        return self
-
-    def next_logits(self, rows: list[list[int]], kept: list[int] | None) -> Tensor:
-        self.calls.append(([list(row) for row in rows], kept))
-        return torch.stack([nn.functional.one_hot(torch.tensor((row[-1] + 1) % V), V) * 9.0 for row in rows])
-
-
-def test_a_network_may_bring_its_own_way_of_decoding() -> None:
-    network = Constant()
-    settings = SamplingConfig(temperature=0, stop_ids=[5], max_new_tokens=3)
-    assert generate(network, [[1, 3], [8]], settings) == [[4], [9, 10, 11]]
-    assert network.calls == [
-        ([[1, 3], [8]], None),
-        ([[1, 3, 4], [8, 9]], [0, 1]),
-        ([[8, 9, 10]], [1]),
-    ]
 
 
 def test_what_cannot_be_continued_is_named() -> None:
