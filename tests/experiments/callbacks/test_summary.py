@@ -95,6 +95,14 @@ def test_flops_of_a_matrix_product_and_a_convolution_are_those_of_the_closed_for
     assert forward_flops(convolution, torch.zeros(1, 2, 9, 9)) == 2 * 4 * height * width * 9
 
 
+@pytest.mark.parametrize(("stack", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_flops_of_recurrent_layers_are_counted(stack, gates):
+    rows, steps, inputs, hidden = 2, 5, 6, 7
+    layer = stack(inputs, hidden, num_layers=2, batch_first=True)
+    products = inputs * hidden + 3 * hidden * hidden
+    assert forward_flops(layer, torch.zeros(rows, steps, inputs)) == 2 * rows * steps * gates * products
+
+
 def test_flops_of_fused_attention_are_counted():
     class Attention(nn.Module):
         def forward(self, q, k, v):
