@@ -1,7 +1,7 @@
 """What every LightningModule of the suite shares: its config, the data's description, its optimizer."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 from torch.optim.lr_scheduler import LambdaLR
@@ -23,7 +23,7 @@ class LitModule(L.LightningModule):
         schedule: A schedule config of :mod:`lit_modules.optim_config`; ``None`` keeps the rate constant.
     """
 
-    dashboard: ClassVar[str | None] = None
+    dashboard: str | None = None
     """Short name of the callback that draws this kind of model's dashboard."""
 
     def __init__(self, config: Any, info: Any, *, optimizer: Any = None, schedule: Any = None) -> None:

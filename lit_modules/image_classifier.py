@@ -1,6 +1,6 @@
 """Image classification: a network, cross-entropy, accuracy."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,7 @@ class ImageClassifier(LitModule):
         schedule: See :class:`LitModule`.
     """
 
-    dashboard: ClassVar[str | None] = "classification"
+    dashboard = "classification"
 
     def __init__(self, config: Any, info: ImageInfo, *, optimizer: Any = None, schedule: Any = None) -> None:
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
