@@ -10,8 +10,32 @@ class TokenizerConfig:
 
     kind: Literal["character", "byte", "bpe"] = field(
         default="character",
-        metadata={"help": "A character of the corpus, a byte, or byte pairs learned from the training part."},
+        metadata={
+            "help": "A character of the corpus, a byte, or byte pairs: as GPT-2's, learned from the "
+            "training part."
+        },
     )
+    vocab_size: int = field(
+        default=1024,
+        metadata={"help": "Tokens that bpe learns, the 256 bytes among them.", "min": 256, "max": 1 << 20},
+    )
+    implementation: Literal["library", "by_hand"] = field(
+        default="library",
+        metadata={"help": "bpe by the tokenizers library, or by the code here that is there to be read."},
+    )
+    individual_digits: bool = field(
+        default=False, metadata={"help": "bpe makes each digit a token of its own."}
+    )
+    path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder with vocab.json and merges.txt in GPT-2's format: a bpe that is learned already."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.kind != "bpe":
+            raise ValueError(f"path: a vocabulary is read for kind bpe alone, and this is {self.kind}")
 
 
 @dataclass(kw_only=True)

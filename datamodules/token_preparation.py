@@ -15,7 +15,15 @@ from filelock import FileLock
 from datamodules.text_source import TextSource, TextSummary, cut, summarize
 from datamodules.token_corpus_config import TokenCorpusConfig, TokenizerConfig
 from datamodules.token_file import read_token_file, write_token_file
-from datamodules.tokenizers import ByteTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
+from datamodules.tokenizers import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    read_gpt2_files,
+    tokenizer_from_dict,
+    train_by_library,
+    train_byte_pairs,
+)
 
 _LAYOUT = 1
 """Counts up whenever the same config and text would be prepared differently."""
@@ -52,7 +60,7 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
     """
     summary = summarize(source)
     parts = part_bounds(summary.characters, config)
-    identity = [_LAYOUT, summary.sha256, asdict(config.tokenizer), parts]
+    identity = [_LAYOUT, summary.sha256, _settings(config.tokenizer), parts]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(config.root) / "tokens" / f"{name}-{key}"
     if not folder.is_dir():
@@ -88,7 +96,7 @@ def part_bounds(characters: int, config: TokenCorpusConfig) -> dict[str, tuple[i
     return bounds
 
 
-def train_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[int, int]) -> Tokenizer:
+def make_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[int, int]) -> Tokenizer:
     """The tokenizer that a config describes.
 
     Characters are those of the whole text, since one that training lacks couldn't be read at all; what is
@@ -98,12 +106,21 @@ def train_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple
         config: What a token is.
         source: The text.
         training: Where its training part starts and stops, in characters.
+
+    Raises:
+        ValueError: The files of a vocabulary are not what they should be.
     """
     match config.kind:
         case "character":
             return CharacterTokenizer.of(source.chunks())
-        case _:
+        case "byte":
             return ByteTokenizer()
+    if config.path is not None:
+        return _read_vocabulary(config)
+    train = train_by_library if config.implementation == "library" else train_byte_pairs
+    return train(
+        cut(source.chunks(), *training), config.vocab_size, individual_digits=config.individual_digits
+    )
 
 
 def bytes_per_target(tokens: "np.ndarray[Any, Any]", tokenizer: Tokenizer) -> float:
@@ -112,6 +129,20 @@ def bytes_per_target(tokens: "np.ndarray[Any, Any]", tokenizer: Tokenizer) -> fl
     lengths[list(tokenizer.special_tokens.values())] = 0
     blocks = (tokens[start : start + _BLOCK] for start in range(1, len(tokens), _BLOCK))
     return float(sum(int(lengths[block].sum()) for block in blocks)) / max(1, len(tokens) - 1)
+
+
+def _read_vocabulary(config: TokenizerConfig) -> Tokenizer:
+    assert config.path is not None
+    return read_gpt2_files(
+        Path(config.path), implementation=config.implementation, individual_digits=config.individual_digits
+    )
+
+
+def _settings(config: TokenizerConfig) -> dict[str, Any]:
+    """All that a tokenizer depends on, the text aside."""
+    if config.kind != "bpe":
+        return {"kind": config.kind}
+    return asdict(config) if config.path is None else _read_vocabulary(config).to_dict()
 
 
 def _prepare(
@@ -124,7 +155,7 @@ def _prepare(
     """Write everything beside its place, then move it there; the caller holds the lock."""
     for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
         shutil.rmtree(stale, ignore_errors=True)
-    tokenizer = train_tokenizer(config, source, parts["train"])
+    tokenizer = make_tokenizer(config, source, parts["train"])
     plain = json.dumps(tokenizer.to_dict(), ensure_ascii=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

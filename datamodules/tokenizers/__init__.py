@@ -2,7 +2,21 @@
 
 from datamodules.tokenizers.base import Tokenizer
 from datamodules.tokenizers.byte import ByteTokenizer
+from datamodules.tokenizers.byte_pair import BytePairTokenizer
+from datamodules.tokenizers.byte_pair_training import train_byte_pairs
 from datamodules.tokenizers.character import CharacterTokenizer
+from datamodules.tokenizers.gpt2_files import read_gpt2_files
+from datamodules.tokenizers.library import LibraryBytePairTokenizer, train_by_library
 from datamodules.tokenizers.plain_data import tokenizer_from_dict
 
-__all__ = ["ByteTokenizer", "CharacterTokenizer", "Tokenizer", "tokenizer_from_dict"]
+__all__ = [
+    "BytePairTokenizer",
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "LibraryBytePairTokenizer",
+    "Tokenizer",
+    "read_gpt2_files",
+    "tokenizer_from_dict",
+    "train_by_library",
+    "train_byte_pairs",
+]

@@ -1,13 +1,33 @@
 """A tokenizer from the plain data that a checkpoint, a run or a cache keeps of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from datamodules.tokenizers.base import Tokenizer
 from datamodules.tokenizers.byte import ByteTokenizer
+from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.character import CharacterTokenizer
+from datamodules.tokenizers.library import LibraryBytePairTokenizer
 
-_KINDS: dict[str, dict[str, type]] = {"character": {"alphabet": str}, "byte": {}}
+_IMPLEMENTATIONS: dict[str, type[BytePairTokenizer]] = {
+    kind.implementation: kind for kind in (LibraryBytePairTokenizer, BytePairTokenizer)
+}
+_BUILDERS: dict[str, Callable[..., Tokenizer]] = {
+    "character": CharacterTokenizer,
+    "byte": ByteTokenizer,
+    "bpe": lambda implementation, **values: _IMPLEMENTATIONS[implementation](**values),
+}
+_FIELDS: dict[str, dict[str, type]] = {
+    "character": {"alphabet": str},
+    "byte": {},
+    "bpe": {
+        "implementation": str,
+        "tokens": list,
+        "merges": list,
+        "special_tokens": list,
+        "individual_digits": bool,
+    },
+}
 """What each kind's data holds beside its name."""
 
 
@@ -19,17 +39,18 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
     """
     values = dict(values)
     kind = values.pop("kind", None)
-    if kind not in _KINDS:
-        raise ValueError(f"a tokenizer of the kind {kind!r} is unknown; there are {', '.join(_KINDS)}")
-    wanted = _KINDS[kind]
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise ValueError(f"a tokenizer of the kind {kind!r} is unknown; there are {', '.join(_FIELDS)}")
+    wanted = _FIELDS[kind]
     if values.keys() != wanted.keys():
         raise ValueError(f"a {kind} tokenizer's data has {sorted(values)}, expected {sorted(wanted)}")
     for name, type_ in wanted.items():
         if not isinstance(values[name], type_):
             found = type(values[name]).__name__
             raise ValueError(f"a {kind} tokenizer's {name} must be a {type_.__name__}, not {found}")
-    match kind:
-        case "character":
-            return CharacterTokenizer(**values)
-        case _:
-            return ByteTokenizer()
+    if kind == "bpe" and values["implementation"] not in _IMPLEMENTATIONS:
+        raise ValueError(
+            f"a bpe tokenizer's implementation {values['implementation']!r} is unknown; "
+            f"there are {', '.join(_IMPLEMENTATIONS)}"
+        )
+    return _BUILDERS[kind](**values)

@@ -1,0 +1,84 @@
+"""Learning the merges of byte-pair encoding from a text, by hand."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS, to_characters
+from datamodules.tokenizers.byte_pair import BytePairTokenizer, join_pair
+from datamodules.tokenizers.pre_tokenization import at_boundaries, split
+
+BYTE_TOKENS = [BYTE_CHARACTERS[byte] for byte in range(256)]
+"""What every trained vocabulary starts with: token b is byte b."""
+
+Pair = tuple[int, int]
+
+
+def train_byte_pairs(
+    chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
+) -> BytePairTokenizer:
+    """A tokenizer with merges learned from a text.
+
+    Args:
+        chunks: The text, in pieces of any length.
+        vocab_size: The 256 bytes and one token for each merge. There are fewer when no pair is left that
+            occurs twice.
+        individual_digits: Whether each digit is a piece of its own.
+    """
+    counts: Counter[str] = Counter()
+    for chunk in at_boundaries(chunks, individual_digits=individual_digits):
+        counts.update(split(chunk, individual_digits=individual_digits))
+    merges = learn_merges({piece.encode(): n for piece, n in counts.items()}, vocab_size - 256)
+    pairs = [(to_characters(left), to_characters(right)) for left, right in merges]
+    return BytePairTokenizer(*vocabulary(pairs), individual_digits=individual_digits)
+
+
+def vocabulary(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """What a tokenizer is built of: the bytes and what each merge gives, and the merges."""
+    pairs = list(pairs)
+    return BYTE_TOKENS + [left + right for left, right in pairs], [" ".join(pair) for pair in pairs]
+
+
+def learn_merges(pieces: Mapping[bytes, int], number: int) -> list[tuple[bytes, bytes]]:
+    """Merge the most frequent pair of neighbours, again and again.
+
+    Of pairs that are equally frequent the lexicographically greater one is taken: by the left token's bytes,
+    then by the right one's.
+
+    Args:
+        pieces: How often each piece of the text occurs.
+        number: How many merges to learn; fewer when no pair is left that occurs twice.
+
+    Returns:
+        The pairs, in the order in which they were merged.
+    """
+    words = [(list(piece), count) for piece, count in pieces.items()]
+    tokens = [bytes((byte,)) for byte in range(256)]
+    counts: Counter[Pair] = Counter()
+    places: dict[Pair, set[int]] = {}  # in which words a pair occurs, or once did
+    for place, (word, count) in enumerate(words):
+        for pair in pairwise(word):
+            counts[pair] += count
+            places.setdefault(pair, set()).add(place)
+
+    merges: list[tuple[bytes, bytes]] = []
+    while len(merges) < number and counts:
+        most = max(counts.values())
+        if most < 2:
+            break
+        equal = [pair for pair, count in counts.items() if count == most]
+        best = max(equal, key=lambda pair: (tokens[pair[0]], tokens[pair[1]]))
+        merges.append((tokens[best[0]], tokens[best[1]]))
+        tokens.append(tokens[best[0]] + tokens[best[1]])
+        for place in places.pop(best):
+            word, count = words[place]
+            joined = join_pair(word, best, len(tokens) - 1)
+            words[place] = joined, count
+            for pair in pairwise(word):
+                counts[pair] -= count
+                if not counts[pair]:
+                    del counts[pair]
+            for pair in pairwise(joined):
+                counts[pair] += count
+                places.setdefault(pair, set()).add(place)
+    return merges

@@ -1,0 +1,84 @@
+"""The same byte-pair encoding through the compiled ``tokenizers`` library.
+
+It learns merges some ten times as fast as the one by hand, uses all processor cores, and takes a piece of a
+megabyte as easily as a word.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any, ClassVar
+
+from datamodules.tokenizers.byte_pair import BytePairTokenizer
+from datamodules.tokenizers.byte_pair_training import vocabulary
+from datamodules.tokenizers.pre_tokenization import at_boundaries
+
+_AT_ONCE = 8
+"""Chunks that the cores share."""
+
+
+class LibraryBytePairTokenizer(BytePairTokenizer):
+    """A :class:`BytePairTokenizer` whose pieces the library cuts and merges; ids are the same.
+
+    One difference: characters younger than this Python's Unicode tables are letters or digits to the
+    library, and marks to the other.
+    """
+
+    implementation: ClassVar[str] = "library"
+
+    def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:
+        self._check_bytes(text, offset)
+        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        offset = 0
+        whole_pieces = at_boundaries(chunks, individual_digits=self.individual_digits)
+        while group := list(islice(whole_pieces, _AT_ONCE)):
+            for chunk in group:
+                self._check_bytes(chunk, offset)
+                offset += len(chunk)
+            for encoding in self._backend.encode_batch_fast(group, add_special_tokens=False):
+                yield encoding.ids
+
+    @cached_property
+    def _backend(self) -> Any:
+        from tokenizers import Tokenizer, models
+
+        ids = {token: id for id, token in enumerate(self.tokens)}
+        pairs = [(left, right) for left, right in (merge.split(" ") for merge in self.merges)]
+        backend = Tokenizer(models.BPE(vocab=ids, merges=pairs))
+        backend.pre_tokenizer = _pre_tokenizer(self.individual_digits)
+        return backend
+
+
+def train_by_library(
+    chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
+) -> LibraryBytePairTokenizer:
+    """:func:`train_byte_pairs` through the library.
+
+    It merges the same pair unless several are the most frequent ones; of these it takes the one whose tokens
+    are the oldest.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = _pre_tokenizer(individual_digits)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(at_boundaries(chunks, individual_digits=individual_digits), trainer)
+    model = json.loads(backend.to_str())["model"]
+    return LibraryBytePairTokenizer(*vocabulary(model["merges"]), individual_digits=individual_digits)
+
+
+def _pre_tokenizer(individual_digits: bool) -> Any:
+    from tokenizers import pre_tokenizers
+
+    by_pattern = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if not individual_digits:
+        return by_pattern
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_pattern])
