@@ -32,6 +32,7 @@ def generate(
     use_cache: bool = True,
     seeds: Sequence[int] | None = None,
     on_token: OnToken | None = None,
+    on_end: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until it stops or has ``settings.max_new_tokens`` more tokens.
 
@@ -58,6 +59,7 @@ def generate(
         seeds: One for each prompt; ``settings.seed`` for all by default, so that a sample depends on its
             prompt alone and equal prompts get equal samples.
         on_token: Called with the row and its new token, a stop id excepted; returning True ends that row.
+        on_end: Called with each row as it ends.
 
     Returns:
         The new tokens of each prompt, without the stop id that ended them.
@@ -81,22 +83,23 @@ def generate(
     windows = [list(prompt) if context is None else list(prompt[-context:]) for prompt in prompts]
     kept: list[int] | None = None
     with _evaluating(network):
-        for _ in range(settings.max_new_tokens):
-            if not active:
-                break
+        while active:
             logits = state.next_logits(windows, kept)  # (active, V)
             uniform = torch.tensor([chances[row].random() for row in active], dtype=torch.float64)
             tokens = choose(logits, settings, uniform, None if seen is None else seen[active])
             kept = []
             for index, (row, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
-                if token in settings.stop_ids:
-                    continue
-                new[row].append(token)
-                if seen is not None:
-                    seen[row, token] = True
-                if not (on_token is not None and on_token(row, token)):
-                    kept.append(index)
+                ended = token in settings.stop_ids
+                if not ended:
+                    new[row].append(token)
                     windows[index].append(token)
+                    if seen is not None:
+                        seen[row, token] = True
+                    ended = bool(on_token is not None and on_token(row, token))
+                if not (ended or len(new[row]) == settings.max_new_tokens):
+                    kept.append(index)
+                elif on_end is not None:
+                    on_end(row)
             active, windows = [active[i] for i in kept], [windows[i] for i in kept]
             if context is not None and any(len(window) > context for window in windows):
                 windows = [w if len(w) <= context else w[-max(1, context // 2) :] for w in windows]

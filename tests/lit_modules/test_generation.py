@@ -133,11 +133,28 @@ def test_beyond_the_context_half_of_it_is_read_anew() -> None:
 
 
 def test_tokens_are_reported_as_they_come() -> None:
-    network, told = build(), []
+    network, told = build(), []  # type: tuple[TransformerLM, list[tuple[int, int]]]
     new = generate(
         network, PROMPTS, SamplingConfig(max_new_tokens=4), on_token=lambda r, t: told.append((r, t))
     )
     assert told == [(row, new[row][step]) for step in range(4) for row in range(3)]
+
+
+def test_the_end_of_each_row_is_reported_once() -> None:
+    events: list[Any] = []
+    settings = SamplingConfig(stop_ids=[0, 7, 11], max_new_tokens=12)
+
+    def on_token(row: int, token: int) -> bool:
+        events.append((row, token))
+        return row == 1 and sum(event[0] == 1 for event in events) == 3
+
+    network = build()
+    new = generate(
+        network, PROMPTS, settings, on_token=on_token, on_end=lambda row: events.append((row, "end"))
+    )
+    assert sorted(len(row) for row in new) != [12, 12, 12]
+    for row in range(3):
+        assert [what for number, what in events if number == row] == [*new[row], "end"]
 
 
 def test_seeds_decide_the_draws() -> None:

@@ -1,0 +1,70 @@
+"""A language model ready for use: its network, its tokenizer, and what belongs to them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import cli
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """What it takes to continue and to score a text.
+
+    Attributes:
+        name: What to call it in messages.
+        network: From tokens (B, T) to logits (B, T, V), in evaluation mode.
+        tokenizer: A tokenizer of :mod:`datamodules.tokenizers`, of V tokens at most.
+        context_length: The most tokens that the network looks back on; ``None`` for no end.
+        stop_ids: Tokens that end a text.
+        chat: From a user's message to the ids of a conversation in which the model has to answer it; ``None``
+            where the model wasn't trained to converse.
+    """
+
+    name: str
+    network: Any
+    tokenizer: Any
+    context_length: int | None
+    stop_ids: Sequence[int] = ()
+    chat: Callable[[str], list[int]] | None = None
+
+
+def open_trained(checkpoint: str | Path) -> LoadedModel:
+    """A language model of the suite, transformer or recurrent, from its checkpoint alone.
+
+    Args:
+        checkpoint: The file, or a run directory, whose best checkpoint is taken.
+
+    Raises:
+        UserError: It can't be had, is none of a language model, or its vocabulary isn't its network's.
+    """
+    path, saved = cli.open_checkpoint(checkpoint)
+
+    from datamodules.tokenizers import tokenizer_from_dict
+    from experiments import build
+
+    restored = build.restore(saved, path)
+    network: Any = getattr(restored.module, "network", None)
+    if not restored.info.tokenizer or not hasattr(network, "make_cache"):
+        raise UserError(
+            f"{path} is no language model: it was trained with the model {restored.experiment.model.name!r} "
+            f"on the data {restored.experiment.data.name!r}"
+        )
+    try:
+        tokenizer = tokenizer_from_dict(restored.info.tokenizer)
+    except ValueError as error:
+        raise UserError(f"the vocabulary in {path} can't be read: {error}") from error
+    if tokenizer.vocab_size != network.vocab_size:
+        raise UserError(
+            f"the vocabulary in {path} doesn't match the checkpoint: {tokenizer.vocab_size} tokens, "
+            f"but the network has {network.vocab_size}"
+        )
+    return LoadedModel(
+        name=str(path),
+        network=network,
+        tokenizer=tokenizer,
+        context_length=getattr(network, "context_length", None),
+        stop_ids=tuple(tokenizer.special_tokens.values()),
+    )

@@ -1,0 +1,55 @@
+"""A language model that a run has trained, for the commands that use one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TEXT = "the cat sat on the mat; a dog ran to the café.\n" * 40
+
+
+@pytest.fixture(scope="session")
+def language_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A fit of two epochs of five steps on a text of 22 different characters."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "cat.txt").write_text(TEXT, encoding="utf-8")
+    return {
+        "name": "tiny_language",
+        "model": {
+            "name": "language_model",
+            "depth": 2,
+            "width": 16,
+            "num_heads": 2,
+            "position": "rotary",
+            "tie_embeddings": False,
+        },
+        "data": {
+            "name": "text",
+            "path": str(folder / "cat.txt"),
+            "root": str(folder / "data"),
+            "context_length": 16,
+            "batch_size": 8,
+            "steps_per_epoch": 5,
+            "val_fraction": 0.1,
+            "test_fraction": 0.15,
+        },
+        "optimizer": {"name": "muon", "lr": 0.02, "adamw_lr": 0.01},
+        "schedule": {"name": "warmup_cosine"},
+        "trainer": {
+            "max_epochs": 2,
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "log_every_n_steps": 2,
+            "dashboard": False,
+            "progress_bar": False,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def language_run(language_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That run's directory."""
+    import experiments
+
+    settings = {**language_settings, "run_dir": str(tmp_path_factory.mktemp("runs") / "language")}
+    return experiments.run(settings).run_dir

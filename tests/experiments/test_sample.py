@@ -1,0 +1,232 @@
+"""The command that continues texts, on a model that a run has trained."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from experiments.language_models import LoadedModel, open_trained
+from experiments.sample import main, sample
+from lit_modules.generation import generate
+from lit_modules.generation_config import SamplingConfig
+
+
+class Place:
+    """Where in the script each row stands."""
+
+    def __init__(self) -> None:
+        self.at: Tensor | None = None
+
+    def reorder(self, rows: Tensor) -> None:
+        assert self.at is not None
+        self.at = self.at[rows]
+
+
+class Scripted(nn.Module):
+    """Says the bytes of one text after the other's; each row starts at the place its prompt names."""
+
+    vocab_size = 256
+
+    def __init__(self, script: bytes) -> None:
+        super().__init__()
+        self.script = nn.Parameter(torch.tensor(list(script)).float(), requires_grad=False)
+
+    def make_cache(self, capacity: int) -> list[Place]:
+        return [Place()]
+
+    def forward(
+        self, tokens: Tensor, *, key_mask: Any = None, cache: Any = None, last_only: bool = False
+    ) -> Tensor:
+        if cache[0].at is None:
+            cache[0].at = tokens[:, -1]
+        else:
+            cache[0].at = cache[0].at + 1
+        next_bytes = self.script[cache[0].at % len(self.script)].long()
+        return nn.functional.one_hot(next_bytes, 256).float().unsqueeze(1)
+
+
+def scripted(text: str, **more: Any) -> LoadedModel:
+    tokenizer = SimpleNamespace(token_bytes=lambda id: bytes([id]), encode=lambda text: list(text.encode()))
+    network = Scripted(text.encode())
+    return LoadedModel(name="scripted", network=network, tokenizer=tokenizer, context_length=None, **more)
+
+
+GREEDY = SamplingConfig(temperature=0, max_new_tokens=30)
+
+
+# ---------------------------------------------------------------------------------------------- the function
+
+
+def test_text_is_shown_as_it_grows_in_whole_characters() -> None:
+    shown: list[str] = []
+    (made,) = sample(scripted("日本 𝄞 x"), [[0]], GREEDY, show=lambda row, new: shown.append(new))
+    assert "".join(shown) == made.text
+    assert shown[:5] == ["日", "本", " ", "𝄞", " "]
+    assert made.tokens == 30
+    assert made.text.endswith("\ufffd")  # the last token ends within a character
+
+
+def test_stop_strings_and_stop_ids_end_a_text() -> None:
+    shown: list[str] = []
+    (made,) = sample(
+        scripted("one. two. three."), [[0]], GREEDY, stop=["two"], show=lambda row, new: shown.append(new)
+    )
+    assert made.text == "".join(shown) == "one. "
+    assert made.tokens == 8
+    (made,) = sample(scripted("one. two.", stop_ids=[ord(".")]), [[0]], GREEDY)
+    assert made.text == "one"
+
+
+def test_of_several_texts_the_first_unfinished_one_is_shown_live() -> None:
+    """Row 0 ends last, row 1 first."""
+    events: list[tuple[int, str]] = []
+    model = scripted("abcdefgh.ij.klm.", stop_ids=[ord(".")])
+    made = sample(model, [[0], [9], [12]], GREEDY, show=lambda row, new: events.append((row, new)))
+    assert [m.text for m in made] == ["abcdefgh", "ij", "klm"]
+    assert events == [*((0, c) for c in "abcdefgh"), (1, "ij"), (2, "klm")]
+
+
+def test_it_is_what_generate_gives(language_run: Path) -> None:
+    model = open_trained(language_run)
+    settings = SamplingConfig(max_new_tokens=40, seed=5)
+    prompts = [model.tokenizer.encode(text) for text in ("the ", "a dog ran to the café.\nthe cat")]
+    expected = generate(model.network, prompts, settings)
+    for use_cache in (True, False):
+        made = sample(model, prompts, settings, use_cache=use_cache)
+        assert [m.text for m in made] == [model.tokenizer.decode(ids) for ids in expected]
+
+
+# ----------------------------------------------------------------------------------------------- the command
+
+
+def texts(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    assert main([*arguments, "--json"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_prompt_and_its_continuation_are_printed(
+    language_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(language_run), "--prompt", "the c", "--max-new-tokens", "10"]) == 0
+    printed = capsys.readouterr()
+    (record,) = texts(capsys, str(language_run), "--prompt", "the c", "--max-new-tokens", "10")
+    assert printed.out == "the c" + record["text"] + "\n"
+    assert len(record["text"]) == record["tokens"] == 10
+    assert re.fullmatch(r"10 tokens in [\d.]+ s: \d+ tokens/s\n", printed.err)
+
+
+def test_several_prompts_and_samples_stand_below_each_other(
+    language_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(language_run), "--prompt", "the ", "--prompt", "a dog", "--samples", "2", "--seed", "7"]
+    arguments += ["--max-new-tokens", "11"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    records = texts(capsys, *arguments)
+    assert [(r["prompt"], r["seed"]) for r in records] == [
+        ("the ", 7),
+        ("the ", 8),
+        ("a dog", 7),
+        ("a dog", 8),
+    ]
+    expected = "\n".join(f"── {i} of 4 ──\n{r['prompt']}{r['text']}" for i, r in enumerate(records, start=1))
+    assert printed == expected + "\n"
+    # Each is what it would be alone.
+    for record in records:
+        alone = ["--prompt", record["prompt"], "--seed", str(record["seed"]), "--max-new-tokens", "11"]
+        assert texts(capsys, str(language_run), *alone) == [record]
+
+
+def test_options_reach_the_sampler(language_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def text(*options: str) -> str:
+        (record,) = texts(capsys, str(language_run), "--prompt", "the ", "--max-new-tokens", "40", *options)
+        return record["text"]
+
+    plain = text()
+    assert text("--no-cache") == plain
+    greedy = text("--temperature", "0")
+    assert greedy == text("--top-k", "1") == text("--min-p", "1") == text("--top-p", "1e-9") != plain
+    assert text("--temperature", "0", "--repetition-penalty", "1.5") != greedy
+    assert text("--seed", "1") != plain
+    assert text("--stop", plain[10:13]) == plain[: plain.index(plain[10:13])]
+    assert len(text("--precision", "bf16")) == 40
+
+
+def test_without_a_prompt_a_text_starts_at_a_line_end(
+    language_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert texts(capsys, str(language_run)) == texts(capsys, str(language_run), "--prompt", "\n")
+
+
+def test_what_lies_beyond_the_context_is_said(language_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(language_run), "--prompt", "the cat sat on the mat", "--max-new-tokens", "3"])
+    first, second, _ = capsys.readouterr().err.splitlines()
+    assert re.search(r"prompt 1 has 22 tokens, and .* looks back on 16: it reads the last 16", first)
+    assert re.search(
+        r"looks back on 16 tokens: where a text outgrows them, its older half is forgotten", second
+    )
+    main([str(language_run), "--prompt", "the ", "--max-new-tokens", "12"])
+    assert "looks back" not in capsys.readouterr().err
+
+
+def test_a_chat_model_is_asked_through_its_format(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = scripted("Paris.", stop_ids=[ord(".")], chat=lambda message: [len(message) % 1])
+    monkeypatch.setattr("experiments.sample.open_model", lambda *_: model)
+    assert main(["any", "--chat", "What is the capital of France?"]) == 0
+    assert capsys.readouterr().out == "Paris\n"
+    assert main(["any", "--chat", "Which?", "--chat", "Where?"]) == 0
+    assert capsys.readouterr().out == "── 1 of 2: Which? ──\nParis\n── 2 of 2: Where? ──\nParis\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--prompt", "the Ω€"],
+            r"--prompt 'the Ω€': the text has characters that the vocabulary lacks: 'Ω', '€'",
+        ),
+        (["--prompt", ""], "--prompt is empty"),
+        (["--chat", "Who?"], "is no chat model; continue a text with --prompt"),
+        (["--chat", "Who?", "--prompt", "the"], "give one of them"),
+        (
+            ["--temperature", "-1"],
+            r"temperature = -1.0 \(the command line\) is not allowed; allowed: a number ≥ 0",
+        ),
+        (["--top-k", "0"], r"top_k = 0 .*allowed: an integer"),
+        (["--top-p", "0"], r"top_p = 0.0 .*allowed: a number > 0"),
+        (["--min-p", "1.5"], r"min_p = 1.5 .*allowed"),
+        (["--repetition-penalty", "0"], r"repetition_penalty = 0.0 .*allowed"),
+        (["--max-new-tokens", "0"], r"max_new_tokens = 0 .*allowed: an integer ≥ 1"),
+        (["--samples", "0"], "--samples 0: allowed are whole numbers of at least 1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    language_run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(language_run), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert re.search(message, printed.err), printed.err
+
+
+def test_the_command_line_is_checked_before_torch_is_imported() -> None:
+    program = (
+        "import sys\nfrom experiments.sample import main\nassert main(['nowhere.ckpt']) == 2\n"
+        "assert main(['nowhere.ckpt', '--top-k', '0']) == 2\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "python -m experiments.sample" in done.stdout
+    assert "there is no checkpoint nowhere.ckpt" in done.stderr
