@@ -21,6 +21,7 @@ FREE = {
         for key in (
             "max_epochs",
             "max_steps",
+            "max_minutes",
             "accelerator",
             "devices",
             "num_nodes",
@@ -124,11 +125,11 @@ def is_finished(config: Config, start: Start) -> bool:
         return False
     old = checkpoint.load(start.checkpoint)["config"]["trainer"]
     new = config.trainer
-    return (
-        new.max_epochs <= old["max_epochs"]
-        and (new.max_steps or math.inf) <= (old["max_steps"] or math.inf)
-        and new.early_stopping_patience == old["early_stopping_patience"]
+    no_longer = (
+        (getattr(new, key) or math.inf) <= (old.get(key) or math.inf)
+        for key in ("max_epochs", "max_steps", "max_minutes")
     )
+    return all(no_longer) and new.early_stopping_patience == old["early_stopping_patience"]
 
 
 def newest_good(run_dir: Path) -> Start:

@@ -171,7 +171,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             "epochs": float(trainer.current_epoch),
             "steps": float(trainer.global_step),
             "fit_seconds": exact.fit_seconds,
-            "samples_per_second": curve.throughput,
+            **curve.throughput(module),
             "peak_memory_mb": peak_memory_mb(),
             "parameters": float(parameter_count(module)),
         }
@@ -206,7 +206,7 @@ def _finished(run_dir: Path) -> Result:
     from experiments import checkpoint
     from experiments.build import restore
 
-    say(f"{run_dir} is finished; a longer trainer.max_epochs extends it")
+    say(f"{run_dir} is finished; a longer trainer.max_epochs, max_steps or max_minutes extends it")
     metrics = run_directory.read_metrics(run_dir)
     best = run_dir / "checkpoints" / "best.ckpt"
     module = restore(checkpoint.load(best), best).module

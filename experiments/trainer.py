@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 from experiments import catalog
 from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.exact_resume import ExactResume
+from experiments.callbacks.milestones import NEVER, Milestones
 from experiments.callbacks.progress import Progress
 from experiments.callbacks.summary import Summary
 from experiments.callbacks.training_curve import TrainingCurve
@@ -102,8 +103,15 @@ def build_trainer(
     """
     callbacks: list[Callback] = []
     loggers: list[Logger] = []
+    by_steps = resume is not None and config.check_val_every_n_steps is not None
+    milestones = None
     if resume is not None:
-        callbacks.append(resume)
+        milestones = Milestones(
+            check_val_every_n_steps=config.check_val_every_n_steps,
+            max_minutes=config.max_minutes,
+            clock=resume.seconds,
+        )
+        callbacks += [resume, milestones]
         if config.ema_decay is not None:
             callbacks.append(WeightAverage(config.ema_decay))
         callbacks += [TrainingCurve(config.log_every_n_steps), Summary()]
@@ -117,7 +125,7 @@ def build_trainer(
                 )
             )
     if config.progress_bar:
-        callbacks.append(Progress())
+        callbacks.append(Progress(milestones=milestones))
     if run_dir is not None:
         loggers = [
             TensorBoardLogger(
@@ -146,11 +154,12 @@ def build_trainer(
         num_nodes=config.num_nodes,
         strategy=config.strategy,
         precision=resolve_precision(config),  # type: ignore[arg-type]
-        max_epochs=config.max_epochs,
+        max_epochs=-1 if config.max_epochs is None else config.max_epochs,
         max_steps=-1 if config.max_steps is None else config.max_steps,
         gradient_clip_val=config.gradient_clip_norm,
         accumulate_grad_batches=config.accumulate_grad_batches,
-        check_val_every_n_epoch=min(config.check_val_every_n_epoch, config.max_epochs),
+        check_val_every_n_epoch=None if by_steps else _epochs_between(config),
+        val_check_interval=NEVER if by_steps else None,  # Milestones says when
         limit_train_batches=config.limit_train_batches,
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
@@ -168,6 +177,11 @@ def build_trainer(
         enable_model_summary=False,
         default_root_dir=run_dir,
     )
+
+
+def _epochs_between(config: TrainerConfig) -> int:
+    """Epochs between two validations: no more than there are."""
+    return min(config.check_val_every_n_epoch, config.max_epochs or config.check_val_every_n_epoch)
 
 
 def _devices(config: TrainerConfig) -> Any:

@@ -10,9 +10,20 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 class TrainerConfig:
     """Length, hardware, precision, regularity and record-keeping of one fit."""
 
-    max_epochs: int = field(default=10, metadata={"help": "Passes over the training set.", "min": 1})
+    max_epochs: int | None = field(
+        default=10,
+        metadata={"help": "Passes over the training set; null: as many as max_steps takes.", "min": 1},
+    )
     max_steps: int | None = field(
         default=None, metadata={"help": "Stop after this many optimizer steps, if sooner.", "min": 1}
+    )
+    max_minutes: float | None = field(
+        default=None,
+        metadata={
+            "help": "Stop after this much time, if sooner, validation included; the schedule knows nothing of"
+            " it.",
+            "above": 0,
+        },
     )
     accelerator: str = field(
         default="auto", metadata={"help": "Kind of device to train on.", "choices": ACCELERATORS}
@@ -70,6 +81,10 @@ class TrainerConfig:
     check_val_every_n_epoch: int = field(
         default=1, metadata={"help": "Epochs between two validations.", "min": 1}
     )
+    check_val_every_n_steps: int | None = field(
+        default=None,
+        metadata={"help": "Optimizer steps between two validations, whatever the epochs.", "min": 1},
+    )
     limit_train_batches: int | None = field(
         default=None, metadata={"help": "Use only this many training batches per epoch.", "min": 1}
     )
@@ -103,6 +118,13 @@ class TrainerConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.max_epochs is None and self.max_steps is None:
+            raise ValueError("max_epochs and max_steps are both null; the schedule needs one of them")
+        if self.check_val_every_n_steps is not None and self.check_val_every_n_epoch != 1:
+            raise ValueError(
+                f"check_val_every_n_steps = {self.check_val_every_n_steps} and check_val_every_n_epoch = "
+                f"{self.check_val_every_n_epoch}: leave one of them out"
+            )
         least, numbers = (0, self.devices) if isinstance(self.devices, list) else (1, [self.devices])
         if self.devices != "auto" and not (
             numbers and all(isinstance(n, int) and n >= least for n in numbers)

@@ -190,7 +190,7 @@ class BareLoop:
         self.schedule = None
         batches = data.train_dataloader()
         if not isinstance(experiment.schedule.config, ConstantConfig):
-            total = experiment.trainer.max_epochs * len(batches)
+            total = (experiment.trainer.max_epochs or 1) * len(batches)
             factor = build_schedule(
                 experiment.schedule.config, total_steps=total, steps_per_epoch=len(batches)
             )

@@ -14,7 +14,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from experiments.callbacks.agreement import Agreement
 from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.callbacks.milestones import validation_is_due
 from experiments.catalog import nearest
 from experiments.errors import Interrupted, UserError
 
@@ -24,8 +26,9 @@ class Checkpoints(Checkpoint):
     """Saves at each epoch's end and, if asked, every so many steps within an epoch.
 
     A state is only ever saved where a resumed run can take it up exactly: after an optimizer step that is
-    not an epoch's last, or when an epoch is over with its validation done. A signal waits for the next such
-    moment; a second one, a second later or more, doesn't wait.
+    not an epoch's last, with its validation done where one is due, or when an epoch is over. A signal waits
+    for the next such moment (with several processes, up to a second longer, until all know of it); a second
+    signal, a second later or more, doesn't wait.
 
     Args:
         folder: Where the two files go.
@@ -47,6 +50,7 @@ class Checkpoints(Checkpoint):
         self._signal: int | None = None
         self._signalled = 0.0
         self._handlers: dict[int, Any] = {}
+        self._stop = Agreement()
 
     @property
     def best(self) -> Path:
@@ -69,6 +73,8 @@ class Checkpoints(Checkpoint):
             return  # only the main thread may set handlers; elsewhere the defaults stay
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._handlers[signum] = signal.signal(signum, self._note)
+        # Lightning's handler is out of action, so its ranks need not ask each other of it before each batch.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # A terminal and a parent process may both pass one Ctrl-C on: only a later signal is a second one.
@@ -94,11 +100,9 @@ class Checkpoints(Checkpoint):
         """Give the signals back."""
         self._restore_handlers()
 
-    def _stop_asked(self, trainer: L.Trainer) -> bool:
+    def _stop_asked(self, trainer: L.Trainer, *, now: bool = False) -> bool:
         """Whether any rank was asked to stop: all must leave at the same step."""
-        if trainer.world_size == 1:
-            return self._signal is not None
-        return trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
+        return self._stop.any_rank(trainer, self._signal is not None, now=now)
 
     # Saving -------------------------------------------------------------------------------------------------
 
@@ -107,14 +111,13 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save within an epoch: on request, or because a signal came."""
         stop = self._stop_asked(trainer)
-        if trainer.global_step == trainer.max_steps:
-            trainer.should_stop = True  # lets Lightning validate although the epoch isn't over
         is_last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.should_stop or is_last_epoch:
+        if trainer.check_val_every_n_epoch is not None and (trainer.should_stop or is_last_epoch):
             trainer.check_val_every_n_epoch = 1  # the final weights may be the best
-        if trainer.is_last_batch or trainer.should_stop or (batch_idx + 1) % trainer.accumulate_grad_batches:
-            # The epoch's end will save, with its validation done; half-summed gradients can't be saved.
-            return
+        if trainer.is_last_batch or trainer.should_stop or validation_is_due(trainer):
+            return  # what comes next will save: a validation, or the epoch's end
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # half-summed gradients can't be saved
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if stop or due:
             trainer.save_checkpoint(self.last)
@@ -126,7 +129,7 @@ class Checkpoints(Checkpoint):
         check_monitor(self.monitor, trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note whether this validation is the best so far; the epoch's end saves it."""
+        """Note whether this validation is the best so far, and save it if the epoch's end isn't next."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         check_monitor(self.monitor, trainer)
@@ -142,9 +145,18 @@ class Checkpoints(Checkpoint):
                 k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val")
             }
             self._improved = True
+        if not (trainer.is_last_batch or trainer.should_stop):
+            self._save_validated(trainer)
+            if self._stop_asked(trainer, now=True):
+                self._leave()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the finished epoch, and keep it as the best if it is."""
+        self._save_validated(trainer)
+        if self._stop_asked(trainer, now=True):
+            self._leave()
+
+    def _save_validated(self, trainer: L.Trainer) -> None:
         improved, self._improved = self._improved, False
         # The best comes first: killed between the two, a run resumes from the newer file, which knows of it.
         trainer.save_checkpoint(self.best if improved else self.last)
@@ -155,8 +167,6 @@ class Checkpoints(Checkpoint):
             except OSError:  # not every file system has links
                 shutil.copyfile(self.best, temporary)
             os.replace(temporary, self.last)
-        if self._stop_asked(trainer):
-            self._leave()
 
     def _leave(self) -> None:
         raise Interrupted(self._signal or signal.SIGTERM, self.folder.parent, self.last)

@@ -23,7 +23,9 @@ class ExactResume(Callback):
     leaves out the states of the random number generators (of every rank). And it takes up a checkpoint that
     was written when an epoch is over as if that epoch still had to be finished: its end would run a second
     time. Such a checkpoint is therefore rewritten as what it is, the moment before the next epoch starts. At
-    that moment Lightning would also start the loaders' order anew, so their states are put back here.
+    that moment Lightning would also start the loaders' order anew, so their states are put back here. One
+    that was written after a validation within an epoch, or where a fit ended within one, is rewritten as the
+    moment after its last optimizer step.
 
     Args:
         config: The whole resolved config, plain.
@@ -64,14 +66,20 @@ class ExactResume(Callback):
         checkpoint["fit_seconds"] = self.seconds()
         checkpoint["world_size"] = trainer.world_size
         loops = checkpoint["loops"]["fit_loop"]
-        epochs = loops["epoch_progress"]
-        between = epochs["current"]["processed"] == epochs["current"]["started"]
-        if between:
+        epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+        epoch_is_over = epochs["current"]["processed"] == epochs["current"]["started"]
+        if epoch_is_over and batches["is_last_batch"]:
             for counters in (epochs["total"], epochs["current"]):
                 counters["completed"] = counters["processed"]
-            batches = loops["epoch_loop.batch_progress"]
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
+            return
+        if epoch_is_over:  # only because the fit is
+            for counters in (epochs["total"], epochs["current"]):
+                counters["processed"] -= 1
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+        for counters in (batches["total"], batches["current"]):
+            counters["completed"] = counters["processed"] - 1
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

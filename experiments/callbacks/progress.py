@@ -3,7 +3,7 @@
 import atexit
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -14,6 +14,9 @@ from rich.text import Text
 from torch import Tensor
 
 from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.callbacks.milestones import Milestones
+from experiments.callbacks.pace import Pace
+from experiments.callbacks.tokens import tokens_per_sample
 
 BAR_WIDTH = 24
 BAR_PERIOD = 0.25
@@ -22,65 +25,9 @@ LINE_PERIOD = 10.0
 """Seconds between two plain lines within an epoch."""
 
 
-class Pace:
-    """Throughput and time left of a fit whose training is interrupted by validations.
-
-    Two rates are kept apart: seconds per training batch, and seconds per epoch that go into anything else.
-    The first batch isn't counted, since it pays for what happens once (compilation, allocation).
-
-    Args:
-        clock: Returns seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock = clock
-        self._warm = False
-        self._running = False
-        self._batches = self._samples = self._epochs = 0
-        self._trained = 0.0  # seconds in training, up to the last pause
-        self._start = self._since = clock()
-
-    def resume(self) -> None:
-        """Training goes on."""
-        self._running, self._since = True, self.clock()
-
-    def pause(self) -> None:
-        """Something else than training begins."""
-        self._trained, self._running = self._train_seconds(), False
-
-    def count(self, samples: int) -> None:
-        """A training batch is done."""
-        if not self._warm:
-            self._warm, self._trained = True, 0.0
-            self._start = self._since = self.clock()
-            return
-        self._batches += 1
-        self._samples += samples
-
-    def end_epoch(self) -> None:
-        """An epoch is over, its validation included."""
-        self.pause()
-        self._epochs += 1
-
-    def _train_seconds(self) -> float:
-        return self._trained + (self.clock() - self._since if self._running else 0.0)
-
-    def samples_per_second(self) -> float | None:
-        """Of training alone; ``None`` until two batches are done."""
-        return self._samples / max(self._train_seconds(), 1e-9) if self._batches else None
-
-    def seconds_left(self, batches: float, epochs: float) -> float | None:
-        """Until so many more batches, and the validations of so many more epochs, are done."""
-        if not self._batches or not math.isfinite(batches):
-            return None
-        training = self._train_seconds()
-        other = (self.clock() - self._start - training) / self._epochs if self._epochs else 0.0
-        return batches * training / self._batches + epochs * other
-
-
 @skip_unused_hooks
 class Progress(Callback):
-    """Shows epoch, step, metrics, samples per second, and the time left until the whole fit is done.
+    """Shows epoch, step, metrics, samples (of text: tokens) per second, and the time left until all is done.
 
     In a terminal, a bar at the bottom and above it one line for each finished epoch. Elsewhere (a pipe, a
     log file, a notebook) the same lines, and one every ten seconds within long epochs. Nothing waits for the
@@ -88,10 +35,12 @@ class Progress(Callback):
 
     Args:
         console: Where to draw; the standard output by default.
+        milestones: What decides when the fit validates and ends, if not its epochs and steps alone.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, milestones: Milestones | None = None) -> None:
         self.console = console or Console()
+        self.milestones = milestones
         self._live: Live | None = None
         self._pace = Pace()
         self._due = math.inf
@@ -104,6 +53,7 @@ class Progress(Callback):
         """Start the clocks and the bar."""
         self._pace = Pace()
         self._stage, self._loss = "", None
+        self._pace.resume()  # a fit that goes on within an epoch doesn't start one
         self._open(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -121,7 +71,9 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the epoch's line."""
-        self._pace.end_epoch()
+        self._pace.pause()
+        if self._steps_between is None:
+            self._pace.end_period()
         if trainer.is_global_zero:
             line = self._line(trainer, epoch_done=True)
             if note := getattr(pl_module, "progress_note", str)():
@@ -152,6 +104,8 @@ class Progress(Callback):
         """Training goes on."""
         self._stage = ""
         if trainer.state.fn == "fit":
+            if self._steps_between is not None:
+                self._pace.end_period()
             self._pace.resume()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -258,12 +212,28 @@ class Progress(Callback):
         shown = [k for k in metrics if epoch_done or self._live or k.startswith("train/")]
         line |= {name: f"{name} {float(metrics[name]):.4f}" for name in sorted(shown, key=_loss_first)}
         if rate := self._pace.samples_per_second():
-            line["rate"] = f"{rate * trainer.world_size:,.0f} samples/s"
-        batches_left = max(0, self._batches(trainer) - self._done(trainer))
-        left = self._pace.seconds_left(batches_left, batches_left / trainer.num_training_batches)
-        if left is not None:
+            tokens = tokens_per_sample(trainer.lightning_module)
+            unit = "tokens" if tokens else "samples"
+            line["rate"] = f"{rate * trainer.world_size * max(1, tokens):,.0f} {unit}/s"
+        left = self._seconds_left(trainer)
+        if math.isfinite(left):
             line["left"] = f"left {duration(left)}"
         return line
+
+    @property
+    def _steps_between(self) -> int | None:
+        """Optimizer steps from one validation to the next; ``None`` where they go by epochs."""
+        return None if self.milestones is None else self.milestones.check_val_every_n_steps
+
+    def _seconds_left(self, trainer: L.Trainer) -> float:
+        """Until all is done or the time is over; infinite where neither is known."""
+        batches_left = max(0, self._batches(trainer) - self._done(trainer))
+        period = trainer.num_training_batches
+        if self._steps_between is not None:
+            period = self._steps_between * trainer.accumulate_grad_batches
+        left = self._pace.seconds_left(batches_left, batches_left / period)
+        time_left = math.inf if self.milestones is None else max(0.0, self.milestones.seconds_left())
+        return min(math.inf if left is None else left, time_left)
 
     def _steps(self, trainer: L.Trainer) -> float:
         """Optimizer steps of the whole fit; infinite where neither epochs nor steps are limited."""

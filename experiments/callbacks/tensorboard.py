@@ -37,7 +37,7 @@ def layout(quality: Sequence[str] = (), **categories: Mapping[str, Sequence[str]
     charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", *quality)}
     charts["learning rate"] = ["^train/learning_rate$"]
     charts["gradient norm"] = ["^train/gradient_norm$"]
-    charts["samples per second"] = ["^train/samples_per_second$"]
+    charts["throughput"] = ["^train/(samples|tokens)_per_second$"]
     sections: dict[str, Mapping[str, Sequence[str]]] = {"training": charts, **categories}
     return {
         section: {title: ["Multiline", list(tags)] for title, tags in content.items()}

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.callbacks.tokens import tokens_per_sample
 from experiments.errors import RunError
 
 
@@ -39,10 +40,11 @@ class TrainingCurve(Callback):
         self._seconds = 0.0
         self._since = time.perf_counter()
 
-    @property
-    def throughput(self) -> float:
-        """Samples per second of training, with validation and checkpoints left out."""
-        return self._total_samples / self._seconds if self._seconds else 0.0
+    def throughput(self, pl_module: L.LightningModule) -> dict[str, float]:
+        """Samples, and of text tokens, per second of training, with validation left out."""
+        samples = self._total_samples / self._seconds if self._seconds else 0.0
+        tokens = tokens_per_sample(pl_module)
+        return {"samples_per_second": samples} | ({"tokens_per_second": samples * tokens} if tokens else {})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the throughput."""
@@ -52,6 +54,15 @@ class TrainingCurve(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave what came between two epochs out of the throughput."""
         self._samples, self._since = 0, time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave a validation within an epoch out of the throughput."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._lap()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Training goes on."""
+        self._since = time.perf_counter()
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -101,7 +112,9 @@ class TrainingCurve(Callback):
         if self._labelled:
             values["train/accuracy"] = float(self._correct) / self._labelled
         if self._samples:
-            values["train/samples_per_second"] = self._lap()
+            tokens = tokens_per_sample(trainer.lightning_module)
+            unit = "tokens" if tokens else "samples"
+            values[f"train/{unit}_per_second"] = self._lap() * max(1, tokens)
         self._log(trainer, values, step)
         for key in ("train/loss", "train/accuracy"):
             if key in values:

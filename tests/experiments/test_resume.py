@@ -172,6 +172,62 @@ def test_a_run_continues_exactly_with_accumulation_and_clipping(fragile: dict[st
         assert_same_runs(full.run_dir, cut.run_dir)
 
 
+def test_a_run_that_validates_within_epochs_continues_exactly(fragile: dict[str, Any]) -> None:
+    """Validations after steps 4, 8, 12, 16 and the last; stops right before, in and after them."""
+    fragile["trainer"] |= {"check_val_every_n_steps": 4, "log_every_n_steps": 3}
+    full = experiments.run(fragile, "run_dir=full")
+    stops = [("train", step, 0) for step in (2, 3, 4, 5, 11, 12, LAST)]
+    stops += [("val", batch, 0) for batch in (0, 5)]  # 180 samples in batches of 100: two each time
+    for number, (stage, count, _) in enumerate(stops):
+        interrupt(fragile, f"run_dir=cut{number}", at=(stage, count, signal.SIGTERM))
+        cut = experiments.run(fragile, f"run_dir=cut{number}", "resume=auto")
+        assert_same_runs(full.run_dir, cut.run_dir)
+
+
+def test_step_validations_accumulation_and_early_stopping_continue_exactly(fragile: dict[str, Any]) -> None:
+    """Epochs of five batches, two a step: an epoch's third step has one."""
+    fragile["trainer"] |= {
+        "check_val_every_n_steps": 2,
+        "accumulate_grad_batches": 2,
+        "limit_train_batches": 5,
+        "log_every_n_steps": 1,
+        "checkpoint_every_n_steps": 1,
+        "early_stopping_patience": 3,
+        "max_epochs": 9,
+        "ema_decay": None,
+    }
+    fragile["optimizer"] = {"name": "sgd", "lr": 1e-30}
+    fragile["schedule"] = {"name": "constant"}
+    fragile["trainer"] |= {"monitor": "val/accuracy", "monitor_mode": "max"}
+    full = experiments.run(fragile, "run_dir=full")
+    assert full.metrics["steps"] % 3  # it stopped within an epoch
+    for number, batch in enumerate((1, 3, 4, 6, 7)):
+        interrupt(fragile, f"run_dir=cut{number}", at=("train", batch, signal.SIGINT))
+        cut = experiments.run(fragile, f"run_dir=cut{number}", "resume=auto")
+        assert_same_runs(full.run_dir, cut.run_dir)
+
+
+@pytest.mark.parametrize("steps", [3, 4, 6, 10])
+def test_more_steps_extend_a_run_that_ended_within_an_epoch(fragile: dict[str, Any], steps: int) -> None:
+    """As far as the end's own validation, which the longer run lacks, changes nothing."""
+    fragile["schedule"] = {"name": "constant"}
+    fragile["trainer"] |= {
+        "max_epochs": None,
+        "max_steps": 14,
+        "check_val_every_n_steps": 2,
+        "ema_decay": 0.9,
+    }
+    full = experiments.run(fragile, "run_dir=full")
+    experiments.run(fragile, "run_dir=cut", f"trainer.max_steps={steps}")
+    cut = experiments.run("resume=cut", "trainer.max_steps=14")
+    if steps % 2 == 0:
+        assert_same_runs(full.run_dir, cut.run_dir)
+    else:
+        last = [checkpoint.load(run / "checkpoints" / "last.ckpt") for run in (full.run_dir, cut.run_dir)]
+        for key in ("state_dict", "training_state_dict", "optimizer_states", "random_states", "epoch"):
+            assert_same(last[0][key], last[1][key], key)
+
+
 def test_a_run_that_is_stopped_again_and_again_is_still_the_same(fragile: dict[str, Any]) -> None:
     full = experiments.run(fragile, "run_dir=full")
     interrupt(fragile, "run_dir=cut", at=("train", 2, signal.SIGTERM))

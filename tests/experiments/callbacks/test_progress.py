@@ -1,9 +1,11 @@
 import io
+import math
 import os
 import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -11,7 +13,8 @@ import torch
 from rich.console import Console
 
 from experiments.callbacks import progress
-from experiments.callbacks.progress import Pace, Progress, batch_size, duration
+from experiments.callbacks.milestones import Milestones
+from experiments.callbacks.progress import Progress, batch_size, duration
 
 # Lightning 2.6 asks PyTorch's pytree in a way that PyTorch 2.15 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
@@ -76,40 +79,6 @@ def eager(monkeypatch):
     """Draw at every opportunity."""
     monkeypatch.setattr(progress, "LINE_PERIOD", 0.0)
     monkeypatch.setattr(progress, "BAR_PERIOD", 0.0)
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_pace_keeps_training_and_the_rest_apart():
-    clock = Clock()
-    pace = Pace(clock)
-    pace.resume()
-    clock.now += 30  # compilation
-    pace.count(8)
-    assert pace.samples_per_second() is None
-    assert pace.seconds_left(10, 1) is None
-    for _ in range(4):
-        clock.now += 2
-        pace.count(8)
-    assert pace.samples_per_second() == 4
-    assert pace.seconds_left(10, 1) == 20  # no validation seen yet
-    pace.pause()
-    clock.now += 5
-    assert pace.samples_per_second() == 4
-    pace.resume()  # validation is over
-    pace.end_epoch()
-    clock.now += 1  # a checkpoint
-    pace.resume()
-    clock.now += 2
-    pace.count(8)
-    assert pace.samples_per_second() == 4
-    assert pace.seconds_left(10, 3) == 10 * 2 + 3 * (5 + 1)
-    assert pace.seconds_left(float("inf"), 3) is None
 
 
 def test_plain_lines_say_epoch_step_metrics_rate_and_time_left():
@@ -262,3 +231,51 @@ def test_batch_size_is_found_in_nested_batches():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_text_is_counted_in_tokens():
+    model = Model()
+    model.info = SimpleNamespace(context_length=5)
+    file = io.StringIO()
+    fit(Progress(Console(file=file)), model)
+    (rate,) = re.findall(r"([\d,]+) tokens/s", file.getvalue().splitlines()[-1])
+    assert "samples/s" not in file.getvalue()
+    assert int(rate.replace(",", "")) > 0
+
+
+def test_a_fit_that_goes_on_within_an_epoch_is_timed_from_there():
+    """Lightning starts no epoch then."""
+    shown = Progress(Console(file=io.StringIO()))
+    trainer = fit(shown)
+    shown.on_train_start(trainer, None)
+    for _ in range(3):
+        time.sleep(0.01)
+        shown.on_train_batch_end(trainer, None, {"loss": torch.ones(())}, BATCH, 0)
+    assert shown._pace.samples_per_second() < 2 / 0.01
+
+
+def test_the_time_left_is_no_more_than_the_fit_has_and_counts_validations_by_steps(monkeypatch):
+    milestones = Milestones(check_val_every_n_steps=3, max_minutes=2, clock=lambda: 78.0)
+    shown = Progress(Console(file=io.StringIO()), milestones=milestones)
+    trainer = fit(shown, accumulate_grad_batches=2)  # three epochs of four batches
+    asked = []
+
+    def left(batches, periods):
+        asked.append((batches, periods))
+        return 500.0
+
+    monkeypatch.setattr(shown._pace, "seconds_left", left)
+    monkeypatch.setattr(shown, "_done", lambda trainer: 3)
+    assert shown._seconds_left(trainer) == 42.0
+    assert asked == [(9, 9 / 6)]
+    milestones.max_seconds = math.inf
+    assert shown._seconds_left(trainer) == 500.0
+    monkeypatch.setattr(shown._pace, "seconds_left", lambda batches, periods: None)
+    assert shown._seconds_left(trainer) == math.inf
+
+
+def test_validations_within_an_epoch_end_a_period_each():
+    milestones = Milestones(check_val_every_n_steps=2, clock=lambda: 0.0)
+    shown = Progress(Console(file=io.StringIO()), milestones=milestones)
+    fit(shown, check_val_every_n_epoch=None, val_check_interval=2)
+    assert shown._pace._periods == 3 * 2

@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +106,39 @@ def test_the_running_sums_survive_a_checkpoint_to_the_bit() -> None:
     second.load_state_dict(first.state_dict())
     assert float(second._loss + torch.tensor(0.3)) == float(first._loss + torch.tensor(0.3))
     assert second.state_dict() == first.state_dict()
+
+
+def test_text_is_counted_in_tokens_and_validations_within_an_epoch_left_out(
+    noted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Noted):
+        """On data of 7 tokens a sample; a validation takes a second by the curve's clock."""
+
+        def __init__(self, config: Any, info: Any, **optim: Any) -> None:
+            super().__init__(config, info, **optim)
+            self.info = SimpleNamespace(context_length=7, input_shape=info.input_shape)
+
+        def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+            now[0] += 0.5
+            return super().training_step(batch, batch_idx)
+
+        def on_validation_epoch_start(self) -> None:
+            now[0] += 1.0
+
+    now = [0.0]
+    monkeypatch.setattr("experiments.callbacks.training_curve.time.perf_counter", lambda: now[0])
+    register("model", "slow", Slow, MLPConfig)
+    try:
+        result = experiments.run(
+            noted,
+            {"model": {"name": "slow", "hidden": [8]}},
+            {"trainer": {"check_val_every_n_steps": 3, "log_every_n_steps": 4, "max_epochs": 1}},
+            "data.drop_last=true",
+        )
+    finally:
+        del catalog.CATALOG["model"]["slow"]
+    # The point covers the step after the validation alone.
+    assert points(result.run_dir, "tokens_per_second") == {4: 250 * 7 / 0.5}
+    assert not points(result.run_dir, "samples_per_second")
+    assert result.metrics["samples_per_second"] == pytest.approx(250 / 0.5)
+    assert result.metrics["tokens_per_second"] == pytest.approx(250 * 7 / 0.5)
