@@ -92,21 +92,3 @@ class Tokenizer(ABC):
 
     def _unknown_id(self, id: int) -> ValueError:
         return ValueError(f"token {id} is not in the vocabulary; its ids are 0 … {self.vocab_size - 1}")
-
-
-def checked_special_tokens(values: object, vocab_size: int) -> dict[str, int]:
-    """Special tokens that came from outside.
-
-    Raises:
-        ValueError: They are not non-empty names with different ids of the vocabulary.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"special tokens must map names to ids, not be {type(values).__name__}")
-    for name, id in values.items():
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"a special token's name must be a non-empty string, not {name!r}")
-        if type(id) is not int or not 0 <= id < vocab_size:
-            raise ValueError(f"special token {name!r} has the id {id!r}; allowed are 0 … {vocab_size - 1}")
-    if len(set(values.values())) < len(values):
-        raise ValueError("two special tokens share an id")
-    return dict(values)

@@ -43,6 +43,8 @@ class BytePairTokenizer(Tokenizer):
     ) -> None:
         ids = _ids(tokens)
         specials = list(special_tokens)
+        if not all(isinstance(name, str) for name in specials):
+            raise ValueError("a special token's name must be a string")
         if missing := [name for name in specials if name not in ids]:
             raise ValueError(f"the vocabulary lacks the special token {missing[0]!r}")
         self.tokens, self.merges = list(tokens), list(merges)
@@ -101,10 +103,11 @@ class BytePairTokenizer(Tokenizer):
         return ids
 
     def _check_bytes(self, text: str, offset: int) -> None:
-        """Refuse a text that this vocabulary has no bytes for."""
+        """Refuse a text that is none, or that this vocabulary has no bytes for."""
+        data = text.encode()
         if len(self._known_bytes) == 256:
             return
-        if unknown := text.encode().translate(None, delete=self._known_bytes):
+        if unknown := data.translate(None, delete=self._known_bytes):
             first = next(
                 i for i, c in enumerate(text) if c.encode().translate(None, delete=self._known_bytes)
             )

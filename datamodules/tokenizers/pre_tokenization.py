@@ -26,6 +26,7 @@ _SINGLE_DIGITS = re.compile(  # a digit stands alone, and ends what is before it
     _ENDINGS + r"| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+(?![^\s0-9])|\s+",
     re.ASCII,
 )
+_WHITE_THEN_NOT = re.compile(r"\s\S", re.ASCII)
 _LAST_WORD_END = re.compile(r"(?s:.*)\S(?=\s)", re.ASCII)
 _WHITE = {0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 """Unicode's White_Space beyond ASCII."""
@@ -92,9 +93,15 @@ def _last_boundary(text: str, individual_digits: bool) -> int:
 
     No piece goes on from a character that isn't white to one that is. Where there is no such place, the last
     two pieces are held back: the pattern looks ahead by two characters at most, as in ``'l`` before ``l``.
+    The place must not lie behind white space either, which is cut otherwise when nothing follows.
     """
     start = max(0, len(text) - _TAIL)
     if found := _LAST_WORD_END.match(text[start:].translate(_CLASSES)):
         return start + found.end()
     pieces = split(text, individual_digits=individual_digits)
-    return len(text) - sum(map(len, pieces[-2:]))
+    cut = len(text) - sum(map(len, pieces[-2:]))
+    for piece in reversed(pieces[:-2]):
+        if not _WHITE_THEN_NOT.fullmatch(text[cut - 1 : cut + 1].translate(_CLASSES)):
+            return cut
+        cut -= len(piece)
+    return 0
