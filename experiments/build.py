@@ -93,11 +93,13 @@ def initialise(module: Any, path: Path) -> str:
         What was taken and what is new, for a person to read.
 
     Raises:
-        UserError: The file is not a checkpoint, or fits the model nowhere.
+        UserError: The file is not a checkpoint, fits the model nowhere, or is of another vocabulary.
     """
     from experiments import checkpoint
 
-    saved = checkpoint.load(path)["state_dict"]
+    whole = checkpoint.load(path)
+    check_vocabulary(whole, module.info, path)
+    saved = whole["state_dict"]
     own = module.state_dict()
     fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
     if not fitting:
@@ -106,6 +108,38 @@ def initialise(module: Any, path: Path) -> str:
     fresh = sorted(own.keys() - fitting.keys())
     rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
     return f"initialised {len(fitting)} of {len(own)} tensors from {path}{rest}"
+
+
+def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
+    """Refuse a text whose tokens aren't those that a checkpoint's weights were trained on.
+
+    Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens fit anything.
+
+    Args:
+        saved: The checkpoint.
+        info: The description of the data.
+        path: Its file, for the message.
+
+    Raises:
+        UserError: Both have a vocabulary, and not the same.
+    """
+    old, new = saved["info"].get("tokenizer"), getattr(info, "tokenizer", None)
+    if not old or not new or _tokens_of(old) == _tokens_of(new):
+        return
+    sizes = f"{info.vocab_size} and there {saved['info'].get('vocab_size')} tokens"
+    if old.get("kind") != new.get("kind"):
+        sizes = f"of the kind {new.get('kind')}, there {old.get('kind')}"
+    elif saved["info"].get("vocab_size") == info.vocab_size:
+        sizes = f"{info.vocab_size} tokens, but not the same ones"
+    raise UserError(
+        f"the data's vocabulary doesn't match that of {path} ({sizes}); use the text and data.tokenizer "
+        "that it was trained with"
+    )
+
+
+def _tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a tokenizer's ids: not by whose code it is applied."""
+    return {key: value for key, value in tokenizer.items() if key != "implementation"}
 
 
 def _piece(plain: Any, kind: str) -> str:

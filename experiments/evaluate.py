@@ -55,6 +55,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     trainers.check_hardware(settings)
     with global_state_kept(), quiet_lightning():
         datamodule = build.build_data(restored.experiment)
+        build.check_vocabulary(saved, datamodule.info, path)
         check_data(restored.info, datamodule.info)
         if settings.compile:
             getattr(restored.module, "network", restored.module).compile()

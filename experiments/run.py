@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import catalog, cli, config, run_directory
-from experiments.build import build_data, build_model, initialise
+from experiments.build import build_data, build_model, check_vocabulary, initialise
 from experiments.config import Config
 from experiments.config_sources import is_override
 from experiments.errors import Interrupted, RunError, UserError
@@ -102,7 +102,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     """
     import lightning as L
 
-    from experiments import resume
+    from experiments import checkpoint, resume
     from experiments import trainer as trainers
     from experiments.callbacks.checkpoints import Checkpoints
     from experiments.callbacks.exact_resume import ExactResume
@@ -118,11 +118,8 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     run_dir = start.run_dir
     if resume.is_finished(experiment, start):
         return _finished(run_dir)
-    if not run_directory.is_worker():
-        if start.checkpoint is None:
-            run_directory.write_start(run_dir, experiment)
-        else:
-            run_directory.write_continuation(run_dir, experiment)
+    if start.checkpoint is None and not run_directory.is_worker():
+        run_directory.write_start(run_dir, experiment)
     with _recorded(run_dir), global_state_kept():
         for note in start.notes:
             say(note)
@@ -132,6 +129,10 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
         say(f"run directory {run_dir} · {trainers.resolve_accelerator(experiment.trainer)}, {precision}")
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
+        if start.checkpoint is not None:
+            check_vocabulary(checkpoint.load(start.checkpoint), datamodule.info, start.checkpoint)
+            if not run_directory.is_worker():
+                run_directory.write_continuation(run_dir, experiment)
         module = build_model(experiment, datamodule.info)
         if start.checkpoint is None and init_from is not None:
             say(initialise(module, cli.find_checkpoint(init_from)))
