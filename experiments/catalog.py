@@ -71,6 +71,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             schema="lit_modules.language_model_config:LanguageModelConfig",
             help="A decoder-only transformer: GPT-2, Llama and what lies between.",
         ),
+        "char_rnn": Entry(
+            target="lit_modules.char_rnn:CharRNN",
+            schema="lit_modules.char_rnn_config:CharRNNConfig",
+            help="An RNN, GRU or LSTM that reads characters.",
+        ),
     },
     "data": {
         "mnist": _images("MNISTDataModule", "MNISTConfig", "Handwritten digits, 28×28, 60,000 + 10,000."),
@@ -85,6 +90,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             "TinyShakespeareDataModule", "TinyShakespeareConfig", "1,115,394 characters of Shakespeare."
         ),
         "text": _text("TextDataModule", "TextConfig", "Your own text: a UTF-8 file or a folder."),
+        "hello": Entry(
+            target="datamodules.hello:HelloDataModule",
+            schema="datamodules.hello_config:HelloConfig",
+            help="One word to read and another to answer: the first lesson on RNNs.",
+        ),
     },
     "optimizer": {
         "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),

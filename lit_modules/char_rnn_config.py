@@ -1,0 +1,54 @@
+"""Schema of the character RNN; importing it imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lit_modules.base_config import ModelConfig
+
+
+@dataclass(kw_only=True)
+class CharRNNConfig(ModelConfig):
+    """A recurrent network from tokens to the next ones, or to those of another sequence."""
+
+    cell: Literal["rnn", "gru", "lstm"] = field(
+        default="gru", metadata={"help": "Kind of recurrent layer; a gru costs 3 rnn, an lstm 4."}
+    )
+    hidden: int = field(
+        default=256, metadata={"help": "Width of the state; time grows with its square.", "min": 1}
+    )
+    num_layers: int = field(default=1, metadata={"help": "Recurrent layers on top of each other.", "min": 1})
+    input: Literal["one_hot", "embedding"] = field(
+        default="embedding", metadata={"help": "What stands for a token: its one-hot or a learnt vector."}
+    )
+    embedding: int = field(
+        default=64, metadata={"help": "Width of the learnt vectors; one_hot has none.", "min": 1}
+    )
+    read_out: bool = field(
+        default=True,
+        metadata={
+            "help": "Turn states into logits by a linear layer; without it the state is the logits, and "
+            "hidden must be the size of the vocabulary."
+        },
+    )
+    dropout: float = field(
+        default=0.0,
+        metadata={
+            "help": "Probability that a number on its way into or out of a layer is zeroed in training.",
+            "min": 0.0,
+            "below": 1.0,
+        },
+    )
+    carry_state: bool = field(
+        default=False,
+        metadata={
+            "help": "Begin each batch with the state that the batch before ended with, for data.batches "
+            "sequential; gradients end at the batch's start."
+        },
+    )
+    implementation: Literal["layer", "cell_loop"] = field(
+        default="layer",
+        metadata={"help": "One call for the whole sequence, or cells in a Python loop over time: the same."},
+    )
+    kernel: Literal["fused", "by_hand"] = field(
+        default="fused", metadata={"help": "PyTorch's recurrent kernels, or ours for reading: the same."}
+    )
