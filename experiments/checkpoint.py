@@ -8,6 +8,7 @@ entries (``state_dict``, ``optimizer_states``, ``loops`` …) it has ``config``,
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ class CheckpointError(UserError):
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes under a temporary name and renames; reads plain data only."""
+    """Writes under a temporary name and renames; reads plain data only.
+
+    Args:
+        held: Checkpoints that have been read already, by file; each is given out once, in place of a reading.
+    """
+
+    def __init__(self, held: Mapping[Path, dict[str, Any]] | None = None) -> None:
+        self._held = dict(held or {})
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write the checkpoint so that ``path`` is at every moment absent, the old one or the new one."""
@@ -50,7 +58,8 @@ class AtomicCheckpointIO(CheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Read a checkpoint of the suite; see :func:`load`."""
-        return load(Path(path))
+        held = self._held.pop(Path(path), None)
+        return load(Path(path)) if held is None else held
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint file."""

@@ -51,8 +51,9 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     from experiments.process_state import global_state_kept, quiet_lightning
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
-    settings = dataclasses.replace(restored.experiment.trainer, profiler=None)
-    trainers.check_hardware(settings)
+    trainers.check_hardware(restored.experiment.trainer)
+    settings, _ = trainers.settle(restored.experiment.trainer, saved.get("resolved", {}))
+    settings = dataclasses.replace(settings, profiler=None)
     with global_state_kept(), quiet_lightning():
         datamodule = build.build_data(restored.experiment)
         build.check_vocabulary(saved, datamodule.info, path)

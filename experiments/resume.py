@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class Start:
         checkpoint: The file it continues from; ``None`` for a new run.
         step: The optimizer step of that checkpoint.
         notes: What a person should know of the choice.
+        state: What the checkpoint holds, so that it is read once; empty for a new run.
     """
 
     run_dir: Path
     checkpoint: Path | None = None
     step: int | None = None
     notes: tuple[str, ...] = ()
+    state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def find_start(config: Config) -> Start:
@@ -89,17 +91,15 @@ def find_start(config: Config) -> Start:
                     f"resume={path} is not in a run directory; model.init_from={path} starts a new run"
                     " from its weights"
                 )
-            start = Start(folder, path, _step(state, path))
+            start = Start(folder, path, _step(state, path), state=state)
         if config.run_dir and Path(config.run_dir).resolve() != start.run_dir.resolve():
             raise UserError(
                 f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; "
                 "leave run_dir out"
             )
-    assert start.checkpoint is not None
-    state = checkpoint.load(start.checkpoint)
-    check_same(config, state["config"], start.run_dir)
+    check_same(config, start.state["config"], start.run_dir)
     if not (start.run_dir / "metrics.json").exists():
-        _check_length(config, state, start.run_dir)
+        _check_length(config, start.state, start.run_dir)
     return start
 
 
@@ -123,7 +123,7 @@ def is_finished(config: Config, start: Start) -> bool:
         return False
     if not (start.run_dir / "metrics.json").exists():
         return False
-    old = checkpoint.load(start.checkpoint)["config"]["trainer"]
+    old = start.state["config"]["trainer"]
     new = config.trainer
     no_longer = (
         (getattr(new, key) or math.inf) <= (old.get(key) or math.inf)
@@ -135,23 +135,26 @@ def is_finished(config: Config, start: Start) -> bool:
 def newest_good(run_dir: Path) -> Start:
     """The newest checkpoint of a run that can be read; damaged ones are passed over and noted."""
     notes = []
-    folder = run_dir / "checkpoints"
-    good: list[tuple[int, bool, Path]] = []
-    for path in (folder / "last.ckpt", folder / "best.ckpt"):
-        if not path.exists():
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    newest: Start | None = None
+    for path in (last, best):
+        if not path.exists() or (newest is not None and path.samefile(last)):
             continue
         try:
-            good.append((_step(checkpoint.load(path), path), path.name == "last.ckpt", path))
+            state = checkpoint.load(path)
+            step = _step(state, path)
         except checkpoint.CheckpointError as error:
             notes.append(f"{error}; passed over")
-    if not good:
+            continue
+        if newest is None or step > (newest.step or 0):
+            newest = Start(run_dir, path, step, state=state)
+    if newest is None:
         if notes:
             notes.append("no checkpoint is good: starting anew")
         return Start(run_dir, notes=tuple(notes))
-    step, _, path = max(good)
     if notes:
-        notes.append(f"continuing from {path}, step {step}")
-    return Start(run_dir, path, step, tuple(notes))
+        notes.append(f"continuing from {newest.checkpoint}, step {newest.step}")
+    return replace(newest, notes=tuple(notes))
 
 
 def _step(state: Mapping[str, Any], path: Path) -> int:

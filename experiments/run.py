@@ -109,6 +109,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     from experiments.callbacks.summary import parameter_count
     from experiments.callbacks.tensorboard import log_hyperparameters
     from experiments.callbacks.training_curve import TrainingCurve
+    from experiments.checkpoint import AtomicCheckpointIO
 
     trainers.check_hardware(experiment.trainer)
     init_from = getattr(experiment.model.config, "init_from", None)
@@ -125,8 +126,13 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             say(note)
         if start.checkpoint is not None:
             say(f"continuing {run_dir} from {start.checkpoint.name}, step {start.step}")
-        precision = trainers.resolve_precision(experiment.trainer)
-        say(f"run directory {run_dir} · {trainers.resolve_accelerator(experiment.trainer)}, {precision}")
+        held = {} if start.checkpoint is None else {start.checkpoint: start.state}
+        settings, notes = trainers.settle(experiment.trainer, start.state.get("resolved", {}))
+        start = dataclasses.replace(start, state={})  # let go of it as soon as it is taken up
+        for note in notes:
+            say(note)
+        how = trainers.resolved(settings)
+        say(f"run directory {run_dir} · {how['accelerator']}, {how['precision']}")
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
         if start.checkpoint is not None:
@@ -136,16 +142,18 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
         module = build_model(experiment, datamodule.info)
         if start.checkpoint is None and init_from is not None:
             say(initialise(module, cli.find_checkpoint(init_from)))
-        exact = ExactResume(experiment.plain, datamodule.info.to_dict())
+        exact = ExactResume(experiment.plain, datamodule.info.to_dict(), how)
         trainer = trainers.build_trainer(
-            experiment.trainer,
+            settings,
             run_dir=run_dir,
             dashboard=getattr(module, "dashboard", None),
             resume=exact,
             resumed_step=start.step,
+            checkpoint_io=AtomicCheckpointIO(held),
             more=callbacks,
         )
-        if experiment.trainer.compile:
+        del held
+        if settings.compile:
             getattr(module, "network", module).compile()
         with _signals_named(run_dir):
             trainer.fit(

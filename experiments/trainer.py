@@ -1,7 +1,8 @@
 """A Lightning Trainer from the ``trainer`` section of a config, and what this machine can do of it."""
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,43 @@ def resolve_precision(config: TrainerConfig) -> str:
     return "bf16-mixed" if multiplies_bf16(torch.device(resolve_accelerator(config))) else "32-true"
 
 
+def resolved(config: TrainerConfig) -> dict[str, Any]:
+    """What a checkpoint keeps of how its run computes, beside a config that may leave it to the machine."""
+    return {
+        "accelerator": resolve_accelerator(config),
+        "precision": resolve_precision(config),
+        "compile": config.compile,
+    }
+
+
+def settle(config: TrainerConfig, saved: Mapping[str, Any]) -> tuple[TrainerConfig, tuple[str, ...]]:
+    """Let ``precision: auto`` stand for what it stood for when the run began, here or on another machine.
+
+    Args:
+        config: The ``trainer`` section of a run that continues, or of a checkpoint to evaluate.
+        saved: What :func:`resolved` gave when the checkpoint was written; empty if it wasn't kept.
+
+    Returns:
+        The section with its precision settled, and what a person should know where things differ.
+    """
+    here = resolved(config)
+    settled, notes = config, []
+    if config.precision == "auto":
+        settled = dataclasses.replace(config, precision=saved.get("precision", here["precision"]))
+    if settled.precision != here["precision"]:
+        notes.append(
+            f"precision {settled.precision}, as the run began; a new run on this machine would take "
+            f"{here['precision']}"
+        )
+    for key, what in (("accelerator", "device"), ("compile", "trainer.compile")):
+        if saved.get(key, here[key]) != here[key]:
+            notes.append(
+                f"{what} {here[key]}, {saved[key]} so far: the run goes on as it was but for rounding, "
+                "not to the bit"
+            )
+    return settled, tuple(notes)
+
+
 def build_trainer(
     config: TrainerConfig,
     *,
@@ -87,6 +125,7 @@ def build_trainer(
     dashboard: str | None,
     resume: ExactResume | None,
     resumed_step: int | None = None,
+    checkpoint_io: AtomicCheckpointIO | None = None,
     fast_dev_run: bool = False,
     more: Sequence[Callback] = (),
 ) -> L.Trainer:
@@ -98,6 +137,7 @@ def build_trainer(
         dashboard: Short name of the dashboard callback of this kind of model.
         resume: The callback that makes checkpoints exact; ``None`` for a Trainer that only evaluates.
         resumed_step: The step a resumed run continues from: what was logged later comes again.
+        checkpoint_io: Reads and writes checkpoints; one that has read the run's already, for a resumed run.
         fast_dev_run: Run one batch of each stage, log and keep nothing.
         more: Own callbacks, called after the suite's.
     """
@@ -171,7 +211,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the datamodules shard, without padding evaluation
         logger=loggers,
         callbacks=[*callbacks, *more],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[checkpoint_io or AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -30,11 +30,15 @@ class ExactResume(Callback):
     Args:
         config: The whole resolved config, plain.
         info: The description of the data, plain.
+        resolved: What the config leaves to the machine, as :func:`experiments.trainer.resolved` gives it.
     """
 
-    def __init__(self, config: dict[str, Any], info: dict[str, Any]) -> None:
+    def __init__(
+        self, config: dict[str, Any], info: dict[str, Any], resolved: dict[str, Any] | None = None
+    ) -> None:
         self.config = config
         self.info = info
+        self.resolved = resolved or {}
         self.fit_seconds = 0.0
         self.resumed_step: int | None = None
         self._started: float | None = None
@@ -62,6 +66,7 @@ class ExactResume(Callback):
         """Add config, data description, random states and time; straighten a finished epoch's counters."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.info
+        checkpoint["resolved"] = self.resolved
         checkpoint["random_states"] = _every_rank(random_state())
         checkpoint["fit_seconds"] = self.seconds()
         checkpoint["world_size"] = trainer.world_size

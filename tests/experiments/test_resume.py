@@ -27,6 +27,7 @@ from experiments import catalog, checkpoint, register
 from experiments.config import to_yaml
 from experiments.curve_log import read
 from experiments.errors import Interrupted, UserError
+from experiments.evaluate import evaluate
 from experiments.run import main
 from lit_modules.image_classifier import ImageClassifier
 from lit_modules.image_classifier_config import ImageClassifierConfig
@@ -236,6 +237,40 @@ def test_a_run_that_is_stopped_again_and_again_is_still_the_same(fragile: dict[s
     assert_same_runs(full.run_dir, experiments.run("resume=cut").run_dir)
 
 
+def test_auto_precision_stays_what_it_was_on_another_machine(
+    fragile: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def machine(*instructions: str) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+
+    fragile["trainer"] |= {"precision": "auto", "max_epochs": 2}
+    for began, elsewhere, format in (("amx_bf16", "avx2", "bf16-mixed"), ("avx2", "amx_bf16", "32-true")):
+        machine(began)
+        full = experiments.run(fragile, f"run_dir=full_{format}")
+        interrupt(fragile, f"run_dir=cut_{format}", at=("train", 7, signal.SIGTERM))
+        machine(elsewhere)
+        capsys.readouterr()
+        cut = experiments.run(f"resume=cut_{format}")
+        said = capsys.readouterr().out
+        assert f"precision {format}, as the run began; a new run on this machine would take" in said
+        assert f"cpu, {format}" in said
+        assert_same_runs(full.run_dir, cut.run_dir)
+        # A test of the result gives what the run's own gave.
+        evaluated = evaluate(cut.run_dir)
+        assert evaluated == {key: full.metrics[key] for key in evaluated}
+    states = [checkpoint.load(Path(f"full_{f}/checkpoints/last.ckpt")) for f in ("bf16-mixed", "32-true")]
+    weights = [state["state_dict"]["network.1.weight"] for state in states]
+    assert not torch.equal(*weights)
+
+
+def test_a_continued_run_says_what_keeps_it_from_being_exact(
+    stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nn.Module, "compile", lambda self: None)
+    experiments.run("resume=cut", "trainer.compile=true")
+    assert "trainer.compile True, False so far: the run goes on as it was but for" in capsys.readouterr().out
+
+
 def test_early_stopping_counts_on_over_a_stop(fragile: dict[str, Any]) -> None:
     fragile["trainer"] |= {"early_stopping_patience": 2, "max_epochs": 9, "ema_decay": None}
     fragile["optimizer"] = {"name": "sgd", "lr": 1e-30}
@@ -438,6 +473,25 @@ def test_more_epochs_extend_a_finished_run(fragile: dict[str, Any]) -> None:
     cut = experiments.run("resume=cut")  # and knows how long it is to be
     assert cut.metrics["epochs"] == 4
     assert_same_runs(full.run_dir, cut.run_dir)
+
+
+def test_each_file_is_read_once(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading and checking them takes long for a large model."""
+    read_from_disk = []
+    load = torch.load
+
+    def counted(path: Any, **options: Any) -> Any:
+        read_from_disk.append(Path(path).name)
+        return load(path, **options)
+
+    monkeypatch.setattr(torch, "load", counted)
+    experiments.run("resume=cut")
+    assert read_from_disk == ["last.ckpt", "best.ckpt", "best.ckpt"]  # the last one after training, to test
+    read_from_disk.clear()
+    # The finished run's last state is its best: one file under two names.
+    assert Path("cut/checkpoints/best.ckpt").samefile("cut/checkpoints/last.ckpt")
+    experiments.run("resume=cut", "trainer.max_epochs=4", "trainer.limit_test_batches=1")
+    assert read_from_disk == ["last.ckpt", "best.ckpt"]
 
 
 def test_what_a_killed_writer_left_half_written_is_removed(stopped: dict[str, Any]) -> None:
