@@ -17,6 +17,7 @@ from datamodules.asset_sources import (
     Mirror,
     NpmPackage,
     PyPIPackage,
+    Renamed,
     SourceError,
     SourceUnusableError,
 )
@@ -72,6 +73,17 @@ def test_local_folder_copies_plain_and_compressed(tmp_path: Path) -> None:
         source.deliver(member("third"), tmp_path, tmp_path / "root")
     with pytest.raises(SourceUnusableError, match="no such folder"):
         LocalFolder("shelf").deliver(member(), tmp_path, tmp_path / "root")
+
+
+def test_a_member_can_go_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_bytes(DATA)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    source = Renamed(LocalFolder(".", "here"), "input.txt")
+    assert source.deliver(member(), scratch, tmp_path).read_bytes() == DATA
+    assert str(source) == str(LocalFolder(".", "here"))
+    with pytest.raises(SourceError, match="not there"):
+        Renamed(LocalFolder("."), "words.txt").deliver(member(), scratch, tmp_path)
 
 
 @pytest.mark.parametrize("bad", [gzip.compress(DATA)[:-9], b"\x1f\x8bxx", b"not gzip"])

