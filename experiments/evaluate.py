@@ -4,6 +4,10 @@ The model is rebuilt from the config that the checkpoint carries, and so is the 
 it is not there. key=value settings say otherwise where the data lies or what to compute on, for example
 data.root=/data, data.eval_batch_size=100, trainer.accelerator=cpu. Model, optimizer and schedule stay as they
 were trained. One device is used unless trainer.devices says more.
+
+With --text a language model is scored on any text instead, and CHECKPOINT may also be a pre-trained model, as
+for experiments.sample. Every token but the first is predicted once, with at least context − stride tokens in
+sight.
 """
 
 import argparse
@@ -17,6 +21,8 @@ from rich.table import Table
 from experiments import cli
 from experiments.config_sources import Layer, read_override
 from experiments.errors import UserError
+from experiments.evaluate_text import evaluate_text
+from experiments.language_models import PRECISIONS, open_language_model
 from experiments.run_directory import is_worker
 
 SPLITS = ("test", "val")
@@ -109,7 +115,17 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory: its best")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of data and trainer")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which examples; default: test")
+    parser.add_argument("--text", metavar="FILE", help="a UTF-8 file or folder to score a language model on")
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="tokens between two windows; default: half the context"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="with --text: of the weights; default: fp32")
     options = parser.parse_intermixed_args(arguments)
+    if options.text is not None:
+        _evaluate_text(options)
+        return
+    if options.stride is not None or options.precision is not None:
+        raise UserError("--stride and --precision go with --text")
     path = cli.find_checkpoint(options.checkpoint)
     metrics = evaluate(path, *options.overrides, split=options.split)
     if not is_worker():
@@ -118,6 +134,21 @@ def main(arguments: list[str]) -> None:
             table.add_row(name, f"{value:.4f}")
         print(f"{path}, {options.split} split")
         cli.console().print(table)
+
+
+def _evaluate_text(options: argparse.Namespace) -> None:
+    if options.overrides:
+        raise UserError(f"{options.overrides[0]}: with --text there is no data set and no Trainer to set")
+    if not Path(options.text).exists():
+        raise UserError(f"--text {options.text}: there is no such file or folder")
+    model = open_language_model(options.checkpoint, options.precision or "fp32")
+    metrics = evaluate_text(model, options.text, stride=options.stride)
+    table = Table("metric", "value")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:,.0f}" if name in ("tokens", "bytes") else f"{value:.4f}")
+    context = "" if model.context_length is None else f", context {model.context_length}"
+    print(f"{model.name} on {options.text}{context}")
+    cli.console().print(table)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from typing import Any
 from experiments import cli
 from experiments.errors import UserError
 
+PRECISIONS = ("fp32", "bf16")
+"""Number formats of a model's weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
@@ -29,6 +32,25 @@ class LoadedModel:
     context_length: int | None
     stop_ids: Sequence[int] = ()
     chat: Callable[[str], list[int]] | None = None
+
+
+def open_language_model(name: str, precision: str = "fp32") -> LoadedModel:
+    """The model that a command line names, on the device that the suite would train on.
+
+    Args:
+        name: A checkpoint or run directory.
+        precision: One of ``PRECISIONS``.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    model = open_trained(name)
+
+    import torch
+
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    model.network.to(device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
+    return model
 
 
 def open_trained(checkpoint: str | Path) -> LoadedModel:

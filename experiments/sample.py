@@ -13,18 +13,14 @@ import sys
 import time
 import typing
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import cli, schema
 from experiments.config_sources import read_mapping
 from experiments.errors import UserError
+from experiments.language_models import PRECISIONS, LoadedModel, open_language_model
 from experiments.text_stream import TextStream
 from lit_modules.generation_config import SamplingConfig
-
-if TYPE_CHECKING:
-    from experiments.language_models import LoadedModel
-
-PRECISIONS = ("fp32", "bf16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +37,7 @@ class Sample:
 
 
 def sample(
-    model: "LoadedModel",
+    model: LoadedModel,
     prompts: Sequence[Sequence[int]],
     settings: SamplingConfig,
     *,
@@ -104,7 +100,7 @@ def sample(
     return [Sample(text=s.text, tokens=len(ids)) for s, ids in zip(streams, new, strict=True)]
 
 
-def encode(model: "LoadedModel", text: str) -> list[int]:
+def encode(model: LoadedModel, text: str) -> list[int]:
     """A prompt's ids.
 
     Raises:
@@ -118,7 +114,7 @@ def encode(model: "LoadedModel", text: str) -> list[int]:
         raise UserError(f"--prompt {shorten(text)!r}: {error}") from error
 
 
-def encode_chat(model: "LoadedModel", message: str) -> list[int]:
+def encode_chat(model: LoadedModel, message: str) -> list[int]:
     """The ids of a conversation in which the model has to answer a message.
 
     Raises:
@@ -135,7 +131,7 @@ def shorten(text: str, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def notes(model: "LoadedModel", prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+def notes(model: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
     """What a person must know of texts that are longer than the model looks back."""
     context = model.context_length
     if context is None:
@@ -220,19 +216,6 @@ def read_settings(options: argparse.Namespace) -> SamplingConfig:
     return schema.build(SamplingConfig, given, "", read_mapping(given, "the command line"))
 
 
-def open_model(name: str, precision: str) -> "LoadedModel":
-    """The model that the command line names, on the device that the suite would train on."""
-    from experiments.language_models import open_trained
-
-    model = open_trained(name)
-
-    import torch
-
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    model.network.to(device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
-    return model
-
-
 @cli.command
 def main(arguments: list[str]) -> None:
     """Continue what the command line names; see ``--help``."""
@@ -242,7 +225,7 @@ def main(arguments: list[str]) -> None:
     if options.samples < 1:
         raise UserError(f"--samples {options.samples}: allowed are whole numbers of at least 1")
     settings = read_settings(options)
-    model = open_model(options.model, options.precision)
+    model = open_language_model(options.model, options.precision)
     texts: list[str] = options.chat or options.prompt or ["\n"]
     ids = [encode_chat(model, text) if options.chat else encode(model, text) for text in texts]
     for note in notes(model, ids, settings.max_new_tokens):

@@ -9,6 +9,12 @@ TEXT = "the cat sat on the mat; a dog ran to the café.\n" * 40
 
 
 @pytest.fixture(scope="session")
+def language_text() -> str:
+    """What that model is trained, validated and tested on, in this order."""
+    return TEXT
+
+
+@pytest.fixture(scope="session")
 def language_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A fit of two epochs of five steps on a text of 22 different characters."""
     folder = tmp_path_factory.mktemp("text")

@@ -180,7 +180,7 @@ def test_a_chat_model_is_asked_through_its_format(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = scripted("Paris.", stop_ids=[ord(".")], chat=lambda message: [len(message) % 1])
-    monkeypatch.setattr("experiments.sample.open_model", lambda *_: model)
+    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_: model)
     assert main(["any", "--chat", "What is the capital of France?"]) == 0
     assert capsys.readouterr().out == "Paris\n"
     assert main(["any", "--chat", "Which?", "--chat", "Where?"]) == 0
