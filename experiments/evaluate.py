@@ -30,7 +30,8 @@ SPLITS = ("test", "val")
 ONE_DEVICE = ("trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto")
 SAME_IMAGES = ("data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline")
 """Data settings that leave each split's examples as they are."""
-SIZES = ("train_size", "val_size", "test_size")
+_SHOWN = 150
+SIZES = ("train_size", "val_size", "test_size", "bytes_per_token", "test_bytes_per_token")
 
 
 def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> dict[str, float]:
@@ -101,7 +102,15 @@ def check_data(trained: Any, found: Any) -> None:
     old, new = trained.to_dict(), found.to_dict()
     for key in old:
         if key not in SIZES and old[key] != new[key]:
-            raise UserError(f"data: its {key} is {new[key]}, but the model was trained on {old[key]}")
+            raise UserError(
+                f"data: its {key} is {_short(new[key])}, but the model was trained on {_short(old[key])}"
+            )
+
+
+def _short(value: Any) -> str:
+    """A value as a message can hold it: a vocabulary has thousands of words."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 
 
 @cli.command

@@ -1,5 +1,6 @@
 """Re-testing a checkpoint gives the numbers of the run that wrote it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,10 +13,12 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 import experiments
+from datamodules.info import DataInfo
 from datamodules.mnist import DigitsDataModule
 from datamodules.mnist_config import DigitsConfig
 from experiments import build, checkpoint
-from experiments.evaluate import evaluate, main
+from experiments.errors import UserError
+from experiments.evaluate import check_data, evaluate, main
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,14 @@ def test_other_data_is_refused(
     assert main([str(run_dir)]) == 2
     error = capsys.readouterr().err
     assert "its mean is [0.25], but the model was trained on [0.3053]" in error
+
+
+def test_another_vocabulary_is_not_printed_whole() -> None:
+    trained = DataInfo(tokenizer={"kind": "bpe", "tokens": [f"token{n}" for n in range(5000)]}, val_size=3)
+    check_data(trained, dataclasses.replace(trained, val_size=4, bytes_per_token=2.5))
+    with pytest.raises(UserError, match=r"data: its tokenizer is {'kind': 'byte'}, but .* 'bpe', ") as error:
+        check_data(trained, DataInfo(tokenizer={"kind": "byte"}))
+    assert len(str(error.value)) < 300
 
 
 def test_a_bad_checkpoint_is_one_line_and_status_2(
