@@ -52,24 +52,27 @@ def report(error: BaseException) -> int:
                 f"continue with\n  python -m experiments.run resume={error.run_dir}"
             )
         return 128 + error.signum
-    if isinstance(error, UserError):
-        _say(f"error: {error}")
-        return 2
-    if isinstance(error, RunError):
-        _say(f"error: {error}")
-    elif "torchvision::nms" in str(error):
-        _say(
-            "error: torch and torchvision don't fit each other (torchvision's operators are missing); "
+    is_known = isinstance(error, (UserError, RunError)) or _is_torchvision_mismatch(error)
+    _say(f"error: {one_line(error)}{'' if is_known else ' (--debug prints the traceback)'}")
+    return 2 if isinstance(error, UserError) else 1
+
+
+def one_line(error: BaseException) -> str:
+    """What a person needs to know of an error: all that ours say, the first line of another's."""
+    if isinstance(error, (UserError, RunError)):
+        return str(error)
+    if _is_torchvision_mismatch(error):
+        return (
+            "torch and torchvision don't fit each other (torchvision's operators are missing); "
             "a CPU-only torch beside the registry's torchvision does this: reinstall both with "
             "pip install --force-reinstall torch torchvision"
         )
-    else:
-        lines = str(error).strip().splitlines()
-        _say(
-            f"error: {type(error).__name__}: {lines[0] if lines else 'no message'} "
-            "(--debug prints the traceback)"
-        )
-    return 1
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _is_torchvision_mismatch(error: BaseException) -> bool:
+    return "torchvision::nms" in str(error)
 
 
 def console() -> Console:

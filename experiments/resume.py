@@ -97,7 +97,7 @@ def find_start(config: Config) -> Start:
                 f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; "
                 "leave run_dir out"
             )
-    check_same(config, start.state["config"], start.run_dir)
+    check_same(config.plain, start.state["config"], start.run_dir)
     if not (start.run_dir / "metrics.json").exists():
         _check_length(config, start.state, start.run_dir)
     return start
@@ -163,22 +163,32 @@ def _step(state: Mapping[str, Any], path: Path) -> int:
     return int(state["global_step"])
 
 
-def check_same(config: Config, saved: Mapping[str, Any], run_dir: Path) -> None:
+def check_same(
+    new: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    run_dir: Path,
+    instead: str = "model.init_from=CHECKPOINT starts a new run from its weights",
+) -> None:
     """A continued run keeps its model, data, optimizer and all else that its result depends on.
+
+    Args:
+        new: The plain config to continue with.
+        saved: The one that the run was started with.
+        run_dir: The run.
+        instead: What a person can do who wants the new settings.
 
     Raises:
         UserError: Names the first settings that differ, with both values.
     """
     different = [
-        f"{path} = {new!r} (the run has {old!r})"
-        for path, new, old in _differences(config.plain, saved)
+        f"{path} = {value!r} (the run has {old!r})"
+        for path, value, old in _differences(new, saved)
         if path not in FREE
     ]
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         raise UserError(
-            f"can't continue {run_dir} with other settings: {'; '.join(different[:3])}{more}; "
-            "model.init_from=CHECKPOINT starts a new run from its weights"
+            f"can't continue {run_dir} with other settings: {'; '.join(different[:3])}{more}; {instead}"
         )
 
 

@@ -102,7 +102,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     """
     import lightning as L
 
-    from experiments import checkpoint, resume
+    from experiments import resume
     from experiments import trainer as trainers
     from experiments.callbacks.checkpoints import Checkpoints
     from experiments.callbacks.exact_resume import ExactResume
@@ -126,19 +126,20 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             say(note)
         if start.checkpoint is not None:
             say(f"continuing {run_dir} from {start.checkpoint.name}, step {start.step}")
-        held = {} if start.checkpoint is None else {start.checkpoint: start.state}
         settings, notes = trainers.settle(experiment.trainer, start.state.get("resolved", {}))
-        start = dataclasses.replace(start, state={})  # let go of it as soon as it is taken up
         for note in notes:
             say(note)
         how = trainers.resolved(settings)
         say(f"run directory {run_dir} · {how['accelerator']}, {how['precision']}")
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
+        io = AtomicCheckpointIO()
         if start.checkpoint is not None:
-            check_vocabulary(checkpoint.load(start.checkpoint), datamodule.info, start.checkpoint)
+            check_vocabulary(start.state, datamodule.info, start.checkpoint)
             if not run_directory.is_worker():
                 run_directory.write_continuation(run_dir, experiment)
+            io = AtomicCheckpointIO({start.checkpoint: start.state})
+            start = dataclasses.replace(start, state={})  # so that it goes once it is taken up
         module = build_model(experiment, datamodule.info)
         if start.checkpoint is None and init_from is not None:
             say(initialise(module, cli.find_checkpoint(init_from)))
@@ -149,10 +150,9 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
             dashboard=getattr(module, "dashboard", None),
             resume=exact,
             resumed_step=start.step,
-            checkpoint_io=AtomicCheckpointIO(held),
+            checkpoint_io=io,
             more=callbacks,
         )
-        del held
         if settings.compile:
             getattr(module, "network", module).compile()
         with _signals_named(run_dir):

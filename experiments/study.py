@@ -5,17 +5,19 @@ Each fit of a study runs in a process of its own, so that one that fails or leak
 
 import contextlib
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments import cli, compare, config, resume, run_directory
 from experiments.config import Child, Config
+from experiments.config_sources import read_file
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.run import Result, build_data, fit, say
 
@@ -69,10 +71,10 @@ def run_variants(experiment: Config) -> Result:
         (
             name,
             _run_baseline,
-            (dataclasses.asdict(section.config), section.name, experiment.children[0].config.plain),
-            (run_dir / name / "metrics.json").exists(),
+            (record, experiment.children[0].config.plain),
+            _has_run(run_dir / name),
         )
-        for name, section in experiment.baselines.items()
+        for name, record in _baselines(experiment).items()
     ]
     for child in experiment.children:
         finished = resumed and _is_finished(child.config, run_dir / child.path)
@@ -90,7 +92,7 @@ def run_variants(experiment: Config) -> Result:
             raise Interrupted(signum or status - 128, run_dir, run_dir)
         if status != 0:
             failed.append(path)
-            run_directory.write_text(folder / "failed.json", f'{{"exit_status": {status}}}\n')
+            _note_failure(folder, exit_status=status)
             log = folder / "run.log"
             say(f"{path} failed with exit status {status}{f'; see {log}' if log.exists() else ''}")
     if len(failed) == len(jobs):
@@ -109,8 +111,7 @@ def _directory(experiment: Config) -> tuple[Path, bool]:
         folder = named or (Path(experiment.run_dir) if experiment.run_dir else run_directory.inherited())
         folder = folder or run_directory.newest_unfinished(experiment)
         if folder is not None and (folder / "config.yaml").exists():
-            for child in experiment.children:
-                _check_same(child.config, folder / child.path)
+            _check_same(experiment, folder)
             if experiment.run_dir is None:
                 run_directory.bequeath(folder)
             if not run_directory.is_worker():
@@ -125,10 +126,42 @@ def _directory(experiment: Config) -> tuple[Path, bool]:
     return run_dir, False
 
 
-def _check_same(child: Config, folder: Path) -> None:
-    """Refuse to mix fits of different settings in one study."""
-    if (folder / "config.yaml").exists():
-        resume.check_same(child, config.load(folder / "config.yaml").plain, folder)
+def _check_same(experiment: Config, folder: Path) -> None:
+    """Refuse to mix fits of different settings, or baselines, in one study."""
+    for child in experiment.children:
+        place = folder / child.path
+        if (place / "config.yaml").exists():
+            resume.check_same(child.config.plain, config.load(place / "config.yaml").plain, place)
+    for name, record in _baselines(experiment).items():
+        if _has_run(folder / name):
+            saved = read_file(folder / name / "config.yaml").values
+            resume.check_same(record, saved, folder / name, "another run_dir starts a new study")
+
+
+def _baselines(experiment: Config) -> dict[str, dict[str, Any]]:
+    """Each baseline's plain config by the baseline's name: itself, and the data and seed of the first fit."""
+    first = experiment.children[0].config.plain
+    return {
+        name: {
+            "name": name,
+            "seed": first["seed"],
+            "data": first["data"],
+            "baseline": {"name": section.name, **dataclasses.asdict(section.config)},
+        }
+        for name, section in experiment.baselines.items()
+    }
+
+
+def _has_run(baseline: Path) -> bool:
+    """Whether a baseline has its metrics, and the settings that gave them."""
+    return all((baseline / name).exists() for name in ("metrics.json", "config.yaml"))
+
+
+def _note_failure(folder: Path, **what: Any) -> None:
+    """Add to ``failed.json``, which the comparison reads."""
+    path = folder / "failed.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    run_directory.write_text(path, json.dumps({**told, **what}) + "\n")
 
 
 def _is_finished(child: Config, folder: Path) -> bool:
@@ -205,7 +238,8 @@ def _run_child(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
 
     def main(_: list[str]) -> int:
         try:
-            fit(config.load(plain, place))
+            with _failure_noted(Path(folder)):
+                fit(config.load(plain, place))
         except Interrupted as error:
             return 128 + error.signum  # the study says how to go on
         return 0
@@ -214,18 +248,27 @@ def _run_child(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
     sys.exit(cli.command(main)([]))
 
 
-def _run_baseline(folder: str, values: Mapping[str, Any], name: str, plain: Mapping[str, Any]) -> None:
+def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
     def main(_: list[str]) -> None:
         from experiments import catalog
         from experiments.baselines import run_baseline
 
         experiment = config.load(plain)
-        settings = catalog.schema("baseline", name)(**values)
-        metrics = run_baseline(settings, build_data(experiment), experiment.seed)
-        path = Path(folder)
-        run_directory.write_text(
-            path / "config.yaml", config.to_yaml({"name": name, "baseline": dict(values)})
-        )
-        run_directory.write_metrics(path, metrics)
+        values = dict(record["baseline"])
+        with _failure_noted(Path(folder)):
+            settings = catalog.schema("baseline", values.pop("name"))(**values)
+            metrics = run_baseline(settings, build_data(experiment), experiment.seed)
+        run_directory.write_text(Path(folder, "config.yaml"), config.to_yaml(record))
+        run_directory.write_metrics(Path(folder), metrics)
 
     sys.exit(cli.command(main)([]))
+
+
+@contextlib.contextmanager
+def _failure_noted(folder: Path) -> Iterator[None]:
+    """Leave the line that says what went wrong where the comparison finds it."""
+    try:
+        yield
+    except Exception as error:
+        _note_failure(folder, error=cli.one_line(error))
+        raise

@@ -146,7 +146,12 @@ def test_one_variants_failure_is_listed_and_the_others_go_on(
     out, err = capsys.readouterr()
     assert "the loss became nan" in err
     assert "bad/seed_0 failed with exit status 1; see out/bad/seed_0/run.log" in out
-    assert "bad/seed_0" in Path("out/comparison.md").read_text().split("failed:")[1]
+    told = json.loads(Path("out/bad/seed_0/failed.json").read_text())
+    assert told["exit_status"] == 1
+    assert "the loss became nan at step" in told["error"]
+    listed = Path("out/comparison.md").read_text().split("failed:")[1]
+    assert "bad/seed_0" in listed
+    assert "the loss became nan at step" in listed
     assert list(result.children) == ["good/seed_0"]
     # Continued, the failed one is tried again and the finished one is not.
     in_this_process.clear()
@@ -175,6 +180,47 @@ def test_a_continued_study_skips_what_is_finished_takes_new_seeds_and_refuses_ot
     assert json.loads(Path("out/tiny/seed_0/metrics.json").read_text())["epochs"] == 3
     with pytest.raises(UserError, match=r"other settings: optimizer\.lr"):
         experiments.run("resume=out", "optimizer.lr=0.5")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "baselines.near.neighbors=2",
+            r"can't continue out/near .*baseline\.neighbors = 2 \(the run has 1\)",
+        ),
+        ("data.augment.shift=1", r"data\.augment\.shift = 1"),
+        ("data.val_size=100", r"data\.val_size = 100"),
+        ("seeds=[5]", r"out/near .*seed = 5 \(the run has 0\)"),
+    ],
+)
+def test_a_baseline_of_other_settings_is_refused(
+    override: str, said: str, tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    study = {"seeds": [0], "baselines": {"near": {"name": "k_nearest_neighbors", "neighbors": 1}}}
+    experiments.run(tiny, study, "run_dir=out", "trainer.max_epochs=1")
+    in_this_process.clear()
+    before = Path("out/config.yaml").read_text()
+    if override.startswith("baselines"):
+        experiments.run("resume=out", "data.num_workers=0")  # how it is loaded is free
+        before = Path("out/config.yaml").read_text()
+    else:  # when the fits have left nothing to compare with
+        Path("out/tiny/seed_0/config.yaml").unlink()
+    with pytest.raises(UserError, match=said):
+        experiments.run("resume=out", override)
+    assert in_this_process == []
+    assert Path("out/config.yaml").read_text() == before
+
+
+def test_a_baseline_that_left_no_settings_is_run_again(
+    tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    study = {"baselines": {"majority_class": {}}}
+    experiments.run(tiny, study, "run_dir=out", "trainer.max_epochs=1")
+    Path("out/majority_class/config.yaml").unlink()
+    in_this_process.clear()
+    experiments.run("resume=out")
+    assert in_this_process == ["out/majority_class"]
 
 
 def test_auto_finds_the_unfinished_study_and_not_a_finished_one(
