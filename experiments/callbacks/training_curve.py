@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
@@ -13,34 +14,53 @@ from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.tokens import tokens_per_sample
 from experiments.errors import RunError
 
+MOST_PENDING, MOST_HELD = 50, 2**24
+"""Steps whose results wait to be read, and elements of the logits among them, at most."""
+
+
+@dataclass
+class _Pending:
+    """What steps have returned and nobody has read yet, a list entry a step."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)  # (B, K) of the steps that classify
+    targets: list[Tensor] = field(default_factory=list)  # (B,)
+    held: int = 0  # elements of the logits
+
 
 @skip_unused_hooks
 class TrainingCurve(Callback):
     """Averages what training steps return and logs it every so many optimizer steps.
 
-    Logging a value in every step would wait for the device in every step. This callback only adds to running
-    sums, and reads them when a point of the curve is due. Its sums are part of a checkpoint, so that the
-    resumed curve is the uninterrupted one.
+    Reading a value in every step would wait for the device in every step, and on a CPU every small operation
+    on it costs a share of a small step. So a step's loss and logits are only kept, and read all together when
+    a point of the curve is due, a checkpoint is written, or many are waiting. What they are added to is part
+    of a checkpoint, so that the resumed curve is the uninterrupted one.
 
     Args:
         every_n_steps: Optimizer steps between two points of the curve.
 
     Raises:
-        RunError: The loss is no longer finite: names step, learning rate and the checkpoint to go back to.
+        RunError: The loss is no longer finite: names the step where it began, the learning rate there and the
+            checkpoint to go back to. No checkpoint is written after that step.
     """
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self._loss: Tensor | float = 0.0
-        self._correct: Tensor | float = 0.0
-        self._batches = 0
-        self._labelled = 0
+        self._pending = _Pending()
+        self._broken: tuple[float, int, float] | None = None  # the first loss that isn't finite, step, rate
+        self._loss = 0.0
+        self._correct = self._batches = self._labelled = 0
         self._logged_step = 0
         self.point: dict[str, float] = {}
         """The last point of the curve, by name; each point is a dictionary of its own."""
         self._samples = self._total_samples = 0
         self._seconds = 0.0
         self._since = time.perf_counter()
+        self._group: dict[str, Any] = {"lr": math.nan}
+        self._factor = 1
 
     def throughput(self, pl_module: L.LightningModule) -> dict[str, float]:
         """Samples, and of text tokens, per second of training, with validation left out."""
@@ -49,7 +69,9 @@ class TrainingCurve(Callback):
         return {"samples_per_second": samples} | ({"tokens_per_second": samples * tokens} if tokens else {})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of the throughput."""
+        """Start the clock of the throughput; look up once what every step needs."""
+        self._group = trainer.optimizers[0].param_groups[0]
+        self._factor = trainer.accumulate_grad_batches
         self._total_samples, self._seconds = 0, 0.0
         self._samples, self._since = 0, time.perf_counter()
 
@@ -60,7 +82,7 @@ class TrainingCurve(Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave a validation within an epoch out of the throughput."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._lap()
+            self._lap(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Training goes on."""
@@ -79,55 +101,75 @@ class TrainingCurve(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the step to the sums; log them where a point is due."""
-        # Lightning has divided it by the batches whose gradients are summed.
-        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
-        self._loss = self._loss + loss
-        self._batches += 1
+        """Keep what the step returned; read and log where a point is due."""
+        pending, step = self._pending, trainer.global_step
+        pending.losses.append(outputs["loss"])
+        pending.steps.append(step)
+        pending.rates.append(self._group["lr"])
         targets = outputs.get("targets")
         if targets is not None:
-            self._samples += len(targets) * trainer.world_size
+            self._samples += len(targets)
             logits = outputs.get("logits")
             if logits is not None and logits.ndim == 2 and targets.ndim == 1:
-                self._correct = self._correct + (logits.argmax(1) == targets).sum()
-                self._labelled += len(targets)
-        # Reading a value off a GPU waits for it; on a CPU each step can be checked for nothing.
-        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            self._refuse(loss.item(), trainer)
-        step = trainer.global_step
+                pending.logits.append(logits.detach())
+                pending.targets.append(targets)
+                pending.held += logits.numel()
         if step != self._logged_step and step % self.every_n_steps == 0:
             self._logged_step = step
+            self._read(trainer)
             self._point(trainer, step)
+        elif len(pending.losses) >= MOST_PENDING or pending.held >= MOST_HELD:
+            self._read(trainer)
         if trainer.is_last_batch:
-            self._lap()
+            self._lap(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check the loss before the epoch is saved."""
-        if self._batches and not math.isfinite(float(self._loss)):
-            self._refuse(float(self._loss), trainer)
+        self._read(trainer)
+
+    def _read(self, trainer: L.Trainer) -> None:
+        """Read what is pending, and refuse to go on from a loss that isn't finite."""
+        self._take_in()
+        if self._broken is not None:
+            self._refuse(trainer, *self._broken)
+
+    def _take_in(self) -> None:
+        """Add what is pending to the sums: one loss after the other, so that no bit depends on when."""
+        pending, self._pending = self._pending, _Pending()
+        if not pending.losses:
+            return
+        for loss, step, rate in zip(
+            torch.stack(pending.losses).flatten().tolist(), pending.steps, pending.rates, strict=True
+        ):
+            # Lightning has divided it by the batches whose gradients are summed.
+            self._loss += loss * self._factor
+            if self._broken is None and not math.isfinite(loss):
+                self._broken = (loss, step, rate)
+        self._batches += len(pending.losses)
+        if pending.targets:
+            targets = torch.cat(pending.targets)
+            self._correct += int((torch.cat(pending.logits).argmax(1) == targets).sum())
+            self._labelled += len(targets)
 
     def _point(self, trainer: L.Trainer, step: int) -> None:
-        loss = float(self._loss) / self._batches
-        if not math.isfinite(loss):
-            self._refuse(loss, trainer)
-        values = {"train/loss": loss, "train/learning_rate": _learning_rate(trainer)}
+        values = {"train/loss": self._loss / self._batches, "train/learning_rate": self._group["lr"]}
         if self._labelled:
-            values["train/accuracy"] = float(self._correct) / self._labelled
+            values["train/accuracy"] = self._correct / self._labelled
         if self._samples:
             tokens = tokens_per_sample(trainer.lightning_module)
             unit = "tokens" if tokens else "samples"
-            values[f"train/{unit}_per_second"] = self._lap() * max(1, tokens)
+            values[f"train/{unit}_per_second"] = self._lap(trainer) * max(1, tokens)
         self._log(trainer, values, step)
         self.point = values
         for key in ("train/loss", "train/accuracy"):
             if key in values:
                 trainer.callback_metrics[key] = torch.tensor(values[key])
-        self._loss, self._correct, self._batches, self._labelled = 0.0, 0.0, 0, 0
+        self._loss, self._correct, self._batches, self._labelled = 0.0, 0, 0, 0
 
-    def _lap(self) -> float:
-        """Samples per second since the last lap."""
+    def _lap(self, trainer: L.Trainer) -> float:
+        """Samples per second of all processes since the last lap."""
         now = time.perf_counter()
-        seconds, samples = now - self._since, self._samples
+        seconds, samples = now - self._since, self._samples * trainer.world_size
         self._since, self._samples = now, 0
         self._seconds += seconds
         self._total_samples += samples
@@ -137,7 +179,7 @@ class TrainingCurve(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)
 
-    def _refuse(self, loss: float, trainer: L.Trainer) -> None:
+    def _refuse(self, trainer: L.Trainer, loss: float, step: int, rate: float) -> None:
         last = getattr(trainer.checkpoint_callback, "last", None)
         good = (
             f"the last good checkpoint is {last}"
@@ -145,22 +187,22 @@ class TrainingCurve(Callback):
             else "no checkpoint was written yet"
         )
         raise RunError(
-            f"the loss became {loss} at step {trainer.global_step} with learning rate "
-            f"{_learning_rate(trainer):.3g}; lower optimizer.lr or set trainer.gradient_clip_norm; {good}"
+            f"the loss became {loss} at step {step} with learning rate {rate:.3g}; lower optimizer.lr or set "
+            f"trainer.gradient_clip_norm; {good}"
         )
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to save a state whose loss is no longer finite; on a GPU it may not have been read yet."""
-        if not math.isfinite(float(self._loss)):
-            self._refuse(float(self._loss), trainer)
+        """Refuse to save a state whose loss is no longer finite, which nobody may have read yet."""
+        self._read(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The running sums."""
+        self._take_in()
         return {
-            "loss": float(self._loss),
-            "correct": float(self._correct),
+            "loss": self._loss,
+            "correct": self._correct,
             "batches": self._batches,
             "labelled": self._labelled,
             "logged_step": self._logged_step,
@@ -168,13 +210,8 @@ class TrainingCurve(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the running sums."""
-        # As a float32 tensor the sum goes on being rounded as it was.
-        self._loss = torch.tensor(state_dict["loss"])
-        self._correct = state_dict["correct"]
+        self._loss = state_dict["loss"]
+        self._correct = int(state_dict["correct"])
         self._batches = state_dict["batches"]
         self._labelled = state_dict["labelled"]
         self._logged_step = state_dict["logged_step"]
-
-
-def _learning_rate(trainer: L.Trainer) -> float:
-    return float(trainer.optimizers[0].param_groups[0]["lr"])

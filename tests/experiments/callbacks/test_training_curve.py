@@ -13,7 +13,7 @@ from torch import Tensor
 
 import experiments
 from experiments import catalog, register
-from experiments.callbacks.training_curve import TrainingCurve
+from experiments.callbacks.training_curve import MOST_PENDING, TrainingCurve
 from experiments.errors import RunError
 from lit_modules.image_classifier import ImageClassifier
 from lit_modules.image_classifier_config import MLPConfig
@@ -99,13 +99,48 @@ def test_a_loss_that_is_not_finite_is_refused_at_its_step(noted: dict[str, Any],
         del catalog.CATALOG["model"]["breaks"]
 
 
-def test_the_running_sums_survive_a_checkpoint_to_the_bit() -> None:
-    first, second = TrainingCurve(5), TrainingCurve(5)
-    first._loss = torch.tensor(0.1) + torch.tensor(0.2)
-    first._batches, first._labelled, first._correct, first._logged_step = 2, 30, torch.tensor(17), 5
-    second.load_state_dict(first.state_dict())
-    assert float(second._loss + torch.tensor(0.3)) == float(first._loss + torch.tensor(0.3))
-    assert second.state_dict() == first.state_dict()
+def taken_in(losses: list[float], *, save_after: int | None = None) -> dict[str, Any]:
+    """The sums over batches of these losses, with a checkpoint taken up in between."""
+    curve = TrainingCurve(1000)
+    trainer: Any = SimpleNamespace(global_step=0, is_last_batch=False)
+    for number, loss in enumerate(losses, 1):
+        trainer.global_step = number
+        logits = torch.eye(4)[torch.tensor([number % 4, 0])]
+        outputs = {"loss": torch.tensor(loss), "logits": logits, "targets": torch.tensor([number % 3, 0])}
+        curve.on_train_batch_end(trainer, None, outputs, None, 0)  # type: ignore[arg-type]
+        if number == save_after:
+            again = TrainingCurve(1000)
+            again.load_state_dict(curve.state_dict())
+            curve = again
+    return curve.state_dict()
+
+
+@pytest.mark.parametrize("save_after", [1, 7, MOST_PENDING, 120])
+def test_the_running_sums_survive_a_checkpoint_to_the_bit(save_after: int) -> None:
+    losses = torch.rand(130, generator=torch.Generator().manual_seed(0)).tolist()
+    whole = taken_in(losses)
+    assert whole["batches"] == 130
+    assert whole["loss"] == pytest.approx(math.fsum(losses), rel=1e-12)
+    right = [n % 4 == n % 3 for n in range(1, 131)]
+    assert (whole["correct"], whole["labelled"]) == (130 + sum(right), 260)
+    assert taken_in(losses, save_after=save_after) == whole
+
+
+def test_large_logits_are_not_held_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.callbacks.training_curve.MOST_HELD", 40)
+    trainer: Any = SimpleNamespace(global_step=1, is_last_batch=False)
+    curve = TrainingCurve(1000)
+    weights = torch.zeros(5, 4, requires_grad=True)
+    for _ in range(3):
+        outputs = {
+            "loss": torch.tensor(1.0),
+            "logits": weights * 1,
+            "targets": torch.zeros(5, dtype=torch.long),
+        }
+        curve.on_train_batch_end(trainer, None, outputs, None, 0)  # type: ignore[arg-type]
+    assert curve._labelled == 10  # of the first two
+    assert len(curve._pending.logits) == 1
+    assert curve._pending.logits[0].grad_fn is None  # nor the graph that they came from
 
 
 def test_text_is_counted_in_tokens_and_validations_within_an_epoch_left_out(
