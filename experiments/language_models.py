@@ -1,15 +1,15 @@
 """A language model ready for use: its network, its tokenizer, and what belongs to them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments import cli
 from experiments.errors import UserError
 
-PRECISIONS = ("fp32", "bf16")
-"""Number formats of a model's weights."""
+PRECISIONS = ("fp32", "bf16", "int8")
+"""Number formats of a model's weights; int8 has bf16 around them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +38,30 @@ def open_language_model(name: str, precision: str = "fp32") -> LoadedModel:
     """The model that a command line names, on the device that the suite would train on.
 
     Args:
-        name: A checkpoint or run directory.
-        precision: One of ``PRECISIONS``.
+        name: A checkpoint or run directory, or what :mod:`experiments.pretrained_models` knows.
+        precision: One of ``PRECISIONS``; ``int8`` is for transformers.
 
     Raises:
         UserError: There is no such model.
     """
+    from experiments.pretrained_models import is_pretrained, open_pretrained
+
+    if is_pretrained(name):
+        return open_pretrained(name, precision)
     model = open_trained(name)
 
     import torch
 
+    from lit_modules.layers.decoding_lm import DecodingLM
+    from lit_modules.layers.language_model import TransformerLM
+
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    model.network.to(device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
+    model.network.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    if isinstance(model.network, TransformerLM):
+        weights: Any = "int8" if precision == "int8" else "as_they_are"
+        return replace(model, network=DecodingLM(model.network, weights=weights))
+    if precision == "int8":
+        raise UserError(f"{name} is no transformer: its precision may be fp32 or bf16")
     return model
 
 

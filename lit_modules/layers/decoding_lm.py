@@ -75,6 +75,10 @@ class DecodingLM(nn.Module):
         """A list of one empty cache, for all layers, of rows of at most `capacity` tokens."""
         return [DecodingCache(capacity, rotary=self._rotary, dtype=self._stream)]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DecodingLM":
+        """What `to`, `half`, `cuda` … go through."""
+        raise ValueError("a network laid out for generating can't be moved or converted; do that before")
+
     @torch.no_grad()
     def forward(
         self,

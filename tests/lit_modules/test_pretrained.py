@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from datamodules.assets import fetch
+from lit_modules.layers.decoding_lm import DecodingLM
 from lit_modules.layers.language_model import TransformerLM
 from lit_modules.pretrained import build_network, read_pretrained
 
@@ -107,3 +109,24 @@ def test_the_network_has_the_asked_precision_and_takes_gradients(make_llama: Mak
 def test_neither_file_nor_folder(tmp_path: Path):
     with pytest.raises(ValueError, match="nowhere doesn't exist; expected a GGUF file or a folder"):
         read_pretrained(tmp_path / "nowhere")
+
+
+def test_smollm2_gives_the_librarys_logits(library_reads_gguf: Callable[[Path], PreTrainedModel]):
+    """The real file: 30 layers in 4 bits, against the library's own reading of it, in fp32."""
+    path = fetch("smollm2", Path(__file__).parents[2] / "data") / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    pretrained = read_pretrained(path)
+    assert (pretrained.vocab_size, pretrained.context_length, pretrained.end_ids) == (49152, 8192, (2,))
+    assert (pretrained.config.depth, pretrained.config.width, pretrained.config.tie_embeddings) == (
+        30,
+        576,
+        True,
+    )
+    network = build_network(pretrained)
+    # "The capital of France is Paris, and that of Germany is"
+    ids = [504, 3575, 282, 4649, 314, 7042, 28, 284, 338, 282, 4521, 314]
+    with torch.inference_mode():
+        expected = library_reads_gguf(path)(torch.tensor([ids])).logits
+        for ours in (network, DecodingLM(network)):
+            logits = ours(torch.tensor([ids]))
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
+    assert int(expected[0, -1].argmax()) == 11452  # Berlin

@@ -1,0 +1,127 @@
+"""Models that others trained: opened by name, folder or file, and what they say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experiments.chat import _SMOLLM2_TEMPLATE
+from experiments.errors import UserError
+from experiments.language_models import open_language_model
+from experiments.pretrained_models import is_pretrained, open_pretrained
+from experiments.sample import main as sample_main
+from experiments.sample import sample
+from lit_modules.generation_config import SamplingConfig
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with random weights and a vocabulary of bytes, as Hugging Face's library stores it."""
+    path = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=260,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        eos_token_id=258,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_folder_continues_texts_as_the_library_does(folder: Path, precision: str) -> None:
+    model = open_language_model(str(folder), precision)
+    ids = model.tokenizer.encode("Once")
+    theirs = LlamaForCausalLM.from_pretrained(folder)
+    with torch.inference_mode():
+        expected = theirs(torch.tensor([ids])).logits
+        logits = model.network(torch.tensor([ids]))
+    tolerance = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.03}[precision] * float(expected.std())
+    assert float((logits - expected).square().mean().sqrt()) < tolerance
+    assert (model.context_length, model.stop_ids, model.chat) == (64, (256, 258), None)
+    made = sample(model, [ids], SamplingConfig(max_new_tokens=9, temperature=0.0))
+    assert made[0].tokens <= 9
+
+
+def test_a_known_template_makes_it_a_chat_model(copied: Path) -> None:
+    (copied / "tokenizer_config.json").write_text(json.dumps({"chat_template": _SMOLLM2_TEMPLATE}))
+    model = open_pretrained(str(copied))
+    assert model.chat is not None
+    assert model.tokenizer.decode(model.chat("Hi")).endswith("user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    (copied / "chat_template.jinja").write_text("{{ something else }}")
+    assert open_pretrained(str(copied)).chat is None
+
+
+def test_a_vocabulary_in_gpt2s_files(copied: Path) -> None:
+    vocabulary = json.loads((copied / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    (copied / "vocab.json").write_text(json.dumps(vocabulary))
+    (copied / "merges.txt").write_text("#version: 0.2\n")
+    (copied / "tokenizer.json").unlink()
+    assert open_pretrained(str(copied)).tokenizer.vocab_size == 256
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        open_language_model(str(path))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_vocabulary_that_does_not_match(copied: Path) -> None:
+    values = json.loads((copied / "tokenizer.json").read_text(encoding="utf-8"))
+    for number in range(5):
+        entry = values["added_tokens"][0] | {"id": 259 + number, "content": f"<|{number}|>"}
+        values["added_tokens"].append(entry)
+    (copied / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
+    assert "doesn't match its network: 264 tokens, but the network has 260" in refusal(copied)
+
+
+def test_files_that_are_missing_or_broken(copied: Path, tmp_path: Path) -> None:
+    (copied / "tokenizer.json").write_text("{}")
+    assert "tokenizer.json: malformed" in refusal(copied)
+    (copied / "tokenizer.json").unlink()
+    assert "has no tokenizer.json, and no vocab.json and merges.txt" in refusal(copied)
+    (copied / "model.safetensors").write_bytes(b"short")
+    assert "isn't a whole safetensors file" in refusal(copied)
+    assert "nowhere.gguf doesn't exist" in refusal(tmp_path / "nowhere.gguf")
+    (tmp_path / "text.gguf").write_text("some text")
+    assert "isn't a GGUF file: it begins with b'some'" in refusal(tmp_path / "text.gguf")
+
+
+def test_what_is_meant_by_a_name(folder: Path, tmp_path: Path) -> None:
+    assert is_pretrained("smollm2")
+    assert is_pretrained(str(folder))
+    assert is_pretrained("somewhere/model.gguf")
+    assert not is_pretrained(str(tmp_path))
+    assert not is_pretrained("runs/some/run")
+
+
+def test_smollm2_knows_the_capital_of_france(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real model, in 8 bits, through the command itself."""
+    monkeypatch.chdir(DATA.parent)
+    arguments = ["smollm2", "--precision", "int8", "--chat", "What is the capital of France?"]
+    assert sample_main(arguments) == 0
+    assert capsys.readouterr().out == "The capital of France is Paris.\n"
