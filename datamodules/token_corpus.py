@@ -124,15 +124,16 @@ class TokenCorpusDataModule(L.LightningDataModule):
         config, trainer = self.config, self.trainer
         limit = trainer.limit_train_batches if trainer else None
         options: dict[str, Any] = {
-            "batch_size": config.batch_size,
             # The loader must know where an epoch ends: the position after that is the next epoch's start.
             "max_batches": limit if isinstance(limit, int) else None,
             **self._options(),
         }
         tokens = self._resident("train")
         if config.sampling == "sequential":
-            return StreamWindows(tokens, **options)
-        return RandomWindows(tokens, steps=config.steps_per_epoch, seed=self.seed, **options)
+            return StreamWindows(tokens, streams=config.batch_size * options["world_size"], **options)
+        return RandomWindows(
+            tokens, batch_size=config.batch_size, steps=config.steps_per_epoch, seed=self.seed, **options
+        )
 
     def val_dataloader(self) -> EpochLoader:
         """Every token of the part once."""
@@ -147,8 +148,9 @@ class TokenCorpusDataModule(L.LightningDataModule):
         tokens = self._resident(name)
         if config.sampling == "random":
             return OrderedWindows(tokens, batch_size=config.eval_batch_size, **options)
-        windows = (len(tokens) - 1) // (config.context_length * options["world_size"])
-        return StreamWindows(tokens, batch_size=max(1, min(config.eval_batch_size, windows)), **options)
+        windows = (len(tokens) - 1) // config.context_length
+        streams = max(min(config.eval_batch_size, windows), options["world_size"])
+        return StreamWindows(tokens, streams=streams, **options)
 
     def _options(self) -> dict[str, Any]:
         trainer = self.trainer

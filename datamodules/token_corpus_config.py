@@ -58,7 +58,8 @@ class TokenCorpusConfig:
         default="random",
         metadata={
             "help": "Windows from anywhere, or batch_size streams read in order, each batch where the last "
-            "one ended (then eval_batch_size streams in evaluation), for a network that carries its state."
+            "one ended (eval_batch_size streams, on all devices together, in evaluation), for a network that "
+            "carries its state."
         },
     )
     steps_per_epoch: int = field(

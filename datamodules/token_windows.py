@@ -134,9 +134,10 @@ class OrderedWindows(EpochLoader):
 class StreamWindows(EpochLoader):
     """Parallel streams, read in order: row i of a batch goes on where row i of the batch before it ended.
 
-    The tokens are parted among ``batch_size × world_size`` streams whose lengths differ by one at most, and
-    each stream among batches whose widths, at most T, differ by one at most. So each token but the very first
-    is a target exactly once an epoch. Where a stream is the shorter one, its last target is ``IGNORED``.
+    The tokens are parted among the streams, whose lengths differ by one at most, and each stream among
+    batches whose widths, at most T, differ by one at most. So each token but the very first is a target
+    exactly once an epoch. Where a stream is the shorter one, its last target is ``IGNORED``. Ranks share the
+    streams, so a batch of all ranks together is the same for any number of them.
 
     An epoch's first batch starts all streams anew: there a network that carries its state must forget it
     (:attr:`starts_anew`; Lightning's ``batch_idx`` is 0 then).
@@ -144,7 +145,7 @@ class StreamWindows(EpochLoader):
     Args:
         tokens: As :func:`as_tensor` gives them, (N,), on the device that the batches are wanted on.
         context_length: T.
-        batch_size: Streams per rank.
+        streams: Their number on all ranks together.
         rank: Index of this process.
         world_size: Number of processes.
         max_batches: End each epoch after this many batches.
@@ -158,17 +159,18 @@ class StreamWindows(EpochLoader):
         tokens: Tensor,
         *,
         context_length: int,
-        batch_size: int,
+        streams: int,
         rank: int = 0,
         world_size: int = 1,
         max_batches: int | None = None,
     ) -> None:
-        streams, targets = batch_size * world_size, len(tokens) - 1
+        assert streams >= world_size
+        targets = len(tokens) - 1
         if targets < streams * context_length:
             needed = streams * context_length + 1
             raise _too_few(len(tokens), needed, f"{streams} streams of a window of {context_length} each")
         bounds = torch.arange(streams + 1) * targets // streams
-        own = slice(rank * batch_size, (rank + 1) * batch_size)
+        own = slice(rank * streams // world_size, (rank + 1) * streams // world_size)
         self._starts = bounds[:-1][own].to(tokens.device)
         self._ends = bounds[1:][own].to(tokens.device)
         self._longest = math.ceil(targets / streams)

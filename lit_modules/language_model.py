@@ -56,6 +56,8 @@ class LanguageModel(LitModule):
         ValueError: The data is no text, or the architecture's values don't fit together.
     """
 
+    dashboard = "language"
+
     config: LanguageModelConfig
     info: TextInfo
 

@@ -71,7 +71,7 @@ class LanguageModelConfig(ModelConfig):
     qk_norm: bool = field(
         default=False, metadata={"help": "RMS-normalise queries and keys: stable at high learning rates."}
     )
-    dropout: float = _dropout("an entry of the embeddings, of a hidden layer or of a branch's result")
+    dropout: float = _dropout("an entry of the embeddings or of a branch's result")
     attention_dropout: float = _dropout("an attention weight")
     embedding_std: float = field(
         default=0.02, metadata={"help": "Standard deviation of fresh embeddings.", "above": 0.0}

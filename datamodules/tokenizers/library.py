@@ -1,7 +1,7 @@
 """The same byte-pair encoding through the compiled ``tokenizers`` library.
 
-It learns merges some ten times as fast as the one by hand, uses all processor cores, and takes a piece of a
-megabyte as easily as a word.
+It learns 4,096 tokens from a megabyte eight times as fast as the code by hand, whose time grows with the
+vocabulary; it encodes on all processor cores, and takes a piece of a megabyte as easily as a word.
 """
 
 import json

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("name", nargs="?", metavar="NAME", help="which benchmark to run")
     shared.add_argument("--list", action="store_true", help="print the benchmarks and what each measures")
-    shared.add_argument("--repeats", type=positive, metavar="N", help="recorded turns of each alternative")
+    shared.add_argument("--repeats", type=positive, metavar="N", help="recorded turns (or seeds) of each")
     shared.add_argument("--json", type=Path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
     shared.add_argument("--quick", action="store_true", help="a tiny version: that it works, not its figures")
     name = shared.parse_known_args(arguments)[0].name

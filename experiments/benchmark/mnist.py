@@ -105,26 +105,26 @@ class EpochWeights(Callback):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how much to run."""
-    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs of each of the two (3)")
     parser.add_argument("--max-epochs", type=positive, default=5, metavar="N", help="of any bare loop (5)")
     parser.add_argument("--target", type=float, default=0.99, help="test accuracy to reach (0.99)")
-    parser.add_argument("--ablation-seeds", type=int, default=1, metavar="N", help="0 leaves it out (1)")
+    parser.add_argument("--ablation-repeats", type=int, default=1, metavar="N", help="0 leaves it out (1)")
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Train both with each seed in turn, then the steps between them."""
+    """Train both with each seed in turn, then the steps between them; a repeat is a seed."""
+    repeats = options.repeats or (1 if options.quick else 3)
     experiment = config.load(SPRINT, *([QUICK] if options.quick else []))
     data = build_data(experiment)
     precision = resolve_precision(experiment.trainer)
     classic, sprint = Outcome(), Outcome()
-    for seed in range(options.seeds):
+    for seed in range(repeats):
         print(f"seed {seed}: {options.max_epochs} epochs of the classic example, then the sprint", flush=True)
         classic.add(bare_fit(experiment, data, (), seed=seed, epochs=options.max_epochs), data)
         sprint.add(suite_fit(experiment, seed=seed), data)
     reference = classic.seconds_to(options.target)
     report = Report(title=f"Training to {100 * options.target:g} % on the test set")
     report.rows.append(classic.row("classic example", options.target, reference))
-    seeds = range(min(options.ablation_seeds, options.seeds))
+    seeds = range(min(options.ablation_repeats, repeats))
     first = Sample(reference.values[: len(seeds)]) if reference and seeds else None
     for count, piece in enumerate(PIECES, 1):
         if seeds:
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> Report:
             report.rows.append(outcome.row(f"+ our {piece}", options.target, first))
     report.rows.append(sprint.row("sprint, full suite", options.target, reference))
     report.notes = [
-        f"{options.seeds} seeds ({len(seeds)} for each + row, which keeps the rows before it); "
+        f"{repeats} seeds ({len(seeds)} for each + row, which keeps the rows before it); "
         f"our precision is {precision}.",
         "A row's time starts at the first step; the suite's includes validation, logs and checkpoints.",
         "A schedule that ends with training gets the fewest epochs, from the sprint's on, that suffice.",

@@ -23,7 +23,7 @@ SMALL, TITLE = 11, 12
 """Sizes of letters in pixels."""
 
 INK, FAINT, RED, PAPER, EMPTY = (38, 38, 38), (140, 140, 140), (196, 32, 32), (255, 255, 255), (246, 246, 246)
-GREEN, ORANGE = (61, 145, 96), (222, 94, 28)
+GREEN, ORANGE, BLUE = (61, 145, 96), (222, 94, 28), (24, 78, 140)
 
 
 @cache
@@ -216,3 +216,60 @@ def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> I
     picture = Image.fromarray(canvas)
     ImageDraw.Draw(picture).text((6, 4), title, INK, font=_font(TITLE))
     return picture
+
+
+def attention_grid(maps: NDArray[np.floating], title: str) -> Image.Image:
+    """Show the attention maps of all heads, a row for each layer: who looks (down) at whom (across).
+
+    Shades are of the square root, so that a tenth is seen beside a whole.
+
+    Args:
+        maps: (L, H, T, T), each row of which sums to 1.
+        title: Written above.
+    """
+    layers, heads, tokens, _ = maps.shape
+    cell = max(1, min(6, (CARD - 30) // max(1, heads * tokens)))
+    step = tokens * cell + 5
+    image = Image.new("RGB", (max(CARD, 26 + heads * step), 44 + layers * step), PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((6, 4), _fit(title, TITLE, image.width - 12), INK, font=_font(TITLE))
+    for head in range(heads):
+        place = (26 + head * step + step // 2, 34)
+        draw.text(
+            place, f"head {head + 1}" if step > 45 else f"{head + 1}", FAINT, font=_font(SMALL), anchor="mm"
+        )
+    for layer in range(layers):
+        draw.text((14, 44 + layer * step + step // 2), f"{layer + 1}", FAINT, font=_font(SMALL), anchor="mm")
+        for head in range(heads):
+            image.paste(_shades(maps[layer, head], cell), (26 + head * step, 44 + layer * step))
+    return image
+
+
+def attention_map(weights: NDArray[np.floating], tokens: Sequence[str], title: str) -> Image.Image:
+    """Show one attention map with its tokens at both edges.
+
+    Args:
+        weights: (T, T), each row of which sums to 1.
+        tokens: T texts.
+        title: Written above.
+    """
+    cell = 12
+    names = [_fit(token, SMALL, 60) for token in tokens]
+    longest = max((_width(name, SMALL) for name in names), default=0)
+    left, top, side = longest + 8, 26 + longest + 6, len(names) * cell
+    image = Image.new("RGB", (max(CARD, left + side + 8), top + side + 8), PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((6, 4), _fit(title, TITLE, image.width - 12), INK, font=_font(TITLE))
+    for i, name in enumerate(names):
+        middle = i * cell + cell // 2
+        draw.text((left - 5, top + middle), name, INK, font=_font(SMALL), anchor="rm")
+        _rotated(image, name, (left + middle - 8, top - 3 - _width(name, SMALL) // 2), INK)
+    image.paste(_shades(weights, cell), (left, top))
+    return image
+
+
+def _shades(weights: NDArray[np.floating], cell: int) -> Image.Image:
+    """(T, T) shares in [0, 1] as a picture, white to blue, with ``cell`` pixels each."""
+    strength = np.sqrt(np.nan_to_num(weights).clip(0, 1))[..., None]
+    pixels = np.rint(255 + (np.array(BLUE) - 255) * strength).astype(np.uint8)
+    return Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1))

@@ -54,6 +54,8 @@ class TrainingCurve(Callback):
         self._loss = 0.0
         self._correct = self._batches = self._labelled = 0
         self._logged_step = 0
+        self.point: dict[str, float] = {}
+        """The last point of the curve, by name; each point is a dictionary of its own."""
         self._samples = self._total_samples = 0
         self._seconds = 0.0
         self._since = time.perf_counter()
@@ -158,6 +160,7 @@ class TrainingCurve(Callback):
             unit = "tokens" if tokens else "samples"
             values[f"train/{unit}_per_second"] = self._lap(trainer) * max(1, tokens)
         self._log(trainer, values, step)
+        self.point = values
         for key in ("train/loss", "train/accuracy"):
             if key in values:
                 trainer.callback_metrics[key] = torch.tensor(values[key])

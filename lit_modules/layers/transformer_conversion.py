@@ -110,6 +110,7 @@ def _options(source: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) ->
         norm_eps=source.norm1.eps,
         bias=source.linear1.bias is not None,
         dropout=source.dropout1.p,
+        hidden_dropout=source.dropout.p,
         attention_dropout=source.self_attn.dropout,
     )
 

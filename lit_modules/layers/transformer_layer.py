@@ -38,7 +38,8 @@ class TransformerOptions:
         norm_first: Pre-norm, x + f(norm(x)); else post-norm, norm(x + f(x)).
         norm_eps: ε of the norms.
         bias: Whether linear layers and layer norms have biases.
-        dropout: Of each branch's result, and of hidden units.
+        dropout: Of each branch's result.
+        hidden_dropout: Of the feed-forward's hidden units; GPT-2 has none.
         attention_dropout: Of attention weights.
         qk_norm: RMS-normalise queries and keys.
         rotary_base: Base of rotary positions in self-attention; None for none.
@@ -59,6 +60,7 @@ class TransformerOptions:
     norm_eps: float = 1e-5
     bias: bool = True
     dropout: float = 0.0
+    hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     qk_norm: bool = False
     rotary_base: float | None = None
@@ -121,7 +123,7 @@ class TransformerOptions:
                 self.width,
                 self.feed_forward_width,
                 bias=self.bias,
-                dropout=self.dropout,
+                dropout=self.hidden_dropout,
                 output_dropout=self.dropout,
                 implementation=self._layer_implementation,
             )
@@ -130,7 +132,7 @@ class TransformerOptions:
             self.feed_forward_width,
             activation=self.feed_forward,
             bias=self.bias,
-            dropout=self.dropout,
+            dropout=self.hidden_dropout,
             output_dropout=self.dropout,
             implementation=self._layer_implementation,
         )

@@ -97,17 +97,14 @@ def ordered(size: int, **options: Any) -> OrderedWindows:
 
 
 def streams(size: int, **options: Any) -> StreamWindows:
-    return StreamWindows(counting(size), **{"context_length": 8, "batch_size": 3, **options})
+    return StreamWindows(counting(size), **{"context_length": 8, "streams": 3, **options})
 
 
 @pytest.mark.parametrize("size", [25, 26, 33, 48, 49, 50, 97, 100])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("make", [ordered, streams])
 def test_each_token_but_the_first_is_a_target_exactly_once(make: Any, size: int, world_size: int) -> None:
-    batch_size = 1 if make is streams else 2
-    ranks = [
-        list(make(size, batch_size=batch_size, rank=r, world_size=world_size)) for r in range(world_size)
-    ]
+    ranks = [list(make(size, rank=r, world_size=world_size)) for r in range(world_size)]
     assert len({len(rank) for rank in ranks}) == 1, "a rank with fewer batches would hang the others"
     served: Counter[int] = Counter()
     for x, y in (batch for rank in ranks for batch in rank):
@@ -162,11 +159,12 @@ def test_every_epoch_reads_the_streams_alike() -> None:
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("world_size", [2, 3, 5])
 def test_streams_of_all_ranks_are_those_of_one_process(world_size: int) -> None:
-    ranks = [list(streams(301, rank=r, world_size=world_size)) for r in range(world_size)]
-    alone = list(streams(301, batch_size=3 * world_size))
+    ranks = [list(streams(301, streams=5, rank=r, world_size=world_size)) for r in range(world_size)]
+    alone = list(streams(301, streams=5))
     for whole, *shards in zip(alone, *ranks, strict=True):
+        assert torch.equal(whole[0], torch.cat([x for x, _ in shards]))
         assert torch.equal(whole[1], torch.cat([y for _, y in shards]))
 
 
@@ -221,7 +219,7 @@ def test_nothing_touches_the_global_generator() -> None:
     [
         (lambda: random_windows(8), "8 tokens are too few for a window of 8 and its targets, which takes 9"),
         (lambda: streams(24), "24 tokens are too few for 3 streams of a window of 8 each, which takes 25"),
-        (lambda: streams(48, world_size=2), "48 tokens are too few for 6 streams"),
+        (lambda: streams(48, streams=6, world_size=2), "48 tokens are too few for 6 streams"),
         (lambda: ordered(1), "0 samples are too few"),
         (lambda: ordered(9, world_size=2), "1 samples are too few"),
     ],

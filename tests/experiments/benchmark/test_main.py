@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +68,13 @@ def test_unknown_name_lists_the_known_ones(capsys) -> None:
     assert error.count("\n") == 1
     assert "'nonesuch'" in error
     assert all(name in error for name in command.available())
+
+
+@pytest.mark.parametrize("name", list(command.available()))
+def test_no_benchmark_ignores_an_option_that_all_have(name: str) -> None:
+    source = Path(command.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    assert "options.repeats" in source
+    assert "options.quick" in source
 
 
 @pytest.mark.parametrize("arguments", [["--repeats", "0"], ["--repeats", "x"], ["--nonesuch"]])

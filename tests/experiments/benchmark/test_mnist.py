@@ -27,7 +27,7 @@ def test_command(tmp_path, capsys) -> None:
     """Both, and every step between them, on scikit-learn's digits."""
     names = list(catalog.CATALOG["model"])
     path = tmp_path / "mnist.json"
-    options = ["--quick", "--seeds", "1", "--max-epochs", "2", "--target", "0.2", "--json", str(path)]
+    options = ["--quick", "--repeats", "2", "--max-epochs", "2", "--target", "0.2", "--json", str(path)]
     assert command.main(["mnist", *options]) == 0
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     assert [row["training"] for row in rows] == [
@@ -38,6 +38,8 @@ def test_command(tmp_path, capsys) -> None:
     for row in rows:
         assert all(float(share) > 12 for share in row["% after each epoch"].split())
         assert row["seconds per epoch"]["mean"] > 0
+        is_ablation = str(row["training"]).startswith("+")
+        assert len(row["seconds per epoch"]["values"]) == (1 if is_ablation else 2)
     sprint = mnist.config.load(mnist.SPRINT)
     assert len(rows[-1]["% after each epoch"].split()) == sprint.trainer.max_epochs
     assert list(catalog.CATALOG["model"]) == names

@@ -93,11 +93,11 @@ def test_by_hand_and_tiled_equal_fused(options: TransformerOptions, kind: Callab
 
 
 def test_dropout_reaches_every_branch_in_training_only():
-    options = replace(LLAMA, dropout=0.5, attention_dropout=0.25, bias=True)
+    options = replace(LLAMA, dropout=0.5, hidden_dropout=0.4, attention_dropout=0.25, bias=True)
     layer = DecoderLayer(options)
     for attention in (layer.self_attention, layer.cross_attention):
         assert (attention.dropout, attention.output_dropout.p) == (0.25, 0.5)
-    assert (layer.feed_forward.dropout.p, layer.feed_forward.output_dropout.p) == (0.5, 0.5)
+    assert (layer.feed_forward.dropout.p, layer.feed_forward.output_dropout.p) == (0.4, 0.5)
     x = normal(1, 4, 8).float()
     assert torch.equal(layer.eval()(x, x), layer(x, x))
     assert not torch.equal(layer.train()(x, x), layer(x, x))

@@ -1,0 +1,120 @@
+"""Loss on tiny Shakespeare after equal training time: our language model beside a small GPT's plain loop.
+
+Both read the same 1,003,854 characters and are scored on the other 111,540, each in windows of its own
+context side by side. The small GPT trains first; ours then gets as many epochs as fit into its seconds, of
+which one epoch is timed beforehand. Our seconds are the suite's own count: validation, logs, samples and
+checkpoints included.
+"""
+
+import argparse
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from experiments import config
+from experiments.benchmark import classic_gpt
+from experiments.benchmark.harness import Report, Sample, positive
+from experiments.benchmark.machine import training_device
+from experiments.build import build_data
+from experiments.callbacks.exact_resume import ExactResume
+from experiments.config import Config
+from experiments.run import run_config
+
+CONFIG = "configs/lm_char_tiny_shakespeare.yaml"
+QUICK: dict[str, Any] = {
+    "model": {"depth": 1, "width": 32},
+    "data": {"context_length": 16, "batch_size": 4, "steps_per_epoch": 5},
+}
+
+
+@dataclass
+class Validations(Callback):
+    """The clock and the loss at each validation."""
+
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Read both."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            clock = next(c for c in trainer.callbacks if isinstance(c, ExactResume))  # type: ignore[attr-defined]
+            self.seconds.append(clock.seconds())
+            self.losses.append(float(trainer.callback_metrics["val/loss"]))
+
+    def seconds_to(self, loss: float) -> float:
+        """Training time up to the first validation that is as good; infinite where none is."""
+        pairs = zip(self.seconds, self.losses, strict=True)
+        return next((seconds for seconds, reached in pairs if reached <= loss), float("inf"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how much to run."""
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs of each of the two (3)")
+    parser.add_argument(
+        "--steps", type=positive, default=classic_gpt.STEPS, metavar="N", help="of the small GPT (2000)"
+    )
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Train both with each seed in turn."""
+    experiment = config.load(CONFIG, *([QUICK] if options.quick else []))
+    steps = 20 if options.quick else options.steps
+    data = build_data(experiment)
+    train, val = (
+        torch.as_tensor(data.tokens(name).astype("int64"), device=training_device())
+        for name in ("train", "val")
+    )
+    small: dict[str, list[float]] = {"loss": [], "seconds": []}
+    ours: dict[str, list[float]] = {"loss": [], "seconds": [], "passed": [], "epochs": []}
+    for seed in range(options.seeds):
+        print(f"seed {seed}: {steps} steps of the small GPT", flush=True)
+        trained = classic_gpt.train(train, data.info.vocab_size, seed=seed, steps=steps)
+        small["seconds"].append(trained.seconds)
+        small["loss"].append(classic_gpt.text_loss(trained.network.eval(), val))
+        per_epoch = suite_fit(experiment, seed=seed, epochs=1).seconds[-1]
+        epochs = max(1, int(trained.seconds / per_epoch))
+        print(f"seed {seed}: {epochs} epochs of ours, of {per_epoch:.1f} s", flush=True)
+        curve = suite_fit(experiment, seed=seed, epochs=epochs)
+        ours["epochs"].append(epochs)
+        ours["seconds"].append(curve.seconds[-1])
+        ours["loss"].append(curve.losses[-1])
+        ours["passed"].append(curve.seconds_to(small["loss"][-1]))
+    baseline, suite = Sample(tuple(small["seconds"])), Sample(tuple(ours["seconds"]))
+    passed = Sample(tuple(ours["passed"]))
+    report = Report(title="Loss on tiny Shakespeare's validation part after equal training time")
+    report.rows = [
+        {
+            "training": "small GPT, plain loop",
+            "seconds": baseline,
+            "validation loss": Sample(tuple(small["loss"])),
+            "seconds to the small GPT's loss": baseline,
+            "share of its time": 1.0,
+        },
+        {
+            "training": "ours, full suite",
+            "seconds": suite,
+            "validation loss": Sample(tuple(ours["loss"])),
+            "seconds to the small GPT's loss": passed,
+            "share of its time": passed.ratio_to(baseline),
+        },
+    ]
+    report.notes = [
+        f"{options.seeds} seeds; the small GPT takes {steps} steps, ours {ours['epochs']} epochs of "
+        f"{experiment.data.config.steps_per_epoch} steps.",
+        "Loss in nats per character. Ours passes at the end of an epoch, where its loss is known.",
+    ]
+    return report
+
+
+def suite_fit(experiment: Config, *, seed: int, epochs: int) -> Validations:
+    """The config with everything a run has, for as many epochs."""
+    watcher = Validations()
+    with tempfile.TemporaryDirectory() as folder:
+        place = {"seed": seed, "run_dir": str(Path(folder) / "run"), "trainer": {"max_epochs": epochs}}
+        run_config(config.load(experiment.plain, place), callbacks=[watcher])
+    return watcher

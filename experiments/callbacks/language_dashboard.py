@@ -1,0 +1,192 @@
+"""What a language model writes, what it looks at, and how well it uses the machine, in TensorBoard."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from experiments.callbacks import pictures
+from experiments.callbacks.flops import measured_peak, number_format, training_flops
+from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.callbacks.milestones import Milestones
+from experiments.callbacks.summary import inspection, si
+from experiments.callbacks.tensorboard import add_picture, layout, writer
+from experiments.callbacks.tokens import tokens_per_sample
+from experiments.callbacks.training_curve import TrainingCurve
+from lit_modules.generation import generate
+from lit_modules.generation_config import SamplingConfig
+from lit_modules.layers.language_model import TransformerLM
+
+DRAWINGS = 10
+"""Times that samples and attention are drawn in a fit, at most."""
+SAMPLES, NEW_TOKENS, TEMPERATURE = 2, 160, 0.8
+PROMPT_TOKENS, SENTENCE_TOKENS = 32, 24
+SHOWN_LAYERS, SHOWN_HEADS = 12, 12
+
+
+@skip_unused_hooks
+class LanguageDashboard(Callback):
+    """Draws the dashboard of a language model: a module with a ``network`` that gives logits of next tokens.
+
+    ``trainer.datamodule`` has a ``tokenizer`` and ``tokens("val")``; without them there is nothing to read.
+
+    - At each point of the training curve: ``train/perplexity`` and ``train/flop_utilisation``, the
+      operations of training per second as a share of what this machine does in a large matrix product, in
+      the run's precision, measured when the fit starts; text ``machine/peak`` says how much that is.
+    - After up to ten validations spread over the fit, the last among them: how the model goes on from the
+      beginning of the validation text, twice; and, of a transformer, all heads' attention in its first
+      sentence, with the last layer's mean larger and labelled.
+
+    With several processes rank zero draws. Networks that are sharded over devices are not sampled.
+    """
+
+    def __init__(self) -> None:
+        self._flops = 0
+        self._peak = math.nan
+        self._curve: TrainingCurve | None = None
+        self._point: dict[str, float] = {}
+        self._drawn = 0
+        self._undrawn = False
+
+    # The training curve -------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the layout, and measure what the machine can do."""
+        self._curve = next((c for c in trainer.callbacks if isinstance(c, TrainingCurve)), None)  # type: ignore[attr-defined]
+        self._point = {} if self._curve is None else self._curve.point
+        self._drawn, self._undrawn = _tenths(trainer, pl_module), False
+        to = writer(trainer)
+        if to is None:
+            return
+        to.add_custom_scalars(page())
+        self._flops = 0 if _sharded(trainer) else training_flops(pl_module)
+        if self._flops:
+            dtype = number_format(str(trainer.precision))
+            self._peak = measured_peak(pl_module.device, dtype)
+            each = f"{si(self._flops)}FLOP a sample, {si(round(self._peak))}FLOP/s at most"
+            how = f"the best product of two large {str(dtype).removeprefix('torch.')} matrices"
+            to.add_text("machine/peak", f"{each}: {how} on {pl_module.device}", trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add to a new point of the training curve."""
+        if self._curve is None or self._curve.point is self._point:
+            return
+        self._point = self._curve.point
+        to = writer(trainer)
+        if to is None:
+            return
+        step = trainer.global_step
+        to.add_scalar("train/perplexity", math.exp(min(self._point["train/loss"], 80)), step)
+        tokens_per_second = self._point.get("train/tokens_per_second")
+        if self._flops and tokens_per_second:
+            flops_per_second = self._flops / tokens_per_sample(pl_module) * tokens_per_second
+            to.add_scalar(
+                "train/flop_utilisation", flops_per_second / (self._peak * trainer.world_size), step
+            )
+
+    # Samples and attention ----------------------------------------------------------------------------------
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw where it is due; an average of weights is in place now."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        tenths, self._undrawn = _tenths(trainer, pl_module), True
+        if tenths > self._drawn:
+            self._drawn = tenths
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw a last validation that isn't drawn yet."""
+        if self._undrawn:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._undrawn = False
+        to = writer(trainer)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        tokenizer = getattr(datamodule, "tokenizer", None)
+        if to is None or tokenizer is None or _sharded(trainer):
+            return
+        text = [int(token) for token in datamodule.tokens("val")[: max(PROMPT_TOKENS, SENTENCE_TOKENS)]]
+        with inspection(pl_module):
+            step = trainer.global_step
+            prompt = text[:PROMPT_TOKENS]
+            to.add_text("samples", written(pl_module.network, tokenizer, prompt), step)
+            if isinstance(pl_module.network, TransformerLM):
+                sentence = text[: min(SENTENCE_TOKENS, pl_module.network.context_length)]
+                _draw_attention(to, pl_module.network, tokenizer, sentence, step)
+
+
+def page() -> dict[str, Any]:
+    """The custom-scalars page: how good and how fast, before all else."""
+    return layout(
+        ["perplexity"],
+        text={"bits per byte": ["^val/bits_per_byte$"]},
+        machine={"model FLOP utilisation": ["^train/flop_utilisation$"]},
+    )
+
+
+def written(network: Any, tokenizer: Any, prompt: Sequence[int]) -> str:
+    """What a network makes of a prompt, as Markdown that keeps line ends."""
+    settings = SamplingConfig(temperature=TEMPERATURE, max_new_tokens=NEW_TOKENS)
+    rows = generate(network, [prompt] * SAMPLES, settings, seeds=range(SAMPLES))
+    pieces = []
+    for seed, row in enumerate(rows):
+        text = tokenizer.decode(prompt) + "▌" + tokenizer.decode(row)
+        pieces.append(f"temperature {TEMPERATURE}, seed {seed}, from ▌ on\n\n")
+        pieces.append("".join(f"    {line}\n" for line in text.split("\n")) + "\n")
+    return "".join(pieces)
+
+
+@torch.no_grad()
+def attention_maps(network: TransformerLM, tokens: Tensor) -> Tensor:
+    """Every head's weights over one text: (T,) → (L, H, T, T), in fp32."""
+    states: list[Tensor] = []
+    network(tokens.unsqueeze(0), hidden_states=states)
+    maps = []
+    for layer, x in zip(network.trunk.layers, states[:-1], strict=True):
+        seen = layer.attention_norm(x) if layer.norm_first else x  # type: ignore[operator]
+        maps.append(layer.attention.weights(seen)[0])  # type: ignore[union-attr,operator]
+    return torch.stack(maps).float()
+
+
+def _draw_attention(
+    to: SummaryWriter, network: TransformerLM, tokenizer: Any, sentence: Sequence[int], step: int
+) -> None:
+    tokens = torch.tensor(sentence, device=network.embedding.weight.device)
+    maps = attention_maps(network, tokens).cpu().numpy()
+    shown = maps[:SHOWN_LAYERS, :SHOWN_HEADS]
+    title = f"attention by layer and head: {tokenizer.decode(sentence)!r}"
+    add_picture(to, "attention/heads", pictures.attention_grid(shown, title), step)
+    names = [visible(tokenizer.decode([token])) for token in sentence]
+    title = f"layer {len(maps)}, mean of {maps.shape[1]} heads"
+    add_picture(to, "attention/last_layer", pictures.attention_map(maps[-1].mean(0), names, title), step)
+
+
+def visible(token: str) -> str:
+    """A token's text with signs for what would not be seen."""
+    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _tenths(trainer: L.Trainer, pl_module: Any) -> int:
+    """How many tenths of the fit are over, by steps or by its time: a resumed run counts as the first did."""
+    total = pl_module.total_steps() if hasattr(pl_module, "total_steps") else trainer.max_steps
+    by_steps = DRAWINGS * trainer.global_step // max(1, total)
+    milestones = next((c for c in trainer.callbacks if isinstance(c, Milestones)), None)  # type: ignore[attr-defined]
+    if milestones is None or math.isinf(milestones.max_seconds):
+        return by_steps
+    over = 1 - milestones.seconds_left() / milestones.max_seconds
+    return max(by_steps, int(DRAWINGS * min(1.0, over)))
+
+
+def _sharded(trainer: L.Trainer) -> bool:
+    """Whether no process alone has whole weights to use."""
+    return isinstance(trainer.strategy, FSDPStrategy)
