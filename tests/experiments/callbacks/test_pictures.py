@@ -89,3 +89,39 @@ def test_filter_grids_stay_of_a_size_to_look_at(shape):
 
 def test_untrained_weights_of_zero_are_drawn_too():
     assert pictures.filter_grid(np.zeros((4, 1, 3, 3)), "zeros").width > 0
+
+
+def test_attention_is_shaded_from_white_to_blue_by_layer_and_head():
+    maps = np.zeros((2, 3, 4, 4))
+    maps[1, 2, 3, 1] = 1
+    maps[0, 0, 2, 2] = 0.25
+    picture = np.asarray(pictures.attention_grid(maps, "title"))
+    cell = 6
+    step = 4 * cell + 5
+
+    def patch(layer, head, row, column):
+        y, x = 44 + layer * step + row * cell, 26 + head * step + column * cell
+        return picture[y : y + cell, x : x + cell].reshape(-1, 3)
+
+    assert (patch(1, 2, 3, 1) == pictures.BLUE).all()
+    halfway = np.rint((np.array(pictures.PAPER) + np.array(pictures.BLUE)) / 2)
+    assert (patch(0, 0, 2, 2) == halfway).all()  # the square root of a quarter
+    assert (patch(0, 1, 2, 2) == 255).all()
+
+
+def test_many_heads_still_make_a_picture_about_as_wide_as_a_card():
+    picture = pictures.attention_grid(np.zeros((12, 12, 24, 24)), "title " * 50)
+    assert pictures.CARD <= picture.width <= 1.2 * pictures.CARD
+
+
+def test_a_map_names_its_tokens_at_both_edges():
+    weights = np.eye(3)
+    plain = np.asarray(pictures.attention_map(weights, ["a", "bb", "…"], "title"))
+    other = np.asarray(pictures.attention_map(weights, ["a", "bb", "c"], "title"))
+    blue = (plain == pictures.BLUE).all(-1)
+    assert blue.sum() == 3 * 12 * 12
+    rows, columns = np.nonzero(blue)
+    changed = np.argwhere((plain != other).any(-1))
+    assert len(changed)
+    assert changed[:, 0].min() < rows.min()  # above
+    assert changed[:, 1].min() < columns.min()  # to the left
