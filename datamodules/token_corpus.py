@@ -1,6 +1,5 @@
 """Texts as windows of tokens: Shakespeare's plays, tiny Shakespeare, or any text of one's own."""
 
-from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -55,9 +54,9 @@ class TokenCorpusDataModule(L.LightningDataModule):
         self._info: DataInfo | None = None
         self._tensors: dict[str, Tensor] = {}
 
-    @abstractmethod
     def source(self) -> TextSource:
         """The text, fetched if need be."""
+        raise NotImplementedError
 
     def prepare_data(self) -> None:
         """Make the token files; Lightning calls it on one process of each machine.
@@ -73,7 +72,8 @@ class TokenCorpusDataModule(L.LightningDataModule):
 
         Raises:
             AssetError: The text can't be had.
-            ValueError: As :meth:`prepare_data`, or a part is shorter than one window.
+            ValueError: As :meth:`prepare_data`, or a part is shorter than one window, or than one for each
+                stream.
         """
         if self._info is not None:
             return
@@ -85,6 +85,13 @@ class TokenCorpusDataModule(L.LightningDataModule):
                     f"the {name} part has {len(tokens)} tokens, too few for a window of context_length "
                     f"{config.context_length} and its targets; lower it, or take a longer text"
                 )
+        needed = config.batch_size * config.context_length + 1
+        if config.sampling == "sequential" and len(parts["train"]) < needed:
+            raise ValueError(
+                f"the train part has {len(parts['train'])} tokens, too few for batch_size "
+                f"{config.batch_size} streams of a window of {config.context_length} each, "
+                f"which take {needed}; lower one of them"
+            )
         windows = {name: -(-(len(tokens) - 1) // config.context_length) for name, tokens in parts.items()}
         self._info = DataInfo(
             vocab_size=corpus.tokenizer.vocab_size,

@@ -2,7 +2,7 @@
 
 import os
 import struct
-import tempfile
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,18 +104,18 @@ def write_token_file(
     Raises:
         ValueError: An id is not in the vocabulary.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with partial.open("xb") as file:
             file.write(bytes(_HEADER.size))
             count = _append(file, pieces, vocab_size)
             sums = bytes.fromhex(source_sha256), bytes.fromhex(tokenizer_sha256)
             file.seek(0)
             width = token_dtype(vocab_size).itemsize
             file.write(_HEADER.pack(MAGIC, VERSION, width, vocab_size, count, *sums))
-        os.replace(name, path)
+        os.replace(partial, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
     return count
 

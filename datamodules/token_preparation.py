@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,8 @@ def _prepare(
         shutil.rmtree(stale, ignore_errors=True)
     tokenizer = make_tokenizer(config, source, parts["train"])
     plain = json.dumps(tokenizer.to_dict(), ensure_ascii=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    scratch.mkdir()
     try:
         (scratch / "tokenizer.json").write_text(plain, encoding="utf-8")
         for part, (start, stop) in parts.items():
@@ -168,7 +169,6 @@ def _prepare(
                 source_sha256=summary.sha256,
                 tokenizer_sha256=hashlib.sha256(plain.encode()).hexdigest(),
             )
-        scratch.chmod(0o755)
         os.replace(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

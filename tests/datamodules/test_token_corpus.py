@@ -188,6 +188,14 @@ def test_a_text_that_cannot_be_used_is_refused_in_a_line(
     assert content is None or path.read_bytes() == content
 
 
+def test_streams_longer_than_the_text_are_refused(text: Any) -> None:
+    module = text(sampling="sequential", batch_size=5000)
+    with pytest.raises(
+        ValueError, match=r"too few for batch_size 5000 streams .* which take 80001; lower one"
+    ):
+        module.setup()
+
+
 class Recorder(L.LightningModule):
     """Notes what each training step was given; stops the run after a step, as a kill would."""
 
