@@ -31,7 +31,7 @@ def open_pretrained(name: str, precision: str = "fp32", *, root: Path | str = "d
     Raises:
         UserError: It can't be had, or needs what isn't implemented; one line says which.
     """
-    path = _fetch(name, root) if name in ASSETS else Path(name)
+    path = find_file(name, root=root)
 
     import torch
 
@@ -64,7 +64,10 @@ def open_pretrained(name: str, precision: str = "fp32", *, root: Path | str = "d
     )
 
 
-def _fetch(name: str, root: Path | str) -> Path:
+def find_file(name: str, *, root: Path | str = "data") -> Path:
+    """The file or folder of a pre-trained model, fetched if need be; see :func:`open_pretrained`."""
+    if name not in ASSETS:
+        return Path(name)
     from datamodules.assets import fetch
 
     return fetch(name, root) / ASSETS[name]

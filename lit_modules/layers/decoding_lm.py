@@ -46,6 +46,9 @@ class DecodingLM(nn.Module):
         network: What to lay out; always computed by the fused kernels.
         weights: `as_they_are`; or `int8`: all matrices but the embedding in 8 bits, with bf16 around them.
 
+    Attributes:
+        bytes_per_token: Of the matrices, each of which is read once for a token.
+
     Raises:
         ValueError: attention in a window.
     """
@@ -62,7 +65,13 @@ class DecodingLM(nn.Module):
         self._rotary = network.trunk.rotary
         self._stream = stream
         self._dtype = torch.bfloat16 if weights == "int8" else dtype
-        linear: MakeLinear = _int8_linear if weights == "int8" else _linear
+        self.bytes_per_token = 0
+
+        def linear(weight: Tensor, bias: Tensor | None) -> Map:
+            product = _int8_linear(weight, bias) if weights == "int8" else _linear(weight, bias)
+            self.bytes_per_token += product.keywords["weight"].nbytes
+            return product
+
         self._layers = [
             _Layer(layer, linear, self._dtype, stream)
             for layer in network.trunk.layers
@@ -230,10 +239,10 @@ def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
     return nn.Identity()
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> Map:
+def _linear(weight: Tensor, bias: Tensor | None) -> partial[Tensor]:
     return partial(F.linear, weight=weight.detach(), bias=None if bias is None else bias.detach())
 
 
-def _int8_linear(weight: Tensor, bias: Tensor | None) -> Map:
+def _int8_linear(weight: Tensor, bias: Tensor | None) -> partial[Tensor]:
     layer = Int8Linear(weight, bias)
     return partial(int8_linear, weight=layer.weight, scale=layer.scale, bias=layer.bias)

@@ -146,6 +146,18 @@ def test_tied_embeddings_stay_as_they_are_beside_8_bits():
     assert fast.embedding.weight is network.embedding.weight
 
 
+def test_what_a_token_reads_is_counted():
+    network = build("gguf", dtype=torch.bfloat16)
+    matrices = sum(p.numel() for p in network.parameters() if p.dim() == 2)  # the tied one is the head
+    assert DecodingLM(network).bytes_per_token == 2 * matrices
+    assert DecodingLM(network, weights="int8").bytes_per_token == matrices
+
+
+def test_it_stays_where_it_was_made():
+    with pytest.raises(ValueError, match="can't be moved or converted"):
+        DecodingLM(build("gpt2")).to(torch.float32)
+
+
 def test_what_does_not_fit():
     fast = DecodingLM(build("gpt2"))
     cache = fast.make_cache(4)
