@@ -284,6 +284,61 @@ def test_it_is_the_state_that_makes_it_so(stoppable: dict[str, Any]) -> None:
     assert full.metrics["test/loss"] != cut.metrics["test/loss"]
 
 
+def test_each_rank_gets_its_own_state_back() -> None:
+    """As if there were two: what they gather is stacked."""
+    module, batches = model(cell="lstm", carry_state=True), windows()
+    module.training_step(batches[0], 0)
+    own = module._carried["train"]
+    others = tuple(part + 1 for part in own)
+    module.all_gather = lambda state: tuple(map(torch.stack, zip(others, state, strict=True)))  # type: ignore[method-assign]
+    saved: dict[str, Any] = {}
+    module.on_save_checkpoint(saved)
+    assert [part.shape for part in saved["carried_state"]] == [(2, 1, 3, 7)] * 2
+    for rank, expected in ((0, others), (1, own)):
+        again = model(cell="lstm", carry_state=True)
+        again.__dict__["_trainer"] = SimpleNamespace(global_rank=rank)
+        again.on_load_checkpoint(saved)
+        torch.testing.assert_close(again._carried["train"], expected, rtol=0, atol=0)
+
+
+# --------------------------------------------------------------------------------------------- text
+
+
+def test_a_text_run_writes_samples_and_is_continued_and_scored_from_the_command_line(
+    stoppable: dict[str, Any], work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from experiments import evaluate, sample
+    from experiments.language_models import open_trained
+
+    stoppable["model"]["name"] = "char_rnn"
+    stoppable["trainer"]["dashboard"] = True
+    run = experiments.run(stoppable, "run_dir=text").run_dir
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert "samples/text_summary" in tags["tensors"]
+    assert {"val/perplexity", "val/bits_per_byte", "train/gradient_norm"} <= set(tags["scalars"])
+
+    texts = []
+    for more in ([], ["--no-cache"]):
+        capsys.readouterr()
+        settings = ["--prompt", "abc", "--prompt", "h", "--max-new-tokens", "20", "--seed", "1", "--json"]
+        assert sample.main([str(run), *settings, *more]) == 0
+        texts.append([json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()])
+    assert texts[0] == texts[1]
+    assert [len(text) for text in texts[0]] == [20, 20]
+
+    # A text is scored in one go: an RNN's context has no end.
+    assert evaluate.main([str(run), "--text", "text.txt"]) == 0
+    loaded = open_trained(run)
+    tokens = torch.tensor([loaded.tokenizer.encode(Path("text.txt").read_text())])
+    with torch.no_grad():
+        loss = F.cross_entropy(loaded.network(tokens)[0, :-1], tokens[0, 1:]).item()
+    assert f"{loss:.4f}" in capsys.readouterr().out
+
+
 # --------------------------------------------------------------------------------------------- the lesson
 
 
