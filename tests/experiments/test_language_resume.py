@@ -147,6 +147,6 @@ def test_weights_start_a_new_run_on_a_text_of_the_same_vocabulary(
     settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiments.run(settings, "run_dir=done", "trainer.max_epochs=1")
-    settings["data"]["context_length"] = 12
-    experiments.run(settings, "run_dir=new", "model.init_from=done", "trainer.max_epochs=1")
+    overrides = ("model.init_from=done", "data.context_length=12", "trainer.max_epochs=1")
+    experiments.run(settings, "run_dir=new", *overrides)
     assert "initialised 36 of 36 tensors from done/checkpoints/best.ckpt" in capsys.readouterr().out
