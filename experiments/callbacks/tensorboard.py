@@ -9,8 +9,12 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+FOREMOST = ("model.", "optimizer.")
+"""Sections of a config whose hyperparameters come first."""
 
 Layout = dict[str, dict[str, list[Any]]]
 
@@ -80,9 +84,24 @@ def log_hyperparameters(
     for tag, value in final.items():
         target.add_scalar(tag, value)
     # `SummaryWriter.add_hparams` would open a second folder, which TensorBoard shows as a second run.
-    for summary in hparams(_flat(config), final):
+    experiment, start, end = hparams(_flat(config), final)
+    for summary in (_foremost_first(experiment), start, end):
         _events(target).add_summary(summary)
     target.flush()
+
+
+def _foremost_first(experiment: Summary) -> Summary:
+    """Let the tab's columns begin with what a person looks for.
+
+    It shows hyperparameters that differ between runs before the others, and either kind by name, which would
+    put every setting of the augmentation before the model. What differs is taken from this mark.
+    """
+    plugin = experiment.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(plugin.content)
+    for info in data.experiment.hparam_infos:
+        info.differs = info.name.startswith(FOREMOST)
+    plugin.content = data.SerializeToString()
+    return experiment
 
 
 def _events(to: SummaryWriter) -> Any:
