@@ -94,6 +94,7 @@ def sample(
         settings,
         seeds=seeds,
         use_cache=use_cache,
+        vocab_size=model.tokenizer.vocab_size,
         on_token=on_token,
         on_end=on_end,
     )
@@ -193,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--no-cache",
         action="store_true",
-        help="compute everything anew for each token: the same text, slowly",
+        help="compute everything anew for each token: slower, and the same text but for rounding",
     )
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of the weights; default: fp32")
     add("--json", action="store_true", help="print one JSON object a text, when all are done")

@@ -31,6 +31,7 @@ def generate(
     *,
     use_cache: bool = True,
     seeds: Sequence[int] | None = None,
+    vocab_size: int | None = None,
     on_token: OnToken | None = None,
     on_end: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
@@ -58,6 +59,8 @@ def generate(
         use_cache: Keep what was computed for earlier tokens.
         seeds: One for each prompt; ``settings.seed`` for all by default, so that a sample depends on its
             prompt alone and equal prompts get equal samples.
+        vocab_size: Choose among the first so many tokens alone: some networks have a few rows more than
+            their tokenizer has tokens.
         on_token: Called with the row and its new token, a stop id excepted; returning True ends that row.
         on_end: Called with each row as it ends.
 
@@ -68,7 +71,8 @@ def generate(
         ValueError: A prompt is empty or has a token outside the vocabulary; seeds are too few or too many;
             the model's logits are no numbers.
     """
-    _check_prompts(prompts, network.vocab_size)
+    vocab_size = network.vocab_size if vocab_size is None else vocab_size
+    _check_prompts(prompts, vocab_size)
     seeds = [settings.seed] * len(prompts) if seeds is None else seeds
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
@@ -76,7 +80,7 @@ def generate(
     state = Decoding(network, max_new_tokens=settings.max_new_tokens, use_cache=use_cache)
     context = state.context_length
     device = device_of(network)
-    seen = _seen(prompts, network.vocab_size, device) if settings.repetition_penalty != 1 else None
+    seen = _seen(prompts, vocab_size, device) if settings.repetition_penalty != 1 else None
 
     new: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))  # rows that go on
@@ -84,7 +88,7 @@ def generate(
     kept: list[int] | None = None
     with _evaluating(network):
         while active:
-            logits = state.next_logits(windows, kept)  # (active, V)
+            logits = state.next_logits(windows, kept)[:, :vocab_size]  # (active, V)
             uniform = torch.tensor([chances[row].random() for row in active], dtype=torch.float64)
             tokens = choose(logits, settings, uniform, None if seen is None else seen[active])
             kept = []

@@ -16,9 +16,11 @@ from lit_modules.functional.precision import widen
 
 _PIECE = 1024
 """Tokens that a network without a context reads at once."""
+_MOST_WINDOWS, _MOST_LOGITS = 8, 1 << 26
+"""In one batch: enough windows to keep a machine busy, and few enough logits for any memory."""
 
 
-def token_losses(network: Any, tokens: Tensor, *, stride: int, batch_size: int = 8) -> Iterator[Tensor]:
+def token_losses(network: Any, tokens: Tensor, *, stride: int) -> Iterator[Tensor]:
     """Cross-entropy of each token of a text but the first, in order, each exactly once.
 
     A window of a whole context moves on by ``stride`` tokens, and of each but the first only the last
@@ -39,7 +41,6 @@ def token_losses(network: Any, tokens: Tensor, *, stride: int, batch_size: int =
             mode.
         tokens: int64 (N,).
         stride: From 1 to the context.
-        batch_size: Windows at a time.
 
     Yields:
         (n,) losses in nats, of at least fp32; N − 1 in all.
@@ -58,20 +59,21 @@ def token_losses(network: Any, tokens: Tensor, *, stride: int, batch_size: int =
     ends = [*range(min(context, targets), targets, stride), targets] if targets > 0 else []
     new = [end - before for before, end in pairwise([0, *ends])]
     width = min(context, targets)
-    for start in range(0, len(ends), batch_size):
-        stops = torch.tensor(ends[start : start + batch_size])
+    rows = max(1, min(_MOST_WINDOWS, _MOST_LOGITS // max(1, width * network.vocab_size)))
+    for start in range(0, len(ends), rows):
+        stops, counts = torch.tensor(ends[start : start + rows]), new[start : start + rows]
         places = stops.unsqueeze(1) + torch.arange(-width, 1)  # (B, T + 1)
-        losses = _losses(network, tokens[places])  # (B, T)
-        for row, count in zip(losses, new[start : start + batch_size], strict=True):
-            yield row[width - count :]
+        losses = _last_losses(network, tokens[places], max(counts))  # (B, most)
+        for row, count in zip(losses, counts, strict=True):
+            yield row[len(row) - count :]
 
 
 @torch.inference_mode()
-def _losses(network: Any, windows: Tensor) -> Tensor:
-    """(B, T + 1) tokens → (B, T) losses of all but the first of each row."""
+def _last_losses(network: Any, windows: Tensor, count: int) -> Tensor:
+    """(B, T + 1) tokens → (B, count) losses of the last of each row."""
     windows = windows.to(device_of(network))
-    logits = widen(network(windows[:, :-1]))  # (B, T, V)
-    return F.cross_entropy(logits.transpose(1, 2), windows[:, 1:], reduction="none")
+    logits = widen(network(windows[:, :-1])[:, -count:])  # (B, count, V)
+    return F.cross_entropy(logits.transpose(1, 2), windows[:, -count:], reduction="none")
 
 
 @torch.inference_mode()

@@ -53,7 +53,9 @@ class Scripted(nn.Module):
 
 
 def scripted(text: str, **more: Any) -> LoadedModel:
-    tokenizer = SimpleNamespace(token_bytes=lambda id: bytes([id]), encode=lambda text: list(text.encode()))
+    tokenizer = SimpleNamespace(
+        vocab_size=256, token_bytes=lambda id: bytes([id]), encode=lambda text: list(text.encode())
+    )
     network = Scripted(text.encode())
     return LoadedModel(name="scripted", network=network, tokenizer=tokenizer, context_length=None, **more)
 

@@ -212,6 +212,14 @@ def test_choosing_applies_every_setting() -> None:
     assert penalised.unique().tolist() == [1]
 
 
+def test_rows_beyond_the_vocabulary_are_never_chosen() -> None:
+    network, settings = build(), SamplingConfig(temperature=5.0, max_new_tokens=200, repetition_penalty=1.1)
+    (new,) = generate(network, [[1, 2]], settings, vocab_size=12)
+    assert set(new) == set(range(12))
+    with pytest.raises(ValueError, match="has token 12, the model knows 0 … 11"):
+        generate(network, [[12]], settings, vocab_size=12)
+
+
 def test_what_cannot_be_continued_is_named() -> None:
     network = build()
     with pytest.raises(ValueError, match="prompt 1 is empty"):

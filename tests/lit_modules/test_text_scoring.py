@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_modules import text_scoring
 from lit_modules.layers.language_model import TransformerLM
 from lit_modules.layers.recurrent_lm import RecurrentLM
 from lit_modules.layers.transformer_layer import TransformerOptions
@@ -44,12 +45,13 @@ def by_a_loop(network: Any, tokens: Tensor, context: int, stride: int) -> list[f
 
 @pytest.mark.parametrize("length", [2, 3, 6, 7, 8, 9, 13, 30])
 @pytest.mark.parametrize(("context", "stride"), [(6, 1), (6, 2), (6, 4), (6, 6), (1, 1), (50, 7)])
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("windows", [1, 3])
 def test_every_token_is_scored_once_with_the_context_it_is_due(
-    length: int, context: int, stride: int, batch_size: int
+    length: int, context: int, stride: int, windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(text_scoring, "_MOST_WINDOWS", windows)
     network, tokens = transformer(context), text(length)
-    parts = list(token_losses(network, tokens, stride=stride, batch_size=batch_size))
+    parts = list(token_losses(network, tokens, stride=stride))
     expected = by_a_loop(network, tokens, context, stride)
     assert sum(len(part) for part in parts) == length - 1
     torch.testing.assert_close(torch.cat(parts), torch.tensor(expected, dtype=torch.float64))
@@ -59,7 +61,7 @@ def test_each_prediction_sees_at_least_the_context_less_the_stride() -> None:
     """A network whose logits tell how many tokens it has seen: the loss is that number."""
 
     class Counting(torch.nn.Module):
-        context_length = 10
+        context_length, vocab_size = 10, 2
 
         def __init__(self) -> None:
             super().__init__()
@@ -77,6 +79,16 @@ def test_each_prediction_sees_at_least_the_context_less_the_stride() -> None:
     assert seen[10:14] == [7, 8, 9, 10]
     assert min(seen[10:]) == 7
     assert len(seen) == 100
+
+
+def test_a_batch_has_no_more_windows_than_their_logits_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, sizes = transformer(6), []
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
+    monkeypatch.setattr(text_scoring, "_MOST_LOGITS", 2 * 6 * V)
+    expected = torch.cat(list(token_losses(network, text(31), stride=6)))
+    assert sizes == [(2, 6), (2, 6), (1, 6)]
+    monkeypatch.setattr(text_scoring, "_MOST_LOGITS", 1)
+    torch.testing.assert_close(torch.cat(list(token_losses(network, text(31), stride=6))), expected)
 
 
 def test_a_text_without_a_prediction_gives_none() -> None:
