@@ -191,7 +191,9 @@ class _Attend:
             _rotate(queries_and_keys, place.rotation)
         key, value = memory.store(number, heads[:, :, self.heads :], place)  # (B, H_kv, S, D)
         if length == 1:  # a group of heads takes the place of time: each key is read once
-            query = heads[:, 0, : self.heads].unflatten(1, (self.kv_heads, -1))  # (B, H_kv, G, D)
+            query = heads[:, 0, : self.heads].view(
+                batch, self.kv_heads, -1, heads.shape[-1]
+            )  # (B, H_kv, G, D)
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=place.visible)
             return self.output(attended.reshape(batch, 1, -1))
         attended = scaled_dot_product_attention(
@@ -203,7 +205,7 @@ class _Attend:
 def _rotate(x: Tensor, rotation: Tensor) -> None:
     """Turns adjacent channels of (B, T, heads, D), in place."""
     wide = x if x.dtype == rotation.real.dtype else x.to(rotation.real.dtype)
-    torch.view_as_complex(wide.unflatten(-1, (-1, 2))).mul_(rotation)
+    torch.view_as_complex(wide.view(*wide.shape[:-1], -1, 2)).mul_(rotation)
     if wide is not x:
         x.copy_(wide)
 
@@ -231,7 +233,7 @@ def _feed_forward(module: nn.Module, linear: MakeLinear) -> Map:
 def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
     if isinstance(module, RMSNorm):
         weight = module.weight.detach().to(dtype)
-        return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight, eps=module.eps)
+        return partial(torch.rms_norm, normalized_shape=weight.shape, weight=weight, eps=module.eps)
     if isinstance(module, LayerNorm):
         weight = module.weight.detach().to(dtype)
         bias = None if module.bias is None else module.bias.detach().to(dtype)

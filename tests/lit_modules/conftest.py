@@ -1,7 +1,7 @@
 """Tiny language models with random weights, as Hugging Face's library builds and stores them."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,11 @@ def in_full_float64() -> Callable[[PreTrainedModel], PreTrainedModel]:
 
 
 @pytest.fixture
-def library_reads_gguf() -> Callable[[Path], PreTrainedModel]:
+def library_reads_gguf(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], PreTrainedModel]:
     """What the library makes of a GGUF file; its own `from_pretrained` would need one more package."""
+    monkeypatch.setattr(
+        gguf, "GGUFReader", cache(gguf.GGUFReader)
+    )  # it reads a file twice, which takes seconds
 
     def read(path: Path) -> PreTrainedModel:
         settings = {k: v for k, v in load_gguf_checkpoint(path)["config"].items() if v is not None}
