@@ -26,7 +26,7 @@ from lit_modules.layers.checks import check_choice
 from lit_modules.layers.decoding_cache import DecodingCache, Place
 from lit_modules.layers.feed_forward import FeedForward, SwiGLU
 from lit_modules.layers.int8_linear import Int8Linear, int8_linear
-from lit_modules.layers.language_model import TransformerLM
+from lit_modules.layers.language_model import TransformerLM, embed
 from lit_modules.layers.norm import LayerNorm, RMSNorm
 from lit_modules.layers.scaled_dot_product import scaled_dot_product_attention
 from lit_modules.layers.transformer_layer import EncoderLayer
@@ -61,7 +61,10 @@ class DecodingLM(nn.Module):
         self.vocab_size = network.vocab_size
         self.context_length = network.context_length
         self.embedding = network.embedding
-        self._embed = network.embed
+        # Not a method of the network's, which would keep all its matrices alive.
+        self._embed = partial(
+            embed, embedding=network.embedding, scale=network.embedding_scale, added=network.positions
+        )
         self._rotary = network.trunk.rotary
         self._stream = stream
         self._dtype = torch.bfloat16 if weights == "int8" else dtype

@@ -97,18 +97,12 @@ class TransformerLM(nn.Module):
         if positions is None:
             first = None if cache is None else cache[0]
             positions = token_positions(tokens.shape[1], key_mask=key_mask, cache=first, device=tokens.device)
-        x = self.dropout(self.embed(tokens, positions))  # (B, T, W)
+        x = embed(
+            tokens, positions, embedding=self.embedding, scale=self.embedding_scale, added=self.positions
+        )
+        x = self.dropout(x)  # (B, T, W)
         x = self.trunk(x, key_mask=key_mask, positions=positions, cache=cache, hidden_states=hidden_states)
         return self.head(x[:, -1:] if last_only else x)
-
-    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """(B, T) tokens at (T,) or (B, T) positions → (B, T, W), what the first layer sees."""
-        x = self.embedding(tokens)
-        if self.embedding_scale != 1.0:
-            x = x * self.embedding_scale
-        if isinstance(self.positions, SinusoidalPositions):
-            return x + self.positions(positions, dtype=x.dtype)
-        return x if self.positions is None else x + self.positions(positions)
 
     def make_cache(self, capacity: int) -> list[KVCache]:
         """One empty cache for each layer, for rows of at most `capacity` tokens."""
@@ -147,3 +141,31 @@ class TransformerLM(nn.Module):
         if not self.tie_embeddings:
             std = 0.5 * self.head.in_features**-0.5 if linear_std is None else linear_std
             nn.init.normal_(self.head.weight, std=0.0 if zero_head else std)
+
+
+def embed(
+    tokens: Tensor,
+    positions: Tensor,
+    *,
+    embedding: nn.Embedding,
+    scale: float = 1.0,
+    added: LearnedPositions | SinusoidalPositions | None = None,
+) -> Tensor:
+    """What the first layer sees, but for dropout.
+
+    Args:
+        tokens: (B, T).
+        positions: (T,) or (B, T).
+        embedding: Of the tokens.
+        scale: Of their vectors.
+        added: Makes the vectors of positions.
+
+    Returns:
+        (B, T, W).
+    """
+    x = embedding(tokens)
+    if scale != 1.0:
+        x = x * scale
+    if isinstance(added, SinusoidalPositions):
+        return x + added(positions, dtype=x.dtype)
+    return x if added is None else x + added(positions)

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -48,6 +50,17 @@ def tokens(*shape: int, seed: int = 0) -> Tensor:
 
 def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_original_may_be_deleted(kind: str):
+    network, x = build(kind), tokens(2, 9)
+    expected, fast = network(x), DecodingLM(network)
+    packed = weakref.ref(network.trunk.layers[0].attention.query.weight)
+    del network
+    gc.collect()
+    assert packed() is None
+    close(fast(x), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
