@@ -44,7 +44,7 @@ def read_tokenizer_json(path: Path) -> LibraryBytePairTokenizer:
 
 def _build(values: Mapping[str, Any]) -> LibraryBytePairTokenizer:
     model = values["model"]
-    if model["type"] != "BPE":
+    if model.get("type", "BPE") != "BPE":  # GPT-2's own file is older than this entry
         raise ValueError(f"model.type = {model['type']!r} isn't implemented, only 'BPE'")
     for key in _PLAIN_MODEL:
         _require_off(model, key, "model")

@@ -56,6 +56,20 @@ def test_merges_may_be_strings(path: Path) -> None:
     assert read_tokenizer_json(path).to_dict() == expected
 
 
+def test_an_old_file_doesnt_name_its_model(path: Path, hard_texts: list[str]) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["model"]["type"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    ours, theirs = read_tokenizer_json(path), Tokenizer.from_file(str(path))
+    for text in hard_texts:
+        if END not in text:
+            assert ours.encode(text) == theirs.encode(text).ids
+    del values["model"]["merges"]  # as a WordPiece model's file
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ValueError, match="malformed: KeyError 'merges'"):
+        read_tokenizer_json(path)
+
+
 def set_at(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     values = copy.deepcopy(values)
     *parts, last = key.split(".")
