@@ -139,8 +139,8 @@ class StreamWindows(EpochLoader):
     exactly once an epoch. Where a stream is the shorter one, its last target is ``IGNORED``. Ranks share the
     streams, so a batch of all ranks together is the same for any number of them.
 
-    An epoch's first batch starts all streams anew: there a network that carries its state must forget it
-    (:attr:`starts_anew`; Lightning's ``batch_idx`` is 0 then).
+    An epoch's first batch, whose ``batch_idx`` is 0, starts all streams anew: there a network that carries
+    its state must forget it.
 
     Args:
         tokens: As :func:`as_tensor` gives them, (N,), on the device that the batches are wanted on.
@@ -186,14 +186,11 @@ class StreamWindows(EpochLoader):
         )
         self.tokens = tokens
         self.context_length = context_length
-        self.starts_anew = True
-        """Whether the batch handed out last is its epoch's first."""
 
     def _serve(self, epoch: int, first: int) -> Iterator[Batch]:
         steps = self._batches_in_epoch
         for index in range(first, len(self)):
             begin, end = (i * self._longest // steps for i in (index, index + 1))
-            self.starts_anew = index == 0
             yield gather(self.tokens, self._starts + begin, end - begin, last=self._ends)
 
 

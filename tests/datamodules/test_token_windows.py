@@ -144,15 +144,6 @@ def test_a_stream_goes_on_where_it_ended(size: int) -> None:
     assert missing.max() <= 1
 
 
-def test_an_epochs_first_batch_says_that_streams_start_anew() -> None:
-    loader = streams(100)
-    for _ in range(2):
-        assert [loader.starts_anew for _ in loader] == [True, False, False, False, False]
-    resumed = streams(100)
-    resumed.load_state_dict({"epoch": 0, "batch": 2})
-    assert [resumed.starts_anew for _ in resumed] == [False, False, False]
-
-
 def test_every_epoch_reads_the_streams_alike() -> None:
     loader = streams(100)
     first, second = list(loader), list(loader)
