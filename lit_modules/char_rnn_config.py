@@ -41,7 +41,7 @@ class CharRNNConfig(ModelConfig):
     carry_state: bool = field(
         default=False,
         metadata={
-            "help": "Begin each batch with the state that the batch before ended with, for data.batches "
+            "help": "Begin each batch with the state that the batch before ended with, for data.sampling "
             "sequential; gradients end at the batch's start."
         },
     )
