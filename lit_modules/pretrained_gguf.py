@@ -34,7 +34,10 @@ def read_gguf(path: Path) -> Pretrained:
             implemented.
     """
     reader = _open(path)
-    values = {name: f.contents() for name, f in reader.fields.items()}
+    try:
+        values = {name: f.contents() for name, f in reader.fields.items()}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} isn't a whole GGUF file: {error}") from None
     architecture = values.get("general.architecture")
     if architecture != "llama":
         raise ValueError(f"{path}: general.architecture = {architecture!r} isn't implemented, only 'llama'")

@@ -45,6 +45,13 @@ def test_lengths_that_lead_far_beyond_the_end(tmp_path: Path):
     assert "isn't a whole GGUF file" in refusal(path)
 
 
+def test_a_damaged_string(model: PreTrainedModel, write_gguf: Write, tmp_path: Path):
+    path = tmp_path / "tiny.gguf"
+    write_gguf(model, path)
+    path.write_bytes(path.read_bytes().replace(b"token 3", b"token \xff"))
+    assert "isn't a whole GGUF file: 'utf-8' codec can't decode byte 0xff" in refusal(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and more", b"GG"])
 def test_a_foreign_file(content: bytes, tmp_path: Path):
     (tmp_path / "x.gguf").write_bytes(content)
