@@ -22,6 +22,9 @@ from experiments.language_models import PRECISIONS, LoadedModel, open_language_m
 from experiments.text_stream import TextStream
 from lit_modules.generation_config import SamplingConfig
 
+START = "\n"
+"""The prompt of a text that has none."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -113,6 +116,18 @@ def encode(model: LoadedModel, text: str) -> list[int]:
         return model.tokenizer.encode(text)
     except ValueError as error:
         raise UserError(f"--prompt {shorten(text)!r}: {error}") from error
+
+
+def encode_start(model: LoadedModel) -> list[int]:
+    """What a text begins behind that nobody gave a beginning: the end of a line.
+
+    Raises:
+        UserError: The model knows no lines.
+    """
+    try:
+        return model.tokenizer.encode(START)
+    except ValueError as error:
+        raise UserError(f"{model.name} knows no line ends to begin behind: give a --prompt") from error
 
 
 def encode_chat(model: LoadedModel, message: str) -> list[int]:
@@ -227,8 +242,11 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--samples {options.samples}: allowed are whole numbers of at least 1")
     settings = read_settings(options)
     model = open_language_model(options.model, options.precision)
-    texts: list[str] = options.chat or options.prompt or ["\n"]
-    ids = [encode_chat(model, text) if options.chat else encode(model, text) for text in texts]
+    texts: list[str] = options.chat or options.prompt or [START]
+    if options.chat or options.prompt:
+        ids = [encode_chat(model, text) if options.chat else encode(model, text) for text in texts]
+    else:
+        ids = [encode_start(model)]
     for note in notes(model, ids, settings.max_new_tokens):
         print(f"note: {note}", file=sys.stderr)
     rows = [

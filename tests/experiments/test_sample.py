@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datamodules.tokenizers import CharacterTokenizer
 from experiments.language_models import LoadedModel, open_trained
 from experiments.sample import main, sample
 from lit_modules.generation import generate
@@ -165,6 +167,15 @@ def test_without_a_prompt_a_text_starts_at_a_line_end(
     language_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert texts(capsys, str(language_run)) == texts(capsys, str(language_run), "--prompt", "\n")
+
+
+def test_a_model_without_line_ends_asks_for_a_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = replace(scripted("ab"), tokenizer=CharacterTokenizer("ab"))
+    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_: model)
+    assert main(["any"]) == 2
+    assert capsys.readouterr().err == "error: scripted knows no line ends to begin behind: give a --prompt\n"
 
 
 def test_what_lies_beyond_the_context_is_said(language_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
