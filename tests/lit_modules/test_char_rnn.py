@@ -85,6 +85,21 @@ def test_a_training_step_is_cross_entropy_over_the_positions_that_count() -> Non
     assert all(p.grad is not None for p in module.parameters())
 
 
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("form", ["one_hot", "embedding"])
+def test_every_way_to_compute_it_is_the_same_network(cell: Any, form: Any) -> None:
+    (tokens, targets), *_ = windows()
+    steps = []
+    for implementation in ("layer", "cell_loop"):
+        for kernel in ("fused", "by_hand"):
+            module = model(cell=cell, input=form, num_layers=2, implementation=implementation, kernel=kernel)
+            loss = module.training_step((tokens, targets), 0)["loss"]
+            loss.backward()
+            steps.append((loss, [p.grad for p in module.parameters()]))
+    for step in steps[1:]:
+        torch.testing.assert_close(step, steps[0])
+
+
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_of_a_text_loss_perplexity_and_bits_per_byte_are_logged(stage: str) -> None:
     module, batches = model(), windows()
