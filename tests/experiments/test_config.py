@@ -69,7 +69,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "wrong type": (
         f"{HEAD}trainer: {{max_epochs: ten}}\n",
         [],
-        ["trainer.max_epochs = 'ten'", "bad.yaml:3", "integer ≥ 1"],
+        ["trainer.max_epochs = 'ten'", "bad.yaml:3", "an integer or null ≥ 1"],
     ),
     "a fraction of an epoch": (
         HEAD,
@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "negative epochs": (
         f"{HEAD}trainer: {{max_epochs: -1}}\n",
         [],
-        ["trainer.max_epochs = -1", "bad.yaml:3", "integer ≥ 1"],
+        ["trainer.max_epochs = -1", "bad.yaml:3", "an integer or null ≥ 1"],
     ),
     "batch of none": (
         f"{HEAD}data.batch_size: 0\n",
