@@ -1,13 +1,24 @@
 """Every published config: its head comment, its place in the README, and a dry run on its real data."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 from experiments import config
 from experiments.help import summary
 from experiments.run import main
+from lit_modules.pretrained import read_pretrained
+from lit_modules.transformer_lm import build_transformer_lm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -50,3 +61,34 @@ def test_a_preset_merges_over_a_config(path: Path) -> None:
     merged = config.load(f"configs/{base}.yaml", path)
     assert merged.plain != config.load(f"configs/{base}.yaml").plain
     assert merged.name == base
+
+
+def make_gpt2() -> PreTrainedModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=8, n_embd=32, n_layer=2, n_head=4))
+
+
+def make_llama() -> PreTrainedModel:
+    """With the hidden width that the preset takes by default: 8/3 of 32, up to a multiple of 32."""
+    sizes = {"vocab_size": 11, "max_position_embeddings": 8, "hidden_size": 32, "intermediate_size": 96}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **heads, rms_norm_eps=1e-5))
+
+
+@pytest.mark.parametrize(("preset", "make"), [("gpt2", make_gpt2), ("llama", make_llama)])
+def test_the_architecture_presets_are_what_they_are_called(
+    preset: str, make: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    """The library's weights, in the network that the preset describes, give the library's logits."""
+    torch.manual_seed(0)
+    theirs = make().eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    theirs.save_pretrained(tmp_path)
+    sizes = ["model.depth=2", "model.width=32", "model.num_heads=4"]
+    described = config.load("lm_char_tiny_shakespeare", f"configs/presets/{preset}.yaml", *sizes)
+    ours = build_transformer_lm(described.model.config, vocab_size=11, context_length=8).eval()
+    ours.load_state_dict(read_pretrained(tmp_path).state_dict)
+    tokens = torch.randint(11, (3, 8))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-5)
