@@ -24,8 +24,8 @@ def usage(experiment: Config | None) -> str:
     lines = [
         "python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]",
         "",
-        "Later files win over earlier ones, overrides over files. Also: experiments.evaluate,",
-        "experiments.predict, experiments.compare, experiments.benchmark, each with --help.",
+        "Later files win over earlier ones, overrides over files. Also, each with --help:",
+        "experiments.evaluate, .predict, .sample, .compare and .benchmark.",
         "",
         *(f"  {name:<16}{text}" for name, text in OPTIONS.items()),
         "",
