@@ -73,27 +73,37 @@ def classic_transform(
     return transforms.Compose(steps)
 
 
-class ImageSamples(Dataset[tuple[Tensor, int]]):
-    """Single images as a Dataset whose random transforms depend on (seed, epoch, index) alone.
+class SingleImages(Dataset[tuple[Tensor, int]]):
+    """Images one by one, each through PIL and a transform, as torchvision's own data sets give them.
 
     Args:
         images: uint8 (N, C, H, W).
         targets: int64 (N,).
-        transform: From a PIL image to a tensor, random numbers from torch's global generator.
+        transform: From a PIL image to a tensor.
+    """
+
+    def __init__(self, images: Tensor, targets: Tensor, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.pixels = images.movedim(1, -1).squeeze(-1)  # (N, H, W) or (N, H, W, C)
+        self.targets = targets
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index].numpy())), int(self.targets[index])
+
+
+class SeededImages(Dataset[tuple[Tensor, int]]):
+    """Single images whose random transforms depend on (seed, epoch, index) alone.
+
+    Args:
+        images: The images; random numbers from torch's global generator.
         seed: Decides the random numbers; ``None`` where the transform takes none.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        transform: Callable[[Image.Image], Tensor],
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, images: SingleImages, *, seed: int | None = None) -> None:
         self.images = images
-        self.targets = targets
-        self.transform = transform
         self.seed = seed
 
     def __len__(self) -> int:
@@ -101,14 +111,12 @@ class ImageSamples(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: _Key) -> tuple[Tensor, int]:
         epoch, index = key
-        pixels = self.images[index].movedim(0, -1).squeeze(-1).numpy()  # (H, W) or (H, W, C)
-        image, target = Image.fromarray(pixels), int(self.targets[index])
         if self.seed is None:
-            return self.transform(image), target
+            return self.images[index]
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators too, which the fork leaves out.
             torch.default_generator.manual_seed(mix_seed(self.seed, epoch, index))
-            return self.transform(image), target
+            return self.images[index]
 
 
 class ClassicLoader(EpochLoader):
@@ -122,7 +130,7 @@ class ClassicLoader(EpochLoader):
         options: As of :class:`EpochLoader`.
     """
 
-    def __init__(self, samples: ImageSamples, *, num_workers: int = 0, **options: Any) -> None:
+    def __init__(self, samples: SeededImages, *, num_workers: int = 0, **options: Any) -> None:
         super().__init__(len(samples), **options)
         self._sampler = _Keys()
         self._data_loader = DataLoader(

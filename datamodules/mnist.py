@@ -145,14 +145,15 @@ class ImageDataModule(L.LightningDataModule):
         return ResidentLoader((images, targets), transform=transform, device=device, **options)
 
     def _classic_loader(self, name: Split, options: dict[str, Any]) -> EpochLoader:
-        from datamodules.classic_pipeline import ClassicLoader, ImageSamples, classic_transform
+        from datamodules.classic_pipeline import ClassicLoader, SeededImages, SingleImages, classic_transform
 
         images, targets = self.split(name)
         changes = self.config.augment if name == "train" and self.config.augment != AugmentConfig() else None
         transform = classic_transform(
             changes, self.mean, self.std, height=images.shape[2], width=images.shape[3]
         )
-        samples = ImageSamples(images, targets, transform=transform, seed=self.seed if changes else None)
+        single = SingleImages(images, targets, transform)
+        samples = SeededImages(single, seed=self.seed if changes else None)
         return ClassicLoader(samples, num_workers=self.config.num_workers, **options)
 
     def _train_transform(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -11,16 +11,17 @@ Shape letters: N images, B batch, C channels, H height, W width, K classes.
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Adadelta, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, StepLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
+
+from datamodules.classic_pipeline import SingleImages
 
 BATCH_SIZE = 64
 LEARNING_RATE = 1.0
@@ -28,27 +29,6 @@ DECAY_PER_EPOCH = 0.7
 
 State = dict[str, Tensor]
 Batches = Iterable[Sequence[Tensor]]
-
-
-class SingleImages(Dataset[tuple[Tensor, int]]):
-    """Images one by one, each through PIL and a transform, as torchvision's own data sets give them.
-
-    Args:
-        images: uint8 (N, 1, H, W).
-        targets: int64 (N,).
-        transform: from a PIL image to a tensor.
-    """
-
-    def __init__(self, images: Tensor, targets: Tensor, transform: Any) -> None:
-        self.images = images
-        self.targets = targets
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index, 0].numpy())), int(self.targets[index])
 
 
 @dataclass

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.classic_pipeline import classic_transform
+from datamodules.classic_pipeline import SingleImages, classic_transform
 from datamodules.mnist_config import AugmentConfig
 from experiments import config
-from experiments.benchmark.classic_mnist import Batches, SingleImages
+from experiments.benchmark.classic_mnist import Batches
 from experiments.benchmark.harness import Report, interleaved, positive, timed
 from experiments.build import build_data
 

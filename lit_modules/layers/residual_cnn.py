@@ -6,31 +6,24 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lit_modules.layers.activations import make_activation
+from lit_modules.layers.residual import Residual
 
 
-class ResidualBlock(nn.Module):
+def residual_block(*, width: int, activation: str) -> Residual:
     """x + act(norm(conv(act(norm(conv(x)))))) at constant width and size, with 3×3 convolutions.
 
     The branch ends in its activation and the sum has none, as in D. Page's ResNet-9 ("How to train your
     ResNet", 2018), whose branches are thus sparse corrections of what comes in.
 
     Args:
-        width: Channels D.
+        width: Channels D of the maps (B, D, H, W).
         activation: Name of the activation, see :func:`make_activation`.
     """
-
-    def __init__(self, *, width: int, activation: str) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.activation = make_activation(activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, H, W) → (B, D, H, W)."""
-        branch = self.activation(self.norm1(self.conv1(x)))
-        return x + self.activation(self.norm2(self.conv2(branch)))
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        convolution = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(width), make_activation(activation)]
+    return Residual(nn.Sequential(*layers))
 
 
 class ResidualCNN(nn.Module):
@@ -88,7 +81,7 @@ class ResidualCNN(nn.Module):
             if stride == 1:
                 stages.append(nn.MaxPool2d(2))  # (B, width, H/2, W/2)
             stages += [nn.BatchNorm2d(width), make_activation(activation)]
-            stages += [ResidualBlock(width=width, activation=activation) for _ in range(depth)]
+            stages += [residual_block(width=width, activation=activation) for _ in range(depth)]
             fan_in = width
         self.body = nn.Sequential(*stages)
         self.pooling = pooling

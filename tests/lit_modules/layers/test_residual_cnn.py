@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lit_modules.layers.residual_cnn import ResidualBlock, ResidualCNN
+from lit_modules.layers.residual_cnn import ResidualCNN, residual_block
 
 
 def test_block_is_the_identity_where_its_branch_is_zero():
-    block = ResidualBlock(width=4, activation="relu")
-    nn.init.zeros_(block.norm2.weight)
+    block = residual_block(width=4, activation="relu")
+    nn.init.zeros_(block.block[4].weight)
     x = torch.randn(2, 4, 5, 7)
     torch.testing.assert_close(block(x), x, rtol=0, atol=0)
 
@@ -35,8 +35,8 @@ def test_matches_the_formula_written_with_functional_calls():
     x = F.relu(normed(F.conv2d(images, weights["body.0.weight"], stride=2, padding=2), "body.1"))
     x = F.max_pool2d(F.conv2d(x, weights["body.3.weight"], padding=1), 2)
     x = F.relu(normed(x, "body.5"))
-    branch = F.relu(normed(F.conv2d(x, weights["body.7.conv1.weight"], padding=1), "body.7.norm1"))
-    x = x + F.relu(normed(F.conv2d(branch, weights["body.7.conv2.weight"], padding=1), "body.7.norm2"))
+    branch = F.relu(normed(F.conv2d(x, weights["body.7.block.0.weight"], padding=1), "body.7.block.1"))
+    x = x + F.relu(normed(F.conv2d(branch, weights["body.7.block.3.weight"], padding=1), "body.7.block.4"))
     expected = x.amax((2, 3))
     torch.testing.assert_close(net.features(images), expected)
     torch.testing.assert_close(net(images), F.linear(expected, weights["head.weight"], weights["head.bias"]))
