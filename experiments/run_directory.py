@@ -98,7 +98,7 @@ def agree(path: Path) -> Path:
 def newest_unfinished(config: Config) -> Path | None:
     """The newest run of this name and form that has something to continue from and no final result."""
     result = "comparison.csv" if config.form == "variants" else "metrics.json"
-    begun = "checkpoints/*.ckpt" if config.form == "fit" else "**/config.yaml"
+    begun = "checkpoints/*.ckpt" if config.form == "fit" else "*/**/config.yaml"  # of one of its fits
     runs = (p.parent for p in Path("runs", *config.name.split("/")).glob("*/config.yaml"))
     unfinished = [r for r in runs if not (r / result).exists() and any(r.glob(begun))]
     return max(unfinished, key=lambda r: (r / "config.yaml").stat().st_mtime, default=None)

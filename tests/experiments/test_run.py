@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 import experiments
-from experiments import catalog, checkpoint, config, register, run_directory
+from experiments import catalog, checkpoint, config, register
 from experiments.errors import RunError, UserError
 from experiments.run import main
 from lit_modules.base import LitModule
@@ -170,14 +170,6 @@ def test_without_run_dir_each_run_has_its_own_under_its_name(tiny: dict[str, Any
         first.run_dir.resolve(),
         second.run_dir.resolve(),
     }
-
-
-def test_metrics_that_are_not_finite_are_null_in_the_file(work: Path) -> None:
-    run_directory.write_metrics(work, {"a": math.nan, "b": math.inf, "c": 1.5})
-    assert json.loads((work / "metrics.json").read_text()) == {"a": None, "b": None, "c": 1.5}
-    read = run_directory.read_metrics(work)
-    assert math.isnan(read["a"])
-    assert read["c"] == 1.5
 
 
 # ------------------------------------------------------------------------------------- refusals and failures
@@ -417,29 +409,3 @@ def test_a_failing_model_ends_with_one_line_its_cause_and_a_traceback_in_the_log
     assert "a cause" in err
     assert len(err.splitlines()) == 1
     assert "Traceback" in (work / "out" / "run.log").read_text()
-
-
-# ------------------------------------------------------------------------------------- many ranks
-
-
-def test_ranks_that_slurm_starts_at_once_agree_without_talking(
-    tiny: dict[str, Any], work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "12", "SLURM_STEP_ID": "3"}.items():
-        monkeypatch.setenv(name, value)
-    paths = []
-    for rank in ("1", "0"):
-        monkeypatch.setenv("SLURM_PROCID", rank)
-        paths.append(run_directory.choose(config.load(tiny)))
-    assert paths == [Path("runs/tiny/job-12-3-0")] * 2
-
-
-def test_a_rank_that_lightning_starts_takes_the_directory_of_rank_zero(
-    tiny: dict[str, Any], work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen = run_directory.choose(config.load(tiny))
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert run_directory.choose(config.load(tiny)) == chosen.resolve()
-    # A stage of a chain has a directory of its own, whatever rank zero chose for the chain.
-    assert run_directory.choose(config.load(tiny, "run_dir=chain/a")) == Path("chain/a")
-    assert not (work / "chain").exists()
