@@ -1,0 +1,110 @@
+"""Every way that a command can end is the right status and no more lines than a person needs."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.errors import Interrupted, RunError, UserError
+
+RESUMABLE = Interrupted(signal.SIGTERM, Path("runs/x"), Path("runs/x/checkpoints/last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (UserError("seed = -1: allowed is ≥ 0"), 2, "error: seed = -1: allowed is ≥ 0\n"),
+        (RunError("the loss became nan"), 1, "error: the loss became nan\n"),
+        (KeyError("x"), 1, "error: KeyError: 'x' (--debug prints the traceback)\n"),
+        (ValueError("one\ntwo"), 1, "error: ValueError: one (--debug prints the traceback)\n"),
+        (RuntimeError(), 1, "error: RuntimeError: no message (--debug prints the traceback)\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            Interrupted(signal.SIGINT, Path("x"), None),
+            130,
+            "interrupted by SIGINT before anything was saved\n",
+        ),
+        (
+            RESUMABLE,
+            143,
+            "interrupted by SIGTERM: the state is saved in runs/x/checkpoints/last.ckpt; continue with\n"
+            "  python -m experiments.run resume=runs/x\n",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_an_error_is_its_line_and_status(
+    error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(arguments: list[str]) -> None:
+        print("before", flush=False)
+        raise error
+
+    assert cli.command(main)([]) == status
+    printed = capsys.readouterr()
+    assert printed.err == said
+    assert printed.out == "before\n"
+
+
+def test_debug_prints_the_traceback_wherever_it_stands_and_main_never_sees_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+
+    def main(arguments: list[str]) -> None:
+        seen.extend(arguments)
+        raise RunError("no")
+
+    assert cli.command(main)(["a", "--debug", "b"]) == 1
+    assert seen == ["a", "b"]
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
+def test_what_main_returns_is_the_status(returned: int | None, status: int) -> None:
+    assert cli.command(lambda arguments: returned)([]) == status
+
+
+def test_a_torchvision_that_does_not_fit_is_told_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    error = RuntimeError("operator torchvision::nms does not exist")
+    assert cli.report(error) == 1
+    said = capsys.readouterr().err
+    assert "pip install --force-reinstall torch torchvision" in said
+    assert said.count("\n") == 1
+    assert "--debug" not in said
+
+
+def test_only_rank_zero_speaks_of_an_interruption(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert cli.report(RESUMABLE) == 143
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interruption_passes_through_what_catches_exceptions_and_ctrl_c() -> None:
+    """Lightning swallows a KeyboardInterrupt, and so would many a model's own handler."""
+    assert not isinstance(RESUMABLE, (Exception, KeyboardInterrupt))
+
+
+def test_a_checkpoint_is_found_by_file_folder_or_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no checkpoint in .*run.checkpoints"):
+        cli.find_checkpoint(tmp_path / "run")
+    with pytest.raises(UserError, match=r"there is no checkpoint .*x\.ckpt"):
+        cli.find_checkpoint(tmp_path / "x.ckpt")
+    (folder / "last.ckpt").write_bytes(b"")
+    assert cli.find_checkpoint(tmp_path / "run") == folder / "last.ckpt"
+    (folder / "best.ckpt").write_bytes(b"")
+    for argument in (tmp_path / "run", folder, str(folder / "best.ckpt")):
+        assert cli.find_checkpoint(argument) == folder / "best.ckpt"
+
+
+def test_a_table_is_wide_enough_where_there_is_no_terminal() -> None:
+    code = "from experiments.cli import console; print(console().width, 'torch' in __import__('sys').modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["120", "False"]
