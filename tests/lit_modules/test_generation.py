@@ -11,7 +11,9 @@ from torch import nn
 from lit_modules.functional.sampling import sample_token, temperature, top_k
 from lit_modules.generation import choose, generate
 from lit_modules.generation_config import SamplingConfig
+from lit_modules.layers.decoding_lm import DecodingLM
 from lit_modules.layers.language_model import TransformerLM
+from lit_modules.layers.recurrent_lm import RecurrentLM
 from lit_modules.layers.transformer_layer import TransformerOptions
 
 V, CONTEXT = 31, 16
@@ -91,6 +93,29 @@ def test_each_row_of_a_batch_is_continued_as_if_alone(
     if settings.stop_ids:
         assert len({len(row) for row in expected}) > 1
         assert not set(settings.stop_ids) & {token for row in expected for token in row}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_network_laid_out_for_generating_gives_the_same_tokens(kind: str, use_cache: bool) -> None:
+    network, settings = build(kind), SamplingConfig(stop_ids=[0, 7, 11], max_new_tokens=60)
+    expected = generate(network, PROMPTS, settings)
+    assert len({len(row) for row in expected}) > 1  # rows end one by one, and the others go on
+    assert generate(DecodingLM(network), PROMPTS, settings, use_cache=use_cache) == expected
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_recurrent_network_goes_on_from_its_state(cell: Any) -> None:
+    torch.manual_seed(0)
+    network = RecurrentLM(vocab_size=V, hidden_size=12, cell=cell, num_layers=2).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    settings = SamplingConfig(stop_ids=[0, 5, 7, 11], max_new_tokens=40)
+    cached = generate(network, PROMPTS, settings, seeds=[0, 1, 2])
+    assert generate(network, PROMPTS, settings, seeds=[0, 1, 2], use_cache=False) == cached
+    for seed, (prompt, row) in enumerate(zip(PROMPTS, cached, strict=True)):
+        assert generate(network, [prompt], settings, seeds=[seed]) == [row]
+    assert len({len(row) for row in cached}) > 1
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
