@@ -5,8 +5,9 @@ Shape letters: W width, V vocabulary.
 
 from torch import Tensor
 
-from lit_modules.language_model_config import FeedForwardKind, LanguageModelConfig
+from lit_modules.language_model_config import LanguageModelConfig
 from lit_modules.pretrained_source import HARMLESS, Fields, Pretrained, Tensors
+from lit_modules.transformer_config import FeedForwardKind
 
 _HARMLESS = (
     *(*HARMLESS, "attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "reorder_and_upcast_attn"),

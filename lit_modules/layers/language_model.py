@@ -10,13 +10,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.layers.checks import check_choice
+from lit_modules.layers.initialisation import OutputInit, draw_weights, matrix_std
 from lit_modules.layers.kv_cache import KVCache, token_positions
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.layers.transformer import Encoder
 from lit_modules.layers.transformer_layer import TransformerOptions
 
 AddedPositions = Literal["learned", "sinusoidal", "none"]
-OutputInit = Literal["scaled", "zero"]
 
 
 class TransformerLM(nn.Module):
@@ -116,31 +116,24 @@ class TransformerLM(nn.Module):
         output_init: OutputInit = "scaled",
         zero_head: bool = False,
     ) -> None:
-        """Draws fresh weights, normal around 0; biases start at 0, norms as the identity.
+        """Draws fresh weights as `draw_weights` does, those of the output layer like any matrix.
 
         Args:
-            embedding_std: Of tokens' and positions' vectors.
-            linear_std: Of matrices; None for ½ / √inputs.
-            output_init: The last matrix of each branch has that over √(2 · depth), so that the sum of all
-                branches has a scale that doesn't grow with depth, or is zero.
+            embedding_std: See `draw_weights`.
+            linear_std: See `draw_weights`.
+            output_init: See `draw_weights`.
             zero_head: The output layer starts at zero, if it isn't tied.
-
-        Source: Radford et al. 2019, section 2.3; Zhang et al. 2019, "Fixup" (zero branches).
         """
-        check_choice("output_init", output_init, OutputInit)
-        branch_factor = 0.0 if output_init == "zero" else (2 * len(self.trunk.layers)) ** -0.5
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=embedding_std)
-            elif isinstance(module, nn.Linear) and module is not self.head:
-                std = 0.5 * module.in_features**-0.5 if linear_std is None else linear_std
-                is_last = name.endswith(("attention.output", "feed_forward.down"))
-                nn.init.normal_(module.weight, std=std * branch_factor if is_last else std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        draw_weights(
+            self,
+            depth=len(self.trunk.layers),
+            embedding_std=embedding_std,
+            linear_std=linear_std,
+            output_init=output_init,
+            kept=(self.head,),
+        )
         if not self.tie_embeddings:
-            std = 0.5 * self.head.in_features**-0.5 if linear_std is None else linear_std
-            nn.init.normal_(self.head.weight, std=0.0 if zero_head else std)
+            nn.init.normal_(self.head.weight, std=0.0 if zero_head else matrix_std(self.head, linear_std))
 
 
 def embed(
