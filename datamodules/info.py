@@ -25,6 +25,13 @@ class DataInfo:
         bytes_per_token: UTF-8 bytes that one target of the validation part stands for on average; a loss in
             nats per token divided by it and by ln 2 is in bits per byte.
         test_bytes_per_token: The same of the test part.
+        source_vocabulary: What the tokens of a sequence to be read stand for, in the order of their ids; the
+            first three are ``<pad>``, ``<bos>`` and ``<eos>``.
+        target_vocabulary: The same of a sequence to be written.
+        source_length: Tokens of the longest sequence to be read, special ones included.
+        target_length: Tokens of the longest sequence to be written, special ones included.
+        target_groups: For each target token the class that it belongs to in lenient scoring, such as a
+            phoneme without its stress; none where there is no such scoring.
         train_size: Number of training examples; for a text, its windows.
         val_size: Number of validation examples.
         test_size: Number of test examples.
@@ -42,6 +49,11 @@ class DataInfo:
     continuous: bool = False
     bytes_per_token: float = 0.0
     test_bytes_per_token: float = 0.0
+    source_vocabulary: tuple[str, ...] = ()
+    target_vocabulary: tuple[str, ...] = ()
+    source_length: int = 0
+    target_length: int = 0
+    target_groups: tuple[int, ...] = ()
     train_size: int = 0
     val_size: int = 0
     test_size: int = 0

@@ -24,9 +24,10 @@ from torch import Tensor
 from lit_modules.layers.attention import Attention
 from lit_modules.layers.checks import check_choice
 from lit_modules.layers.decoding_cache import DecodingCache, Place
+from lit_modules.layers.embedding import embed
 from lit_modules.layers.feed_forward import FeedForward, SwiGLU
 from lit_modules.layers.int8_linear import Int8Linear, int8_linear
-from lit_modules.layers.language_model import TransformerLM, embed
+from lit_modules.layers.language_model import TransformerLM
 from lit_modules.layers.norm import LayerNorm, RMSNorm
 from lit_modules.layers.scaled_dot_product import scaled_dot_product_attention
 from lit_modules.layers.transformer_layer import EncoderLayer

@@ -164,10 +164,11 @@ class DecoderLayerCache:
         self.self_attention = KVCache(capacity)
         self.cross_attention = ContextCache()
 
-    def reorder(self, rows: Tensor) -> None:
-        """Reorders both, as `KVCache.reorder`."""
+    def reorder(self, rows: Tensor, *, same_context: bool = False) -> None:
+        """Reorders both, as `KVCache.reorder`; only the first where each row keeps its context."""
         self.self_attention.reorder(rows)
-        self.cross_attention.reorder(rows)
+        if not same_context:
+            self.cross_attention.reorder(rows)
 
 
 def token_positions(

@@ -4,19 +4,15 @@ Shape letters: B batch, T tokens, V vocabulary, W width of the model.
 """
 
 import math
-from typing import Literal
 
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.checks import check_choice
+from lit_modules.layers.embedding import AddedPositions, added_positions, embed
 from lit_modules.layers.initialisation import OutputInit, draw_weights, matrix_std
 from lit_modules.layers.kv_cache import KVCache, token_positions
-from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.layers.transformer import Encoder
 from lit_modules.layers.transformer_layer import TransformerOptions
-
-AddedPositions = Literal["learned", "sinusoidal", "none"]
 
 
 class TransformerLM(nn.Module):
@@ -48,7 +44,6 @@ class TransformerLM(nn.Module):
         tie_embeddings: bool = False,
     ) -> None:
         super().__init__()
-        check_choice("positions", positions, AddedPositions)
         for name, value in {"vocab_size": vocab_size, "context_length": context_length}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1")
@@ -57,11 +52,7 @@ class TransformerLM(nn.Module):
         self.tie_embeddings = tie_embeddings
         self.embedding = nn.Embedding(vocab_size, options.width)
         self.embedding_scale = math.sqrt(options.width) if positions == "sinusoidal" else 1.0
-        self.positions: LearnedPositions | SinusoidalPositions | None = None
-        if positions == "learned":
-            self.positions = LearnedPositions(context_length, options.width)
-        elif positions == "sinusoidal":
-            self.positions = SinusoidalPositions(options.width)
+        self.positions = added_positions(positions, max_length=context_length, width=options.width)
         self.dropout = nn.Dropout(options.dropout)
         self.trunk = Encoder(options, depth=depth, is_causal=True)
         self.head = nn.Linear(options.width, vocab_size, bias=False)
@@ -134,31 +125,3 @@ class TransformerLM(nn.Module):
         )
         if not self.tie_embeddings:
             nn.init.normal_(self.head.weight, std=0.0 if zero_head else matrix_std(self.head, linear_std))
-
-
-def embed(
-    tokens: Tensor,
-    positions: Tensor,
-    *,
-    embedding: nn.Embedding,
-    scale: float = 1.0,
-    added: LearnedPositions | SinusoidalPositions | None = None,
-) -> Tensor:
-    """What the first layer sees, but for dropout.
-
-    Args:
-        tokens: (B, T).
-        positions: (T,) or (B, T).
-        embedding: Of the tokens.
-        scale: Of their vectors.
-        added: Makes the vectors of positions.
-
-    Returns:
-        (B, T, W).
-    """
-    x = embedding(tokens)
-    if scale != 1.0:
-        x = x * scale
-    if isinstance(added, SinusoidalPositions):
-        return x + added(positions, dtype=x.dtype)
-    return x if added is None else x + added(positions)

@@ -15,7 +15,7 @@ from lit_modules.functional.softmax import softmax
 from lit_modules.layers.checks import AttentionImplementation, check_choice
 from lit_modules.layers.flash_attention import flash_attention
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
-from lit_modules.layers.visibility import attention_mask, check_attention_shapes, seen_at_all
+from lit_modules.layers.visibility import attention_mask, check_attention_shapes, may_look, seen_at_all
 
 
 def scaled_dot_product_attention(
@@ -135,7 +135,7 @@ def _fused(
     empty = None
     if visible is not None and (mask is not None or num_queries > num_keys):
         empty = ~seen_at_all(visible)
-        if _may_look(empty) and not empty.any():
+        if may_look(empty) and not empty.any():
             empty = None
         else:  # kernels differ on a row without keys (zeros, NaN, NaN gradients), so none gets to see one
             visible = visible | empty
@@ -170,8 +170,3 @@ def _backward_is_slow(*inputs: Tensor) -> bool:
     """Whether to compute in fp32: on CPUs the kernel's half-precision backward takes 1.3–3 × as long."""
     needed = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     return needed and inputs[0].device.type == "cpu" and inputs[0].dtype in (torch.bfloat16, torch.float16)
-
-
-def _may_look(x: Tensor) -> bool:
-    """Whether deciding by a value is cheap: an accelerator would have to stop, a compiled graph to break."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -51,6 +51,11 @@ def seen_at_all(visible: Tensor) -> Tensor:
     return visible.any(dim=-1, keepdim=True)
 
 
+def may_look(x: Tensor) -> bool:
+    """Whether deciding by a value is cheap: an accelerator would have to stop, a compiled graph to break."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_key_mask(key_mask: Tensor, batch: int, num_keys: int) -> None:
     """Refuses a mask of keys that isn't boolean or not of shape (B, S).
 
