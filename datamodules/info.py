@@ -35,6 +35,8 @@ class DataInfo:
         train_size: Number of training examples; for a text, its windows.
         val_size: Number of validation examples.
         test_size: Number of test examples.
+        error_names: What a target token and a whole target are called in the names of error rates, and what
+            a lenient rate's name ends with: ``phoneme_error_rate_without_stress``.
     """
 
     input_shape: tuple[int, ...] = ()
@@ -57,6 +59,7 @@ class DataInfo:
     train_size: int = 0
     val_size: int = 0
     test_size: int = 0
+    error_names: tuple[str, ...] = ("token", "sequence", "lenient")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, tuples as lists, so that checkpoints, JSON and YAML carry it alike."""

@@ -14,6 +14,7 @@ from lit_modules.functional.cross_entropy import (
     cross_entropy_from_probabilities,
 )
 from lit_modules.functional.divergence import kl_divergence, kl_divergence_from_logits
+from lit_modules.functional.edit_distance import edit_alignment, edit_distance
 from lit_modules.functional.focal import focal_loss, sigmoid_focal_loss
 from lit_modules.functional.numerics import (
     PiEstimate,
@@ -52,6 +53,8 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "cross_entropy_from_probabilities",
+    "edit_alignment",
+    "edit_distance",
     "fisher_yates_shuffle",
     "focal_loss",
     "greedy",
