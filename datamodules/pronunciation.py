@@ -1,0 +1,208 @@
+"""Spelling to phonemes: the CMU Pronouncing Dictionary, or one of one's own, as a LightningDataModule."""
+
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from datamodules.assets import fetch
+from datamodules.epoch_loader import EpochLoader, mix_seed
+from datamodules.info import DataInfo
+from datamodules.length_buckets import LengthBuckets
+from datamodules.pronunciation_config import PronunciationConfig
+from datamodules.pronunciation_dictionary import Dictionary, drop_stress, read_dictionary, without_stress
+from datamodules.resident import ResidentLoader
+from datamodules.token_rows import BOS, EOS, SPECIAL, encoder, padded_rows, row_lengths, trimmed, vocabulary
+
+Part = Literal["train", "val", "test"]
+
+
+class PronunciationDataModule(L.LightningDataModule):
+    """Words and how they are pronounced, parted by word, served in batches of about equally long ones.
+
+    A word's letters are read as ``letters… <eos>``, its phonemes written as ``<bos> phonemes… <eos>``, both
+    padded behind. Letters are whatever characters the dictionary's words have, lower-case: in CMU's a–z,
+    apostrophe, hyphen and dot, and no digits.
+
+    Training batches are ``(source, target)``, int64 (B, S) and (B, T). Each pronunciation of a word makes a
+    pair of its own: an epoch shows all of them, and what it shows depends on no draw. Validation and test
+    batches are ``(source, target, alternatives)``, each word once; ``alternatives``, int64 (B, A, T), has all
+    its pronunciations, the first of which is the target, and rows of padding where a word has fewer than A.
+
+    Args:
+        config: The data section of the experiment config.
+        seed: The run's seed; decides the order of the training pairs.
+    """
+
+    def __init__(self, config: PronunciationConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self._info: DataInfo | None = None
+        self._parts: dict[str, tuple[Tensor, ...]] = {}
+
+    def prepare_data(self) -> None:
+        """Fetch the dictionary; Lightning calls it on one process of each machine.
+
+        Raises:
+            AssetError: It can't be had.
+        """
+        self._file()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, part and encode the dictionary; a second call changes nothing.
+
+        Raises:
+            AssetError: It can't be had.
+            ValueError: A line of it is not as it should be, or a part would be empty.
+        """
+        if self._info is not None:
+            return
+        config = self.config
+        dictionary = read_dictionary(self._file())
+        if config.stress == "drop":
+            dictionary = drop_stress(dictionary)
+        words = self._words(sorted(dictionary))
+        letters = vocabulary(letter for word in dictionary for letter in word)
+        phonemes = vocabulary(p for answers in dictionary.values() for answer in answers for p in answer)
+        for name, chosen in words.items():
+            part = _encoded(chosen, dictionary, encoder(letters), encoder(phonemes))
+            self._parts[name] = _training_pairs(*part) if name == "train" else _by_length(*part)
+        self._info = DataInfo(
+            source_vocabulary=letters,
+            target_vocabulary=phonemes,
+            source_length=max(part[0].shape[-1] for part in self._parts.values()),
+            target_length=max(part[1].shape[-1] for part in self._parts.values()),
+            target_groups=_groups(phonemes),
+            error_names=("phoneme", "word", "without_stress"),
+            train_size=len(self._parts["train"][0]),
+            val_size=len(self._parts["val"][0]),
+            test_size=len(self._parts["test"][0]),
+        )
+
+    @property
+    def info(self) -> DataInfo:
+        """The data's description, known after :meth:`setup`."""
+        self.setup()
+        assert self._info is not None
+        return self._info
+
+    def split(self, name: Part) -> tuple[Tensor, ...]:
+        """A part as a single batch, on whatever device it is served from.
+
+        Args:
+            name: ``"train"``, ``"val"`` or ``"test"``.
+        """
+        self.setup()
+        return self._parts[name]
+
+    def train_dataloader(self) -> EpochLoader:
+        """All pairs, in batches of about equally long ones, in shuffled order."""
+        config, trainer = self.config, self.trainer
+        limit = trainer.limit_train_batches if trainer else None
+        return LengthBuckets(
+            self._resident("train"),
+            batch_size=config.batch_size,
+            unit="tokens" if config.batch_unit == "tokens" else "rows",
+            seed=self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            device=self._device(),
+            # The loader must know where an epoch ends: the position after that is the next epoch's start.
+            max_batches=limit if isinstance(limit, int) else None,
+        )
+
+    def val_dataloader(self) -> EpochLoader:
+        """Each word once, from short to long."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> EpochLoader:
+        """Each word once, from short to long."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, name: Part) -> EpochLoader:
+        trainer = self.trainer
+        return ResidentLoader(
+            self._resident(name),
+            batch_size=self.config.eval_batch_size,
+            shuffle=False,
+            transform=trimmed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            device=self._device(),
+        )
+
+    def _file(self) -> Path:
+        config = self.config
+        return fetch("cmudict", config.root) / "cmudict.dict" if config.path is None else Path(config.path)
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _resident(self, name: Part) -> tuple[Tensor, ...]:
+        """A part on the device it is served from; kept, so that asking twice doesn't copy it twice."""
+        self._parts[name] = tuple(rows.to(self._device()) for rows in self.split(name))
+        return self._parts[name]
+
+    def _words(self, words: list[str]) -> dict[Part, list[str]]:
+        """Each part's words, drawn from the sorted ones."""
+        config = self.config
+        generator = torch.Generator().manual_seed(mix_seed(config.split_seed))
+        shuffled = [words[i] for i in torch.randperm(len(words), generator=generator).tolist()]
+        val, test = (round(share * len(words)) for share in (config.val_fraction, config.test_fraction))
+        parts: dict[Part, list[str]] = {
+            "val": shuffled[:val],
+            "test": shuffled[val : val + test],
+            "train": shuffled[val + test :],
+        }
+        if config.train_words > len(parts["train"]):
+            raise ValueError(
+                f"train_words: {config.train_words} is more than the {len(parts['train'])} words of the "
+                "training part"
+            )
+        if config.train_words:
+            parts["train"] = parts["train"][: config.train_words]
+        if empty := [name for name, chosen in parts.items() if not chosen]:
+            raise ValueError(
+                f"the {empty[0]} part of {len(words)} words is empty; raise its share, or take more words"
+            )
+        return parts
+
+
+def _encoded(
+    words: list[str], dictionary: Dictionary, letters: dict[str, int], phonemes: dict[str, int]
+) -> tuple[Tensor, Tensor]:
+    """Words (N, S) and all their pronunciations (N, A, T)."""
+    source = padded_rows([[*(letters[letter] for letter in word), EOS] for word in words])
+    most = max(len(dictionary[word]) for word in words)
+    rows: list[list[int]] = []
+    for word in words:
+        answers = [[BOS, *(phonemes[p] for p in answer), EOS] for answer in dictionary[word]]
+        rows += answers + [[]] * (most - len(answers))
+    targets = padded_rows(rows)
+    return source, targets.view(len(words), most, targets.shape[1])
+
+
+def _training_pairs(source: Tensor, alternatives: Tensor) -> tuple[Tensor, ...]:
+    """A pair for each pronunciation."""
+    exists = row_lengths(alternatives) > 0  # (N, A)
+    return source.repeat_interleave(exists.sum(1), dim=0), alternatives[exists]
+
+
+def _by_length(source: Tensor, alternatives: Tensor) -> tuple[Tensor, ...]:
+    """Source, target and alternatives, the short words first, so that batches have little padding."""
+    target = alternatives[:, 0]
+    order = row_lengths(target).argsort(stable=True)
+    order = order[row_lengths(source)[order].argsort(stable=True)]
+    return source[order], target[order], alternatives[order]
+
+
+def _groups(phonemes: tuple[str, ...]) -> tuple[int, ...]:
+    """The class of each phoneme without its stress; none where all are without."""
+    names = [*SPECIAL, *map(without_stress, phonemes[len(SPECIAL) :])]
+    if names == list(phonemes):
+        return ()
+    classes = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    return tuple(classes[name] for name in names)
