@@ -111,7 +111,7 @@ def initialise(module: Any, path: Path) -> str:
 
 
 def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
-    """Refuse a text whose tokens aren't those that a checkpoint's weights were trained on.
+    """Refuse data whose tokens aren't those that a checkpoint's weights were trained on.
 
     Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens fit anything.
 
@@ -123,6 +123,13 @@ def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
     Raises:
         UserError: Both have a vocabulary, and not the same.
     """
+    for kind in ("source_vocabulary", "target_vocabulary"):
+        before, now = list(saved["info"].get(kind) or ()), list(getattr(info, kind, ()))
+        if before and now and before != now:
+            raise UserError(
+                f"the data's {kind} of {len(now)} tokens isn't that of {path}, which has {len(before)}; use "
+                "the data that it was trained with"
+            )
     old, new = saved["info"].get("tokenizer"), getattr(info, "tokenizer", None)
     if not old or not new or _tokens_of(old) == _tokens_of(new):
         return

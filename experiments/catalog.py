@@ -76,6 +76,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             schema="lit_modules.char_rnn_config:CharRNNConfig",
             help="An RNN, GRU or LSTM that reads characters.",
         ),
+        "seq2seq": Entry(
+            target="lit_modules.seq2seq:Seq2Seq",
+            schema="lit_modules.seq2seq_config:Seq2SeqConfig",
+            help="An encoder–decoder transformer: reads a sequence, writes another.",
+        ),
     },
     "data": {
         "mnist": _images("MNISTDataModule", "MNISTConfig", "Handwritten digits, 28×28, 60,000 + 10,000."),
@@ -99,6 +104,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             target="datamodules.hello:HelloDataModule",
             schema="datamodules.hello_config:HelloConfig",
             help="One word to read and another to answer: the first lesson on RNNs.",
+        ),
+        "digit_sequences": Entry(
+            target="datamodules.digit_sequences:DigitSequencesDataModule",
+            schema="datamodules.digit_sequences_config:DigitSequencesConfig",
+            help="Strings of digits to be reversed, copied or sorted.",
         ),
     },
     "optimizer": {

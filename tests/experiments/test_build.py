@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import experiments
+from datamodules.info import DataInfo
 from experiments import build, catalog, checkpoint
 from experiments.errors import UserError
 from lit_modules.image_classifier import ImageClassifier
@@ -104,3 +105,15 @@ def test_run_can_be_called_after_its_module_was_imported(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "nowhere.yaml" in json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("kind", ["source_vocabulary", "target_vocabulary"])
+def test_weights_of_other_sequences_are_refused(kind: str) -> None:
+    saved = {"info": DataInfo(source_vocabulary=("a", "b"), target_vocabulary=("a", "b")).to_dict()}
+    same = DataInfo(source_vocabulary=("a", "b"), target_vocabulary=("a", "b"))
+    build.check_vocabulary(saved, same, Path("x.ckpt"))
+    build.check_vocabulary(saved, DataInfo(), Path("x.ckpt"))
+    build.check_vocabulary({"info": {}}, same, Path("x.ckpt"))  # of a file from before there were sequences
+    other = dataclasses.replace(same, **{kind: ("b", "a")})
+    with pytest.raises(UserError, match=rf"the data's {kind} of 2 tokens isn't that of x\.ckpt"):
+        build.check_vocabulary(saved, other, Path("x.ckpt"))

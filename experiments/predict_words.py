@@ -1,0 +1,104 @@
+"""Writing what a sequence-to-sequence model answers to words, such as their pronunciations."""
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from experiments.build import Restored
+from experiments.errors import UserError
+from experiments.prediction import Prediction
+from lit_modules.beam_search import beam_search
+from lit_modules.special_tokens import EOS, PAD
+
+N_BEST, BEAM_SIZE = 3, 5
+SPECIAL = EOS + 1
+"""How many tokens of a vocabulary stand for nothing that is read or written."""
+
+
+def predict_words(
+    model: Restored, words: Sequence[str], *, n_best: int | None = None, beam_size: int | None = None
+) -> Iterator[Prediction]:
+    """Answer each word, all of them in one batch.
+
+    Args:
+        model: A restored sequence-to-sequence model.
+        words: What to read.
+        n_best: Answers for each word.
+        beam_size: Hypotheses kept of each word.
+
+    Raises:
+        UserError: A word is empty, longer than any of the training, or has characters that the model doesn't
+            know; or a number is out of range.
+    """
+    n_best = N_BEST if n_best is None else n_best
+    beam_size = max(BEAM_SIZE, n_best) if beam_size is None else beam_size
+    if not 1 <= n_best <= beam_size:
+        raise UserError(f"--n-best {n_best}: expected 1 … {beam_size}, the --beam-size")
+    info, penalty = model.info, model.experiment.model.config.length_penalty
+    rows = [spell(word, info.source_vocabulary, info.source_length) for word in words]
+    longest = max(map(len, rows))
+    source = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])  # (B, S)
+    found = beam_search(
+        model.module.network,
+        source,
+        beam_size=beam_size,
+        max_length=model.module.max_length,
+        length_penalty=penalty,
+        n_best=n_best,
+    )
+    return (
+        _prediction(word, tokens, scores, info.target_vocabulary, penalty)
+        for word, tokens, scores in zip(words, found.tokens.tolist(), found.scores.tolist(), strict=True)
+    )
+
+
+def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
+    """A word's characters as tokens, and EOS. One that is unknown is tried in the other case.
+
+    Args:
+        word: What to read.
+        vocabulary: What the tokens stand for, special ones first.
+        longest: Tokens that there may be, EOS included.
+
+    Raises:
+        UserError: The word is empty or too long, or has unknown characters, which are named.
+    """
+    known = {name: token for token, name in enumerate(vocabulary) if token >= SPECIAL}
+    characters = unicodedata.normalize("NFC", word)
+    tokens = [
+        next((known[form] for form in (c, c.lower(), c.upper()) if form in known), None) for c in characters
+    ]
+    unknown = dict.fromkeys(c for c, token in zip(characters, tokens, strict=True) if token is None)
+    if unknown:
+        names = ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'without a name')}" for c in unknown)
+        raise UserError(f"{word!r}: the model doesn't know {names}; known are {' '.join(known)}")
+    if not 1 <= len(tokens) < longest:
+        raise UserError(f"{word!r} has {len(tokens)} characters; the model was trained on 1 to {longest - 1}")
+    return [token for token in tokens if token is not None] + [EOS]
+
+
+def _prediction(
+    word: str,
+    tokens: list[list[int]],
+    scores: list[float],
+    vocabulary: Sequence[str],
+    penalty: float,
+) -> Prediction:
+    between = " " if any(len(name) > 1 for name in vocabulary[SPECIAL:]) else ""
+    answers = []
+    for row, score in zip(tokens, scores, strict=True):
+        if score == -math.inf:
+            continue
+        length = sum(token != PAD for token in row)
+        text = between.join(vocabulary[token] for token in row if token >= SPECIAL)
+        probability = math.exp(score * length**penalty)
+        answers.append({"text": text, "score": score, "probability": probability})
+    width = max(len(str(answer["text"])) for answer in answers)
+    lines = [
+        f"{word if place == 0 else '':{len(word)}}  {answer['text']:{width}}  "
+        f"{answer['score']:8.4f}  {answer['probability']:6.1%}"
+        for place, answer in enumerate(answers)
+    ]
+    return Prediction(lines, {"word": word, "answers": answers})

@@ -1,0 +1,103 @@
+"""Words are answered as the model's own beam search has it, and what it can't read is named."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import experiments
+from experiments.predict import load_model, main
+from experiments.predict_words import spell
+from lit_modules.beam_search import beam_search
+from lit_modules.special_tokens import BOS, EOS, PAD
+
+LETTERS = ("<pad>", "<bos>", "<eos>", "'", "a", "b", "é", "Z")
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = {
+        "model": {"name": "seq2seq", "depth": 1, "width": 16, "num_heads": 2, "length_penalty": 0.5},
+        "data": {"name": "digit_sequences", "max_length": 4, "train_size": 600, "val_size": 20}
+        | {"test_size": 20, "batch_size": 20},
+        "optimizer": {"name": "adamw", "lr": 0.01},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "dashboard": False, "progress_bar": False},
+        "run_dir": str(tmp_path_factory.mktemp("runs") / "reverse"),
+    }
+    return experiments.run(settings).run_dir
+
+
+def test_answers_are_those_of_the_beam_search(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["12", "9", "0412"]
+    assert main([str(run_dir), "--json", "--n-best", "2", "--beam-size", "4", *words]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["word"] for record in records] == words
+    model = load_model(run_dir)
+    network = model.module.network
+    for record in records:
+        source = torch.tensor([[3 + int(digit) for digit in record["word"]] + [EOS]])
+        found = beam_search(network, source, beam_size=4, max_length=5, length_penalty=0.5, n_best=2)
+        for answer, tokens, score in zip(
+            record["answers"], found.tokens[0].tolist(), found.scores[0].tolist(), strict=True
+        ):
+            written = [token for token in tokens if token != PAD]
+            assert answer["text"] == "".join(str(token - 3) for token in written if token != EOS)
+            assert answer["score"] == pytest.approx(score, rel=1e-4)
+            with torch.no_grad():
+                log_probs = network(source, torch.tensor([[BOS, *written[:-1]]]))[0].log_softmax(-1)
+            total = sum(float(log_probs[t, token]) for t, token in enumerate(written))
+            assert answer["probability"] == pytest.approx(math.exp(total), rel=1e-4)
+
+
+def test_lines_and_json_say_the_same(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run_dir), "12", "907"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main([str(run_dir), "--json", "12", "907"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(record["answers"]) for record in records] == [3, 3]
+    expected = []
+    for record in records:
+        for place, answer in enumerate(record["answers"]):
+            name = [record["word"]] if place == 0 else []
+            score, probability = f"{answer['score']:.4f}", f"{answer['probability']:.1%}"
+            expected.append([*name, *([answer["text"]] if answer["text"] else []), score, probability])
+    assert [line.split() for line in lines] == expected
+
+
+def test_unknown_characters_are_reported_by_name(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run_dir), "12", "1½ ½\x07"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        "error: '1½ ½\\x07': the model doesn't know U+00BD VULGAR FRACTION ONE HALF, U+0020 SPACE, U+0007 "
+        "without a name; known are 0 1 2 3 4 5 6 7 8 9\n"
+    )
+
+
+def test_a_character_is_tried_in_the_other_case_and_composed() -> None:
+    assert spell("Ab'A", LETTERS, 9) == [4, 5, 3, 4, EOS]
+    assert spell("z", LETTERS, 9) == [7, EOS]
+    assert spell("E\u0301", LETTERS, 9) == [6, EOS]
+
+
+@pytest.mark.parametrize("arguments", [["12345"], [""]])
+def test_words_longer_or_shorter_than_any_of_the_training_are_refused(
+    run_dir: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run_dir), *arguments]) == 2
+    expected = f"has {len(arguments[0])} characters; the model was trained on 1 to 4"
+    assert expected in capsys.readouterr().err
+
+
+def test_more_answers_than_hypotheses_are_refused(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run_dir), "12", "--n-best", "4", "--beam-size", "2"]) == 2
+    assert "--n-best 4: expected 1 … 2, the --beam-size" in capsys.readouterr().err
+    assert main([str(run_dir), "12", "--n-best", "7"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 7
+
+
+def test_the_special_tokens_are_no_characters() -> None:
+    with pytest.raises(experiments.errors.UserError, match=r"U\+003C LESS-THAN SIGN"):
+        spell("<eos>", LETTERS, 9)
