@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lit_modules.base_config import ModelConfig
+from lit_modules.classifier_config import ClassifierConfig
+from lit_modules.transformer_config import TransformerConfig
 
 Activation = Literal["relu", "gelu", "silu"]
 _ACTIVATION = {"help": "What makes the layers non-linear."}
@@ -15,17 +16,9 @@ def _dropout(of: str) -> Any:
 
 
 @dataclass(kw_only=True)
-class ImageClassifierConfig(ModelConfig):
+class ImageClassifierConfig(ClassifierConfig):
     """What every image classifier shares."""
 
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={
-            "help": "Share of each training target that is spread over all classes.",
-            "min": 0.0,
-            "max": 1.0,
-        },
-    )
     channels_last: bool = field(
         default=True,
         metadata={"help": "Keep convolutions' weights and maps as NHWC: twice as fast on CPUs."},
@@ -97,3 +90,20 @@ class ResidualCNNConfig(ImageClassifierConfig):
 @dataclass(kw_only=True)
 class ClassicCNNConfig(ImageClassifierConfig):
     """The two-convolution network of PyTorch's MNIST example; nothing of it can be set."""
+
+
+@dataclass(kw_only=True)
+class VisionTransformerConfig(TransformerConfig, ImageClassifierConfig):
+    """A transformer encoder on patches of the image."""
+
+    patch_size: int = field(
+        default=4,
+        metadata={
+            "help": "Side of a patch in pixels; it divides the image's. Half of it is four times the tokens.",
+            "min": 1,
+        },
+    )
+    pooling: Literal["mean", "cls", "attention"] = field(
+        default="mean",
+        metadata={"help": "What becomes of the patches: their mean, a learned token's view, or attention's."},
+    )

@@ -33,7 +33,7 @@ from lit_modules.functional.policy import (
     token_entropy,
     token_log_probs,
 )
-from lit_modules.functional.ranking import roc_auc
+from lit_modules.functional.ranking import one_vs_rest_auc, roc_auc
 from lit_modules.functional.regression import mse
 from lit_modules.functional.sampling import (
     greedy,
@@ -70,6 +70,7 @@ __all__ = [
     "monte_carlo_pi",
     "mse",
     "nt_xent",
+    "one_vs_rest_auc",
     "perplexity",
     "perplexity_of_windows",
     "repetition_penalty",

@@ -48,6 +48,36 @@ def roc_auc(scores: Tensor, labels: Tensor, *, sample_weight: Tensor | None = No
     return float((positives / total_positive) @ (beaten / total_negative))
 
 
+def one_vs_rest_auc(scores: Tensor, targets: Tensor) -> float:
+    """The mean over classes of the area under the ROC curve of "this class or another".
+
+        1/|C| Σ_c∈C roc_auc(s_c, [t = c])
+
+    C holds the classes that some samples belong to and some don't: of others no area is defined.
+
+    Args:
+        scores: (N, K), higher meaning more likely; probabilities, since scores of different samples are
+            compared.
+        targets: Class of each sample, (N,).
+
+    Returns:
+        A number in [0, 1]; NaN where C is empty.
+
+    Raises:
+        ValueError: shapes that don't match; see :func:`roc_auc`.
+
+    Source: Provost & Domingos 2003 (one-vs-rest); the unweighted mean, as scikit-learn's ``average="macro"``.
+    """
+    if scores.dim() != 2 or targets.shape != scores.shape[:1]:
+        raise ValueError(
+            f"scores must be (N, K) and targets (N,); got {tuple(scores.shape)} and {tuple(targets.shape)}"
+        )
+    members = targets.unsqueeze(1) == torch.arange(scores.shape[1], device=targets.device)  # (N, K)
+    defined = (members.any(0) & ~members.all(0)).nonzero().flatten().tolist()
+    areas = [roc_auc(scores[:, c], members[:, c]) for c in defined]
+    return sum(areas) / len(areas) if areas else float("nan")
+
+
 def _checked_weight(sample_weight: Tensor | None, scores: Tensor) -> Tensor:
     if sample_weight is None:
         return torch.ones_like(scores)

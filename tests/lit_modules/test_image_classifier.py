@@ -15,11 +15,17 @@ from lit_modules.image_classifier_config import (
     ImageClassifierConfig,
     MLPConfig,
     ResidualCNNConfig,
+    VisionTransformerConfig,
 )
 from lit_modules.optim_config import SGDConfig
 
 INFO = SimpleNamespace(input_shape=(1, 8, 8), class_names=("a", "b", "c"))
-CONFIGS = [MLPConfig(hidden=[9]), ResidualCNNConfig(widths=[4, 8], blocks=[0, 1]), ClassicCNNConfig()]
+CONFIGS = [
+    MLPConfig(hidden=[9]),
+    ResidualCNNConfig(widths=[4, 8], blocks=[0, 1]),
+    ClassicCNNConfig(),
+    VisionTransformerConfig(depth=1, width=8, num_heads=2, pooling="attention"),
+]
 
 
 def _batch(count=6, seed=0):

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from lit_modules.functional.ranking import roc_auc
+from lit_modules.functional.ranking import one_vs_rest_auc, roc_auc
 
 
 def draw(n: int, seed: int, levels: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,3 +91,22 @@ def test_refuses_what_has_no_area(scores: Any, labels: Any, weights: Any, messag
             torch.tensor(labels),
             sample_weight=None if weights is None else torch.tensor(weights),
         )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_one_vs_rest_equals_scikit_learn(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    scores = (3 * torch.randn(80, classes, generator=generator, dtype=torch.float64)).round().softmax(1)
+    targets = torch.randint(classes, (80,), generator=generator)
+    theirs = roc_auc_score(targets, scores[:, 1] if classes == 2 else scores, multi_class="ovr")
+    assert one_vs_rest_auc(scores, targets) == pytest.approx(theirs, rel=1e-12)
+
+
+def test_one_vs_rest_leaves_out_classes_without_an_area() -> None:
+    scores = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.4, 0.5, 0.1]])
+    targets = torch.tensor([0, 1, 1, 0])
+    expected = [roc_auc(scores[:, c], targets == c) for c in (0, 1)]
+    assert one_vs_rest_auc(scores, targets) == pytest.approx(sum(expected) / 2)
+    assert math.isnan(one_vs_rest_auc(scores, torch.ones(4, dtype=torch.int64)))
+    with pytest.raises(ValueError, match=r"got \(4, 3\) and \(3,\)"):
+        one_vs_rest_auc(scores, targets[:3])

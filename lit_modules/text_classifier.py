@@ -1,0 +1,87 @@
+"""Text classification: a transformer encoder tells which class a text is of."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassF1Score
+
+from lit_modules.classifier import Classifier
+from lit_modules.pooled_transformer import build_text_encoder
+from lit_modules.ranking_metrics import OneVsRestAUC
+from lit_modules.text_classifier_config import TextClassifierConfig
+
+
+class LabelledTextInfo(Protocol):
+    """What a text classifier needs to know of its data."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of tokens that there are."""
+
+    @property
+    def context_length(self) -> int:
+        """T, tokens of the longest text."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes, in the order of their indices."""
+
+
+class TextClassifier(Classifier):
+    """Tells texts apart: tokens (B, T), padded behind with −1, to logits (B, K).
+
+    Beside loss and accuracy it logs ``macro_f1``, the mean over classes of the harmonic mean of precision and
+    recall, in which a class counts as much whether it is frequent or rare, and ``auc``, the mean over classes
+    of the area under the ROC curve.
+
+    A subclass brings its own network by overriding :meth:`build_network`.
+
+    Args:
+        config: The network and how it is regularised.
+        info: The data's description.
+        optimizer: See :class:`LitModule`.
+        schedule: See :class:`LitModule`.
+
+    Raises:
+        ValueError: The data has no tokens or no classes, or the architecture's values don't fit together.
+    """
+
+    config: TextClassifierConfig
+    info: LabelledTextInfo
+
+    def __init__(
+        self,
+        config: TextClassifierConfig,
+        info: LabelledTextInfo,
+        *,
+        optimizer: Any = None,
+        schedule: Any = None,
+    ) -> None:
+        if info.vocab_size < 1 or len(info.class_names) < 2:
+            raise ValueError(
+                "a text classifier needs texts of several classes, and this data has none; "
+                "choose data.name play_passages"
+            )
+        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+        self.network = self.build_network(config, info)
+        self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
+
+    def build_network(self, config: TextClassifierConfig, info: LabelledTextInfo) -> nn.Module:
+        """Make the network; called once, by the constructor.
+
+        Returns:
+            A module whose ``forward`` maps tokens (B, T) to logits (B, K) and which has ``features``, from
+            the same tokens to the pooled encoding (B, W).
+        """
+        return build_text_encoder(
+            config,
+            vocab_size=info.vocab_size,
+            context_length=info.context_length,
+            num_classes=len(info.class_names),
+        )
+
+    def build_metrics(self) -> dict[str, Metric]:
+        f1 = MulticlassF1Score(len(self.info.class_names), average="macro", validate_args=False)
+        return {**super().build_metrics(), "macro_f1": f1, "auc": OneVsRestAUC()}
