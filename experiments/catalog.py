@@ -66,6 +66,14 @@ CATALOG: dict[str, dict[str, Entry]] = {
             "ClassicCNNConfig", "The two-convolution network of the MNIST example."
         ),
         "residual_cnn": _image_classifier("ResidualCNNConfig", "A small residual convolutional network."),
+        "vision_transformer": _image_classifier(
+            "VisionTransformerConfig", "A transformer encoder on patches of an image."
+        ),
+        "text_classifier": Entry(
+            target="lit_modules.text_classifier:TextClassifier",
+            schema="lit_modules.text_classifier_config:TextClassifierConfig",
+            help="A transformer encoder that tells texts apart.",
+        ),
         "language_model": Entry(
             target="lit_modules.language_model:LanguageModel",
             schema="lit_modules.language_model_config:LanguageModelConfig",
@@ -100,6 +108,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             schema="datamodules.pronunciation_config:PronunciationConfig",
             help="Spelling to phonemes: the CMU Pronouncing Dictionary, or your own.",
         ),
+        "play_passages": Entry(
+            target="datamodules.play_passages:PlayPassagesDataModule",
+            schema="datamodules.play_passages_config:PlayPassagesConfig",
+            help="Passages of Shakespeare's plays and their kinds, folds parted by play.",
+        ),
         "hello": Entry(
             target="datamodules.hello:HelloDataModule",
             schema="datamodules.hello_config:HelloConfig",
@@ -127,6 +140,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
     },
     "baseline": {
         "logistic_regression": _baseline("LogisticRegressionConfig", "Multinomial logistic regression."),
+        "bag_of_words": _baseline("BagOfWordsConfig", "Logistic regression on the words of a text."),
         "linear_regression": _baseline("LinearRegressionConfig", "Ridge regression on one-hot targets."),
         "k_nearest_neighbors": _baseline("KNearestNeighborsConfig", "The vote of the k nearest neighbours."),
         "majority_class": _baseline("MajorityClassConfig", "Always the most frequent class."),

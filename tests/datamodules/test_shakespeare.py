@@ -2,12 +2,20 @@
 
 import hashlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from datamodules.assets import fetch
-from datamodules.shakespeare import PLAY_MEMBERS, Play, Plays, plain_text, read_plays
+from datamodules.shakespeare import (
+    PLAY_MEMBERS,
+    Play,
+    Plays,
+    plain_text,
+    read_plays,
+    spoken_text,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +79,31 @@ def test_layout_by_example() -> None:
         "BERNARDO:\nWho's there?\n\nFRANCISCO:\n[Aside]\nNay, answer me:'--stand\n\n"
         "[Exit Audley.]\n\n[Within]\n\n[Reads]\n1. One\n"
     )
+
+
+def test_what_is_spoken_by_example() -> None:
+    markdown = (
+        "# Hamlet\n\n## ACT I\n\n### SCENE I. Elsinore.  \n\n_FRANCISCO at his post.\nEnter BERNARDO_\n\n"
+        "**BERNARDO**  \nWho's there?\n\n\n**FRANCISCO**  \n_\\[Aside]_  \nNay, _answer_ me:'\\--stand\n\n"
+        "*Exit Audley.*\n\n[Reads]_\n1\\. One\n\n_\\[left open\nGo on.\n"
+    )
+    assert spoken_text(markdown) == "Who's there?\n\nNay, answer me:'--stand\n\n1. One\n\nGo on.\n"
+
+
+def test_what_is_left_out_is_headings_speakers_and_what_has_brackets(folder: Path, plays: list[Play]) -> None:
+    def count(text: str) -> Counter[str]:
+        return Counter(re.findall(r"[^\W_]+", text))
+
+    for play, spoken in zip(plays, read_plays(folder, text_of=spoken_text), strict=True):
+        assert (spoken.name, spoken.genre) == (play.name, play.genre)
+        markdown = (folder / play.genre / f"{play.name}.md").read_text(encoding="utf-8")
+        headings = "\n".join(line for line in markdown.splitlines() if line.startswith("#"))
+        speakers = "\n".join(line for line in markdown.splitlines() if re.match(r"\*\*[^*]+\*\*\s*$", line))
+        bracketed = "\n".join(re.findall(r"\[[^\]]*\]", play.text))
+        left_out = count(play.text) - count(spoken.text)
+        expected = count("\n".join([headings, speakers, bracketed]))
+        assert (count(spoken.text) - count(play.text)).total() == 0
+        if play.name == "the-tempest":  # where the source forgets to close a bracket
+            assert ((left_out - expected) + (expected - left_out)).total() < 20
+        else:
+            assert left_out == expected
