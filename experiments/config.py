@@ -171,8 +171,8 @@ def check(layer: Layer) -> Config:
     sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
     trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
     plain: dict[str, Any] = dataclasses.asdict(root)
-    if children:
-        plain |= {k: v for k, v in values.items() if k not in root_fields}
+    if children:  # as it was written: what ${seed} stands for is another number in each fit
+        plain |= {k: v for k, v in raw.values.items() if k not in root_fields}
     else:
         plain |= {k: {"name": s.name, **dataclasses.asdict(s.config)} for k, s in sections.items()}
         plain["trainer"] = dataclasses.asdict(trainer)
@@ -243,7 +243,8 @@ def _interpolate(layer: Layer) -> Layer:
 
     refuse_resolvers(layer.values, "")
     try:
-        values = OmegaConf.to_container(OmegaConf.create(layer.values), resolve=True, throw_on_missing=True)
+        known = OmegaConf.create({"seed": RootConfig.seed, **layer.values})  # ${seed} always stands for one
+        values = OmegaConf.to_container(known, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         path = str(getattr(error, "full_key", "") or "")
         raise UserError(f"{path} ({layer.origin(path)}): {str(error).splitlines()[0]}") from None

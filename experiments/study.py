@@ -68,13 +68,8 @@ def run_variants(experiment: Config) -> Result:
     run_dir, resumed = _directory(experiment)
     failed: list[str] = []
     jobs: list[tuple[str, Callable[..., None], Any, bool]] = [
-        (
-            name,
-            _run_baseline,
-            (record, experiment.children[0].config.plain),
-            _has_run(run_dir / name),
-        )
-        for name, record in _baselines(experiment).items()
+        (path, _run_baseline, (record, beside), _has_run(run_dir / path))
+        for path, (record, beside) in _baselines(experiment).items()
     ]
     for child in experiment.children:
         finished = resumed and _is_finished(child.config, run_dir / child.path)
@@ -132,23 +127,33 @@ def _check_same(experiment: Config, folder: Path) -> None:
         place = folder / child.path
         if (place / "config.yaml").exists():
             resume.check_same(child.config.plain, config.load(place / "config.yaml").plain, place)
-    for name, record in _baselines(experiment).items():
-        if _has_run(folder / name):
-            saved = read_file(folder / name / "config.yaml").values
-            resume.check_same(record, saved, folder / name, "another run_dir starts a new study")
+    for path, (record, _) in _baselines(experiment).items():
+        if _has_run(folder / path):
+            saved = read_file(folder / path / "config.yaml").values
+            resume.check_same(record, saved, folder / path, "another run_dir starts a new study")
 
 
-def _baselines(experiment: Config) -> dict[str, dict[str, Any]]:
-    """Each baseline's plain config by the baseline's name: itself, and the data and seed of the first fit."""
-    first = experiment.children[0].config.plain
+def _baselines(experiment: Config) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Each baseline's plain config by its folder, and the plain config of the fit whose data it is given.
+
+    A baseline runs once, on the data of the first fit; where the first variant's data differ between seeds,
+    once for each seed.
+    """
+    variant = experiment.children[0].path.partition("/")[0]
+    fits = [c.config.plain for c in experiment.children if c.path.partition("/")[0] == variant]
+    same = all(fit["data"] == fits[0]["data"] for fit in fits)
     return {
-        name: {
-            "name": name,
-            "seed": first["seed"],
-            "data": first["data"],
-            "baseline": {"name": section.name, **dataclasses.asdict(section.config)},
-        }
+        (name if same else f"{name}/seed_{beside['seed']}"): (
+            {
+                "name": name,
+                "seed": beside["seed"],
+                "data": beside["data"],
+                "baseline": {"name": section.name, **dataclasses.asdict(section.config)},
+            },
+            beside,
+        )
         for name, section in experiment.baselines.items()
+        for beside in (fits[:1] if same else fits)
     }
 
 

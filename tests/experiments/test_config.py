@@ -314,6 +314,14 @@ def test_values_refer_to_each_other() -> None:
     assert loaded.model.config.hidden == [4, 7]
 
 
+def test_each_fit_of_a_study_reads_a_reference_with_its_own_seed(work: Path) -> None:
+    study = config.load(BASE, "seeds=[3,4]", "data.split_seed=${seed}")
+    assert [child.config.data.config.split_seed for child in study.children] == [3, 4]
+    (work / "again.yaml").write_text(config.to_yaml(study.plain), encoding="utf-8")
+    assert config.load("again.yaml").children == study.children
+    assert config.load(BASE, "data.split_seed=${seed}").data.config.split_seed == 0
+
+
 def test_numbers_and_words_are_read_as_they_look() -> None:
     loaded = config.load(
         BASE,

@@ -16,6 +16,7 @@ import torch
 import experiments
 from experiments import checkpoint, config, study
 from experiments.config import to_yaml
+from experiments.config_sources import read_file
 from experiments.errors import Interrupted, UserError
 from experiments.run import main
 
@@ -210,6 +211,33 @@ def test_a_baseline_of_other_settings_is_refused(
         experiments.run("resume=out", override)
     assert in_this_process == []
     assert Path("out/config.yaml").read_text() == before
+
+
+def test_a_baseline_is_given_each_seeds_data_where_they_differ(
+    tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    """As where the seed chooses the fold: every fit has a baseline on the very split it was tested on."""
+    study = {"seeds": [0, 1], "baselines": {"near": {"name": "k_nearest_neighbors", "neighbors": 1}}}
+    other_split = {"data": {**tiny["data"], "split_seed": "${seed}"}, "trainer.max_epochs": 1}
+    experiments.run(tiny, study, other_split, "run_dir=out")
+    assert in_this_process == [*(f"out/{v}/seed_{s}" for v in ("near", "tiny") for s in (0, 1))]
+    for seed in (0, 1):
+        beside = config.load(f"out/tiny/seed_{seed}/config.yaml").plain
+        told = read_file(Path(f"out/near/seed_{seed}/config.yaml")).values
+        assert told["data"] == beside["data"]
+        assert told["data"]["split_seed"] == told["seed"] == seed
+    found = [json.loads(Path(f"out/near/seed_{s}/metrics.json").read_text()) for s in (0, 1)]
+    assert found[0]["val/accuracy"] != found[1]["val/accuracy"]
+    with Path("out/comparison.csv").open(newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file) if row["metric"] == "val/accuracy"}
+    assert rows["near"]["runs"] == "2"
+    mean = (found[0]["val/accuracy"] + found[1]["val/accuracy"]) / 2
+    assert float(rows["near"]["mean"]) == pytest.approx(mean)
+    in_this_process.clear()
+    experiments.run("resume=out")
+    assert in_this_process == []
+    experiments.run("resume=out", "seeds=[0,1,2]")
+    assert in_this_process == ["out/near/seed_2", "out/tiny/seed_2"]
 
 
 def test_a_baseline_that_left_no_settings_is_run_again(
