@@ -1,6 +1,7 @@
 """Baselines: scikit-learn models on the split that the networks train on, and scored like them.
 
 Pixels (uint8) are scaled to [0, 1]; other inputs are taken as they are. Either way a sample is one flat row.
+Of texts a bag of words sees the very words, and there macro-F1 and AUC are scored too.
 
 Shape letters: N samples, F features (all of a sample's values), K classes.
 """
@@ -10,27 +11,32 @@ import warnings
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_squared_error, r2_score
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
 from experiments.baselines_config import (
+    BagOfWordsConfig,
     KNearestNeighborsConfig,
     LinearRegressionConfig,
     LogisticRegressionConfig,
     MajorityClassConfig,
 )
 from experiments.errors import UserError
+from lit_modules.functional.ranking import one_vs_rest_auc
 
 Array = NDArray[Any]
 
 
 class SplitData(Protocol):
-    """What a baseline needs of a datamodule."""
+    """What a baseline needs of a datamodule; one of texts also has ``texts(name)``, a list of N strings."""
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
         """Raw inputs (N, …) and targets (N,) of ``"train"``, ``"val"`` or ``"test"``."""
@@ -46,13 +52,22 @@ def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, flo
 
     Returns:
         ``val/…`` and ``test/…`` of ``accuracy`` for classes, and of ``loss`` (cross-entropy) where the model
-        gives probabilities that are never zero; of ``loss`` (mean squared error) and ``r2`` for real targets.
+        gives probabilities that are never zero, of texts also ``macro_f1`` and ``auc`` as the text classifier
+        logs them; of ``loss`` (mean squared error) and ``r2`` for real targets.
         ``fit_seconds`` of the fit alone, ``parameters`` it stores, and ``converged`` for an iterative fit.
 
     Raises:
-        UserError: a classifier is asked to predict real numbers, or more neighbours than there are samples.
+        UserError: a classifier is asked to predict real numbers, or more neighbours than there are samples; a
+            bag of words is given no texts, or texts are given to what adds up the numbers of their tokens.
     """
-    inputs, targets = _rows(datamodule, "train")
+    of_texts = hasattr(datamodule, "texts")
+    if of_texts and not isinstance(config, BagOfWordsConfig | MajorityClassConfig):
+        raise UserError(f"{type(config).__name__} needs numbers, and this data is texts; use bag_of_words")
+    if not of_texts and isinstance(config, BagOfWordsConfig):
+        raise UserError("bag_of_words needs texts, and this data has none; use logistic_regression")
+    read = _texts if isinstance(config, BagOfWordsConfig) else _rows
+    inputs: Any
+    inputs, targets = read(datamodule, "train")
     classes = targets.dtype.kind in "iu"
     if not classes and not isinstance(config, LinearRegressionConfig):
         raise UserError(f"{type(config).__name__} predicts classes, but the targets are {targets.dtype}")
@@ -72,9 +87,12 @@ def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, flo
         "parameters": float(_stored_numbers(model, inputs)),
     }
     if isinstance(config, LogisticRegressionConfig):
-        metrics["converged"] = float(max(model.n_iter_) < config.max_iterations)
+        metrics["converged"] = float(max(_last(model).n_iter_) < config.max_iterations)
     for stage in ("val", "test"):
-        scores = _score(model, *_rows(datamodule, stage), classes=classes, one_hot=one_hot)
+        inputs, targets = read(datamodule, stage)
+        scores = _score(model, inputs, targets, classes=classes, one_hot=one_hot)
+        if of_texts:
+            scores |= _ranking_scores(model, inputs, targets)
         metrics |= {f"{stage}/{name}": value for name, value in scores.items()}
     return metrics
 
@@ -82,9 +100,13 @@ def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, flo
 def _build(config: Any, seed: int) -> Any:
     match config:
         case LogisticRegressionConfig():
-            return LogisticRegression(
+            regression = LogisticRegression(
                 C=config.inverse_penalty, max_iter=config.max_iterations, random_state=seed
             )
+            if not isinstance(config, BagOfWordsConfig):
+                return regression
+            words = TfidfVectorizer(lowercase=False, token_pattern=r"\S+", sublinear_tf=True)
+            return make_pipeline(words, regression)
         case LinearRegressionConfig():
             return Ridge(alpha=config.penalty, random_state=seed)
         case KNearestNeighborsConfig():
@@ -103,18 +125,38 @@ def _rows(datamodule: SplitData, name: str) -> tuple[Array, Array]:
     return (rows.astype(np.float32) / 255 if rows.dtype == np.uint8 else rows), targets.cpu().numpy()
 
 
-def _score(model: Any, inputs: Array, targets: Array, *, classes: bool, one_hot: bool) -> dict[str, float]:
+def _texts(datamodule: Any, name: str) -> tuple[list[str], Array]:
+    """N texts and targets (N,)."""
+    return datamodule.texts(name), datamodule.split(name)[1].cpu().numpy()
+
+
+def _last(model: Any) -> Any:
+    """What predicts, behind what makes numbers of texts."""
+    return model[-1] if isinstance(model, Pipeline) else model
+
+
+def _score(model: Any, inputs: Any, targets: Array, *, classes: bool, one_hot: bool) -> dict[str, float]:
     predicted = model.predict(inputs)
     if not classes:
         return {"loss": mean_squared_error(targets, predicted), "r2": r2_score(targets, predicted)}
     scores = {"accuracy": accuracy_score(targets, predicted.argmax(axis=1) if one_hot else predicted)}
-    if isinstance(model, LogisticRegression | DummyClassifier):
+    if isinstance(_last(model), LogisticRegression | DummyClassifier):
         scores["loss"] = log_loss(targets, model.predict_proba(inputs), labels=model.classes_)
     return {name: float(value) for name, value in scores.items()}
 
 
-def _stored_numbers(model: Any, inputs: Array) -> int:
+def _ranking_scores(model: Any, inputs: Any, targets: Array) -> dict[str, float]:
+    probabilities = np.zeros((len(targets), int(max(targets.max(), model.classes_.max())) + 1))  # (N, K)
+    probabilities[:, model.classes_] = model.predict_proba(inputs)
+    macro_f1 = f1_score(targets, model.predict(inputs), average="macro", zero_division=0)
+    auc = one_vs_rest_auc(torch.from_numpy(probabilities), torch.from_numpy(targets))
+    return {"macro_f1": float(macro_f1), "auc": auc}
+
+
+def _stored_numbers(model: Any, inputs: Any) -> int:
     """How many numbers a prediction needs; the nearest neighbours are the whole training set."""
+    if isinstance(model, Pipeline):
+        return model[0].idf_.size + _stored_numbers(model[-1], inputs)
     if isinstance(model, KNeighborsClassifier):
         return inputs.size
     if isinstance(model, DummyClassifier):

@@ -36,3 +36,13 @@ class KNearestNeighborsConfig:
 @dataclass(kw_only=True)
 class MajorityClassConfig:
     """Always the training set's most frequent class; nothing of it can be set."""
+
+
+@dataclass(kw_only=True)
+class BagOfWordsConfig(LogisticRegressionConfig):
+    """Logistic regression on the words of a text, whatever their order.
+
+    A word's weight in a text is (1 + ln(its count)) · (1 + ln((1 + N) / (1 + texts that have it))), N being
+    the number of training texts; each text's weights are then scaled to length 1. Words that no training
+    text has are left out.
+    """

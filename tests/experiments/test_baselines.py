@@ -1,14 +1,17 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from torch import Tensor
 
 from experiments.baselines import run_baseline
 from experiments.baselines_config import (
+    BagOfWordsConfig,
     KNearestNeighborsConfig,
     LinearRegressionConfig,
     LogisticRegressionConfig,
@@ -126,6 +129,110 @@ def test_nearest_neighbour_knows_its_own_training_set(images: Splits) -> None:
     assert run_baseline(KNearestNeighborsConfig(neighbors=1), train, seed=0)["test/accuracy"] == 1
     with pytest.raises(UserError, match="neighbors: 121 is more than the 120 training samples"):
         run_baseline(KNearestNeighborsConfig(neighbors=121), train, seed=0)
+
+
+WORDS = [["sword", "king", "crown"], ["jest", "love", "fool"], ["blood", "murder", "o"]]
+
+
+class Texts(Splits):
+    """Labelled texts, half of whose words are their class's; the tokens beside them say nothing."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(0)
+        self.of: dict[str, list[str]] = {}
+        splits = {}
+        for name, size in (("train", 90), ("val", 30), ("test", 40)):
+            targets = torch.arange(size) % 3
+            words = [
+                [
+                    generator.choice(WORDS[int(t)] if generator.random() < 0.3 else ["the", "and", "I'll"])
+                    for _ in range(8)
+                ]
+                for t in targets
+            ]
+            self.of[name] = [" ".join(row) for row in words]
+            splits[name] = torch.zeros(size, 8, dtype=torch.int64), targets
+        super().__init__(**splits)
+
+    def texts(self, name: str) -> list[str]:
+        return self.of[name]
+
+
+def test_a_bag_of_words_is_scikit_learns_on_the_very_texts() -> None:
+    """Weights written out from their formula, then scikit-learn's regression and scores."""
+    data = Texts()
+    vocabulary = sorted({word for text in data.texts("train") for word in text.split()})
+    assert "I'll" in vocabulary
+    assert "o" in vocabulary
+    documents = [text.split() for text in data.texts("train")]
+    seen_in = {word: sum(word in document for document in documents) for word in vocabulary}
+
+    def weigh(texts: list[str]) -> np.ndarray:
+        rows = np.zeros((len(texts), len(vocabulary)))
+        for row, text in zip(rows, texts, strict=True):
+            for place, word in enumerate(vocabulary):
+                if count := text.split().count(word):
+                    rarity = 1 + np.log((1 + len(documents)) / (1 + seen_in[word]))
+                    row[place] = (1 + np.log(count)) * rarity
+            row /= np.linalg.norm(row)
+        return rows
+
+    train, test = data.split("train")[1].numpy(), data.split("test")[1].numpy()
+    peer = LogisticRegression(C=2.0, max_iter=300).fit(weigh(data.texts("train")), train)
+    scores = peer.predict_proba(weigh(data.texts("test")))
+    metrics = run_baseline(BagOfWordsConfig(inverse_penalty=2.0, max_iterations=300), data, seed=0)
+    assert metrics["test/accuracy"] == pytest.approx(accuracy_score(test, scores.argmax(1)))
+    assert metrics["test/loss"] == pytest.approx(log_loss(test, scores), rel=1e-3)
+    assert metrics["test/macro_f1"] == pytest.approx(f1_score(test, scores.argmax(1), average="macro"))
+    assert metrics["test/auc"] == pytest.approx(roc_auc_score(test, scores, multi_class="ovr"), abs=1e-3)
+    assert metrics["parameters"] == len(vocabulary) * 4 + 3
+    assert metrics["converged"] == 1
+    assert metrics["test/macro_f1"] > 0.8
+
+
+def test_guessing_texts_ranks_nothing() -> None:
+    metrics = run_baseline(MajorityClassConfig(), Texts(), seed=0)
+    assert metrics["val/auc"] == 0.5
+    assert metrics["val/macro_f1"] == pytest.approx((0.5 + 0 + 0) / 3)  # precision ⅓ and recall 1 of one
+
+
+def test_words_and_numbers_are_not_taken_for_each_other(images: Splits) -> None:
+    with pytest.raises(UserError, match="bag_of_words needs texts, and this data has none"):
+        run_baseline(BagOfWordsConfig(), images, seed=0)
+    for config in (LogisticRegressionConfig(), KNearestNeighborsConfig(), LinearRegressionConfig()):
+        with pytest.raises(UserError, match="needs numbers, and this data is texts; use bag_of_words"):
+            run_baseline(config, Texts(), seed=0)
+
+
+def test_images_are_not_scored_as_texts(images: Splits) -> None:
+    assert not [name for name in run_baseline(LogisticRegressionConfig(), images, seed=0) if "auc" in name]
+
+
+def test_a_bag_of_words_sees_the_passages_that_the_encoder_reads() -> None:
+    from datamodules.play_passages import PlayPassagesDataModule
+    from datamodules.play_passages_config import PlayPassagesConfig
+    from datamodules.token_corpus_config import TokenizerConfig
+
+    root = str(Path(__file__).parents[2] / "data")
+    data = PlayPassagesDataModule(
+        PlayPassagesConfig(root=root, passage_words=400, tokenizer=TokenizerConfig(kind="character"))
+    )
+    seen: dict[str, list[str]] = {}
+
+    class Watched:
+        def split(self, name: str) -> tuple[Tensor, Tensor]:
+            return data.split(name)
+
+        def texts(self, name: str) -> list[str]:
+            seen[name] = data.texts(name)
+            return seen[name]
+
+    metrics = run_baseline(BagOfWordsConfig(inverse_penalty=30.0), Watched(), seed=0)
+    for name in ("train", "val", "test"):
+        tokens = data.split(name)[0]
+        assert seen[name] == [data.tokenizer.decode(row[row >= 0].tolist()) for row in tokens]
+    assert metrics["test/macro_f1"] > 0.5
+    assert metrics["test/auc"] > 0.75
 
 
 def test_on_real_digits() -> None:
