@@ -25,10 +25,11 @@ EMBEDDED_SAMPLES = 1000
 
 @skip_unused_hooks
 class ClassificationDashboard(Callback):
-    """Draws the dashboard of an image classifier.
+    """Draws the dashboard of a classifier of images or texts.
 
-    Its steps return ``logits`` (B, K) and ``targets`` (B,), and ``features(images)`` gives the penultimate
-    layer (B, F). ``trainer.datamodule`` has ``info.class_names`` and ``split(name)``.
+    Its steps return ``logits`` (B, K) and ``targets`` (B,), and ``features(inputs)`` gives the penultimate
+    layer (B, F). ``trainer.datamodule`` has ``info.class_names`` and ``split(name)``, and ``texts(name)``
+    where the inputs are tokens.
 
     - After each validation: accuracy per class as scalars ``val_class/<name>``, one precision-recall curve
       per class. After up to ten validations spread over the fit, the last among them: the confusion matrix
@@ -127,16 +128,22 @@ class ClassificationDashboard(Callback):
         )
         chosen = worst_mistakes(logits, targets, MISTAKES_SHOWN)
         # Rank r evaluates samples r, r + world_size, …, in the split's order.
-        images = _images(trainer, stage, (chosen * trainer.world_size + trainer.global_rank))
+        places = chosen * trainer.world_size + trainer.global_rank
         probabilities, predicted = logits[chosen].softmax(1).max(1)
+        true, said = ([names[i] for i in classes.tolist()] for classes in (targets[chosen], predicted))
+        tag = f"{stage}/worst_mistakes"
+        texts = _texts(trainer, stage, places)
+        if texts is not None:
+            to.add_text(tag, mistake_table(texts, true, said, probabilities.tolist()), step)
+            return
         picture = pictures.mistake_grid(
-            pictures.as_rgb(images),
-            [names[i] for i in targets[chosen].tolist()],
-            [names[i] for i in predicted.tolist()],
+            pictures.as_rgb(_images(trainer, stage, places)),
+            true,
+            said,
             probabilities.tolist(),
             f"{stage}: the truth in black, the prediction in red",
         )
-        add_picture(to, f"{stage}/worst_mistakes", picture, step)
+        add_picture(to, tag, picture, step)
 
     # Start and end of a fit ---------------------------------------------------------------------------------
 
@@ -197,6 +204,17 @@ def worst_mistakes(logits: Tensor, targets: Tensor, limit: int) -> Tensor:
     return wrong[loss.argsort(descending=True, stable=True)[:limit]]
 
 
+def mistake_table(
+    texts: Sequence[str], true: Sequence[str], said: Sequence[str], probabilities: Sequence[float]
+) -> str:
+    """Misclassified texts in Markdown: the truth, the prediction, its probability, and the words."""
+    lines = ["| truth | prediction | probability | text |", "|---|---|---:|---|"]
+    for text, *classes, probability in zip(texts, true, said, probabilities, strict=True):
+        shown = " ".join(text.split()).replace("|", "\\|")
+        lines.append(f"| {' | '.join(classes)} | {probability:.2f} | {shown} |")
+    return "\n".join(lines)
+
+
 def first_layer_filters(module: nn.Module, input_shape: Sequence[int]) -> Tensor | None:
     """The first layer's weights as images (N, C, H, W).
 
@@ -237,11 +255,14 @@ def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
                 break
     names = _class_names(trainer)
     indices = torch.arange(len(labels)) * trainer.world_size
-    sprites = pictures.as_rgb(_images(trainer, "val", indices)).transpose(0, 3, 1, 2) / 255
+    sprites = None
+    if _texts(trainer, "val", indices) is None:
+        images = pictures.as_rgb(_images(trainer, "val", indices))
+        sprites = torch.from_numpy(images.transpose(0, 3, 1, 2) / 255)
     to.add_embedding(
         torch.cat(features),
         metadata=[names[i] for i in labels],
-        label_img=torch.from_numpy(sprites),
+        label_img=sprites,
         global_step=trainer.global_step,
         tag="penultimate_layer",
     )
@@ -262,3 +283,12 @@ def _images(trainer: L.Trainer, stage: str, indices: Tensor) -> np.ndarray:
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     images = datamodule.split(stage)[0]
     return images[indices.to(images.device)].reshape(-1, *datamodule.info.input_shape).cpu().numpy()
+
+
+def _texts(trainer: L.Trainer, stage: str, indices: Tensor) -> list[str] | None:
+    """The samples of a split in words, where it has any."""
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if not hasattr(datamodule, "texts"):
+        return None
+    texts = datamodule.texts(stage)
+    return [texts[i] for i in indices.tolist()]

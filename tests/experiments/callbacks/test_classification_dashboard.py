@@ -11,11 +11,13 @@ from PIL import Image
 from sklearn import metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.callbacks.classification_dashboard import (
     ClassificationDashboard,
     confusion_counts,
     first_layer_filters,
+    mistake_table,
     per_class_accuracy,
     pictures_due,
     worst_mistakes,
@@ -303,3 +305,67 @@ def test_filters_of_first_layers():
     torch.testing.assert_close((filters * image).sum((1, 2, 3)) + linear[1].bias, linear(image)[0])
     assert first_layer_filters(nn.Linear(5, 5), (3, 2, 2)) is None
     assert first_layer_filters(nn.ReLU(), (3, 2, 2)) is None
+
+
+class TextData(L.LightningDataModule):
+    """Texts of one token each, which a linear layer gets wrong in part."""
+
+    info = SimpleNamespace(class_names=NAMES, input_shape=())
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.splits = {
+            name: (torch.rand(size, 4, generator=generator), torch.randint(3, (size,), generator=generator))
+            for name, size in (("train", 8), ("val", 30), ("test", 20))
+        }
+
+    def split(self, name):
+        return self.splits[name]
+
+    def texts(self, name):
+        return [f"{name} number {i}" for i in range(len(self.splits[name][0]))]
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(*self.split("train")), batch_size=4)
+
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*self.split("val")), batch_size=16)
+
+    def test_dataloader(self):
+        return DataLoader(TensorDataset(*self.split("test")), batch_size=16)
+
+
+class TextModel(Model):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 64))
+
+
+def test_mistakes_of_texts_are_shown_in_words(tmp_path):
+    model, data = TextModel(), TextData()
+    fit = trainer(tmp_path)
+    fit.fit(model, datamodule=data)
+    fit.test(model, datamodule=data, verbose=False)
+    events = read(tmp_path)
+    assert set(events.Tags()["images"]) == {"val/confusion_matrix", "test/confusion_matrix"}
+    (shown,) = events.Tensors("test/worst_mistakes/text_summary")
+    lines = shown.tensor_proto.string_val[0].decode().splitlines()
+    inputs, targets = data.split("test")
+    with torch.no_grad():
+        logits = model.eval()(inputs)
+    chosen = worst_mistakes(logits, targets, 24)
+    assert len(lines) == 2 + len(chosen)
+    worst = int(chosen[0])
+    predicted = int(logits[worst].argmax())
+    probability = float(logits[worst].softmax(0)[predicted])
+    expected = f"| {NAMES[targets[worst]]} | {NAMES[predicted]} | {probability:.2f} | test number {worst} |"
+    assert lines[2] == expected
+    (folder,) = (tmp_path / "tensorboard").glob("*/penultimate_layer")
+    assert (folder / "metadata.tsv").read_text().split() == [NAMES[i] for i in data.split("val")[1]]
+    assert not (folder / "sprite.png").exists()
+
+
+def test_a_text_cannot_break_the_table():
+    table = mistake_table(["two\nlines | and a bar"], ["cat"], ["dog"], [0.5])
+    assert table.splitlines()[2] == r"| cat | dog | 0.50 | two lines \| and a bar |"
