@@ -14,7 +14,17 @@ from datamodules.length_buckets import LengthBuckets
 from datamodules.pronunciation_config import PronunciationConfig
 from datamodules.pronunciation_dictionary import Dictionary, drop_stress, read_dictionary, without_stress
 from datamodules.resident import ResidentLoader
-from datamodules.token_rows import BOS, EOS, SPECIAL, encoder, padded_rows, row_lengths, trimmed, vocabulary
+from datamodules.token_rows import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIAL,
+    encoder,
+    padded_rows,
+    row_lengths,
+    trimmed,
+    vocabulary,
+)
 
 Part = Literal["train", "val", "test"]
 
@@ -173,26 +183,24 @@ class PronunciationDataModule(L.LightningDataModule):
 
 def _encoded(
     words: list[str], dictionary: Dictionary, letters: dict[str, int], phonemes: dict[str, int]
-) -> tuple[Tensor, Tensor]:
-    """Words (N, S) and all their pronunciations (N, A, T)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """N words (N, S), their M pronunciations one after the other (M, T), and how many each has (N,)."""
     source = padded_rows([[*(letters[letter] for letter in word), EOS] for word in words])
-    most = max(len(dictionary[word]) for word in words)
-    rows: list[list[int]] = []
-    for word in words:
-        answers = [[BOS, *(phonemes[p] for p in answer), EOS] for answer in dictionary[word]]
-        rows += answers + [[]] * (most - len(answers))
-    targets = padded_rows(rows)
-    return source, targets.view(len(words), most, targets.shape[1])
+    answers = [answer for word in words for answer in dictionary[word]]
+    targets = padded_rows([[BOS, *(phonemes[p] for p in answer), EOS] for answer in answers])
+    return source, targets, torch.tensor([len(dictionary[word]) for word in words])
 
 
-def _training_pairs(source: Tensor, alternatives: Tensor) -> tuple[Tensor, ...]:
+def _training_pairs(source: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
     """A pair for each pronunciation."""
-    exists = row_lengths(alternatives) > 0  # (N, A)
-    return source.repeat_interleave(exists.sum(1), dim=0), alternatives[exists]
+    return source.repeat_interleave(counts, dim=0), targets
 
 
-def _by_length(source: Tensor, alternatives: Tensor) -> tuple[Tensor, ...]:
+def _by_length(source: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
     """Source, target and alternatives, the short words first, so that batches have little padding."""
+    exists = torch.arange(int(counts.max())) < counts.unsqueeze(1)  # (N, A)
+    alternatives = torch.full((*exists.shape, targets.shape[1]), PAD)
+    alternatives[exists] = targets
     target = alternatives[:, 0]
     order = row_lengths(target).argsort(stable=True)
     order = order[row_lengths(source)[order].argsort(stable=True)]

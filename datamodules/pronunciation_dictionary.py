@@ -52,6 +52,7 @@ def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dicti
     """
     found: dict[str, list[Phonemes]] = {}
     heads: dict[str, int] = {}
+    known: set[str] = set()
     for number, line in enumerate(lines, start=1):
         if not (entry := _COMMENT.sub("", line).split()):
             continue
@@ -74,11 +75,13 @@ def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dicti
             raise ValueError(f"{place}: {entry[0]!r} comes before {parts[1]!r}; put the plain word first")
         if not phonemes:
             raise ValueError(f"{place}: {entry[0]!r} has no phonemes; expected a word and its phonemes")
-        if wrong := [phoneme for phoneme in phonemes if _PHONEME.fullmatch(phoneme) is None]:
+        wrong = next((p for p in phonemes if p not in known and _PHONEME.fullmatch(p) is None), None)
+        if wrong is not None:
             raise ValueError(
-                f"{place}: {wrong[0]!r} is no phoneme; expected letters, and behind a vowel its stress 0, 1 "
+                f"{place}: {wrong!r} is no phoneme; expected letters, and behind a vowel its stress 0, 1 "
                 "or 2, such as AH0"
             )
+        known.update(phonemes)
         heads[head] = number
         found.setdefault(parts[1], []).append(phonemes)
     if not found:
