@@ -149,6 +149,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
 
 DASHBOARDS: dict[str, str] = {
     "classification": "experiments.callbacks.classification_dashboard:ClassificationDashboard",
+    "seq2seq": "experiments.callbacks.seq2seq_dashboard:Seq2SeqDashboard",
     "language": "experiments.callbacks.language_dashboard:LanguageDashboard",
 }
 """The callback that draws a kind of model's dashboard, by the model's ``dashboard`` attribute."""

@@ -64,6 +64,8 @@ class Seq2Seq(LitModule):
             shared, or the architecture's values don't fit together.
     """
 
+    dashboard = "seq2seq"
+
     config: Seq2SeqConfig
     info: SequenceInfo
 

@@ -8,13 +8,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
 from experiments.callbacks.hooks import skip_unused_hooks
-from experiments.callbacks.summary import inspection
+from experiments.callbacks.summary import inspection, is_sharded
 from experiments.callbacks.tensorboard import add_picture, layout, writer
 
 PICTURE_DRAWINGS = 10
@@ -153,7 +152,7 @@ class ClassificationDashboard(Callback):
         to = writer(trainer)
         if to is not None:
             to.add_custom_scalars(layout(["accuracy"], classes={"accuracy by class": ["^val_class/"]}))
-            if trainer.global_step == 0 and not _sharded(trainer):
+            if trainer.global_step == 0 and not is_sharded(trainer):
                 _draw_filters(to, trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -161,7 +160,7 @@ class ClassificationDashboard(Callback):
         to = writer(trainer)
         if to is not None:
             self._draw_undrawn(to, trainer)
-        if to is not None and not _sharded(trainer):
+        if to is not None and not is_sharded(trainer):
             _draw_filters(to, trainer, pl_module)
             _embed(to, trainer, pl_module)
 
@@ -266,11 +265,6 @@ def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
         global_step=trainer.global_step,
         tag="penultimate_layer",
     )
-
-
-def _sharded(trainer: L.Trainer) -> bool:
-    """Whether no process alone has whole weights to look at."""
-    return isinstance(trainer.strategy, FSDPStrategy)
 
 
 def _class_names(trainer: L.Trainer) -> Sequence[str]:

@@ -7,15 +7,14 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
 from experiments.callbacks.flops import measured_peak, number_format, training_flops
 from experiments.callbacks.hooks import skip_unused_hooks
-from experiments.callbacks.milestones import Milestones
-from experiments.callbacks.summary import inspection, si
+from experiments.callbacks.milestones import parts_over
+from experiments.callbacks.summary import inspection, is_sharded, si
 from experiments.callbacks.tensorboard import Layout, add_picture, writer
 from experiments.callbacks.tokens import tokens_per_sample
 from experiments.callbacks.training_curve import TrainingCurve
@@ -61,12 +60,12 @@ class LanguageDashboard(Callback):
         """Write the layout, and measure what the machine can do."""
         self._curve = next((c for c in trainer.callbacks if isinstance(c, TrainingCurve)), None)  # type: ignore[attr-defined]
         self._point = {} if self._curve is None else self._curve.point
-        self._drawn, self._undrawn = _tenths(trainer, pl_module), False
+        self._drawn, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), False
         to = writer(trainer)
         if to is None:
             return
         to.add_custom_scalars(page())
-        self._flops = 0 if _sharded(trainer) else training_flops(pl_module)
+        self._flops = 0 if is_sharded(trainer) else training_flops(pl_module)
         if self._flops:
             dtype = number_format(str(trainer.precision))
             self._peak = measured_peak(pl_module.device, dtype)
@@ -99,9 +98,9 @@ class LanguageDashboard(Callback):
         """Draw where it is due; an average of weights is in place now."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        tenths, self._undrawn = _tenths(trainer, pl_module), True
-        if tenths > self._drawn:
-            self._drawn = tenths
+        over, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), True
+        if over > self._drawn:
+            self._drawn = over
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -114,7 +113,7 @@ class LanguageDashboard(Callback):
         to = writer(trainer)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         tokenizer = getattr(datamodule, "tokenizer", None)
-        if to is None or tokenizer is None or _sharded(trainer):
+        if to is None or tokenizer is None or is_sharded(trainer):
             return
         text = [int(token) for token in datamodule.tokens("val")[: max(PROMPT_TOKENS, SENTENCE_TOKENS)]]
         with inspection(pl_module):
@@ -179,19 +178,3 @@ def _draw_attention(
 def visible(token: str) -> str:
     """A token's text with signs for what would not be seen."""
     return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-
-
-def _tenths(trainer: L.Trainer, pl_module: Any) -> int:
-    """How many tenths of the fit are over, by steps or by its time: a resumed run counts as the first did."""
-    total = pl_module.total_steps() if hasattr(pl_module, "total_steps") else trainer.max_steps
-    by_steps = DRAWINGS * trainer.global_step // max(1, total)
-    milestones = next((c for c in trainer.callbacks if isinstance(c, Milestones)), None)  # type: ignore[attr-defined]
-    if milestones is None or math.isinf(milestones.max_seconds):
-        return by_steps
-    over = 1 - milestones.seconds_left() / milestones.max_seconds
-    return max(by_steps, int(DRAWINGS * min(1.0, over)))
-
-
-def _sharded(trainer: L.Trainer) -> bool:
-    """Whether no process alone has whole weights to use."""
-    return isinstance(trainer.strategy, FSDPStrategy)

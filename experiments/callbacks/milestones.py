@@ -68,3 +68,14 @@ class Milestones(Callback):
 def validation_is_due(trainer: L.Trainer) -> bool:
     """Whether Lightning will validate after this batch because of the steps, wherever the epoch is."""
     return trainer.check_val_every_n_epoch is None and trainer.val_check_batch == DUE
+
+
+def parts_over(trainer: L.Trainer, pl_module: Any, parts: int) -> int:
+    """How many of a fit's equal parts are over, by steps or by its time; a resumed one counts the same."""
+    total = pl_module.total_steps() if hasattr(pl_module, "total_steps") else trainer.max_steps
+    by_steps = parts * trainer.global_step // max(1, total)
+    milestones = next((c for c in trainer.callbacks if isinstance(c, Milestones)), None)  # type: ignore[attr-defined]
+    if milestones is None or math.isinf(milestones.max_seconds):
+        return by_steps
+    over = 1 - milestones.seconds_left() / milestones.max_seconds
+    return max(by_steps, int(parts * min(1.0, over)))

@@ -224,52 +224,59 @@ def attention_grid(maps: NDArray[np.floating], title: str) -> Image.Image:
     Shades are of the square root, so that a tenth is seen beside a whole.
 
     Args:
-        maps: (L, H, T, T), each row of which sums to 1.
+        maps: (L, H, T, S), each row of which sums to 1.
         title: Written above.
     """
-    layers, heads, tokens, _ = maps.shape
-    cell = max(1, min(6, (CARD - 30) // max(1, heads * tokens)))
-    step = tokens * cell + 5
-    image = Image.new("RGB", (max(CARD, 26 + heads * step), 44 + layers * step), PAPER)
+    layers, heads, height, width = maps.shape
+    cell = max(1, min(6, (CARD - 30) // max(1, heads * width)))
+    down, across = height * cell + 5, width * cell + 5
+    image = Image.new("RGB", (max(CARD, 26 + heads * across), 44 + layers * down), PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((6, 4), _fit(title, TITLE, image.width - 12), INK, font=_font(TITLE))
     for head in range(heads):
-        place = (26 + head * step + step // 2, 34)
+        place = (26 + head * across + across // 2, 34)
         draw.text(
-            place, f"head {head + 1}" if step > 45 else f"{head + 1}", FAINT, font=_font(SMALL), anchor="mm"
+            place, f"head {head + 1}" if across > 45 else f"{head + 1}", FAINT, font=_font(SMALL), anchor="mm"
         )
     for layer in range(layers):
-        draw.text((14, 44 + layer * step + step // 2), f"{layer + 1}", FAINT, font=_font(SMALL), anchor="mm")
+        draw.text((14, 44 + layer * down + down // 2), f"{layer + 1}", FAINT, font=_font(SMALL), anchor="mm")
         for head in range(heads):
-            image.paste(_shades(maps[layer, head], cell), (26 + head * step, 44 + layer * step))
+            image.paste(_shades(maps[layer, head], cell), (26 + head * across, 44 + layer * down))
     return image
 
 
-def attention_map(weights: NDArray[np.floating], tokens: Sequence[str], title: str) -> Image.Image:
-    """Show one attention map with its tokens at both edges.
+def attention_map(
+    weights: NDArray[np.floating], tokens: Sequence[str], title: str, *, seen: Sequence[str] | None = None
+) -> Image.Image:
+    """Show one attention map with its tokens at both edges: who looks (down) at whom (across).
 
     Args:
-        weights: (T, T), each row of which sums to 1.
+        weights: (T, S), each row of which sums to 1.
         tokens: T texts.
         title: Written above.
+        seen: S texts; by default those that look.
     """
-    cell = 12
-    names = [_fit(token, SMALL, 60) for token in tokens]
-    longest = max((_width(name, SMALL) for name in names), default=0)
-    left, top, side = longest + 8, 26 + longest + 6, len(names) * cell
-    image = Image.new("RGB", (max(CARD, left + side + 8), top + side + 8), PAPER)
+    cell = 12 if seen is None else 18
+    down, across = (
+        [_fit(t, SMALL, 60) for t in texts] for texts in (tokens, tokens if seen is None else seen)
+    )
+    left, top = (max((_width(n, SMALL) for n in names), default=0) + 8 for names in (down, across))
+    top += 24
+    width, height = len(across) * cell, len(down) * cell
+    image = Image.new("RGB", (max(CARD, left + width + 8), top + height + 8), PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((6, 4), _fit(title, TITLE, image.width - 12), INK, font=_font(TITLE))
-    for i, name in enumerate(names):
-        middle = i * cell + cell // 2
-        draw.text((left - 5, top + middle), name, INK, font=_font(SMALL), anchor="rm")
-        _rotated(image, name, (left + middle - 8, top - 3 - _width(name, SMALL) // 2), INK)
+    for i, name in enumerate(down):
+        draw.text((left - 5, top + i * cell + cell // 2), name, INK, font=_font(SMALL), anchor="rm")
+    for i, name in enumerate(across):
+        middle = left + i * cell + cell // 2
+        _rotated(image, name, (middle - 8, top - 3 - _width(name, SMALL) // 2), INK)
     image.paste(_shades(weights, cell), (left, top))
     return image
 
 
 def _shades(weights: NDArray[np.floating], cell: int) -> Image.Image:
-    """(T, T) shares in [0, 1] as a picture, white to blue, with ``cell`` pixels each."""
+    """(T, S) shares in [0, 1] as a picture, white to blue, with ``cell`` pixels each."""
     strength = np.sqrt(np.nan_to_num(weights).clip(0, 1))[..., None]
     pixels = np.rint(255 + (np.array(BLUE) - 255) * strength).astype(np.uint8)
     return Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1))

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +38,11 @@ def inspection(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes:
             child.training = mode
+
+
+def is_sharded(trainer: L.Trainer) -> bool:
+    """Whether no process alone has whole weights to look at."""
+    return isinstance(trainer.strategy, FSDPStrategy)
 
 
 def parameter_count(module: nn.Module, *, trainable_only: bool = False) -> int:

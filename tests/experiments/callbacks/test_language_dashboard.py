@@ -3,7 +3,6 @@
 import io
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,13 +148,6 @@ def test_a_long_fit_is_drawn_ten_times_and_at_its_end(
     trainer |= {"max_epochs": 1, "check_val_every_n_steps": 2, "max_steps": 3}
     run_dir = experiments.run({**language_settings, "trainer": trainer}).run_dir
     assert list(texts(read(run_dir), "samples")) == [2, 3]
-
-
-def test_a_fit_that_its_time_ends_is_drawn_by_the_clock() -> None:
-    milestones = language_dashboard.Milestones(max_minutes=1, clock=lambda: 45.0)
-    trainer: Any = SimpleNamespace(callbacks=[milestones], global_step=10, max_steps=-1)
-    assert language_dashboard._tenths(trainer, SimpleNamespace(total_steps=lambda: 1000)) == 7
-    assert language_dashboard._tenths(trainer, SimpleNamespace(total_steps=lambda: 10)) == 10
 
 
 def test_drawing_leaves_the_run_as_it_is(run: Any, language_settings: dict[str, Any], tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import experiments
 from experiments import checkpoint
-from experiments.callbacks.milestones import Milestones
+from experiments.callbacks.milestones import Milestones, parts_over
 from experiments.errors import UserError
 
 STEPS_PER_EPOCH = 6
@@ -118,3 +119,10 @@ def test_what_fits_together_no_way_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=said):
         experiments.run(with_trainer(tiny, **settings))
+
+
+def test_a_fit_that_its_time_ends_is_parted_by_the_clock() -> None:
+    milestones = Milestones(max_minutes=1, clock=lambda: 45.0)
+    trainer: Any = SimpleNamespace(callbacks=[milestones], global_step=10, max_steps=-1)
+    assert parts_over(trainer, SimpleNamespace(total_steps=lambda: 1000), 10) == 7
+    assert parts_over(trainer, SimpleNamespace(total_steps=lambda: 10), 10) == 10

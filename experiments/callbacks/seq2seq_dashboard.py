@@ -1,0 +1,255 @@
+"""What a sequence-to-sequence model writes wrong, and where it looks while it writes, in TensorBoard."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from experiments.callbacks import pictures
+from experiments.callbacks.hooks import skip_unused_hooks
+from experiments.callbacks.milestones import parts_over
+from experiments.callbacks.summary import inspection, is_sharded
+from experiments.callbacks.tensorboard import Layout, add_picture, layout, writer
+from lit_modules.error_rates import Nearest, content_lengths, nearest_answers
+from lit_modules.functional.edit_distance import edit_alignment
+from lit_modules.special_tokens import BOS, EOS, PAD
+
+DRAWINGS = 10
+"""Times that pictures and tables are drawn in a fit, at most."""
+WORST_SHOWN, CONFUSIONS_SHOWN = 30, 20
+LOOKED_AT = (0.3, 0.6, 0.9, 0.99)
+"""Whose attention is drawn, as a share of the validation set from its first sequence to its last."""
+GAP = "∅"
+"""Stands opposite a token that was left out or put in."""
+
+
+class Written(NamedTuple):
+    """What a model wrote for this rank's share of a set, on the CPU."""
+
+    source: Tensor  # int64 (N, S)
+    tokens: Tensor  # int64 (N, T'), without BOS
+    alternatives: Tensor  # int64 (N, A, T)
+
+
+@skip_unused_hooks
+class Seq2SeqDashboard(Callback):
+    """Draws the dashboard of a sequence-to-sequence model.
+
+    Batches of validation and test are ``(source, target, alternatives)``; the module's steps return what it
+    ``written`` (B, T), and ``info`` has vocabularies, groups and names. Its ``network`` gives
+    ``cross_attention(source, target)``, (L, B, H, T, S).
+
+    - After up to ten validations spread over the fit, the last among them: which token was written for
+      which, in all of the set, as a matrix and as a list of the most frequent; the sequences with most edits;
+      and where the decoder looks in four sequences, the same ones each time: the last layer's heads averaged
+      and labelled, and for the longest all layers and heads.
+    - After a test: the matrix, the list and the sequences with most edits.
+
+    Tokens of one group, such as a phoneme's stresses, are one in the matrix and the list. With several
+    processes these are of all sequences, the others of rank zero's share.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._drawn = 0
+        self._undrawn: Written | None = None
+
+    # Collecting ---------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the last epoch."""
+        self._batches = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what was read, what was written and what would have been right."""
+        source, _, alternatives = batch
+        self._batches.append((source, outputs["written"].detach(), alternatives))
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+
+    def _collected(self) -> Written:
+        """All batches as one."""
+        batches, self._batches = self._batches, []
+        return Written(*(_joined(parts) for parts in zip(*batches, strict=True)))
+
+    # Validation and test ------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Write the layout."""
+        self._drawn, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), None
+        to = writer(trainer)
+        if to is not None:
+            to.add_custom_scalars(page(pl_module.info.error_names))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw where it is due; an average of weights is in place now."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._undrawn = self._collected()
+        over = parts_over(trainer, pl_module, DRAWINGS)
+        if over > self._drawn:
+            self._drawn = over
+            self._draw_undrawn(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw a last validation that isn't drawn yet."""
+        self._draw_undrawn(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what the test got wrong."""
+        self._draw_mistakes(trainer, pl_module, "test", self._collected())
+
+    def _draw_undrawn(self, trainer: L.Trainer, pl_module: Any) -> None:
+        written, self._undrawn = self._undrawn, None
+        if written is None:
+            return
+        self._draw_mistakes(trainer, pl_module, "val", written)
+        to = writer(trainer)
+        if to is not None and not is_sharded(trainer):
+            with inspection(pl_module), trainer.precision_plugin.forward_context():
+                _draw_attention(to, pl_module, written, trainer.global_step)
+
+    def _draw_mistakes(self, trainer: L.Trainer, pl_module: Any, stage: str, written: Written) -> None:
+        info, step = pl_module.info, trainer.global_step
+        names, classes = token_classes(info)
+        nearest = nearest_answers(written.tokens, written.alternatives, classes)
+        counts = confusion_counts(written, nearest, classes, len(names))
+        counts = trainer.strategy.reduce(counts.to(pl_module.device), reduce_op="sum").cpu()
+        to = writer(trainer)
+        if to is None:
+            return
+        shown = counts.any(0) | counts.any(1)
+        edits, right = int(counts.sum() - counts.diagonal().sum()), int(counts[:-1].sum())
+        share = f"{100 * edits / max(1, right):.2f} %"
+        title = f"{stage}: {edits:,} edits in {right:,} {info.error_names[0]}s, {share}"
+        chosen = [name for name, there in zip(names, shown.tolist(), strict=True) if there]
+        picture = pictures.confusion_matrix(counts[shown][:, shown].numpy(), chosen, title)
+        add_picture(to, f"{stage}/confusion_matrix", picture, step)
+        to.add_text(f"{stage}/confusions", most_confused(counts, names), step)
+        to.add_text(f"{stage}/worst", worst(written, info), step)
+
+
+def page(error_names: Sequence[str]) -> Layout:
+    """The custom-scalars page: loss and error rates, then how the optimizer fares."""
+    token, sequence, _ = error_names
+    charts = {f"{name} error rate": [f"^val/{name}_error_rate"] for name in (sequence, token)}
+    return {"error rates": {title: ["Multiline", tags] for title, tags in charts.items()}, **layout()}
+
+
+def token_classes(info: Any) -> tuple[list[str], Tensor]:
+    """The names of the classes that tokens are counted in, a gap's last, and the class of each token (V,).
+
+    Without groups each token is its own class. A group is called what its tokens' names begin with: AH0 and
+    AH1 are AH.
+    """
+    groups = info.target_groups or tuple(range(len(info.target_vocabulary)))
+    members: dict[int, list[str]] = {group: [] for group in range(max(groups) + 1)}
+    for name, group in zip(info.target_vocabulary, groups, strict=True):
+        members[group].append(name)
+    names = [_beginning(found) or "/".join(found) for found in members.values()]
+    return [*names, GAP], torch.tensor(groups)
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
+    return "".join(c[0] for c in takewhile(lambda c: len(set(c)) == 1, zip(*texts, strict=False)))
+
+
+def confusion_counts(written: Written, nearest: Nearest, classes: Tensor, count: int) -> Tensor:
+    """How often each class was written for each: int64 (count, count), the true one by the written one.
+
+    What was written is aligned with its nearest right answer. The last class is the gap: its row counts what
+    was put in, its column what was left out.
+    """
+    answers = written.alternatives[torch.arange(len(nearest.which)), nearest.which, 1:]
+    true, ours = classes[answers], classes[written.tokens]
+    at_true, at_ours = edit_alignment(
+        true, ours, a_lengths=nearest.lengths, b_lengths=content_lengths(written.tokens)
+    )
+    pairs = []
+    for sequence, at in ((true, at_true), (ours, at_ours)):
+        sequence = F.pad(sequence, (0, 1))  # something to look up in empty ones
+        pairs.append(torch.where(at < 0, count - 1, sequence.gather(1, at.clamp(min=0))))
+    used = (at_true >= 0) | (at_ours >= 0)
+    flat = pairs[0][used] * count + pairs[1][used]
+    return torch.bincount(flat, minlength=count**2).view(count, count)
+
+
+def most_confused(counts: Tensor, names: Sequence[str]) -> str:
+    """The most frequent edits as a Markdown table, with the share of the true class's occurrences."""
+    edits = counts - torch.diag(counts.diagonal())
+    rows = ["| true | written | times | of |", "|---|---|--:|--:|"]
+    flat = edits.flatten()
+    for place in flat.argsort(descending=True, stable=True)[:CONFUSIONS_SHOWN].tolist():
+        true, ours = divmod(place, len(names))
+        if flat[place]:
+            total = "" if names[true] == GAP else f"{int(counts[true].sum()):,}"
+            rows.append(f"| {names[true]} | {names[ours]} | {int(flat[place]):,} | {total} |")
+    return "\n".join(rows)
+
+
+def worst(written: Written, info: Any) -> str:
+    """The sequences with most edits as a Markdown table, of equally many the shorter ones first."""
+    nearest = nearest_answers(written.tokens, written.alternatives)
+    order = (nearest.edits * (int(nearest.lengths.max()) + 1) - nearest.lengths).argsort(
+        descending=True, stable=True
+    )
+    rows = [f"| {info.error_names[1]} | written | nearest right answer | edits |", "|---|---|---|--:|"]
+    for i in order[:WORST_SHOWN].tolist():
+        if nearest.edits[i]:
+            answer = written.alternatives[i, nearest.which[i], 1:]
+            cells = (
+                spelt(written.source[i], info.source_vocabulary),
+                spelt(written.tokens[i], info.target_vocabulary),
+                spelt(answer, info.target_vocabulary),
+            )
+            rows.append(f"| {' | '.join(cells)} | {int(nearest.edits[i])} |")
+    return "\n".join(rows)
+
+
+def spelt(tokens: Tensor, vocabulary: Sequence[str]) -> str:
+    """A row of tokens up to its end as a text, with spaces where a token is more than a character."""
+    symbols = [vocabulary[token] for token in tokens[: int(content_lengths(tokens))].tolist()]
+    return ("" if all(len(symbol) == 1 for symbol in vocabulary[EOS + 1 :]) else " ").join(symbols)
+
+
+def _draw_attention(to: SummaryWriter, pl_module: Any, written: Written, step: int) -> None:
+    info = pl_module.info
+    for number, share in enumerate(LOOKED_AT, start=1):
+        row = round(share * (len(written.source) - 1))
+        source, ours = written.source[row], written.tokens[row]
+        source = source[: int((source != PAD).sum())]
+        ours = ours[: int(content_lengths(ours))]
+        target = torch.cat([torch.tensor([BOS]), ours])  # what the decoder had read when it wrote the next
+        maps = pl_module.network.cross_attention(
+            source.to(pl_module.device).unsqueeze(0), target.to(pl_module.device).unsqueeze(0)
+        )[:, 0]
+        shares = maps.float().cpu().numpy()  # (L, H, T, S)
+        read = [info.source_vocabulary[token] for token in source.tolist()]
+        wrote = [info.target_vocabulary[token] for token in [*ours.tolist(), EOS]]
+        title = f"{spelt(source, info.source_vocabulary)} → {spelt(ours, info.target_vocabulary)}"
+        picture = pictures.attention_map(np.asarray(shares[-1].mean(0)), wrote, title, seen=read)
+        add_picture(to, f"attention/{number}", picture, step)
+    add_picture(to, "attention/heads", pictures.attention_grid(shares, f"by layer and head: {title}"), step)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Batches (B, …, T) of different widths T as one, padded behind, on the CPU."""
+    widest = max(part.shape[-1] for part in parts)
+    return torch.cat([F.pad(part, (0, widest - part.shape[-1]), value=PAD) for part in parts]).cpu()
