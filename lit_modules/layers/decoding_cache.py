@@ -13,13 +13,20 @@ from lit_modules.layers.visibility import check_key_mask, visible_keys
 
 
 class Place(NamedTuple):
-    """Where T new tokens stand, the same for all layers."""
+    """Where T new tokens stand."""
 
-    start: int  # their columns of the cache
-    stop: int
     positions: Tensor  # (T,) or (B, T)
     rotation: Tensor | None  # complex, (T, 1, D/2) or (B, T, 1, D/2)
     visible: Tensor | None  # boolean (B, 1, T, S), where rows have padding
+    layers: tuple["Room", ...]
+
+
+class Room(NamedTuple):
+    """What one layer has to fill, and what it may then read: views of the cache."""
+
+    new: Tensor  # keys, then values, of the new tokens (B, 2 H_kv, T, D)
+    keys: Tensor  # all so far, (B, H_kv, S, D)
+    values: Tensor  # (B, H_kv, S, D)
 
 
 class DecodingCache:
@@ -32,22 +39,35 @@ class DecodingCache:
 
     Args:
         capacity: C, the most columns.
+        depth: L, the number of layers.
+        num_kv_heads: H_kv.
+        head_dim: D.
+        dtype: Of keys and values.
         rotary: Of the network.
-        dtype: That rotations are computed in.
 
     Raises:
         ValueError: a capacity below 1.
     """
 
-    def __init__(self, capacity: int, *, rotary: RotaryPositions | None, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        depth: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        rotary: RotaryPositions | None,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}, expected at least 1")
         self.capacity = capacity
         self.length = 0
-        self._rotary = rotary
+        self._shape = (depth, 2 * num_kv_heads, head_dim)
         self._dtype = dtype
+        self._rotary = rotary
         self._rotations: Tensor | None = None  # complex (C, D/2)
-        self._storage: list[Tensor] = []  # of each layer (B, 2 H_kv, C, D)
+        self._storage: Tensor | None = None  # (L, B, 2 H_kv, C, D), keys first
         self._real: Tensor | None = None  # boolean (B, C), once there is padding
 
     def extend(self, tokens: Tensor, key_mask: Tensor | None) -> Place:
@@ -58,7 +78,7 @@ class DecodingCache:
             key_mask: Boolean (B, T), True = a real token; None if all are.
 
         Raises:
-            ValueError: there is no room; a mask of another shape or type.
+            ValueError: there is no room; a mask of another shape or type; another number of rows.
         """
         start, stop = self.length, self.length + tokens.shape[1]
         if stop > self.capacity:
@@ -66,6 +86,7 @@ class DecodingCache:
         if key_mask is not None:
             check_key_mask(key_mask, *tokens.shape)
             key_mask = None if bool(key_mask.all()) else key_mask
+        layers = self._rooms(tokens, start, stop)
         if key_mask is not None and self._real is None:
             self._real = torch.ones(tokens.shape[0], self.capacity, dtype=torch.bool, device=tokens.device)
         self.length = stop
@@ -78,42 +99,37 @@ class DecodingCache:
             positions = (real.cumsum(-1)[:, start:] - 1).clamp(min=0)  # (B, T)
             columns = torch.arange(start, stop, device=tokens.device)
             visible = visible_keys(columns, stop, is_causal=True, window=None) & real[:, None, None]
-        return Place(start, stop, positions, self._rotation(positions), visible)
+        return Place(positions, self._rotation(positions), visible, layers)
 
-    def store(self, layer: int, keys_and_values: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-        """Keeps T new tokens' keys and values.
-
-        Args:
-            layer: Its number; the first call goes through them in order.
-            keys_and_values: (B, T, 2 H_kv, D), keys first.
-            place: From `extend`.
-
-        Returns:
-            All keys and all values of the layer so far, (B, H_kv, S, D) each.
-        """
-        if layer == len(self._storage):
-            batch, _, heads, width = keys_and_values.shape
+    def _rooms(self, tokens: Tensor, start: int, stop: int) -> tuple[Room, ...]:
+        """All layers' views at once: taken one by one they would cost more than what is done with them."""
+        depth, heads, width = self._shape
+        if self._storage is None:
             # Zeros, because a hidden column still enters a product with weight 0, and 0 × NaN is NaN.
-            self._storage.append(keys_and_values.new_zeros(batch, heads, self.capacity, width))
-        storage = self._storage[layer]
-        storage[:, :, place.start : place.stop] = keys_and_values.transpose(1, 2)
-        half = storage.shape[1] // 2
-        return storage[:, :half, : place.stop], storage[:, half:, : place.stop]
+            shape = (depth, tokens.shape[0], heads, self.capacity, width)
+            self._storage = torch.zeros(shape, dtype=self._dtype, device=tokens.device)
+        if self._storage.shape[1] != tokens.shape[0]:
+            raise ValueError(f"{tokens.shape[0]} rows don't fit a cache of {self._storage.shape[1]}")
+        new = self._storage[:, :, :, start:stop].unbind()
+        keys = self._storage[:, :, : heads // 2, :stop].unbind()
+        values = self._storage[:, :, heads // 2 :, :stop].unbind()
+        return tuple(map(Room, new, keys, values))
 
     def reorder(self, rows: Tensor) -> None:
         """Makes row i a copy of the former row `rows[i]`, as `KVCache.reorder`.
 
         Columns that are padding in every row that is left are given up: their longest one had gone.
         """
-        self._storage = [storage[rows] for storage in self._storage]
-        if self._real is None:
+        if self._storage is not None:
+            self._storage = self._storage[:, rows]
+        if self._real is None or self._storage is None:
             return
         self._real = self._real[rows]
         used = self._real[:, : self.length].any(0).nonzero().squeeze(-1)  # columns
         if len(used) == self.length:
             return
-        for storage in [*self._storage, self._real[:, None, :, None]]:
-            storage[:, :, : len(used)] = storage[:, :, used]
+        self._storage[:, :, :, : len(used)] = self._storage[:, :, :, used]
+        self._real[:, : len(used)] = self._real[:, used]
         self._real[:, len(used) :] = True
         self.length = len(used)
 
@@ -122,6 +138,6 @@ class DecodingCache:
             return None
         if self._rotations is None:
             every = torch.arange(self.capacity, device=positions.device)
-            angles = self._rotary(every, dtype=self._dtype)
+            angles = self._rotary(every, dtype=torch.promote_types(self._dtype, torch.float32))
             self._rotations = torch.complex(angles.cos, angles.sin)
         return self._rotations[positions].unsqueeze(-2)

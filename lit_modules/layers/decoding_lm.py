@@ -12,6 +12,7 @@ Shape letters: B batch, T new tokens, S tokens so far, V vocabulary, W width, H 
 heads, G = H / H_kv, D width of a head.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from lit_modules.layers.attention import Attention
 from lit_modules.layers.checks import check_choice
-from lit_modules.layers.decoding_cache import DecodingCache, Place
+from lit_modules.layers.decoding_cache import DecodingCache, Place, Room
 from lit_modules.layers.embedding import embed
+from lit_modules.layers.fast_linear import fast_linear
 from lit_modules.layers.feed_forward import FeedForward, SwiGLU
 from lit_modules.layers.int8_linear import Int8Linear, int8_linear
 from lit_modules.layers.language_model import TransformerLM
@@ -66,15 +68,17 @@ class DecodingLM(nn.Module):
         self._embed = partial(
             embed, embedding=network.embedding, scale=network.embedding_scale, added=network.positions
         )
-        self._rotary = network.trunk.rotary
         self._stream = stream
         self._dtype = torch.bfloat16 if weights == "int8" else dtype
         self.bytes_per_token = 0
 
         def linear(weight: Tensor, bias: Tensor | None) -> Map:
-            product = _int8_linear(weight, bias) if weights == "int8" else _linear(weight, bias)
-            self.bytes_per_token += product.keywords["weight"].nbytes
-            return product
+            if weights == "int8":
+                layer = Int8Linear(weight, bias)
+                self.bytes_per_token += layer.weight.nbytes
+                return partial(int8_linear, weight=layer.weight, scale=layer.scale, bias=layer.bias)
+            self.bytes_per_token += weight.nbytes
+            return fast_linear(weight, bias)
 
         self._layers = [
             _Layer(layer, linear, self._dtype, stream)
@@ -83,10 +87,21 @@ class DecodingLM(nn.Module):
         ]
         self._final_norm = _norm(network.trunk.final_norm, stream)
         self._head = linear(network.head.weight, None)
+        attention = self._layers[0].attend
+        # On a CPU attention is faster in fp32 than in half precision, as long as what is kept isn't huge.
+        on_cpu = network.embedding.weight.device.type == "cpu"
+        self._new_cache = partial(
+            DecodingCache,
+            depth=len(self._layers),
+            num_kv_heads=attention.kv_heads,
+            head_dim=attention.head_dim,
+            dtype=stream if on_cpu else self._dtype,
+            rotary=network.trunk.rotary,
+        )
 
     def make_cache(self, capacity: int) -> list[DecodingCache]:
         """A list of one empty cache, for all layers, of rows of at most `capacity` tokens."""
-        return [DecodingCache(capacity, rotary=self._rotary, dtype=self._stream)]
+        return [self._new_cache(capacity)]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DecodingLM":
         """What `to`, `half`, `cuda` … go through."""
@@ -115,13 +130,15 @@ class DecodingLM(nn.Module):
         Raises:
             ValueError: learned positions beyond the context length; a cache that is full.
         """
-        memory = self.make_cache(tokens.shape[1])[0] if cache is None else cache[0]
+        memory = self._new_cache(tokens.shape[1]) if cache is None else cache[0]
         place = memory.extend(tokens, key_mask)
-        x = self._embed(tokens, place.positions).to(self._stream)  # (B, T, W)
-        for number, layer in enumerate(self._layers):
-            x = layer(x, number, place, memory)
-        x = self._final_norm(x[:, -1:] if last_only else x)
-        return self._head(x.to(self._dtype))
+        batch, length = tokens.shape
+        x = self._embed(tokens, place.positions).to(self._stream).flatten(0, 1)  # (B · T, W)
+        for layer, room in zip(self._layers, place.layers, strict=True):
+            x = layer(x, place, room)
+        if last_only:
+            x = x.view(batch, length, -1)[:, -1]  # (B, W)
+        return self._head(self._final_norm(x).to(self._dtype)).view(batch, -1, self.vocab_size)
 
 
 class _Layer:
@@ -137,12 +154,12 @@ class _Layer:
         self.attention_norm = _norm(layer.attention_norm, stream)
         self.feed_forward_norm = _norm(layer.feed_forward_norm, stream)
 
-    def __call__(self, x: Tensor, number: int, place: Place, memory: DecodingCache) -> Tensor:
-        """(B, T, W) → (B, T, W), in the residual stream's type."""
+    def __call__(self, x: Tensor, place: Place, room: Room) -> Tensor:
+        """(B · T, W) → (B · T, W), in the residual stream's type."""
         if self.norm_first:
-            x = x + self.attend(self.attention_norm(x).to(self.dtype), number, place, memory)
+            x = x + self.attend(self.attention_norm(x).to(self.dtype), place, room)
             return x + self.feed(self.feed_forward_norm(x).to(self.dtype))
-        x = self.attention_norm(x + self.attend(x.to(self.dtype), number, place, memory))
+        x = self.attention_norm(x + self.attend(x.to(self.dtype), place, room))
         return self.feed_forward_norm(x + self.feed(x.to(self.dtype)))
 
 
@@ -155,6 +172,7 @@ class _Attend:
                 f"attention in a window of {attention.window} tokens isn't laid out for generating"
             )
         self.kv_heads = attention.num_kv_heads
+        self.head_dim = attention.head_dim
         self.heads = attention.num_heads
         self.turned = self.heads + self.kv_heads
         # A product of query and key is the same whatever the order of their channels.
@@ -183,27 +201,30 @@ class _Attend:
             gains.append(attention.key_norm.weight[pairs].expand(self.kv_heads, -1))
             self.gain = torch.cat(gains).detach()  # (H + H_kv, D)
 
-    def __call__(self, x: Tensor, number: int, place: Place, memory: DecodingCache) -> Tensor:
-        """(B, T, W) → (B, T, W)."""
-        batch, length, _ = x.shape
-        heads = self.project(x).view(batch, length, self.turned + self.kv_heads, -1)  # (B, T, H + 2 H_kv, D)
+    def __call__(self, x: Tensor, place: Place, room: Room) -> Tensor:
+        """(B · T, W) → (B · T, W)."""
+        batch, _, length, _ = room.new.shape
+        heads = self.project(x).view(batch, length, self.turned + self.kv_heads, self.head_dim)
+        heads = heads.to(room.new.dtype)  # (B, T, H + 2 H_kv, D)
         queries_and_keys = heads[:, :, : self.turned]
         if self.gain is not None:
-            normed = F.rms_norm(queries_and_keys, self.gain.shape[1:], None, self.eps) * self.gain
-            queries_and_keys.copy_(normed)
+            normed = F.rms_norm(queries_and_keys, self.gain.shape[1:], None, self.eps)
+            queries_and_keys.copy_(normed * self.gain)
         if place.rotation is not None:
             _rotate(queries_and_keys, place.rotation)
-        key, value = memory.store(number, heads[:, :, self.heads :], place)  # (B, H_kv, S, D)
+        room.new.copy_(heads[:, :, self.heads :].transpose(1, 2))
         if length == 1:  # a group of heads takes the place of time: each key is read once
-            query = heads[:, 0, : self.heads].view(
-                batch, self.kv_heads, -1, heads.shape[-1]
-            )  # (B, H_kv, G, D)
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=place.visible)
-            return self.output(attended.reshape(batch, 1, -1))
-        attended = scaled_dot_product_attention(
-            heads[:, :, : self.heads].transpose(1, 2), key, value, mask=place.visible, is_causal=True
-        )  # (B, H, T, D)
-        return self.output(attended.transpose(1, 2).flatten(2))
+            query = heads[:, 0, : self.heads].view(batch, self.kv_heads, -1, self.head_dim)  # (B, H_kv, G, D)
+            attended = F.scaled_dot_product_attention(query, room.keys, room.values, attn_mask=place.visible)
+        else:
+            attended = scaled_dot_product_attention(
+                heads[:, :, : self.heads].transpose(1, 2),
+                room.keys,
+                room.values,
+                mask=place.visible,
+                is_causal=True,
+            ).transpose(1, 2)  # (B, T, H, D)
+        return self.output(attended.reshape(x.shape[0], -1).to(x.dtype))
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> None:
@@ -224,7 +245,7 @@ def _feed_forward(module: nn.Module, linear: MakeLinear) -> Map:
         down = linear(module.down.weight, module.down.bias)
 
         def gated(x: Tensor) -> Tensor:
-            gate, up = both(x).chunk(2, dim=-1)  # (B, T, F)
+            gate, up = both(x).chunk(2, dim=-1)  # (B · T, F)
             return down(F.silu(gate).mul_(up))
 
         return gated
@@ -236,8 +257,10 @@ def _feed_forward(module: nn.Module, linear: MakeLinear) -> Map:
 
 def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
     if isinstance(module, RMSNorm):
-        weight = module.weight.detach().to(dtype)
-        return partial(torch.rms_norm, normalized_shape=weight.shape, weight=weight, eps=module.eps)
+        width = module.num_features
+        gain = module.weight.detach().to(dtype) * math.sqrt(width)
+        root = torch.tensor(math.sqrt(width * module.eps), dtype=dtype, device=gain.device)
+        return partial(_rms_norm, gain=gain, root=root)
     if isinstance(module, LayerNorm):
         weight = module.weight.detach().to(dtype)
         bias = None if module.bias is None else module.bias.detach().to(dtype)
@@ -245,10 +268,12 @@ def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
     return nn.Identity()
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> partial[Tensor]:
-    return partial(F.linear, weight=weight.detach(), bias=None if bias is None else bias.detach())
+def _rms_norm(x: Tensor, gain: Tensor, root: Tensor) -> Tensor:
+    """x / √(mean(x²) + ε) = x · √W / √(‖x‖² + W ε): four operations, where PyTorch's kernel is made of eight.
 
-
-def _int8_linear(weight: Tensor, bias: Tensor | None) -> partial[Tensor]:
-    layer = Int8Linear(weight, bias)
-    return partial(int8_linear, weight=layer.weight, scale=layer.scale, bias=layer.bias)
+    Args:
+        x: (N, W).
+        gain: (W,), times √W.
+        root: √(W ε).
+    """
+    return x * (gain / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), root))

@@ -76,7 +76,8 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
     few = x.numel() <= _FEW_ROWS * inputs
     # The kernel has no end for a row that isn't whole vectors: it reads on.
     if few and inputs % _VECTOR == 0 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-        y = torch._weight_int8pack_mm(x.reshape(-1, inputs), weight, scale).view(*x.shape[:-1], -1)
+        y = torch._weight_int8pack_mm(x if x.dim() == 2 else x.reshape(-1, inputs), weight, scale)
+        y = y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
     else:
         y = F.linear(x, weight.to(x.dtype)) * scale
     return y if bias is None else y + bias

@@ -18,11 +18,17 @@ def letters(stored: Tensor) -> list[str]:
 
 def put(cache: DecodingCache, *names: str, key_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     tokens = torch.zeros(len(names), len(names[0]), dtype=torch.long)
-    return cache.store(0, tagged(*names), cache.extend(tokens, key_mask))
+    rooms = cache.extend(tokens, key_mask).layers
+    for number, room in enumerate(rooms):
+        room.new.copy_(tagged(*names).transpose(1, 2) * (number + 1))
+    assert bool((rooms[1].keys == 2 * rooms[0].keys).all())
+    return rooms[0].keys, rooms[0].values
 
 
-def make(capacity: int = 6) -> DecodingCache:
-    return DecodingCache(capacity, rotary=None, dtype=torch.float32)
+def make(
+    capacity: int = 6, *, rotary: RotaryPositions | None = None, dtype: torch.dtype = torch.float32
+) -> DecodingCache:
+    return DecodingCache(capacity, depth=2, num_kv_heads=1, head_dim=1, dtype=dtype, rotary=rotary)
 
 
 def test_keys_and_values_follow_each_other():
@@ -42,7 +48,8 @@ def test_rows_know_their_positions_and_padding():
     place = cache.extend(torch.zeros(2, 1, dtype=torch.long), None)
     assert place.positions.tolist() == [[3], [1]]
     assert place.visible.tolist() == [[[[True] * 4]], [[[False, False, True, True]]]]
-    assert (place.start, place.stop) == (3, 4)
+    assert place.layers[0].new.shape == (2, 2, 1, 1)
+    assert place.layers[1].keys.shape == (2, 1, 4, 1)
 
 
 def test_a_mask_without_padding_is_no_mask():
@@ -65,7 +72,7 @@ def test_columns_that_only_gone_rows_used_are_given_up():
 
 def test_rotations_are_those_of_the_positions():
     rotary = RotaryPositions(4, base=50.0)
-    cache = DecodingCache(5, rotary=rotary, dtype=torch.float64)
+    cache = make(5, rotary=rotary, dtype=torch.float64)
     cache.extend(torch.zeros(1, 2, dtype=torch.long), None)
     place = cache.extend(torch.zeros(1, 3, dtype=torch.long), None)
     expected = rotary(torch.arange(2, 5), dtype=torch.float64)
@@ -76,5 +83,9 @@ def test_rotations_are_those_of_the_positions():
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match="capacity is 0, expected at least 1"):
         make(0)
+    cache = make()
+    put(cache, "ab", "cd")
+    with pytest.raises(ValueError, match="1 rows don't fit a cache of 2"):
+        put(cache, "x")
     with pytest.raises(ValueError, match="key_mask has shape"):
         make().extend(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool))
