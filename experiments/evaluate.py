@@ -28,7 +28,7 @@ from experiments.run_directory import is_worker
 SPLITS = ("test", "val")
 # Training's own spread over machines says nothing of where the checkpoint is evaluated.
 ONE_DEVICE = ("trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto")
-SAME_IMAGES = ("data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline")
+SAME_EXAMPLES = ("data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline")
 """Data settings that leave each split's examples as they are."""
 _SHOWN = 150
 SIZES = ("train_size", "val_size", "test_size", "bytes_per_token", "test_bytes_per_token")
@@ -86,10 +86,10 @@ def check_override(override: Layer, split: str) -> None:
                 "only data.… and trainer.… can be set"
             )
     for path in override.origins:
-        if split == "val" and path.startswith("data.") and path not in SAME_IMAGES:
+        if split == "val" and path.startswith("data.") and path not in SAME_EXAMPLES:
             raise UserError(
                 f"{path}: with --split val it could put training examples among the validation's; "
-                f"of data, {', '.join(SAME_IMAGES)} can be set"
+                f"of data, {', '.join(SAME_EXAMPLES)} can be set"
             )
 
 

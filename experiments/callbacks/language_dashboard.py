@@ -17,7 +17,7 @@ from experiments.callbacks.milestones import parts_over
 from experiments.callbacks.summary import inspection, is_sharded, si
 from experiments.callbacks.tensorboard import Layout, add_picture, writer
 from experiments.callbacks.tokens import tokens_per_sample
-from experiments.callbacks.training_curve import TrainingCurve
+from experiments.callbacks.training_curve import TrainingCurve, log_values
 from lit_modules.generation import generate
 from lit_modules.generation_config import SamplingConfig
 from lit_modules.layers.decoding_lm import DecodingLM
@@ -80,17 +80,12 @@ class LanguageDashboard(Callback):
         if self._curve is None or self._curve.point is self._point:
             return
         self._point = self._curve.point
-        to = writer(trainer)
-        if to is None:
-            return
-        step = trainer.global_step
-        to.add_scalar("train/perplexity", math.exp(min(self._point["train/loss"], 80)), step)
+        values = {"train/perplexity": math.exp(min(self._point["train/loss"], 80))}
         tokens_per_second = self._point.get("train/tokens_per_second")
         if self._flops and tokens_per_second:
             flops_per_second = self._flops / tokens_per_sample(pl_module) * tokens_per_second
-            to.add_scalar(
-                "train/flop_utilisation", flops_per_second / (self._peak * trainer.world_size), step
-            )
+            values["train/flop_utilisation"] = flops_per_second / (self._peak * trainer.world_size)
+        log_values(trainer, values, trainer.global_step)
 
     # Samples and attention ----------------------------------------------------------------------------------
 

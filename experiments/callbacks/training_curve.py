@@ -96,7 +96,7 @@ class TrainingCurve(Callback):
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        self._log(trainer, {"train/gradient_norm": norm.item()}, trainer.global_step + 1)
+        log_values(trainer, {"train/gradient_norm": norm.item()}, trainer.global_step + 1)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -159,7 +159,7 @@ class TrainingCurve(Callback):
             tokens = tokens_per_sample(trainer.lightning_module)
             unit = "tokens" if tokens else "samples"
             values[f"train/{unit}_per_second"] = self._lap(trainer) * max(1, tokens)
-        self._log(trainer, values, step)
+        log_values(trainer, values, step)
         self.point = values
         for key in ("train/loss", "train/accuracy"):
             if key in values:
@@ -174,10 +174,6 @@ class TrainingCurve(Callback):
         self._seconds += seconds
         self._total_samples += samples
         return samples / max(seconds, 1e-9)
-
-    def _log(self, trainer: L.Trainer, values: dict[str, float], step: int) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)
 
     def _refuse(self, trainer: L.Trainer, loss: float, step: int, rate: float) -> None:
         last = getattr(trainer.checkpoint_callback, "last", None)
@@ -215,3 +211,9 @@ class TrainingCurve(Callback):
         self._batches = state_dict["batches"]
         self._labelled = state_dict["labelled"]
         self._logged_step = state_dict["logged_step"]
+
+
+def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:
+    """Write scalars wherever the run is logged: TensorBoard and ``metrics.csv``."""
+    for logger in trainer.loggers:
+        logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)

@@ -73,6 +73,8 @@ def test_perplexity_and_utilisation_go_with_the_curve(run: Any) -> None:
     assert list(losses) == [2, 4, 6, 8, 10, 12, 14]
     perplexities, shares = scalars(events, "train/perplexity"), scalars(events, "train/flop_utilisation")
     assert perplexities == {step: pytest.approx(math.exp(loss), rel=1e-4) for step, loss in losses.items()}
+    for name, shown in {"train/perplexity": perplexities, "train/flop_utilisation": shares}.items():
+        assert logged[name] == {step: pytest.approx(value, rel=1e-6) for step, value in shown.items()}
     # All shares are of one peak: utilisation is in proportion to the tokens per second.
     ratio = shares[2] / rates[2]
     assert shares == {step: pytest.approx(ratio * rate, rel=1e-3) for step, rate in rates.items()}
