@@ -23,8 +23,11 @@ from experiments.config_sources import read_file
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.run import Result, build_data, fit, say
 
-_PRELOADED = ["experiments.study", "experiments.trainer", "torchmetrics", "torch.utils.tensorboard"]
-"""What the server of a study's processes imports before it forks them."""
+_PRELOADED = ["experiments.trainer", "torchmetrics", "torch.utils.tensorboard"]
+"""What the server of a study's processes imports before it forks them.
+
+Not `experiments.run`, which may be the main module, and each process imports that under another name.
+"""
 
 
 def run_stages(experiment: Config) -> Result:
