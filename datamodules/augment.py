@@ -30,12 +30,9 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
     if config.flip:
         images = flip(images, _uniform(count, generator, device) < config.flip)
     if config.rotation or config.scale or config.shear or config.elastic:
-        draws = 2 * torch.rand(count, 3, generator=generator, device=device) - 1  # (B, 3) in [-1, 1)
-        matrix = inverse_affine(
-            rotation=draws[:, 0] * config.rotation,
-            scale=1 + draws[:, 1] * config.scale,
-            shear=draws[:, 2] * config.shear,
-        )
+        draws = torch.rand(count, 3, generator=generator, device=device)  # (B, 3) in [0, 1)
+        rotation, scale, shear = draws.mul_(2).sub_(1).mul_(_reach(config.rotation, config.scale, config.shear, device)).unbind(1)
+        matrix = inverse_affine(rotation=rotation, scale=1 + scale, shear=shear)
         field = None
         if config.elastic:
             field = elastic_field(images, config.elastic, config.elastic_sigma, generator)
@@ -91,16 +88,15 @@ def inverse_affine(*, rotation: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
     ``affine``, in (x, y) with y downwards.
 
     Args:
-        rotation: Degrees clockwise, (B,).
+        rotation: Radians clockwise, (B,).
         scale: Factors, (B,).
-        shear: Degrees, (B,).
+        shear: Radians, (B,).
 
     Returns:
         (B, 2, 2): (1/scale) · [[1, tan shear], [0, 1]] · [[cos, sin], [−sin, cos]].
     """
-    angle = torch.deg2rad(rotation)
-    cos, sin, slant = angle.cos() / scale, angle.sin() / scale, torch.deg2rad(shear).tan()
-    entries = [cos - slant * sin, sin + slant * cos, -sin, cos]
+    cos, sin, slant = rotation.cos() / scale, rotation.sin() / scale, shear.tan()
+    entries = [torch.addcmul(cos, slant, sin, value=-1), torch.addcmul(sin, slant, cos), -sin, cos]
     return torch.stack(entries, dim=1).view(-1, 2, 2)
 
 
@@ -140,13 +136,12 @@ def warp(images: Tensor, matrix: Tensor, by: Tensor, field: Tensor | None = None
         Float (B, C, H, W).
     """
     height, width = images.shape[2:]
-    offset = -(matrix @ by.flip(1).to(matrix.dtype).unsqueeze(2))  # (B, 2, 1), as x, y
     x, y, to_frame = _frame(height, width, images.device)  # (W,), (H,) and (2, 1)
-    theta = torch.cat([matrix, offset], dim=2) * to_frame  # (B, 2, 3)
+    theta = matrix * to_frame  # (B, 2, 2)
     # The grid is built as planes of x and of y, by one broadcast sum and with the field added in place: many
     # times faster than F.affine_grid, and grid_sample reads it by its strides.
-    along_row = theta[:, :, 0:1] * x + theta[:, :, 2:3]  # (B, 2, W)
-    along_column = theta[:, :, 1:2] * y  # (B, 2, H)
+    along_row = theta[:, :, 0:1] * (x - by[:, 1:]).unsqueeze(1)  # (B, 2, W)
+    along_column = theta[:, :, 1:] * (y - by[:, :1]).unsqueeze(1)  # (B, 2, H)
     planes = along_row.unsqueeze(2) + along_column.unsqueeze(3)  # (B, 2, H, W)
     if field is not None:
         planes.addcmul_(field, to_frame.view(2, 1, 1))
@@ -173,6 +168,12 @@ def erase(images: Tensor, places: Tensor, size: int) -> Tensor:
 
 def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     return torch.rand(count, generator=generator, device=device)
+
+
+@lru_cache(maxsize=8)
+def _reach(rotation: float, scale: float, shear: float, device: torch.device) -> Tensor:
+    """How far rotation (radians), scale and shear (radians) go from nothing, (3,)."""
+    return torch.tensor([math.radians(rotation), scale, math.radians(shear)], device=device)
 
 
 def _shifts(count: int, limit: int, generator: torch.Generator, device: torch.device) -> Tensor:

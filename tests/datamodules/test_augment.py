@@ -78,7 +78,8 @@ def test_warp_is_torchvisions_affine(channels: int) -> None:
     scale = torch.tensor([1.3, 1.0, 0.7, 1.1, 1.0, 0.9])
     shear = torch.tensor([0.0, 0.0, 20.0, -35.0, 0.0, 8.0])
     by = torch.tensor([[0, 0], [0, 0], [2, -1], [-3, 2], [1, 1], [0, 3]])
-    ours = warp(batch, inverse_affine(rotation=rotation, scale=scale, shear=shear), by)
+    matrix = inverse_affine(rotation=rotation.deg2rad(), scale=scale, shear=shear.deg2rad())
+    ours = warp(batch, matrix, by)
     for i, image in enumerate(batch):
         theirs = TF.affine(
             image,
