@@ -31,7 +31,8 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
         images = flip(images, _uniform(count, generator, device) < config.flip)
     if config.rotation or config.scale or config.shear or config.elastic:
         draws = torch.rand(count, 3, generator=generator, device=device)  # (B, 3) in [0, 1)
-        rotation, scale, shear = draws.mul_(2).sub_(1).mul_(_reach(config.rotation, config.scale, config.shear, device)).unbind(1)
+        reach = _reach(config.rotation, config.scale, config.shear, device)
+        rotation, scale, shear = draws.mul_(2).sub_(1).mul_(reach).unbind(1)
         matrix = inverse_affine(rotation=rotation, scale=1 + scale, shear=shear)
         field = None
         if config.elastic:

@@ -195,7 +195,7 @@ def _placed(child: Child, run_dir: Path, resumed: bool) -> Config:
     )
 
 
-def _process_context() -> multiprocessing.context.BaseContext:
+def _process_context() -> Any:
     """How a study's processes come to be: see the head of this file."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
