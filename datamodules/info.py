@@ -13,8 +13,10 @@ class DataInfo:
     Attributes:
         input_shape: Shape of one input; (C, H, W) for images.
         class_names: Names of the classes, in the order of their indices.
-        mean: Mean of each channel over the training images, of pixel values scaled to [0, 1].
+        mean: Mean of each channel over the training images, of pixel values scaled to [0, 1]; of each entry
+            where an input is a vector.
         std: Standard deviation of the same values.
+        target_scale: Root mean square of the entries of training targets that are vectors; 0 for others.
         object_size: Longest side in pixels of the depicted object within an image; 0 where unknown.
         object_center: What lies at an image's middle: the object's centre of ``mass`` or of its ``box``.
         vocab_size: Number of tokens that a text is made of; 0 for other data.
@@ -43,6 +45,7 @@ class DataInfo:
     class_names: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    target_scale: float = 0.0
     object_size: int = 0
     object_center: str = "box"
     vocab_size: int = 0

@@ -3,7 +3,7 @@
 Pixels (uint8) are scaled to [0, 1]; other inputs are taken as they are. Either way a sample is one flat row.
 Of texts a bag of words sees the very words, and there macro-F1 and AUC are scored too.
 
-Shape letters: N samples, F features (all of a sample's values), K classes.
+Shape letters: N samples, F features (all of a sample's values), K classes, D values of a real target.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -28,18 +28,22 @@ from experiments.baselines_config import (
     LinearRegressionConfig,
     LogisticRegressionConfig,
     MajorityClassConfig,
+    MeanTargetConfig,
 )
 from experiments.errors import UserError
 from lit_modules.functional.ranking import one_vs_rest_auc
 
 Array = NDArray[Any]
 
+REGRESSIONS = (LinearRegressionConfig, MeanTargetConfig)
+"""The baselines that predict real numbers; the first of them predicts classes too."""
+
 
 class SplitData(Protocol):
     """What a baseline needs of a datamodule; one of texts also has ``texts(name)``, a list of N strings."""
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
-        """Raw inputs (N, …) and targets (N,) of ``"train"``, ``"val"`` or ``"test"``."""
+        """Raw inputs (N, …) and targets, (N,) or (N, D), of ``"train"``, ``"val"`` or ``"test"``."""
 
 
 def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, float]:
@@ -53,12 +57,14 @@ def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, flo
     Returns:
         ``val/…`` and ``test/…`` of ``accuracy`` for classes, and of ``loss`` (cross-entropy) where the model
         gives probabilities that are never zero, of texts also ``macro_f1`` and ``auc`` as the text classifier
-        logs them; of ``loss`` (mean squared error) and ``r2`` for real targets.
-        ``fit_seconds`` of the fit alone, ``parameters`` it stores, and ``converged`` for an iterative fit.
+        logs them; of ``loss`` (mean squared error) and ``r2`` for real targets, and of their mean ``cosine``
+        where they are vectors. ``fit_seconds`` of the fit alone, ``parameters`` it stores, and ``converged``
+        for an iterative fit.
 
     Raises:
-        UserError: a classifier is asked to predict real numbers, or more neighbours than there are samples; a
-            bag of words is given no texts, or texts are given to what adds up the numbers of their tokens.
+        UserError: a classifier is asked to predict real numbers or the mean to predict classes, or more
+            neighbours than there are samples; a bag of words is given no texts, or texts are given to what
+            adds up the numbers of their tokens.
     """
     of_texts = hasattr(datamodule, "texts")
     if of_texts and not isinstance(config, BagOfWordsConfig | MajorityClassConfig):
@@ -69,15 +75,17 @@ def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, flo
     inputs: Any
     inputs, targets = read(datamodule, "train")
     classes = targets.dtype.kind in "iu"
-    if not classes and not isinstance(config, LinearRegressionConfig):
+    if not classes and not isinstance(config, REGRESSIONS):
         raise UserError(f"{type(config).__name__} predicts classes, but the targets are {targets.dtype}")
+    if classes and isinstance(config, MeanTargetConfig):
+        raise UserError("mean_target predicts real numbers, but the targets are classes; use majority_class")
     if isinstance(config, KNearestNeighborsConfig) and config.neighbors > len(inputs):
         raise UserError(f"neighbors: {config.neighbors} is more than the {len(inputs)} training samples")
     model = _build(config, seed)
     one_hot = classes and isinstance(config, LinearRegressionConfig)
     fitted_to = (
         np.eye(targets.max() + 1, dtype=inputs.dtype)[targets] if one_hot else targets
-    )  # (N, K) or (N,)
+    )  # (N, K), (N,) or (N, D)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said by `converged`
@@ -115,11 +123,13 @@ def _build(config: Any, seed: int) -> Any:
             )  # trees don't help in 784 dimensions
         case MajorityClassConfig():
             return DummyClassifier(strategy="prior")
+        case MeanTargetConfig():
+            return DummyRegressor(strategy="mean")
     raise UserError(f"no baseline is known for a config of type {type(config).__name__}")
 
 
 def _rows(datamodule: SplitData, name: str) -> tuple[Array, Array]:
-    """Inputs (N, F) and targets (N,)."""
+    """Inputs (N, F) and targets (N,) or (N, D)."""
     inputs, targets = datamodule.split(name)
     rows = inputs.cpu().flatten(start_dim=1).numpy()
     return (rows.astype(np.float32) / 255 if rows.dtype == np.uint8 else rows), targets.cpu().numpy()
@@ -138,7 +148,13 @@ def _last(model: Any) -> Any:
 def _score(model: Any, inputs: Any, targets: Array, *, classes: bool, one_hot: bool) -> dict[str, float]:
     predicted = model.predict(inputs)
     if not classes:
-        return {"loss": mean_squared_error(targets, predicted), "r2": r2_score(targets, predicted)}
+        real = {
+            "loss": mean_squared_error(targets, predicted),
+            "r2": r2_score(targets, predicted, multioutput="variance_weighted"),
+        }
+        if targets.ndim == 2:
+            real["cosine"] = _mean_cosine(targets, predicted)
+        return {name: float(value) for name, value in real.items()}
     scores = {"accuracy": accuracy_score(targets, predicted.argmax(axis=1) if one_hot else predicted)}
     if isinstance(_last(model), LogisticRegression | DummyClassifier):
         scores["loss"] = log_loss(targets, model.predict_proba(inputs), labels=model.classes_)
@@ -153,6 +169,15 @@ def _ranking_scores(model: Any, inputs: Any, targets: Array) -> dict[str, float]
     return {"macro_f1": float(macro_f1), "auc": auc}
 
 
+def _mean_cosine(targets: Array, predicted: Array) -> float:
+    """Over the targets that aren't zero; a prediction of zero has a cosine of 0."""
+    sizes = np.linalg.norm(targets, axis=1)
+    directed = sizes > 0
+    products = (targets * predicted).sum(axis=1)[directed]
+    norms = (sizes * np.linalg.norm(predicted, axis=1))[directed]
+    return float(np.divide(products, norms, out=np.zeros_like(products), where=norms > 0).mean())
+
+
 def _stored_numbers(model: Any, inputs: Any) -> int:
     """How many numbers a prediction needs; the nearest neighbours are the whole training set."""
     if isinstance(model, Pipeline):
@@ -161,4 +186,6 @@ def _stored_numbers(model: Any, inputs: Any) -> int:
         return inputs.size
     if isinstance(model, DummyClassifier):
         return model.class_prior_.size
+    if isinstance(model, DummyRegressor):
+        return model.constant_.size
     return model.coef_.size + np.size(model.intercept_)

@@ -46,3 +46,8 @@ class BagOfWordsConfig(LogisticRegressionConfig):
     the number of training texts; each text's weights are then scaled to length 1. Words that no training
     text has are left out.
     """
+
+
+@dataclass(kw_only=True)
+class MeanTargetConfig:
+    """Always the mean of the training set's real targets; nothing of it can be set."""

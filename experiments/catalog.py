@@ -89,6 +89,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             schema="lit_modules.seq2seq_config:Seq2SeqConfig",
             help="An encoder–decoder transformer: reads a sequence, writes another.",
         ),
+        "steering": Entry(
+            target="lit_modules.steering:Steering",
+            schema="lit_modules.steering_config:SteeringConfig",
+            help="A two-layer network from a hidden state to the vector that steers it.",
+        ),
     },
     "data": {
         "mnist": _images("MNISTDataModule", "MNISTConfig", "Handwritten digits, 28×28, 60,000 + 10,000."),
@@ -123,6 +128,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             schema="datamodules.digit_sequences_config:DigitSequencesConfig",
             help="Strings of digits to be reversed, copied or sorted.",
         ),
+        "steering_pairs": Entry(
+            target="datamodules.steering_pairs:SteeringPairsDataModule",
+            schema="datamodules.steering_pairs_config:SteeringPairsConfig",
+            help="Hidden states and the vectors that steer them: synthetic ones, or your own file.",
+        ),
     },
     "optimizer": {
         "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),
@@ -141,9 +151,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "baseline": {
         "logistic_regression": _baseline("LogisticRegressionConfig", "Multinomial logistic regression."),
         "bag_of_words": _baseline("BagOfWordsConfig", "Logistic regression on the words of a text."),
-        "linear_regression": _baseline("LinearRegressionConfig", "Ridge regression on one-hot targets."),
+        "linear_regression": _baseline(
+            "LinearRegressionConfig", "Ridge regression, of classes on one-hot targets."
+        ),
         "k_nearest_neighbors": _baseline("KNearestNeighborsConfig", "The vote of the k nearest neighbours."),
         "majority_class": _baseline("MajorityClassConfig", "Always the most frequent class."),
+        "mean_target": _baseline("MeanTargetConfig", "Always the mean of the training targets."),
     },
 }
 

@@ -24,6 +24,7 @@ HIGHER_IS_BETTER = {
     "auc",
     "auroc",
     "bleu",
+    "cosine",
     "f1",
     "map",
     "mrr",

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_squared_error, roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from experiments.baselines import run_baseline
@@ -16,6 +17,7 @@ from experiments.baselines_config import (
     LinearRegressionConfig,
     LogisticRegressionConfig,
     MajorityClassConfig,
+    MeanTargetConfig,
 )
 from experiments.errors import UserError
 
@@ -104,6 +106,52 @@ def test_linear_regression_of_real_targets() -> None:
         UserError, match="LogisticRegressionConfig predicts classes, but the targets are float64"
     ):
         run_baseline(LogisticRegressionConfig(), data, seed=0)
+
+
+@pytest.fixture
+def vectors() -> Splits:
+    """Real vectors of four values, one training target in ten zero, that a linear map explains in part."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 4, generator=generator)
+
+    def draw(size: int) -> tuple[Tensor, Tensor]:
+        inputs = torch.randn(size, 3, generator=generator)
+        targets = inputs @ weight * torch.tensor([1.0, 5.0, 0.2, 1.0]) + 2
+        targets = targets + 0.5 * torch.randn(size, 4, generator=generator)
+        targets[::10] = 0
+        return inputs, targets
+
+    return Splits(train=draw(60), val=draw(20), test=draw(30))
+
+
+def test_ridge_on_vectors_is_that_of_each_entry_alone(vectors: Splits) -> None:
+    metrics = run_baseline(LinearRegressionConfig(penalty=2.0), vectors, seed=0)
+    (inputs, targets), (test_inputs, test_targets) = (
+        tuple(part.numpy() for part in vectors.split(name)) for name in ("train", "test")
+    )
+    entries = [Ridge(alpha=2.0).fit(inputs, target).predict(test_inputs) for target in targets.T]
+    predicted = np.stack(entries, axis=1)
+    assert metrics["test/loss"] == pytest.approx(mean_squared_error(test_targets, predicted), rel=1e-5)
+    spread = ((test_targets - test_targets.mean(0)) ** 2).sum()
+    assert metrics["test/r2"] == pytest.approx(1 - ((test_targets - predicted) ** 2).sum() / spread, rel=1e-5)
+    cosines = cosine_similarity(test_targets, predicted).diagonal()
+    assert metrics["test/cosine"] == pytest.approx(cosines[test_targets.any(axis=1)].mean(), rel=1e-5)
+    assert metrics["parameters"] == 3 * 4 + 4
+
+
+def test_the_mean_target_explains_nothing(vectors: Splits) -> None:
+    train = Splits(**dict.fromkeys(("train", "val", "test"), vectors.split("train")))
+    metrics = run_baseline(MeanTargetConfig(), train, seed=0)
+    targets = vectors.split("train")[1].double()
+    assert metrics["test/loss"] == pytest.approx(targets.var(0, correction=0).mean().item(), rel=1e-5)
+    assert metrics["test/r2"] == pytest.approx(0, abs=1e-6)
+    assert metrics["parameters"] == 4
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_the_mean_target_is_for_real_targets(images: Splits) -> None:
+    with pytest.raises(UserError, match=r"mean_target predicts real numbers.*use majority_class"):
+        run_baseline(MeanTargetConfig(), images, seed=0)
 
 
 def test_logistic_regression_says_whether_it_converged(images: Splits) -> None:

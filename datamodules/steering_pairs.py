@@ -1,0 +1,209 @@
+"""Pairs of a hidden state and the vector that steers it, as a LightningDataModule.
+
+Shape letters: N pairs, D width of both.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from datamodules.epoch_loader import mix_seed
+from datamodules.info import DataInfo
+from datamodules.resident import ResidentLoader
+from datamodules.steering_pairs_config import SteeringPairsConfig
+
+Split = Literal["train", "val", "test"]
+Pairs = tuple[Tensor, Tensor]
+PARTS: tuple[Split, ...] = ("train", "val", "test")
+"""What the numbers of a file's ``split`` stand for: 0, 1, 2."""
+
+
+class SteeringPairsDataModule(L.LightningDataModule):
+    """Pairs (h, z), float32 (B, D) each, on the device that the attached trainer trains on.
+
+    Args:
+        config: The data section of the experiment config.
+        seed: The run's seed; decides the order of the training pairs.
+    """
+
+    def __init__(self, config: SteeringPairsConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self._splits: dict[str, Pairs] = {}
+        self._info: DataInfo | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw or read the pairs and split them; a second call changes nothing.
+
+        Raises:
+            ValueError: The file can't be read, its pairs don't match, or the split leaves nothing.
+        """
+        if self._splits:
+            return
+        config = self.config
+        if config.path is None:
+            self._splits = synthetic_pairs(config)
+        else:
+            self._splits = read_pairs(Path(config.path), config)
+
+    @property
+    def info(self) -> DataInfo:
+        """The data's description, known after :meth:`setup`."""
+        if self._info is None:
+            states, targets = self.split("train")
+            self._info = DataInfo(
+                input_shape=tuple(states.shape[1:]),
+                mean=tuple(states.mean(0).tolist()),
+                std=tuple(states.std(0).tolist()),
+                target_scale=targets.square().mean().sqrt().item(),
+                train_size=len(states),
+                val_size=len(self.split("val")[0]),
+                test_size=len(self.split("test")[0]),
+            )
+        return self._info
+
+    def split(self, name: str) -> Pairs:
+        """A part: h and z, float32 (N, D) each, of ``"train"``, ``"val"`` or ``"test"``."""
+        if not self._splits:
+            self.setup()
+        return self._splits[name]
+
+    def train_dataloader(self) -> ResidentLoader:
+        """Shuffled."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> ResidentLoader:
+        """In stored order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> ResidentLoader:
+        """In stored order."""
+        return self._loader("test")
+
+    def _loader(self, name: Split) -> ResidentLoader:
+        trainer: Any = self.trainer
+        training = name == "train"
+        limit = trainer.limit_train_batches if trainer and training else None
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        states, targets = self.split(name)
+        # Kept where they are served from, so that asking for a loader twice doesn't copy them twice.
+        pairs = self._splits[name] = (states.to(device), targets.to(device))
+        return ResidentLoader(
+            pairs,
+            batch_size=self.config.batch_size if training else self.config.eval_batch_size,
+            shuffle=training,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            device=device,
+            # The loader must know where an epoch ends: the position after that is the next epoch's start.
+            max_batches=limit if isinstance(limit, int) else None,
+        )
+
+
+def synthetic_pairs(config: SteeringPairsConfig) -> dict[str, Pairs]:
+    """Draw h ~ N(0, I) and z = h W + noise · ε; training, validation and test share W.
+
+    Each of W, the pairs for training and validation, and the test pairs comes from a generator of its own, so
+    that no size changes what another draws.
+    """
+
+    def normal(part: int, *shape: int) -> Tensor:
+        generator = torch.Generator().manual_seed(mix_seed(config.data_seed, part))
+        return torch.randn(shape, generator=generator)
+
+    def pairs(part: int, size: int) -> Pairs:
+        states = normal(part, size, config.width)
+        return states, states @ weight + config.noise * normal(part + 1, size, config.width)
+
+    weight = normal(0, config.width, config.width)
+    states, targets = pairs(1, config.size)
+    return {
+        "train": (states[config.val_size :], targets[config.val_size :]),
+        "val": (states[: config.val_size], targets[: config.val_size]),
+        "test": pairs(3, config.test_size or config.size),
+    }
+
+
+def read_pairs(path: Path, config: SteeringPairsConfig) -> dict[str, Pairs]:
+    """Read pairs and split them: as the file's own ``split`` says, or at random by the data's seed.
+
+    Args:
+        path: A safetensors file with ``h`` and ``z``, floating point (N, D) each, and perhaps ``split``,
+            integers (N,): 0 training, 1 validation, 2 test.
+        config: Says how many pairs to hold out where the file doesn't.
+
+    Raises:
+        ValueError: There is no such file, it isn't such a file, or too few pairs would be left.
+    """
+    tensors = read_tensors(path)
+    states, targets = (_matrix(tensors, name, path) for name in ("h", "z"))
+    if states.shape != targets.shape:
+        raise ValueError(
+            f"{path} has h of shape {_shape(states)} and z of shape {_shape(targets)}; they must be equal, "
+            "N × D"
+        )
+    for name, tensor in (("h", states), ("z", targets)):
+        if not tensor.isfinite().all():
+            row = int((~tensor.isfinite()).any(1).nonzero()[0])
+            raise ValueError(f"{path}: row {row} of {name} holds a number that isn't finite")
+    part = tensors["split"] if "split" in tensors else _random_split(len(states), config, path)
+    if part.shape != states.shape[:1] or part.is_floating_point():
+        raise ValueError(
+            f"{path} has split of shape {_shape(part)} in {part.dtype}; expected {len(states)} integers: "
+            "0 training, 1 validation, 2 test"
+        )
+    splits = {name: (states[part == code], targets[part == code]) for code, name in enumerate(PARTS)}
+    for name, (some, _) in splits.items():
+        if len(some) < 2:
+            raise ValueError(f"{path} has {len(some)} pairs for {name}, expected at least 2")
+    return splits
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file by name.
+
+    Raises:
+        ValueError: There is no such file, or it is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; expected safetensors with h and z")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _matrix(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"{path} has no {name}; it has {', '.join(sorted(tensors)) or 'nothing'}")
+    tensor = tensors[name]
+    if tensor.ndim != 2 or not tensor.is_floating_point():
+        raise ValueError(
+            f"{path} has {name} of shape {_shape(tensor)} in {tensor.dtype}; expected floating point, N × D"
+        )
+    return tensor.float()
+
+
+def _random_split(size: int, config: SteeringPairsConfig, path: Path) -> Tensor:
+    test_size = size // 5 if config.test_size is None else config.test_size
+    if config.val_size + test_size > size - 2:
+        raise ValueError(
+            f"{path} has {size} pairs, too few to hold out val_size {config.val_size} and {test_size} for "
+            "the test; set data.val_size and data.test_size lower"
+        )
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(mix_seed(config.data_seed)))
+    part = torch.zeros(size, dtype=torch.int64)
+    part[order[:test_size]] = 2
+    part[order[test_size : test_size + config.val_size]] = 1
+    return part
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape)) or "a single number"

@@ -1,0 +1,205 @@
+"""How far a network with F hidden units can get on the synthetic steering pairs, beside how far it got.
+
+Computes what no F units can go below, and what the best linear map of rank F learns from the training pairs;
+given run directories of configs/steering_synthetic.yaml, draws their curves above these lines.
+
+Shape letters: D width, F hidden units, N training pairs.
+"""
+
+import argparse
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import cli, curve_log
+from experiments.compare_runs import find_runs
+from experiments.errors import UserError
+
+Array = NDArray[np.float64]
+Curve = list[tuple[int, float]]
+
+
+def quarter_circle_floor(width: int, hidden: int) -> float:
+    """The energy per output outside the best rank-F approximation of a square W with normal entries.
+
+    The singular values of W, divided by √D, follow for large D the quarter-circle law, of density
+    √(4 − x²) / π on [0, 2]. With x = 2 sin t, the share of them below 2 sin t is (2t + sin 2t) / π, and their
+    share of the energy, whose whole is D per output, (4t − sin 4t) / (2π).
+
+    Args:
+        width: D.
+        hidden: F.
+
+    Source: Marchenko & Pastur 1967, for a square matrix.
+    """
+    below, above = 0.0, math.pi / 2
+    left_out = max(0.0, 1 - hidden / width)
+    for _ in range(60):  # bisection
+        t = (below + above) / 2
+        if (2 * t + math.sin(2 * t)) / math.pi < left_out:
+            below = t
+        else:
+            above = t
+    return width * (4 * below - math.sin(4 * below)) / (2 * math.pi)
+
+
+def rank_floors(states: Array, weight: Array, hidden: int, noise: float) -> dict[str, float]:
+    """Held-out errors per output of rank-F linear maps, for new h ~ N(0, I).
+
+    Args:
+        states: The training pairs' h, (N, D).
+        weight: W, (D, D); with N > D and little noise, least squares finds as good as it.
+        hidden: F.
+        noise: Standard deviation σ of what W doesn't explain.
+
+    Returns:
+        ``best``: of the best rank-F approximation of W, which no linear map of that rank can beat;
+        ``fitted``: of the map of rank F with the least training error, which projects the outputs on the
+        directions in which the *training* outputs vary most; ``zero``: of answering zero.
+    """
+    width = weight.shape[1]
+    energies = np.linalg.eigvalsh(weight.T @ weight)  # ascending squares of the singular values
+    outputs = states @ weight
+    directions = np.linalg.eigh(outputs.T @ outputs)[1][:, : max(0, width - hidden)]  # varying least
+    return {
+        "best": float(energies[: max(0, width - hidden)].sum() / width + noise**2),
+        "fitted": float(((weight @ directions) ** 2).sum() / width + noise**2),
+        "zero": float(energies.sum() / width + noise**2),
+    }
+
+
+def synthetic_floors(
+    width: int, size: int, hidden: int, noise: float = 0.01, seed: int = 0
+) -> dict[str, float]:
+    """The floors of a draw of W and of the training pairs, and that of the quarter-circle law."""
+    generator = np.random.default_rng(seed)
+    weight, states = generator.normal(size=(width, width)), generator.normal(size=(size, width))
+    law = quarter_circle_floor(width, hidden) + noise**2
+    return {"law": law, **rank_floors(states, weight, hidden, noise)}
+
+
+def read_curves(run: Path) -> dict[str, Curve]:
+    """``train/loss`` and ``val/loss`` of a run by step.
+
+    Raises:
+        UserError: It has none.
+    """
+    curves: dict[str, Curve] = defaultdict(list)
+    path = run / "metrics.csv"
+    if path.is_file():
+        for step, _, name, value in curve_log.read(path):
+            if name in ("train/loss", "val/loss"):
+                curves[name].append((int(step), float(value)))
+    if not curves["val/loss"]:
+        raise UserError(f"{run} has no curve of val/loss in its metrics.csv")
+    return dict(curves)
+
+
+def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float], path: Path) -> None:
+    """Write a PNG: each run's training loss (thin) and held-out loss, over horizontal lines.
+
+    Args:
+        curves: From a name to :func:`read_curves`.
+        floors: From what a line is to its height.
+        path: The file.
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    palette = colormaps["tab10"]
+    for number, (name, run) in enumerate(curves.items()):
+        steps, losses = zip(*run["val/loss"], strict=True)
+        axes.plot(steps, losses, ".-", color=palette(number), label=f"{name}, held out")
+        if run.get("train/loss"):
+            steps, losses = zip(*run["train/loss"], strict=True)
+            axes.plot(steps, losses, color=palette(number), linewidth=1, alpha=0.6, label=f"{name}, training")
+    for number, (name, height) in enumerate(floors.items()):
+        axes.axhline(
+            height,
+            color="0.3",
+            linestyle=(0, (4, 1 + 2 * number)),
+            linewidth=1,
+            label=f"{name}: {height:.1f}",
+        )
+    axes.set_xlabel("step")
+    axes.set_ylabel("squared error per output")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
+    """The network's runs among directories and studies, by the names of their variants.
+
+    Raises:
+        UserError: A directory is missing, or none holds a run.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such directory")
+        for run in find_runs(folder):
+            if (run / "metrics.csv").is_file():  # a baseline has no curve
+                name = run.parent.name if run.name.startswith("seed_") else run.name
+                found[name if name not in found else f"{name} {len(found) + 1}"] = run
+    if folders and not found:
+        raise UserError(f"no run with a metrics.csv in {', '.join(map(str, folders))}")
+    return found
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.steering_floor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("runs", nargs="*", type=Path, metavar="RUN", help="run or study directories whose curves are drawn")
+    add("--width", type=int, default=2048, metavar="D", help="entries of a vector; default: 2048")
+    add("--size", type=int, default=10_000, metavar="N", help="training pairs; default: 10000")
+    add("--hidden", type=int, default=1024, metavar="F", help="hidden units; default: 1024")
+    add("--noise", type=float, default=0.01, metavar="SIGMA", help="default: 0.01")
+    add("--output", type=Path, default=Path("steering_floor.png"), metavar="FILE", help="the picture")
+    return parser
+
+
+@cli.command
+def main(arguments: list[str]) -> None:
+    """Print the floors, and draw runs above them; see ``--help``."""
+    options = build_parser().parse_args(arguments)
+    if min(options.width, options.hidden) < 1 or options.size <= options.width:
+        raise UserError(
+            f"--width {options.width}, --hidden {options.hidden} and --size {options.size}: all are at least "
+            "1, and there must be more pairs than a vector has entries"
+        )
+    runs = named_runs(options.runs)
+    curves = {name: read_curves(run) for name, run in runs.items()}
+    floors = synthetic_floors(options.width, options.size, options.hidden, options.noise)
+    said = {
+        f"rank {options.hidden}, by the quarter-circle law": floors["law"],
+        f"rank {options.hidden}, best approximation of a drawn W": floors["best"],
+        f"rank {options.hidden}, best fit to {options.size} pairs": floors["fitted"],
+        "answering zero": floors["zero"],
+    }
+    for name, value in said.items():
+        print(f"{name}: {value:.1f}")
+    if curves:
+        law, _, fitted, _ = said
+        draw(curves, {fitted: said[fitted], law: said[law]}, options.output)
+        print(f"drawn: {options.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

@@ -1,0 +1,47 @@
+"""Schema of the steering network; importing it imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lit_modules.base_config import ModelConfig
+
+
+@dataclass(kw_only=True)
+class SteeringConfig(ModelConfig):
+    """A two-layer network that guesses the vector to steer a prompt with from the prompt's hidden state."""
+
+    hidden: int = field(
+        default=1024,
+        metadata={"help": "Hidden units; without a skip no more directions than these.", "min": 1},
+    )
+    activation: Literal["relu", "tanh"] = field(
+        default="relu", metadata={"help": "What makes the network non-linear."}
+    )
+    loss: Literal["mse", "mse_l1_cosine"] = field(
+        default="mse",
+        metadata={
+            "help": "Trained to lower the squared error (formula 8), or that + the absolute one − the cosine."
+        },
+    )
+    skip: Literal["none", "linear"] = field(
+        default="none", metadata={"help": "linear: a full matrix past the hidden units."}
+    )
+    hidden_bias: float = field(
+        default=0.0,
+        metadata={
+            "help": "Where the hidden biases start; far above 0 a ReLU starts as the identity. "
+            "0: small random ones.",
+            "min": 0.0,
+        },
+    )
+    normalize_inputs: bool = field(
+        default=False,
+        metadata={"help": "Bring each entry of the hidden states to mean 0 and deviation 1 over training."},
+    )
+    normalize_targets: bool = field(
+        default=False,
+        metadata={
+            "help": "Let the network guess vectors divided by their root mean square over training; losses "
+            "stay in the units of the data."
+        },
+    )
