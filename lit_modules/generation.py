@@ -21,6 +21,7 @@ from lit_modules.functional.sampling import (
 from lit_modules.generation_config import SamplingConfig
 
 OnToken = Callable[[int, int], bool | None]
+OnRead = Callable[[list[int], list[int]], None]
 
 
 @torch.inference_mode()
@@ -34,6 +35,7 @@ def generate(
     vocab_size: int | None = None,
     on_token: OnToken | None = None,
     on_end: Callable[[int], None] | None = None,
+    on_read: OnRead | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until it stops or has ``settings.max_new_tokens`` more tokens.
 
@@ -63,6 +65,8 @@ def generate(
             their tokenizer has tokens.
         on_token: Called with the row and its new token, a stop id excepted; returning True ends that row.
         on_end: Called with each row as it ends.
+        on_read: Called before each reading with the rows that go on, and how many tokens of each one's prompt
+            are in sight.
 
     Returns:
         The new tokens of each prompt, without the stop id that ended them.
@@ -88,6 +92,9 @@ def generate(
     kept: list[int] | None = None
     with _evaluating(network):
         while active:
+            if on_read is not None:
+                prompt_lengths = [len(w) - len(new[row]) for row, w in zip(active, windows, strict=True)]
+                on_read(active, [max(0, length) for length in prompt_lengths])
             logits = state.next_logits(windows, kept)[:, :vocab_size]  # (active, V)
             uniform = torch.tensor([chances[row].random() for row in active], dtype=torch.float64)
             tokens = choose(logits, settings, uniform, None if seen is None else seen[active])
