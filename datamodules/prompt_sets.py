@@ -212,8 +212,8 @@ def _records(path: Path) -> Iterator[_Line]:
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}:{line}: not UTF-8") from error
+        before = error.object[: error.start].count(b"\n")
+        raise ValueError(f"{path}:{before + 1}: not UTF-8") from error
     found = False
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):

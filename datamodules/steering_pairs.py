@@ -158,7 +158,9 @@ def read_pairs(path: Path, config: SteeringPairsConfig) -> dict[str, Pairs]:
             f"{path} has split of shape {_shape(part)} in {part.dtype}; expected {len(states)} integers: "
             "0 training, 1 validation, 2 test"
         )
-    splits = {name: (states[part == code], targets[part == code]) for code, name in enumerate(PARTS)}
+    splits: dict[str, Pairs] = {
+        name: (states[part == code], targets[part == code]) for code, name in enumerate(PARTS)
+    }
     for name, (some, _) in splits.items():
         if len(some) < 2:
             raise ValueError(f"{path} has {len(some)} pairs for {name}, expected at least 2")
