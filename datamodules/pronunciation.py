@@ -83,8 +83,8 @@ class PronunciationDataModule(L.LightningDataModule):
         self._info = DataInfo(
             source_vocabulary=letters,
             target_vocabulary=phonemes,
-            source_length=max(part[0].shape[-1] for part in self._parts.values()),
-            target_length=max(part[1].shape[-1] for part in self._parts.values()),
+            source_length=max(map(len, dictionary)) + 1,
+            target_length=max(len(a) for answers in dictionary.values() for a in answers) + 2,
             target_groups=_groups(phonemes),
             error_names=("phoneme", "word", "without_stress"),
             train_size=len(self._parts["train"][0]),
