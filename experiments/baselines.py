@@ -8,6 +8,7 @@ Shape letters: N samples, F features (all of a sample's values), K classes, D va
 
 import time
 import warnings
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_squared_error, r2_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, mean_squared_error, r2_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
@@ -30,6 +31,7 @@ from experiments.baselines_config import (
     MajorityClassConfig,
     MeanTargetConfig,
 )
+from experiments.confusion import Confusion
 from experiments.errors import UserError
 from lit_modules.functional.ranking import one_vs_rest_auc
 
@@ -46,13 +48,16 @@ class SplitData(Protocol):
         """Raw inputs (N, …) and targets, (N,) or (N, D), of ``"train"``, ``"val"`` or ``"test"``."""
 
 
-def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, float]:
+def run_baseline(
+    config: Any, datamodule: SplitData, seed: int, *, confusion_to: Path | None = None
+) -> dict[str, float]:
     """Fit a baseline to the training split and scores it on the validation and test splits.
 
     Args:
         config: one of the schemas in ``baselines_config``; its type says which baseline.
         datamodule: gives the three splits.
         seed: of the baselines that draw random numbers.
+        confusion_to: the folder that a classifier's confusion matrix of the test split is written to.
 
     Returns:
         ``val/…`` and ``test/…`` of ``accuracy`` for classes, and of ``loss`` (cross-entropy) where the model
@@ -102,6 +107,10 @@ def run_baseline(config: Any, datamodule: SplitData, seed: int) -> dict[str, flo
         if of_texts:
             scores |= _ranking_scores(model, inputs, targets)
         metrics |= {f"{stage}/{name}": value for name, value in scores.items()}
+    if confusion_to is not None and classes and not one_hot:
+        names = datamodule.info.class_names  # type: ignore[attr-defined]
+        counts = confusion_matrix(targets, model.predict(inputs), labels=range(len(names)))
+        Confusion(class_names=names, counts=tuple(map(tuple, counts.tolist()))).write(confusion_to)
     return metrics
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from experiments import cli
 from experiments.compare_runs import Run, find_runs, group_names, read_run
+from experiments.confusion import pooled
 from experiments.errors import UserError
 
 DEFAULT_COLUMNS = ("test/*", "fit_seconds", "parameters")
@@ -48,6 +49,7 @@ LOWER_IS_BETTER = {
     "rmse",
     "seconds",
 }
+MAX_CLASSES = 10  # of a confusion matrix that is written out
 YES_OR_NO = {"success"}
 """What a run has or hasn't: of such a metric a count says more than a mean ± spread of zeros and ones."""
 CAPTION = "Mean ± sample standard deviation over runs"
@@ -143,7 +145,17 @@ class Comparison:
             lines.append([group.name.replace("|", "\\|"), str(len(group.runs)), *shown])
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         failures = "".join(f"- failed: {line}\n" for line in self.failures())
-        return f"{table}\n{self.caption()}.\n" + (f"\n{failures}" if failures else "")
+        return f"{table}\n{self.caption()}.\n" + (f"\n{failures}" if failures else "") + self._confusions()
+
+    def _confusions(self) -> str:
+        """What each group of classifiers takes for what, over the test sets of all its runs."""
+        parts = []
+        for group in self.groups:
+            table = pooled([run.path for run in group.runs])
+            if table is not None and len(table.class_names) <= MAX_CLASSES:
+                runs = f"{len(group.runs)} run{'s' * (len(group.runs) > 1)}"
+                parts.append(f"\n{group.name}, test, {runs} added up:\n\n{table.markdown()}")
+        return "".join(parts)
 
     def write(self, output: Path) -> None:
         """Write ``comparison.csv`` (every metric), ``comparison.md`` and ``comparison.png`` to a folder."""

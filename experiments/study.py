@@ -279,7 +279,8 @@ def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, An
         values = dict(record["baseline"])
         with _failure_noted(Path(folder)):
             settings = catalog.schema("baseline", values.pop("name"))(**values)
-            metrics = run_baseline(settings, build_data(experiment), experiment.seed)
+            data = build_data(experiment)
+            metrics = run_baseline(settings, data, experiment.seed, confusion_to=Path(folder))
         run_directory.write_text(Path(folder, "config.yaml"), config.to_yaml(record))
         run_directory.write_metrics(Path(folder), metrics)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,7 @@ from experiments.callbacks import pictures
 from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.summary import inspection, is_sharded
 from experiments.callbacks.tensorboard import add_picture, layout, writer
+from experiments.confusion import Confusion
 
 PICTURE_DRAWINGS = 10
 """Times that a fit's pictures are drawn at most: as many as TensorBoard shows of one tag by default."""
@@ -33,9 +35,10 @@ class ClassificationDashboard(Callback):
     - After each validation: accuracy per class as scalars ``val_class/<name>``, one precision-recall curve
       per class. After up to ten validations spread over the fit, the last among them: the confusion matrix
       and the worst mistakes.
-    - When a fit starts and ends: the first layer's filters. When it ends: the penultimate layer of up to
-      1,000 validation samples in the embedding projector.
-    - After a test: its confusion matrix and worst mistakes.
+    - When a fit starts and ends: the first layer's filters, if it sees images. When it ends: the
+      penultimate layer of up to 1,000 validation samples in the embedding projector.
+    - After a test: its confusion matrix and worst mistakes; the matrix also as ``test_confusion.csv`` in the
+      run directory.
 
     Each batch costs two list appends, and nothing is read off the device before the epoch is over. With
     several processes, matrices and accuracies are of all samples; curves and mistakes are rank zero's share.
@@ -99,11 +102,14 @@ class ClassificationDashboard(Callback):
             self._draw_undrawn(to, trainer)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the test set's confusion matrix and worst mistakes."""
+        """Draw the test set's confusion matrix and worst mistakes, and keep its counts beside the metrics."""
         logits, targets, counts = self._collected(trainer)
         to = writer(trainer)
         if to is not None:
             self._draw(to, trainer, "test", logits, targets, counts)
+            table = tuple(map(tuple, counts.tolist()))
+            run_dir = Path(to.log_dir).parent
+            Confusion(class_names=tuple(_class_names(trainer)), counts=table).write(run_dir)
 
     def _draw_undrawn(self, to: SummaryWriter, trainer: L.Trainer) -> None:
         if self._undrawn is not None:

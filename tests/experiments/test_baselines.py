@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from experiments.baselines_config import (
     MajorityClassConfig,
     MeanTargetConfig,
 )
+from experiments.confusion import read_confusion
 from experiments.errors import UserError
 
 
@@ -61,6 +63,21 @@ def test_every_baseline_gives_the_same_kind_of_metrics(images: Splits, config: o
     assert all(type(value) is float for value in metrics.values())
     repeated = run_baseline(config, images, seed=0)
     assert {**repeated, "fit_seconds": 0} == {**metrics, "fit_seconds": 0}
+
+
+def test_the_confusion_matrix_of_the_test_split_is_written(images: Splits, tmp_path: Path) -> None:
+    class Named(Splits):
+        info = SimpleNamespace(class_names=("a", "b", "c"))
+
+    data = Named(**images.splits)
+    metrics = run_baseline(LogisticRegressionConfig(), data, seed=0, confusion_to=tmp_path)
+    table = read_confusion(tmp_path)
+    assert table is not None
+    assert table.class_names == ("a", "b", "c")
+    targets = images.split("test")[1]
+    assert [sum(row) for row in table.counts] == torch.bincount(targets).tolist()
+    right = sum(table.counts[i][i] for i in range(3))
+    assert right / len(targets) == pytest.approx(metrics["test/accuracy"])
 
 
 def test_majority_class_is_counted(images: Splits) -> None:

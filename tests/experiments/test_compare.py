@@ -13,6 +13,7 @@ from rich.console import Console
 
 from experiments.compare import compare, direction_of, main
 from experiments.compare_figure import read_curves
+from experiments.confusion import Confusion
 from experiments.errors import UserError
 
 
@@ -55,6 +56,19 @@ def test_groups_are_the_variants_in_the_order_people_count(study: Path) -> None:
     assert [group.name for group in comparison.groups] == ["depth_4", "depth_16", "majority"]
     assert [len(group.runs) for group in comparison.groups] == [3, 3, 1]
     assert comparison.columns == ["test/accuracy", "test/loss", "fit_seconds", "parameters"]
+
+
+def test_confusion_matrices_are_added_up_over_a_groups_runs(study: Path) -> None:
+    for seed in range(3):
+        counts = ((seed, 1), (2, 3))
+        Confusion(class_names=("cat", "dog"), counts=counts).write(study / "depth_4" / f"seed_{seed}")
+    Confusion(class_names=("cat", "dog"), counts=((1, 0), (0, 1))).write(study / "depth_16" / "seed_0")
+    Confusion(class_names=("cat", "dog"), counts=((4, 0), (4, 0))).write(study / "majority")
+    written = compare([study]).markdown()
+    assert "\ndepth_4, test, 3 runs added up:\n\n| true \\ predicted | cat | dog |" in written
+    assert "| cat | 3 | 3 | 50.0 % |\n| dog | 6 | 9 | 60.0 % |" in written
+    assert "\nmajority, test, 1 run added up:\n" in written
+    assert "depth_16, test" not in written  # one of its runs has none
 
 
 def test_mean_and_spread_agree_with_torch(study: Path) -> None:

@@ -17,6 +17,7 @@ import experiments
 from experiments import checkpoint, config, study
 from experiments.config import to_yaml
 from experiments.config_sources import read_file
+from experiments.confusion import read_confusion
 from experiments.errors import Interrupted, UserError
 from experiments.run import main
 
@@ -136,6 +137,10 @@ def test_variants_seeds_and_baselines_end_in_one_comparison(
     assert "wide_0.5" in out
     assert out.splitlines()[-1].endswith("tensorboard --logdir out")
     assert set(result.children) == {"majority_class", "near", *FITS}
+    for path in ("majority_class", "near"):
+        table = read_confusion(Path("out", path))
+        assert table is not None
+        assert sum(map(sum, table.counts)) == 360
     assert result.module is None
 
 

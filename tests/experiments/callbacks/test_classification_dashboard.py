@@ -22,6 +22,7 @@ from experiments.callbacks.classification_dashboard import (
     pictures_due,
     worst_mistakes,
 )
+from experiments.confusion import read_confusion
 
 # Lightning 2.6 asks PyTorch's pytree in a way that PyTorch 2.15 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
@@ -187,6 +188,13 @@ def first_tile(events):
     picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
     side = round(56 / 6)
     return picture[26 : 26 + 6 * side : side, 6 : 6 + 6 * side : side, 0]
+
+
+def test_the_tests_confusion_matrix_is_kept_beside_the_run(run):
+    logits, targets = outputs(run, "test")
+    kept = read_confusion(run.folder.parent)
+    assert kept.class_names == NAMES
+    assert (np.array(kept.counts) == metrics.confusion_matrix(targets, logits.argmax(1))).all()
 
 
 def test_the_projector_gets_features_labels_and_sprites(run):
