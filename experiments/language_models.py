@@ -34,12 +34,14 @@ class LoadedModel:
     chat: Callable[[str], list[int]] | None = None
 
 
-def open_language_model(name: str, precision: str = "fp32") -> LoadedModel:
+def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = True) -> LoadedModel:
     """The model that a command line names, on the device that the suite would train on.
 
     Args:
         name: A checkpoint or run directory, or what :mod:`experiments.pretrained_models` knows.
         precision: One of ``PRECISIONS``; ``int8`` is for transformers.
+        laid_out: Lay a transformer out for generating, which is faster; else its layers' hidden states can be
+            read and changed.
 
     Raises:
         UserError: There is no such model.
@@ -47,7 +49,7 @@ def open_language_model(name: str, precision: str = "fp32") -> LoadedModel:
     from experiments.pretrained_models import is_pretrained, open_pretrained
 
     if is_pretrained(name):
-        return open_pretrained(name, precision)
+        return open_pretrained(name, precision, laid_out=laid_out)
     model = open_trained(name)
 
     import torch
@@ -57,7 +59,7 @@ def open_language_model(name: str, precision: str = "fp32") -> LoadedModel:
 
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model.network.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    if isinstance(model.network, TransformerLM):
+    if isinstance(model.network, TransformerLM) and laid_out:
         weights: Any = "int8" if precision == "int8" else "as_they_are"
         return replace(model, network=DecodingLM(model.network, weights=weights))
     if precision == "int8":

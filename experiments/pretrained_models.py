@@ -20,13 +20,16 @@ def is_pretrained(name: str) -> bool:
     return name in ASSETS or path.suffix == ".gguf" or (path / "config.json").is_file()
 
 
-def open_pretrained(name: str, precision: str = "fp32", *, root: Path | str = "data") -> LoadedModel:
-    """A pre-trained model, laid out for generating, on the device that the suite would train on.
+def open_pretrained(
+    name: str, precision: str = "fp32", *, root: Path | str = "data", laid_out: bool = True
+) -> LoadedModel:
+    """A pre-trained model on the device that the suite would train on.
 
     Args:
         name: ``smollm2``, a folder with config.json and safetensors files, or a GGUF file.
         precision: Of the weights: ``fp32``, ``bf16`` or ``int8`` (with bf16 around them).
         root: Folder that holds downloaded data.
+        laid_out: For generating; else it is a :class:`TransformerLM`.
 
     Raises:
         UserError: It can't be had, or needs what isn't implemented; one line says which.
@@ -42,10 +45,11 @@ def open_pretrained(name: str, precision: str = "fp32", *, root: Path | str = "d
     try:
         pretrained = read_pretrained(path)
         tokenizer, template = _vocabulary(path, pretrained.tokenizer)
-        network = build_network(
+        network: Any = build_network(
             pretrained, dtype=torch.bfloat16 if precision == "bf16" else torch.float32
         ).to(device)
-        laid_out = DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
+        if laid_out:
+            network = DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
     except ValueError as error:
         raise UserError(str(error)) from error
     if tokenizer.vocab_size > pretrained.vocab_size:
@@ -56,7 +60,7 @@ def open_pretrained(name: str, precision: str = "fp32", *, root: Path | str = "d
     ends = {tokenizer.special_tokens[end] for end in _END_NAMES if end in tokenizer.special_tokens}
     return LoadedModel(
         name=name,
-        network=laid_out,
+        network=network,
         tokenizer=tokenizer,
         context_length=pretrained.context_length,
         stop_ids=tuple(sorted(ends.union(pretrained.end_ids))),

@@ -64,6 +64,16 @@ def test_a_folder_continues_texts_as_the_library_does(folder: Path, precision: s
     assert made[0].tokens <= 9
 
 
+def test_the_layers_of_one_not_laid_out_can_be_read(folder: Path) -> None:
+    model = open_language_model(str(folder), laid_out=False)
+    tokens, states = torch.tensor([model.tokenizer.encode("Once")]), []
+    with torch.inference_mode():
+        model.network(tokens, hidden_states=states)
+        theirs = LlamaForCausalLM.from_pretrained(folder)(tokens, output_hidden_states=True)
+    torch.testing.assert_close(states[1], theirs.hidden_states[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states[0], theirs.hidden_states[0])
+
+
 def test_a_known_template_makes_it_a_chat_model(copied: Path) -> None:
     (copied / "tokenizer_config.json").write_text(json.dumps({"chat_template": _SMOLLM2_TEMPLATE}))
     model = open_pretrained(str(copied))
