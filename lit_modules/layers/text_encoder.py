@@ -9,10 +9,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.checks import check_choice, check_probability
-from lit_modules.layers.language_model import AddedPositions, embed
+from lit_modules.layers.checks import check_probability
+from lit_modules.layers.embedding import AddedPositions, added_positions, embed
 from lit_modules.layers.pooled_encoder import PooledEncoder, Pooling
-from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.layers.transformer_layer import TransformerOptions
 
 PADDING = -1
@@ -55,16 +54,11 @@ class TextEncoder(nn.Module):
         feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choice("positions", positions, AddedPositions)
         check_probability("token_dropout", token_dropout)
         check_probability("feature_dropout", feature_dropout)
         self.embedding = nn.Embedding(vocab_size, options.width)
         self.embedding_scale = math.sqrt(options.width) if positions == "sinusoidal" else 1.0
-        self.positions: LearnedPositions | SinusoidalPositions | None = None
-        if positions == "learned":
-            self.positions = LearnedPositions(context_length, options.width)
-        elif positions == "sinusoidal":
-            self.positions = SinusoidalPositions(options.width)
+        self.positions = added_positions(positions, max_length=context_length, width=options.width)
         self.token_dropout = token_dropout
         self.dropout = nn.Dropout(options.dropout)
         self.trunk = PooledEncoder(options, depth=depth, pooling=pooling)
