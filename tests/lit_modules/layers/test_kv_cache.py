@@ -151,3 +151,15 @@ def test_a_context_is_kept_and_reordered_with_its_mask():
     assert held is not None
     assert held[2] is None
     assert held[0].shape[0] == 1
+
+
+def test_rows_that_keep_their_context_reorder_the_target_alone():
+    cache = DecoderLayerCache(2)
+    key = tokens([1, 2], [3, 4])
+    cache.cross_attention.fill(key, -key, None)
+    kept(cache.self_attention, [5], [6])
+    cache.reorder(torch.tensor([1, 0]), same_context=True)
+    held = cache.cross_attention.get()
+    assert held is not None
+    assert held[0] is key
+    assert kept(cache.self_attention, [7], [8]).tolist() == [[6, 7], [5, 8]]
