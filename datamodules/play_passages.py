@@ -235,8 +235,9 @@ def is_name(word: str, common: Set[str]) -> bool:
         word: As it is written.
         common: Words that are written without a capital somewhere: in a training play, or in its own.
     """
-    single = len(re.split(r"['’-]", word, maxsplit=1)[0]) == 1
-    return word[0].isupper() and not single and word.lower() not in common
+    if word[0].islower() or word.lower() in common:
+        return False
+    return len(re.split(r"['’-]", word, maxsplit=1)[0]) > 1
 
 
 def cut_passages(words: Sequence[str], length: int) -> list[str]:
