@@ -10,9 +10,9 @@ from datamodules.digit_sequences_config import DigitSequencesConfig
 from datamodules.epoch_loader import mix_seed
 from datamodules.info import DataInfo
 from datamodules.resident import ResidentLoader
+from datamodules.token_rows import BOS, EOS, PAD, SPECIAL, vocabulary
 
-PAD, BOS, EOS, FIRST_DIGIT = range(4)
-VOCABULARY = ("<pad>", "<bos>", "<eos>", *"0123456789")
+VOCABULARY = vocabulary("0123456789")
 
 Part = Literal["train", "val", "test"]
 
@@ -137,7 +137,7 @@ def answer(digits: Tensor, lengths: Tensor, task: Literal["reverse", "copy", "so
 
 def as_source(digits: Tensor) -> Tensor:
     """Digits (N, L), −1 behind the end, as tokens (N, L + 1): EOS behind the last, then PAD."""
-    tokens = torch.where(digits < 0, PAD, digits + FIRST_DIGIT)
+    tokens = torch.where(digits < 0, PAD, digits + len(SPECIAL))
     tokens = torch.cat([tokens, torch.full_like(tokens[:, :1], PAD)], dim=1)
     return tokens.scatter(1, (digits >= 0).sum(1, keepdim=True), EOS)
 

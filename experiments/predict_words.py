@@ -4,17 +4,13 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-import torch
-
+from datamodules.token_rows import EOS, PAD, SPECIAL, encoder, padded_rows
 from experiments.build import Restored
 from experiments.errors import UserError
 from experiments.prediction import Prediction
 from lit_modules.beam_search import beam_search
-from lit_modules.special_tokens import EOS, PAD
 
 N_BEST, BEAM_SIZE = 3, 5
-SPECIAL = EOS + 1
-"""How many tokens of a vocabulary stand for nothing that is read or written."""
 
 
 def predict_words(
@@ -35,11 +31,11 @@ def predict_words(
     n_best = N_BEST if n_best is None else n_best
     beam_size = max(BEAM_SIZE, n_best) if beam_size is None else beam_size
     if not 1 <= n_best <= beam_size:
-        raise UserError(f"--n-best {n_best}: expected 1 … {beam_size}, the --beam-size")
+        raise UserError(f"--n-best {n_best}, --beam-size {beam_size}: expected 1 ≤ n-best ≤ beam-size")
     info, penalty = model.info, model.experiment.model.config.length_penalty
-    rows = [spell(word, info.source_vocabulary, info.source_length) for word in words]
-    longest = max(map(len, rows))
-    source = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])  # (B, S)
+    source = padded_rows(
+        [spell(word, info.source_vocabulary, info.source_length) for word in words]
+    )  # (B, S)
     found = beam_search(
         model.module.network,
         source,
@@ -65,7 +61,7 @@ def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
     Raises:
         UserError: The word is empty or too long, or has unknown characters, which are named.
     """
-    known = {name: token for token, name in enumerate(vocabulary) if token >= SPECIAL}
+    known = encoder(vocabulary)
     characters = unicodedata.normalize("NFC", word)
     tokens = [
         next((known[form] for form in (c, c.lower(), c.upper()) if form in known), None) for c in characters
@@ -86,13 +82,14 @@ def _prediction(
     vocabulary: Sequence[str],
     penalty: float,
 ) -> Prediction:
-    between = " " if any(len(name) > 1 for name in vocabulary[SPECIAL:]) else ""
+    between = " " if any(len(name) > 1 for name in vocabulary[len(SPECIAL) :]) else ""
     answers = []
     for row, score in zip(tokens, scores, strict=True):
         if score == -math.inf:
             continue
         length = sum(token != PAD for token in row)
-        text = between.join(vocabulary[token] for token in row if token >= SPECIAL)
+        text = between.join(vocabulary[token] for token in row if token >= len(SPECIAL))
+        text += "" if EOS in row else " …"  # cut at the longest target of the training
         probability = math.exp(score * length**penalty)
         answers.append({"text": text, "score": score, "probability": probability})
     width = max(len(str(answer["text"])) for answer in answers)

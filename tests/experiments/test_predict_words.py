@@ -9,7 +9,7 @@ import torch
 
 import experiments
 from experiments.predict import load_model, main
-from experiments.predict_words import spell
+from experiments.predict_words import predict_words, spell
 from lit_modules.beam_search import beam_search
 from lit_modules.special_tokens import BOS, EOS, PAD
 
@@ -43,7 +43,8 @@ def test_answers_are_those_of_the_beam_search(run_dir: Path, capsys: pytest.Capt
             record["answers"], found.tokens[0].tolist(), found.scores[0].tolist(), strict=True
         ):
             written = [token for token in tokens if token != PAD]
-            assert answer["text"] == "".join(str(token - 3) for token in written if token != EOS)
+            text = "".join(str(token - 3) for token in written if token != EOS)
+            assert answer["text"] == (text if EOS in written else f"{text} …")
             assert answer["score"] == pytest.approx(score, rel=1e-4)
             with torch.no_grad():
                 log_probs = network(source, torch.tensor([[BOS, *written[:-1]]]))[0].log_softmax(-1)
@@ -62,7 +63,7 @@ def test_lines_and_json_say_the_same(run_dir: Path, capsys: pytest.CaptureFixtur
         for place, answer in enumerate(record["answers"]):
             name = [record["word"]] if place == 0 else []
             score, probability = f"{answer['score']:.4f}", f"{answer['probability']:.1%}"
-            expected.append([*name, *([answer["text"]] if answer["text"] else []), score, probability])
+            expected.append([*name, *answer["text"].split(), score, probability])
     assert [line.split() for line in lines] == expected
 
 
@@ -93,9 +94,23 @@ def test_words_longer_or_shorter_than_any_of_the_training_are_refused(
 
 def test_more_answers_than_hypotheses_are_refused(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run_dir), "12", "--n-best", "4", "--beam-size", "2"]) == 2
-    assert "--n-best 4: expected 1 … 2, the --beam-size" in capsys.readouterr().err
+    assert "--n-best 4, --beam-size 2: expected 1 ≤ n-best ≤ beam-size" in capsys.readouterr().err
     assert main([str(run_dir), "12", "--n-best", "7"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 7
+
+
+def test_an_answer_that_was_cut_says_so(run_dir: Path) -> None:
+    model = load_model(run_dir)
+    with torch.no_grad():  # a network that never ends
+        embedding, norm = (
+            model.module.network.target_embedding.weight,
+            model.module.network.decoder.final_norm,
+        )
+        embedding[7] *= 10.0  # the digit 4
+        norm.weight.zero_()
+        norm.bias.copy_(embedding[7])
+    (prediction,) = predict_words(model, ["12"], n_best=1)
+    assert prediction.record["answers"][0]["text"] == "44444 …"
 
 
 def test_the_special_tokens_are_no_characters() -> None:
