@@ -17,6 +17,8 @@ class DataInfo:
             where an input is a vector.
         std: Standard deviation of the same values.
         target_scale: Root mean square of the entries of training targets that are vectors; 0 for others.
+        steering: Of a language model's hidden states that are to be steered: the model, template and layers
+            they are of, and ``mean``, the mean of the training vectors that aren't zero; empty for others.
         object_size: Longest side in pixels of the depicted object within an image; 0 where unknown.
         object_center: What lies at an image's middle: the object's centre of ``mass`` or of its ``box``.
         vocab_size: Number of tokens that a text is made of; 0 for other data.
@@ -46,6 +48,7 @@ class DataInfo:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     target_scale: float = 0.0
+    steering: dict[str, Any] = field(default_factory=dict, hash=False)
     object_size: int = 0
     object_center: str = "box"
     vocab_size: int = 0

@@ -3,6 +3,7 @@
 Shape letters: N pairs, D width of both.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ class SteeringPairsDataModule(L.LightningDataModule):
         self.config = config
         self.seed = seed
         self._splits: dict[str, Pairs] = {}
+        self._source: dict[str, Any] = {}
         self._info: DataInfo | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -49,7 +51,7 @@ class SteeringPairsDataModule(L.LightningDataModule):
         if config.path is None:
             self._splits = synthetic_pairs(config)
         else:
-            self._splits = read_pairs(Path(config.path), config)
+            self._splits, self._source = read_pairs(Path(config.path), config)
 
     @property
     def info(self) -> DataInfo:
@@ -61,6 +63,7 @@ class SteeringPairsDataModule(L.LightningDataModule):
                 mean=tuple(states.mean(0).tolist()),
                 std=tuple(states.std(0).tolist()),
                 target_scale=targets.square().mean().sqrt().item(),
+                steering={**self._source, "mean": _mean_of_nonzero(targets)} if self._source else {},
                 train_size=len(states),
                 val_size=len(self.split("val")[0]),
                 test_size=len(self.split("test")[0]),
@@ -130,18 +133,32 @@ def synthetic_pairs(config: SteeringPairsConfig) -> dict[str, Pairs]:
     }
 
 
-def read_pairs(path: Path, config: SteeringPairsConfig) -> dict[str, Pairs]:
+def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs], dict[str, Any]]:
     """Read pairs and split them: as the file's own ``split`` says, or at random by the data's seed.
+
+    A file of hidden states that :mod:`experiments.extract` made has several layers, (N, L, D), and a manifest
+    in its metadata that names them.
 
     Args:
         path: A safetensors file with ``h`` and ``z``, floating point (N, D) each, and perhaps ``split``,
             integers (N,): 0 training, 1 validation, 2 test.
-        config: Says how many pairs to hold out where the file doesn't.
+        config: Says how many pairs to hold out where the file doesn't, and which layers to take.
+
+    Returns:
+        The parts, and what an extracted file's pairs are of: model, template and the two layers.
 
     Raises:
         ValueError: There is no such file, it isn't such a file, or too few pairs would be left.
     """
-    tensors = read_tensors(path)
+    tensors, manifest = read_tensors(path)
+    source: dict[str, Any] = {}
+    if manifest:
+        tensors["h"] = _layer(tensors, "h", "input_layer", config.input_layer, manifest, path)
+        tensors["z"] = _layer(tensors, "z", "target_layer", config.target_layer, manifest, path)
+        source = {key: manifest[key] for key in ("model", "model_sha256", "template")}
+        source |= {"input_layer": config.input_layer, "target_layer": config.target_layer}
+    elif config.input_layer is not None:
+        raise ValueError(f"{path} says nothing of layers; leave out input_layer and target_layer")
     states, targets = (_matrix(tensors, name, path) for name in ("h", "z"))
     if states.shape != targets.shape:
         raise ValueError(
@@ -164,11 +181,11 @@ def read_pairs(path: Path, config: SteeringPairsConfig) -> dict[str, Pairs]:
     for name, (some, _) in splits.items():
         if len(some) < 2:
             raise ValueError(f"{path} has {len(some)} pairs for {name}, expected at least 2")
-    return splits
+    return splits, source
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file by name.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Every tensor of a safetensors file by name, and its manifest, empty where it has none.
 
     Raises:
         ValueError: There is no such file, or it is none.
@@ -177,9 +194,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"there is no file {path}; expected safetensors with h and z")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads((file.metadata() or {}).get("manifest", "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _layer(
+    tensors: dict[str, Tensor],
+    name: str,
+    key: str,
+    layer: int | None,
+    manifest: dict[str, Any],
+    path: Path,
+) -> Tensor:
+    """(N, D) of a layer."""
+    layers = manifest["layers"]
+    if layer not in layers:
+        raise ValueError(f"{path} has layers {', '.join(map(str, layers))}; data.{key} is {layer}")
+    return tensors[name][:, layers.index(layer)]
+
+
+def _mean_of_nonzero(targets: Tensor) -> list[float]:
+    """What steers all prompts alike: the mean over those that are to be steered."""
+    return targets[targets.square().sum(-1) > 0].mean(0).tolist()
 
 
 def _matrix(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:

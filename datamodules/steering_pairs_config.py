@@ -12,7 +12,17 @@ class SteeringPairsConfig:
 
     path: str | None = field(
         default=None,
-        metadata={"help": "A safetensors file with h and z, of equal shape N × D; null: synthetic pairs."},
+        metadata={
+            "help": "A safetensors file with h and z, of equal shape N × D; null: synthetic pairs. A stage "
+            "may name an earlier one that extracts them."
+        },
+    )
+    input_layer: int | None = field(
+        default=None,
+        metadata={"help": "Of a file with several layers, which one's h to learn from.", "min": 0},
+    )
+    target_layer: int | None = field(
+        default=None, metadata={"help": "Of a file with several layers, which one's z to learn.", "min": 0}
     )
     width: int = field(default=2048, metadata={"help": "D of synthetic pairs.", "min": 1})
     size: int = field(
@@ -40,6 +50,12 @@ class SteeringPairsConfig:
     )
 
     def __post_init__(self) -> None:
+        if (self.input_layer is None) != (self.target_layer is None):
+            raise ValueError(
+                f"input_layer: {self.input_layer} and target_layer: {self.target_layer}; name both or neither"
+            )
+        if self.path is None and self.input_layer is not None:
+            raise ValueError(f"input_layer: {self.input_layer} is for pairs from a file; set path")
         if self.path is None and self.val_size >= self.size:
             raise ValueError(
                 f"val_size: {self.val_size} leaves nothing to train on, allowed is less than size {self.size}"
