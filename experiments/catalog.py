@@ -59,6 +59,14 @@ def _baseline(schema: str, help: str) -> Entry:
     return Entry(target=None, schema=f"experiments.baselines_config:{schema}", help=help)
 
 
+def _task(name: str, help: str) -> Entry:
+    return Entry(
+        target=f"experiments.steering.tasks:{name}",
+        schema=f"experiments.steering.tasks_config:{name}Config",
+        help=help,
+    )
+
+
 CATALOG: dict[str, dict[str, Entry]] = {
     "model": {
         "mlp": _image_classifier("MLPConfig", "A multilayer perceptron on flattened images."),
@@ -157,6 +165,14 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "k_nearest_neighbors": _baseline("KNearestNeighborsConfig", "The vote of the k nearest neighbours."),
         "majority_class": _baseline("MajorityClassConfig", "Always the most frequent class."),
         "mean_target": _baseline("MeanTargetConfig", "Always the mean of the training targets."),
+    },
+    "task": {
+        "steering_extract": _task("ExtractTask", "Read a prompt set with a frozen language model."),
+        "steering_choose": _task(
+            "ChooseTask", "Choose layers and factors of steering on validation prompts."
+        ),
+        "steering_test": _task("TestTask", "Compare the ways to steer on test prompts."),
+        "steering_generate": _task("GenerateTask", "Let each way to steer write answers to test prompts."),
     },
 }
 

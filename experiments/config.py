@@ -90,6 +90,7 @@ class Config:
     Attributes:
         form: ``"fit"``, ``"variants"`` or ``"stages"``.
         plain: Everything as plain containers, defaults included: what ``config.yaml`` and checkpoints hold.
+        task: What a chain's stage does instead of a fit.
     """
 
     form: variants.Form
@@ -103,6 +104,7 @@ class Config:
     schedule: Section
     trainer: TrainerConfig
     plain: dict[str, Any]
+    task: Section | None = None
     children: tuple[Child, ...] = ()
     baselines: Mapping[str, Section] = field(default_factory=dict)
 
@@ -153,7 +155,7 @@ def check(layer: Layer) -> Config:
     raw, layer = layer, _interpolate(layer)
     values = layer.values
     root_fields = {f.name for f in dataclasses.fields(RootConfig)}
-    known = [*root_fields, *SECTIONS, "trainer", "variants", "baselines", "stages"]
+    known = [*root_fields, *SECTIONS, "trainer", "task", "variants", "baselines", "stages"]
     for key in values:
         if key not in known:
             raise unknown_key(layer, key, known)
@@ -165,10 +167,13 @@ def check(layer: Layer) -> Config:
         )
     if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
         raise UserError("a config has stages, or variants with seeds and baselines, not both")
+    if "task" in values and values.keys() & {"stages", "variants"}:
+        raise UserError(f"task ({layer.origin('task')}): it stands in one of the stages, not beside them")
     form, layers = variants.expand(raw, root)
     children = [Child(path=path, config=check(child)) for path, child in layers]
     # A chain's or study's own sections may be incomplete: each child completes them and is checked whole.
     sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
+    task = _section("task", layer) if "task" in values else None
     trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
     plain: dict[str, Any] = dataclasses.asdict(root)
     if children:  # as it was written: what ${seed} stands for is another number in each fit
@@ -176,6 +181,8 @@ def check(layer: Layer) -> Config:
     else:
         plain |= {k: {"name": s.name, **dataclasses.asdict(s.config)} for k, s in sections.items()}
         plain["trainer"] = dataclasses.asdict(trainer)
+        if task is not None:
+            plain["task"] = {"name": task.name, **dataclasses.asdict(task.config)}
     return Config(
         form=form,
         name=root.name,
@@ -184,6 +191,7 @@ def check(layer: Layer) -> Config:
         resume=root.resume,
         **(sections or {kind: getattr(children[0].config, kind) for kind in SECTIONS}),
         trainer=trainer,
+        task=task,
         plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v != []},
         children=tuple(children),
         baselines=_baselines(layer),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import lightning as L
 
-from experiments import cli
+from experiments import catalog, cli
 from experiments import trainer as trainers
 from experiments.build import build_data, build_model, initialise
 from experiments.callbacks.checkpoints import check_monitor
@@ -19,7 +19,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
 
     Args:
         experiment: What would be run.
-        stages: Names that ``model.init_from`` may have which are no files yet.
+        stages: Names that ``model.init_from`` and ``data.path`` may have which are no files yet.
 
     Raises:
         UserError: Something the config names can't be had, or the monitored metric isn't logged.
@@ -29,7 +29,14 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         dry_run(child.config, stages=[c.path for c in experiment.children])
     if experiment.children:
         return
+    if experiment.task is not None:
+        catalog.target("task", experiment.task.name)(experiment.task.config).check()
+        say(f"dry run of {experiment.name}: {experiment.task.name} has what is known before")
+        return
     trainers.check_hardware(experiment.trainer)
+    if (path := getattr(experiment.data.config, "path", None)) in stages:
+        say(f"dry run of {experiment.name}: its data is not there before the stage {path} has run")
+        return
     init_from = getattr(experiment.model.config, "init_from", None)
     with global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)

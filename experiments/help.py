@@ -45,6 +45,10 @@ def usage(experiment: Config | None) -> str:
             lines.append(f"{kind}.name")
             lines += [f"  {name:<22}{entry.help}" for name, entry in catalog.CATALOG[kind].items()]
             lines.append("")
+    if experiment is None or experiment.children:
+        lines.append("stages.NAME.task.name")
+        lines += [f"  {name:<22}{entry.help}" for name, entry in catalog.CATALOG["task"].items()]
+        lines.append("")
     if experiment is None:
         lines.append("The settings of a model or data set: python -m experiments.run CONFIG.yaml --help")
     return "\n".join(lines).rstrip()

@@ -75,6 +75,8 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
     Raises:
         UserError: Callbacks are given for several fits, which run in processes of their own or one by one.
     """
+    if experiment.task is not None:
+        raise UserError(f"task {experiment.task.name}: a task is one of the stages of a chain")
     if experiment.form == "fit":
         return fit(experiment, callbacks=callbacks)
     if callbacks:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from experiments.config import Child, Config
 from experiments.config_sources import read_file
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.run import Result, build_data, fit, say
+from experiments.tasks import STATES, Stage, run_task
 
 _PRELOADED = ["experiments.trainer", "torchmetrics", "torch.utils.tensorboard"]
 """What the server of a study's processes imports before it forks them.
@@ -31,23 +32,26 @@ Not `experiments.run`, which may be the main module, and each process imports th
 
 
 def run_stages(experiment: Config) -> Result:
-    """Run a chain's fits in order; ``model.init_from`` may name an earlier stage.
+    """Run a chain's fits and tasks in order; ``model.init_from`` and ``data.path`` may name an earlier stage.
 
     Raises:
         UserError: A stage starts from one that doesn't come before it, or a resumed chain's settings differ.
     """
     names = [child.path for child in experiment.children]
     for position, child in enumerate(experiment.children):
-        if _source(child.config) in names[position:]:
-            raise UserError(
-                f"stages.{child.path}.model.init_from = {_source(child.config)!r}: that stage does not come "
-                "before it"
-            )
+        for key, named in (("model.init_from", _source(child.config)), ("data.path", _data(child.config))):
+            if named in names[position:] and child.config.task is None:
+                raise UserError(f"stages.{child.path}.{key} = {named!r}: that stage does not come before it")
     run_dir, resumed = _directory(experiment)
     done: dict[str, Result] = {}
+    earlier: dict[str, Stage] = {}
     for child in experiment.children:
         say(f"stage {child.path}")
-        stage = _placed(child, run_dir, resumed)
+        stage = _placed(child, run_dir, resumed, names)
+        earlier[child.path] = Stage(stage, run_dir / child.path)
+        if stage.task is not None:
+            done[child.path] = run_task(stage, {name: earlier[name] for name in done})
+            continue
         if _source(stage) in done:
             best = str(done[str(_source(stage))].run_dir / "checkpoints" / "best.ckpt")
             stage = config.load(stage.plain, {"model.init_from": best, **_place(stage)})
@@ -134,7 +138,8 @@ def _check_same(experiment: Config, folder: Path) -> None:
     for child in experiment.children:
         place = folder / child.path
         if (place / "config.yaml").exists():
-            resume.check_same(child.config.plain, config.load(place / "config.yaml").plain, place)
+            own = _with_data(child.config, folder, [child.path for child in experiment.children])
+            resume.check_same(own.plain, config.load(place / "config.yaml").plain, place)
     for path, (record, _) in _baselines(experiment).items():
         if _has_run(folder / path):
             saved = read_file(folder / path / "config.yaml").values
@@ -189,9 +194,22 @@ def _place(stage: Config) -> dict[str, Any]:
     return {k: v for k, v in (("run_dir", stage.run_dir), ("resume", stage.resume)) if v is not None}
 
 
-def _placed(child: Child, run_dir: Path, resumed: bool) -> Config:
+def _data(stage: Config) -> str | None:
+    return getattr(stage.data.config, "path", None)
+
+
+def _with_data(stage: Config, run_dir: Path, names: Sequence[str]) -> Config:
+    """A chain's fit whose data, where it names a stage, is the file that this stage leaves."""
+    if stage.task is not None or _data(stage) not in names:
+        return stage
+    return config.load(stage.plain, {"data.path": str(run_dir / str(_data(stage)) / STATES)})
+
+
+def _placed(child: Child, run_dir: Path, resumed: bool, names: Sequence[str] = ()) -> Config:
     return dataclasses.replace(
-        child.config, run_dir=str(run_dir / child.path), resume="auto" if resumed else None
+        _with_data(child.config, run_dir, names),
+        run_dir=str(run_dir / child.path),
+        resume="auto" if resumed else None,
     )
 
 

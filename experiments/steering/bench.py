@@ -1,0 +1,234 @@
+"""A frozen model with its prompts and their hidden states, and what steering does to it there.
+
+Shape letters: N prompts of the set, L layers of the file, M prompts asked, W width.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from datamodules.prompt_sets import Prompt, PromptSet
+from experiments.errors import UserError
+from experiments.extract import Manifest, encode_prompt, read_manifest, weights_sha256
+from experiments.language_models import LoadedModel
+from experiments.steering.methods import Pairs
+from lit_modules.answer_scores import AnswerScorer, Steer
+from lit_modules.generation import generate
+from lit_modules.generation_config import SamplingConfig
+from lit_modules.steered import steered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One way to answer the prompts asked.
+
+    Attributes:
+        layer: That is steered.
+        vectors: (M, W).
+        alpha: Their factor.
+        instruction: Put before each prompt.
+    """
+
+    layer: int
+    vectors: Tensor
+    alpha: float = 1.0
+    instruction: str = ""
+
+
+@dataclass
+class Scores:
+    """Of each prompt asked, in order.
+
+    Attributes:
+        wanted: Mean log-probability of a token of the held-out wanted answers.
+        unwanted: Of the unwanted ones.
+        right: 1 where no other instantiation of the family has a likelier wanted answer, 0 elsewhere, NaN
+            in a family of one.
+    """
+
+    wanted: list[float] = field(default_factory=list)
+    unwanted: list[float] = field(default_factory=list)
+    right: list[float] = field(default_factory=list)
+
+    @property
+    def margin(self) -> list[float]:
+        """log p(wanted) − log p(unwanted) per token."""
+        return [w - u for w, u in zip(self.wanted, self.unwanted, strict=True)]
+
+
+class Bench:
+    """A model, a prompt set, and the file of hidden states that was made of both.
+
+    Args:
+        model: Opened as it was for the extraction.
+        prompts: The set.
+        path: The file.
+        batch_size: Prompts read together.
+
+    Raises:
+        UserError: The file was made of another model or of other prompts.
+    """
+
+    def __init__(self, model: LoadedModel, prompts: PromptSet, path: Path, *, batch_size: int = 16) -> None:
+        self.model = model
+        self.prompts = prompts
+        self.manifest: Manifest = read_manifest(path)
+        self.batch_size = batch_size
+        tensors = load_file(path)
+        if self.manifest.model_sha256 != weights_sha256(model.network):
+            raise UserError(f"{path} was made from another model: {self.manifest.model}, not {model.name}")
+        if len(tensors["h"]) != len(prompts.prompts):
+            raise UserError(f"{path} was made of other prompts: {self.manifest.prompts}, not {prompts.name}")
+        self._h, self._z = tensors["h"], tensors["z"]  # (N, L, W)
+
+    def rows(
+        self, split: str, *, neutral: bool = False, seen: bool | None = None, limit: int = 0
+    ) -> list[int]:
+        """Places of prompts in the set, evenly spaced where there are more than ``limit``; 0: all."""
+        found = [
+            row
+            for row, prompt in enumerate(self.prompts.prompts)
+            if prompt.split == split
+            and self.prompts.instantiations[prompt.instantiation].is_neutral == neutral
+            and (seen is None or prompt.seen == seen)
+        ]
+        if not limit or limit >= len(found):
+            return found
+        return [found[place * len(found) // limit] for place in range(limit)]
+
+    def chosen(self, rows: Sequence[int]) -> list[Prompt]:
+        """The prompts at these places."""
+        return [self.prompts.prompts[row] for row in rows]
+
+    def pairs(self, rows: Sequence[int], *, input_layer: int, target_layer: int) -> Pairs:
+        """Their hidden states and vectors.
+
+        Raises:
+            UserError: The file has no such layer.
+        """
+        layers = self.manifest.layers
+        for layer in (input_layer, target_layer):
+            if layer not in layers:
+                raise UserError(f"the hidden states are of layers {', '.join(map(str, layers))}, not {layer}")
+        chosen = self.chosen(rows)
+        return Pairs(
+            h=self._h[list(rows), layers.index(input_layer)],
+            z=self._z[list(rows), layers.index(target_layer)],
+            instantiations=[prompt.instantiation for prompt in chosen],
+            families=[prompt.family for prompt in chosen],
+        )
+
+    def score(
+        self, rows: Sequence[int], plans: Mapping[str, Plan], *, rank: bool = False
+    ) -> dict[str, Scores]:
+        """How likely the held-out answers become under each plan.
+
+        Args:
+            rows: The prompts asked, none of them neutral.
+            plans: By name.
+            rank: Also compare with the other instantiations' answers, for ``right``.
+        """
+        found = {name: Scores() for name in plans}
+        for places in self._batches(rows):
+            prompts = self.chosen([rows[place] for place in places])
+            wanted = [self._answers(p.instantiation, "wanted") for p in prompts]
+            unwanted = [self._answers(p.instantiation, "unwanted") for p in prompts]
+            others = [self._rivals(p) if rank else [] for p in prompts]
+            answers = [[*w, *u, *o] for w, u, o in zip(wanted, unwanted, others, strict=True)]
+            scorers: dict[str, AnswerScorer] = {}
+            longest = max(len(answer) for own in answers for answer in own)
+            for name, plan in plans.items():
+                if plan.instruction not in scorers:
+                    ids = [self._encode(p, plan.instruction) for p in prompts]
+                    scorers[plan.instruction] = AnswerScorer(self.model.network, ids, longest_answer=longest)
+                made = scorers[plan.instruction].log_probabilities(answers, _steer(plan, places))
+                for own, w, u in zip(made, wanted, unwanted, strict=True):
+                    scores, first = found[name], own[0]
+                    scores.wanted.append(_mean(own[: len(w)]))
+                    scores.unwanted.append(_mean(own[len(w) : len(w) + len(u)]))
+                    rivals = own[len(w) + len(u) :]
+                    scores.right.append(float(first > max(rivals)) if rivals else math.nan)
+        return found
+
+    def divergence(self, rows: Sequence[int], plan: Plan) -> list[float]:
+        """KL(unsteered ‖ steered) of each prompt's next token, in nats."""
+        found: list[float] = []
+        for places in self._batches(rows):
+            ids = [self._encode(p, "") for p in self.chosen([rows[place] for place in places])]
+            scorer = AnswerScorer(self.model.network, ids)
+            plain = scorer.next_log_probabilities()
+            other = scorer.next_log_probabilities(_steer(plan, places))
+            found += (plain.exp() * (plain - other)).sum(-1).tolist()
+        return found
+
+    def write(self, rows: Sequence[int], plan: Plan, *, max_new_tokens: int) -> list[list[int]]:
+        """Greedy answers to each prompt, as tokens."""
+        settings = SamplingConfig(
+            temperature=0.0, max_new_tokens=max_new_tokens, stop_ids=list(self.model.stop_ids)
+        )
+        found: list[list[int]] = []
+        for places in self._batches(rows):
+            prompts = self.chosen([rows[place] for place in places])
+            with steered(
+                self.model.network,
+                layer=plan.layer,
+                vectors=plan.vectors[places],
+                alpha=plan.alpha,
+                positions="generated",
+            ) as steering:
+                found += generate(
+                    self.model.network,
+                    [self._encode(p, plan.instruction) for p in prompts],
+                    settings,
+                    vocab_size=self.model.tokenizer.vocab_size,
+                    on_read=steering.follow,
+                )
+        return found
+
+    def surprise(self, rows: Sequence[int], written: Sequence[Sequence[int]]) -> list[float]:
+        """Mean negative log-probability of a token of each answer by the unsteered model; NaN for none."""
+        found: list[float] = []
+        for places in self._batches(rows):
+            ids = [self._encode(p, "") for p in self.chosen([rows[place] for place in places])]
+            answers = [[written[place]] if written[place] else [] for place in places]
+            longest = max((len(written[place]) for place in places), default=1)
+            scorer = AnswerScorer(self.model.network, ids, longest_answer=max(1, longest))
+            found += [-own[0] if own else math.nan for own in scorer.log_probabilities(answers)]
+        return found
+
+    def _encode(self, prompt: Prompt, instruction: str) -> list[int]:
+        text = f"{instruction} {prompt.text}" if instruction else prompt.text
+        return encode_prompt(self.model, text, self.manifest.template)  # type: ignore[arg-type]
+
+    def _answers(self, instantiation: str, side: Any) -> list[list[int]]:
+        texts = self.prompts.completions(instantiation, side, "score")
+        return [self.model.tokenizer.encode(text) for text in texts]
+
+    def _rivals(self, prompt: Prompt) -> list[list[int]]:
+        """The first held-out wanted answer of each other instantiation of the family."""
+        names = self.prompts.families[prompt.family]
+        return [self._answers(name, "wanted")[0] for name in names if name != prompt.instantiation]
+
+    def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
+        """Places in ``rows``."""
+        for start in range(0, len(rows), self.batch_size):
+            yield list(range(start, min(start + self.batch_size, len(rows))))
+
+
+def _steer(plan: Plan, places: list[int]) -> Steer:
+    return Steer(layer=plan.layer, vectors=plan.vectors[places], alpha=plan.alpha)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def repetition(tokens: Sequence[int], size: int = 3) -> float:
+    """The share of a text's runs of three tokens that were there before; 0 for one too short to have any."""
+    runs = [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0

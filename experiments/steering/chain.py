@@ -1,0 +1,99 @@
+"""What a stage that trains nothing knows of the stages before it, and the file that each of them leaves."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import run_directory
+from experiments.errors import UserError
+from experiments.extract import open_prompt_set
+from experiments.language_models import open_language_model
+from experiments.steering.bench import Bench
+from experiments.steering.tasks_config import ExtractTaskConfig
+from experiments.tasks import STATES, Stage
+from lit_modules.functional.precision import multiplies_bf16
+
+CHOICE = "choice.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation decided.
+
+    Attributes:
+        stage: Name of the stage whose network is used.
+        input_layer: That it learned from.
+        target_layer: That it steers.
+        alphas: Factor of each method.
+    """
+
+    stage: str
+    input_layer: int
+    target_layer: int
+    alphas: Mapping[str, float]
+
+    def write(self, path: Path, **more: Any) -> None:
+        """To a JSON file, with what else a reader may want."""
+        content = {**self.__dict__, "alphas": dict(self.alphas), **more}
+        run_directory.write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_choice(stages: Mapping[str, Stage]) -> Choice:
+    """What the choosing stage wrote.
+
+    Raises:
+        UserError: There was none before.
+    """
+    for stage in stages.values():
+        if (stage.run_dir / CHOICE).is_file():
+            content = json.loads((stage.run_dir / CHOICE).read_text(encoding="utf-8"))
+            return Choice(**{key: content[key] for key in Choice.__dataclass_fields__})
+    raise UserError(
+        "no stage before this one has chosen layers and factors; put a task steering_choose first"
+    )
+
+
+def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The stages before that trained a steering network on extracted layers.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = {
+        name: stage
+        for name, stage in stages.items()
+        if stage.config.task is None and getattr(stage.config.data.config, "input_layer", None) is not None
+    }
+    if not found:
+        raise UserError("no stage before this one trains on extracted layers (data.input_layer is null)")
+    return found
+
+
+def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 16) -> Bench:
+    """The frozen model, the prompts and the hidden states of the extracting stage.
+
+    Raises:
+        UserError: No stage before has extracted any.
+    """
+    for stage in stages.values():
+        settings = None if stage.config.task is None else stage.config.task.config
+        if isinstance(settings, ExtractTaskConfig):
+            return Bench(
+                open_language_model(settings.language_model, precision_of(settings), laid_out=False),
+                open_prompt_set(settings.prompts),
+                stage.run_dir / STATES,
+                batch_size=batch_size,
+            )
+    raise UserError("no stage before this one extracts hidden states; put a task steering_extract first")
+
+
+def precision_of(settings: ExtractTaskConfig) -> str:
+    """What ``auto`` stands for on this machine."""
+    import torch
+
+    if settings.precision != "auto":
+        return settings.precision
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return "bf16" if multiplies_bf16(device) else "fp32"

@@ -1,0 +1,79 @@
+"""Schemas of what a steering chain does besides training; importing them imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class ExtractTaskConfig:
+    """Read a prompt set with a frozen language model and keep its hidden states (``experiments.extract``)."""
+
+    language_model: str = field(
+        default="smollm2",
+        metadata={"help": "smollm2, a folder or GGUF file, or a checkpoint or run directory of the suite."},
+    )
+    prompts: str = field(
+        default="referral", metadata={"help": "A prompt set: a folder, or the name of one of the suite's."}
+    )
+    layers: list[int] = field(
+        default_factory=lambda: [15],
+        metadata={"help": "Whose hidden states are kept; time hardly depends on how many.", "min": 0},
+    )
+    template: Literal["chat", "plain"] | None = field(
+        default=None, metadata={"help": "How prompts are put; null: the model's chat format if it has one."}
+    )
+    position: Literal["last", "mean"] = field(
+        default="last",
+        metadata={"help": "A forced answer stands for its last token, or for the mean over its tokens."},
+    )
+    answers: int = field(
+        default=1,
+        metadata={
+            "help": "Answers of each side that a vector is the mean over, in turns; 0: all, and slower.",
+            "min": 0,
+        },
+    )
+    batch_size: int = field(default=32, metadata={"help": "Prompts read together.", "min": 1})
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto", metadata={"help": "Of the language model's weights; auto: bf16 where that is fast."}
+    )
+
+
+@dataclass(kw_only=True)
+class ChooseTaskConfig:
+    """Choose which trained network, so which layers, and each method's factor α, on validation prompts."""
+
+    prompts: int = field(default=100, metadata={"help": "Validation prompts, evenly spaced.", "min": 2})
+    alphas: list[float] = field(
+        default_factory=lambda: [0.5, 1.0, 1.5, 2.0],
+        metadata={"help": "Factors to try, for the best networks; time grows with them.", "above": 0.0},
+    )
+    candidates: int = field(default=3, metadata={"help": "How many networks' factors are tried.", "min": 1})
+
+
+@dataclass(kw_only=True)
+class TestTaskConfig:
+    """Compare the ways to steer on test prompts, by the probability of answers that no vector was made of."""
+
+    prompts: int = field(
+        default=320, metadata={"help": "Test prompts: half in seen, half in unseen templates.", "min": 4}
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Of the learned network's training.", "min": 0}
+    )
+    instruction: str = field(
+        default="Say which kind of professional to see.",
+        metadata={"help": "What prompting, one of the ways, puts before each prompt."},
+    )
+
+
+@dataclass(kw_only=True)
+class GenerateTaskConfig:
+    """Let each way to steer write answers to test prompts, and neutral ones, greedily."""
+
+    prompts: int = field(
+        default=60, metadata={"help": "Test prompts, evenly spaced, chosen by index.", "min": 1}
+    )
+    neutral: int = field(default=60, metadata={"help": "Neutral test prompts.", "min": 0})
+    max_new_tokens: int = field(default=40, metadata={"help": "Tokens of an answer.", "min": 1})
+    samples: int = field(default=10, metadata={"help": "Prompts whose answers are shown.", "min": 1})

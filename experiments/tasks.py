@@ -1,0 +1,53 @@
+"""A stage of a chain that trains nothing: a named piece of work with the stages before it at hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import catalog, run_directory
+from experiments.config import Config
+from experiments.errors import UserError
+from experiments.run import Result, say
+
+STATES = "states.safetensors"
+"""The file of an extracting stage that a later stage's ``data.path`` means when it names that stage."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An earlier stage, done: a fit, or a task."""
+
+    config: Config
+    run_dir: Path
+
+
+def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
+    """Do a task in its own directory; one that was done before, with the same settings, is not done again.
+
+    Args:
+        stage: Its config, placed in a directory.
+        earlier: The stages before it by name.
+
+    Returns:
+        Its metrics and directory.
+
+    Raises:
+        UserError: The stages before it don't give what it needs.
+    """
+    assert stage.task is not None
+    assert stage.run_dir is not None
+    run_dir = Path(stage.run_dir)
+    if (run_dir / "metrics.json").is_file():
+        say(f"{run_dir} is finished")
+        return Result(metrics=run_directory.read_metrics(run_dir), run_dir=run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run_directory.write_start(run_dir, stage)
+    task = catalog.target("task", stage.task.name)(stage.task.config)
+    try:
+        metrics = task.run(earlier, run_dir, say)
+    except UserError:
+        raise
+    except ValueError as error:  # what a model or its data refuses is the config's mistake
+        raise UserError(f"{stage.name}: {error}") from error
+    run_directory.write_metrics(run_dir, metrics)
+    return Result(metrics=metrics, run_dir=run_dir)

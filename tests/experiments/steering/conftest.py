@@ -1,0 +1,122 @@
+"""A tiny language model with random weights, a tiny prompt set, and a chain that has run on both."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import experiments
+
+NAMES = {"skin": "medical", "heart": "medical", "tenancy": "legal"}
+WORDS = {"skin": "rash", "heart": "beat", "tenancy": "rent", "as_it_is": "cake"}
+SPLITS = ("train", "train", "train", "validation", "validation", "test", "test")
+
+
+def write_prompts(folder: Path) -> Path:
+    """Four instantiations, of which one is neutral, with seven topics each."""
+    folder.mkdir()
+    files = {
+        "instantiations.txt": "".join(f"{n} | {f} | {n}\n" for n, f in NAMES.items())
+        + "as_it_is | neutral |\n",
+        "topics.txt": "".join(
+            f"{name} | {split} | {word} {number} | My {word} {number}.\n"
+            for name, word in WORDS.items()
+            for number, split in enumerate(SPLITS)
+        ),
+        "templates.txt": "* | seen | Why {topic}?\n* | seen | {statement} Help\n* | unseen | So {topic}?\n",
+        "completions.txt": "".join(
+            f"{name} | wanted | fit | See {name}.\n{name} | wanted | score | Ask {name}.\n" for name in NAMES
+        )
+        + "".join(
+            f"{family} | unwanted | fit | No.\n{family} | unwanted | score | Wait.\n"
+            for family in sorted(set(NAMES.values()))
+        ),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_llama(folder: Path) -> Path:
+    """Two layers and a vocabulary of bytes, as Hugging Face's library stores them."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=260,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        eos_token_id=258,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chain_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The stages of ``configs/steering_smollm2.yaml``, all small."""
+    folder = tmp_path_factory.mktemp("steering")
+    extract = {
+        "name": "steering_extract",
+        "language_model": str(write_llama(folder / "llama")),
+        "prompts": str(write_prompts(folder / "prompts")),
+        "layers": [0, 1],
+        "precision": "fp32",
+        "batch_size": 16,
+    }
+    return {
+        "name": "tiny_steering",
+        "model": {"name": "steering", "hidden": 16, "activation": "tanh", "normalize_inputs": True},
+        "data": {
+            "name": "steering_pairs",
+            "path": "extract",
+            "input_layer": 0,
+            "target_layer": 0,
+            "batch_size": 8,
+        },
+        "optimizer": {"name": "adamw", "lr": 0.01},
+        "trainer": {
+            "max_epochs": 3,
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "dashboard": False,
+            "progress_bar": False,
+        },
+        "stages": {
+            "extract": {"task": extract},
+            "train_0": {},
+            "train_1": {"data": {"input_layer": 1, "target_layer": 1}},
+            "choose": {"task": {"name": "steering_choose", "prompts": 6, "alphas": [0.5, 1.0]}},
+            "test": {"task": {"name": "steering_test", "prompts": 8, "seeds": [0, 1]}},
+            "generate": {
+                "task": {
+                    "name": "steering_generate",
+                    "prompts": 5,
+                    "neutral": 3,
+                    "max_new_tokens": 5,
+                    "samples": 2,
+                }
+            },
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def chain_run(chain_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That chain's directory."""
+    place = tmp_path_factory.mktemp("runs") / "chain"
+    result = experiments.run({**chain_settings, "run_dir": str(place)})
+    assert json.loads((place / "metrics.json").read_text()).keys() >= result.metrics.keys()
+    return result.run_dir
