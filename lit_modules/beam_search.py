@@ -114,7 +114,7 @@ def beam_search(
         lengths = lengths + ~ended
         normalised = totals / lengths.unsqueeze(-1).to(totals.dtype) ** length_penalty
         width, vocab = log_probs.shape[1:]
-        scores, best = normalised.flatten(1).topk(min(beam_size, width * vocab))  # (B, K')
+        scores, best = _best(normalised.flatten(1), min(beam_size, width * vocab))  # (B, K')
         parent, token = best // vocab, best % vocab
 
         sums = totals.flatten(1).gather(1, best)
@@ -128,6 +128,14 @@ def beam_search(
     tokens = writer.written().unflatten(0, (batch, -1))  # (B, K, T)
     tokens = tokens.masked_fill(scores.unsqueeze(-1) == -torch.inf, PAD)
     return Hypotheses(tokens[:, :n_best], scores[:, :n_best])
+
+
+def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest of each row and their places: (B, N) → twice (B, count); a single one as `argmax` has it.
+
+    Of equal scores, which half precision often makes, `topk` takes any, and greedy search the first.
+    """
+    return scores.max(1, keepdim=True) if count == 1 else scores.topk(count)
 
 
 def _after_end(log_probs: Tensor, ended: Tensor) -> Tensor:

@@ -110,6 +110,15 @@ def test_a_beam_of_one_is_greedy(seed: int) -> None:
     assert torch.equal(beam.tokens[:, 0], greedy)
 
 
+def test_a_beam_of_one_is_greedy_where_all_is_equally_probable() -> None:
+    network = build(vocab=72)
+    with torch.no_grad():
+        network.head.weight.zero_()
+    greedy = greedy_search(network, SOURCE, max_length=8)
+    beam = beam_search(network, SOURCE, beam_size=1, max_length=8)
+    assert torch.equal(beam.tokens[:, 0], greedy)
+
+
 def test_greedy_takes_the_most_probable_token_until_the_end() -> None:
     lengths = set()
     for seed in range(8):
