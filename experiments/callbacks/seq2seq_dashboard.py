@@ -92,7 +92,8 @@ class Seq2SeqDashboard(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the layout."""
-        self._drawn, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), None
+        over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
+        self._drawn, self._undrawn = over, None
         to = writer(trainer)
         if to is not None:
             to.add_custom_scalars(page(pl_module.info.error_names))
@@ -102,7 +103,8 @@ class Seq2SeqDashboard(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._undrawn = self._collected()
-        over = parts_over(trainer, pl_module, DRAWINGS)
+        # Ranks add their counts up, and by the clock of each it could be due on one and not on another.
+        over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
         if over > self._drawn:
             self._drawn = over
             self._draw_undrawn(trainer, pl_module)

@@ -14,8 +14,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch import Tensor
 
 import experiments
+from experiments.callbacks import seq2seq_dashboard
 from experiments.callbacks.seq2seq_dashboard import (
     GAP,
+    Seq2SeqDashboard,
     Written,
     confusion_counts,
     most_confused,
@@ -114,6 +116,27 @@ def test_sequences_are_spelt_as_one_reads_them() -> None:
     assert spelt(torch.tensor([3, 4, 5, EOS, 3]), INFO.source_vocabulary) == "abc"
     assert spelt(torch.tensor([3, 5, PAD]), INFO.target_vocabulary) == "AA0 K"
     assert spelt(torch.tensor([EOS]), INFO.target_vocabulary) == ""
+
+
+def test_rank_zero_s_clock_decides_for_all_when_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing adds up over ranks: one that drew while another didn't would wait for it forever."""
+    now = {"here": 0, "rank zero": 0}
+    strategy = SimpleNamespace(broadcast=lambda _: now["rank zero"])
+    trainer: Any = SimpleNamespace(
+        strategy=strategy, sanity_checking=False, state=SimpleNamespace(fn="fit"), loggers=[], logger=None
+    )
+    drawn: list[int] = []
+    dashboard = Seq2SeqDashboard()
+    monkeypatch.setattr(seq2seq_dashboard, "parts_over", lambda *_: now["here"])
+    monkeypatch.setattr(seq2seq_dashboard, "writer", lambda _: None)
+    monkeypatch.setattr(dashboard, "_draw_undrawn", lambda *_: drawn.append(now["rank zero"]))
+    monkeypatch.setattr(dashboard, "_collected", lambda: WRITTEN)
+    module: Any = SimpleNamespace(info=INFO)
+    dashboard.on_train_start(trainer, module)
+    for here, rank_zero in ((1, 0), (1, 1), (3, 2)):
+        now |= {"here": here, "rank zero": rank_zero}
+        dashboard.on_validation_epoch_end(trainer, module)
+    assert drawn == [1, 2]
 
 
 # A real run -------------------------------------------------------------------------------------------------
