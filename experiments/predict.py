@@ -73,7 +73,12 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory: its best")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture file, or a word")
-    parser.add_argument("--n-best", type=int, metavar="N", help="answers for each word; default: 3")
+    parser.add_argument(
+        "--n-best",
+        type=int,
+        metavar="N",
+        help="answers for each word; default: 3, or the beam's size if less",
+    )
     parser.add_argument(
         "--beam-size", type=int, metavar="N", help="hypotheses for each word; default: 5, or n-best if more"
     )

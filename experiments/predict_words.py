@@ -21,14 +21,15 @@ def predict_words(
     Args:
         model: A restored sequence-to-sequence model.
         words: What to read.
-        n_best: Answers for each word.
-        beam_size: Hypotheses kept of each word.
+        n_best: Answers for each word; by default three, or as many as a smaller beam has.
+        beam_size: Hypotheses kept of each word; by default five, or as many as there are answers.
 
     Raises:
         UserError: A word is empty, longer than any of the training, or has characters that the model doesn't
             know; or a number is out of range.
     """
-    n_best = N_BEST if n_best is None else n_best
+    if n_best is None:
+        n_best = N_BEST if beam_size is None else max(1, min(N_BEST, beam_size))
     beam_size = max(BEAM_SIZE, n_best) if beam_size is None else beam_size
     if not 1 <= n_best <= beam_size:
         raise UserError(f"--n-best {n_best}, --beam-size {beam_size}: expected 1 ≤ n-best ≤ beam-size")

@@ -97,6 +97,15 @@ def test_more_answers_than_hypotheses_are_refused(run_dir: Path, capsys: pytest.
     assert "--n-best 4, --beam-size 2: expected 1 ≤ n-best ≤ beam-size" in capsys.readouterr().err
     assert main([str(run_dir), "12", "--n-best", "7"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 7
+    assert main([str(run_dir), "12", "--beam-size", "0"]) == 2
+    assert "--beam-size 0: expected" in capsys.readouterr().err
+
+
+def test_a_beam_narrower_than_the_usual_answers_gives_what_it_has(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run_dir), "12", "--beam-size", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_an_answer_that_was_cut_says_so(run_dir: Path) -> None:
