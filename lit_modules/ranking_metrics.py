@@ -12,7 +12,8 @@ class OneVsRestAUC(Metric):
     """The mean over classes of the area under the ROC curve of "this class or another".
 
     Updated with logits (B, K) and targets (B,); see :func:`one_vs_rest_auc`, which is given all samples' and
-    leaves out classes that all of them or none belong to. NaN where that leaves none, or where a logit is.
+    leaves out classes that all of them or none belong to. NaN where that leaves none, or where a logit is NaN
+    or +∞.
     """
 
     logits: list[Tensor]
@@ -31,6 +32,7 @@ class OneVsRestAUC(Metric):
     def compute(self) -> Tensor:
         """A scalar in [0, 1], or NaN."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
-        if bool(logits.isnan().any()):
+        probabilities = logits.double().softmax(1)
+        if bool(probabilities.isnan().any()):
             return logits.new_tensor(torch.nan)
-        return logits.new_tensor(one_vs_rest_auc(logits.double().softmax(1), targets))
+        return logits.new_tensor(one_vs_rest_auc(probabilities, targets))

@@ -42,9 +42,11 @@ def test_what_is_not_defined_is_no_number():
     assert math.isnan(metric.compute())
     metric.reset()
     logits, targets = draw(20)
-    logits[3, 1] = torch.nan
-    metric.update(logits, targets)
-    assert math.isnan(metric.compute())
+    for broken in (torch.nan, torch.inf):
+        logits[3, 1] = broken
+        metric.reset()
+        metric.update(logits, targets)
+        assert math.isnan(metric.compute())
 
 
 def test_states_go_through_a_checkpoint():
