@@ -212,6 +212,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="compute everything anew for each token: slower, and the same text but for rounding",
     )
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of the weights; default: fp32")
+    add("--steer", metavar="CHECKPOINT", help="answer unsteered, by the mean vector and by this network's")
+    add("--alpha", type=float, metavar="FLOAT", help="factor of the vectors; default: 1")
     add("--json", action="store_true", help="print one JSON object a text, when all are done")
     return parser
 
@@ -241,7 +243,13 @@ def main(arguments: list[str]) -> None:
     if options.samples < 1:
         raise UserError(f"--samples {options.samples}: allowed are whole numbers of at least 1")
     settings = read_settings(options)
-    model = open_language_model(options.model, options.precision)
+    if options.steer is None and options.alpha is not None:
+        raise UserError("--alpha is the factor of vectors: name the network that gives them by --steer")
+    if options.steer is not None and (options.samples != 1 or options.stop or options.no_cache):
+        raise UserError("--steer shows one answer of each way: leave out --samples, --stop and --no-cache")
+    if options.steer is not None and options.precision == "int8":
+        raise UserError("--steer changes hidden states: --precision may be fp32 or bf16")
+    model = open_language_model(options.model, options.precision, laid_out=options.steer is None)
     texts: list[str] = options.chat or options.prompt or [START]
     if options.chat or options.prompt:
         ids = [encode_chat(model, text) if options.chat else encode(model, text) for text in texts]
@@ -249,6 +257,9 @@ def main(arguments: list[str]) -> None:
         ids = [encode_start(model)]
     for note in notes(model, ids, settings.max_new_tokens):
         print(f"note: {note}", file=sys.stderr)
+    if options.steer is not None:
+        _show_steered(options, model, texts, ids, settings)
+        return
     rows = [
         (text, prompt, number)
         for text, prompt in zip(texts, ids, strict=True)
@@ -275,6 +286,29 @@ def main(arguments: list[str]) -> None:
         printer.finish()
     count = sum(made.tokens for made in samples)
     print(f"{count} tokens in {seconds:.1f} s: {count / seconds:.0f} tokens/s", file=sys.stderr)
+
+
+def _show_steered(
+    options: argparse.Namespace,
+    model: LoadedModel,
+    texts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    settings: SamplingConfig,
+) -> None:
+    """Answers three ways, one below the other."""
+    from experiments.steered_sample import steered_samples
+
+    alpha = 1.0 if options.alpha is None else options.alpha
+    found = steered_samples(model, options.steer, ids, settings, alpha=alpha)
+    for number, text in enumerate(texts):
+        answers = {way: own[number] for way, own in found.items()}
+        if options.json:
+            key = "chat" if options.chat else "prompt"
+            print(json.dumps({key: text, "alpha": alpha, **answers}, ensure_ascii=False))
+            continue
+        print(f"── {shorten(text)} ──")
+        for way, answer in answers.items():
+            print(f"{way}: {answer.strip()}")
 
 
 class _Printer:
