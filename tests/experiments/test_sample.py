@@ -173,7 +173,7 @@ def test_a_model_without_line_ends_asks_for_a_prompt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = replace(scripted("ab"), tokenizer=CharacterTokenizer("ab"))
-    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_: model)
+    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_, **__: model)
     assert main(["any"]) == 2
     assert capsys.readouterr().err == "error: scripted knows no line ends to begin behind: give a --prompt\n"
 
@@ -193,7 +193,7 @@ def test_a_chat_model_is_asked_through_its_format(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = scripted("Paris.", stop_ids=[ord(".")], chat=lambda message: [len(message) % 1])
-    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_: model)
+    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_, **__: model)
     assert main(["any", "--chat", "What is the capital of France?"]) == 0
     assert capsys.readouterr().out == "Paris\n"
     assert main(["any", "--chat", "Which?", "--chat", "Where?"]) == 0
