@@ -81,6 +81,7 @@ def test_a_run_leaves_every_file_with_what_it_promises(
         "metrics.csv",
         "environment.json",
         "run.log",
+        "test_confusion.csv",
         "checkpoints",
         "tensorboard",
     }
