@@ -30,6 +30,8 @@ SPLITS = ("test", "val")
 ONE_DEVICE = ("trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto")
 SAME_EXAMPLES = ("data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline")
 """Data settings that leave each split's examples as they are."""
+PARTING = ("data.fold", "data.folds", "data.split_seed", "data.val_fraction", "data.test_fraction")
+"""Data settings that decide which examples are the test's."""
 _SHOWN = 150
 SIZES = ("train_size", "val_size", "test_size", "bytes_per_token", "test_bytes_per_token")
 
@@ -74,7 +76,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
 
 
 def check_override(override: Layer, split: str) -> None:
-    """Refuse a setting that would make it another model, or put training examples among the validation's.
+    """Refuse a setting that would make it another model, or put training examples among those tested.
 
     Raises:
         UserError: It is such a setting.
@@ -90,6 +92,10 @@ def check_override(override: Layer, split: str) -> None:
             raise UserError(
                 f"{path}: with --split val it could put training examples among the validation's; "
                 f"of data, {', '.join(SAME_EXAMPLES)} can be set"
+            )
+        if path in PARTING:
+            raise UserError(
+                f"{path}: it could put training examples among the test's; leave it as it was trained"
             )
 
 

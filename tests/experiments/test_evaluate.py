@@ -102,6 +102,7 @@ def test_limits_and_smaller_data_are_allowed_on_the_test_split(run_dir: Path) ->
         (["model={hidden: [8]}"], r"an evaluation keeps the checkpoint's model"),
         (["optimizer.lr=1"], r"optimizer\.lr: an evaluation keeps the checkpoint's optimizer"),
         (["seed=1"], r"seed: an evaluation keeps the checkpoint's seed"),
+        (["data.split_seed=1"], r"data\.split_seed: .*training examples among the test's"),
         (["data.split_seed=1", "--split=val"], r"data\.split_seed: .*training examples"),
         (["data.augment.shift=2", "--split=val"], r"data\.augment: .*training examples"),
         (["data.eval_batch_size=0"], r"data\.eval_batch_size = 0 \(the command line\)"),
