@@ -1,11 +1,35 @@
-"""A language model that a run has trained, for the commands that use one."""
+"""Language models for the commands that use one: one that a run has trained, and one as others store it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
 
 TEXT = "the cat sat on the mat; a dog ran to the café.\n" * 40
+
+
+@pytest.fixture(scope="session")
+def write_llama() -> Callable[..., Path]:
+    """Writes a random Llama of two layers, with a vocabulary of bytes, as Hugging Face's library does."""
+
+    def write(folder: Path, **settings: Any) -> Path:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+        rest = {"vocab_size": 260, "max_position_embeddings": 64, "eos_token_id": 258, **settings}
+        LlamaForCausalLM(LlamaConfig(**sizes, **heads, **rest)).save_pretrained(folder)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,11 @@
 """A tiny language model with random weights, a tiny prompt set, and a chain that has run on both."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import experiments
 
@@ -41,36 +39,17 @@ def write_prompts(folder: Path) -> Path:
     return folder
 
 
-def write_llama(folder: Path) -> Path:
-    """Two layers and a vocabulary of bytes, as Hugging Face's library stores them."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=260,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        eos_token_id=258,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
-
-
 @pytest.fixture(scope="session")
-def chain_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def chain_settings(
+    tmp_path_factory: pytest.TempPathFactory, write_llama: Callable[..., Path]
+) -> dict[str, Any]:
     """The stages of ``configs/steering_smollm2.yaml``, all small."""
     folder = tmp_path_factory.mktemp("steering")
     extract = {
         "name": "steering_extract",
-        "language_model": str(write_llama(folder / "llama")),
+        "language_model": str(
+            write_llama(folder / "llama", max_position_embeddings=128, initializer_range=0.2)
+        ),
         "prompts": str(write_prompts(folder / "prompts")),
         "layers": [0, 1],
         "precision": "fp32",
