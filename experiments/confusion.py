@@ -1,12 +1,11 @@
 """What a classifier takes for what on the test set, kept beside a run's metrics and added up over runs."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.run_directory import write_text
+from experiments.run_directory import write_csv
 
 FILE = "test_confusion.csv"
 
@@ -25,12 +24,8 @@ class Confusion:
 
     def write(self, folder: Path) -> None:
         """Write the table to a run directory."""
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["true \\ predicted", *self.class_names])
-        for name, row in zip(self.class_names, self.counts, strict=True):
-            rows.writerow([name, *row])
-        write_text(folder / FILE, text.getvalue())
+        rows = ([name, *row] for name, row in zip(self.class_names, self.counts, strict=True))
+        write_csv(folder / FILE, [["true \\ predicted", *self.class_names], *rows])
 
     def markdown(self) -> str:
         """The table for a document, with the share of each true class that was recognised."""

@@ -1,7 +1,6 @@
 """``metrics.csv``: every logged value, one a row, appended as it comes and cut back when a run resumes."""
 
 import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from experiments.run_directory import write_text
+from experiments.run_directory import write_csv
 
 HEADER = ("step", "epoch", "name", "value")
 
@@ -71,9 +70,7 @@ class CurveLog(Logger):
                 for row in read(self.path)
                 if int(row[0]) <= self.resumed_step and not row[2].startswith("test/")
             ]
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([HEADER, *kept])
-            write_text(self.path, text.getvalue())  # whole or not at all: a kill here must not cost the curve
+            write_csv(self.path, [HEADER, *kept])  # whole or not at all: a kill here must not cost the curve
         self.resumed_step = None
         new = not self.path.exists()
         self._file = self.path.open("a", encoding="utf-8", newline="")

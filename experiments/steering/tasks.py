@@ -1,11 +1,8 @@
 """The stages of a steering chain that train nothing: extract, choose, test, generate."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -213,19 +210,15 @@ class TestTask:
                 of(differences(margins["p2s"], margins["mean"])),
                 names,
             )
-        _write_csv(
-            run_dir / "prompts.csv",
-            ["prompt", "instantiation", "seen", *METHODS],
-            [
-                [p.text, p.instantiation, p.seen, *(margins[m][i] for m in METHODS)]
-                for i, p in enumerate(prompts)
-            ],
+        rows_of_prompts = (
+            [p.text, p.instantiation, p.seen, *(margins[m][i] for m in METHODS)]
+            for i, p in enumerate(prompts)
         )
-        _write_csv(
-            run_dir / "table.csv",
-            ["figure", "value", "low", "high"],
-            [[name, e.value, e.low, e.high] for name, e in estimates.items()],
+        run_directory.write_csv(
+            run_dir / "prompts.csv", [["prompt", "instantiation", "seen", *METHODS], *rows_of_prompts]
         )
+        figures = ([name, e.value, e.low, e.high] for name, e in estimates.items())
+        run_directory.write_csv(run_dir / "table.csv", [["figure", "value", "low", "high"], *figures])
         run_directory.write_text(run_dir / "table.md", table(estimates))
         say(table(estimates))
         spread = [mean(scores[f"l2s/{seed}"].margin) for seed in networks]
@@ -299,11 +292,10 @@ class GenerateTask:
         run_directory.write_text(
             run_dir / "samples.md", samples([prompts[place].text for place in shown], shown, texts)
         )
-        _write_csv(
-            run_dir / "generations.csv",
-            ["prompt", "instantiation", *texts],
-            [[p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts)],
+        answers = (
+            [p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts)
         )
+        run_directory.write_csv(run_dir / "generations.csv", [["prompt", "instantiation", *texts], *answers])
         return metrics
 
     def _neutral(
@@ -413,11 +405,3 @@ def samples(prompts: Sequence[str], indices: Sequence[int], texts: Mapping[str, 
         parts += [f"- {method}: {' '.join(texts[method][index].split())}" for method in shown]
         parts.append("")
     return "\n".join(parts)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    run_directory.write_text(path, text.getvalue())

@@ -1,5 +1,6 @@
 """Where a run is written, which one is taken up again, and that no reader sees half a file."""
 
+import csv
 import json
 import math
 import os
@@ -81,6 +82,13 @@ def test_a_failed_write_leaves_the_old_file(work: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="no space"):
         run_directory.write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_table_is_read_back_as_it_was(work: Path) -> None:
+    rows = [["prompt", "margin"], ['who, "me"?\nyes', "-0.25"], ["", "nan"]]
+    run_directory.write_csv(work / "table.csv", rows)
+    with (work / "table.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == rows
 
 
 def test_a_directory_in_use_is_refused_to_rank_zero_and_shared_by_the_others(
