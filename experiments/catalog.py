@@ -59,9 +59,9 @@ def _baseline(schema: str, help: str) -> Entry:
     return Entry(target=None, schema=f"experiments.baselines_config:{schema}", help=help)
 
 
-def _task(name: str, help: str) -> Entry:
+def _task(module: str, name: str, help: str) -> Entry:
     return Entry(
-        target=f"experiments.steering.tasks:{name}",
+        target=f"experiments.steering.{module}:{name}",
         schema=f"experiments.steering.tasks_config:{name}Config",
         help=help,
     )
@@ -167,12 +167,16 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "mean_target": _baseline("MeanTargetConfig", "Always the mean of the training targets."),
     },
     "task": {
-        "steering_extract": _task("ExtractTask", "Read a prompt set with a frozen language model."),
-        "steering_choose": _task(
-            "ChooseTask", "Choose layers and factors of steering on validation prompts."
+        "steering_extract": _task(
+            "extract_task", "ExtractTask", "Read a prompt set with a frozen language model."
         ),
-        "steering_test": _task("TestTask", "Compare the ways to steer on test prompts."),
-        "steering_generate": _task("GenerateTask", "Let each way to steer write answers to test prompts."),
+        "steering_choose": _task(
+            "choose_task", "ChooseTask", "Choose layers and factors of steering on validation prompts."
+        ),
+        "steering_test": _task("compare_task", "CompareTask", "Compare the ways to steer on test prompts."),
+        "steering_generate": _task(
+            "generate_task", "GenerateTask", "Let each way to steer write answers to test prompts."
+        ),
     },
 }
 

@@ -149,8 +149,8 @@ class Bench:
                 made = scorers[plan.instruction].log_probabilities(answers, _steer(plan, places))
                 for own, w, u in zip(made, wanted, unwanted, strict=True):
                     scores, first = found[name], own[0]
-                    scores.wanted.append(_mean(own[: len(w)]))
-                    scores.unwanted.append(_mean(own[len(w) : len(w) + len(u)]))
+                    scores.wanted.append(mean(own[: len(w)]))
+                    scores.unwanted.append(mean(own[len(w) : len(w) + len(u)]))
                     rivals = own[len(w) + len(u) :]
                     scores.right.append(float(first > max(rivals)) if rivals else math.nan)
         return found
@@ -224,7 +224,8 @@ def _steer(plan: Plan, places: list[int]) -> Steer:
     return Steer(layer=plan.layer, vectors=plan.vectors[places], alpha=plan.alpha)
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Of at least one value."""
     return sum(values) / len(values)
 
 

@@ -1,21 +1,27 @@
 """What a stage that trains nothing knows of the stages before it, and the file that each of them leaves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from experiments import run_directory
 from experiments.errors import UserError
 from experiments.extract import open_prompt_set
 from experiments.language_models import open_language_model
 from experiments.steering.bench import Bench
+from experiments.steering.methods import WITHOUT_FACTOR, steering_vectors
 from experiments.steering.tasks_config import ExtractTaskConfig
 from experiments.tasks import STATES, Stage
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
+Learned = Callable[[Tensor], Tensor]
+"""A trained network, from hidden states (M, W) to vectors (M, W)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,10 @@ class Choice:
     input_layer: int
     target_layer: int
     alphas: Mapping[str, float]
+
+    def factor(self, method: str) -> float:
+        """What a method's vectors are multiplied by."""
+        return 0.0 if method in WITHOUT_FACTOR else self.alphas[method]
 
     def write(self, path: Path, **more: Any) -> None:
         """To a JSON file, with what else a reader may want."""
@@ -89,10 +99,49 @@ def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 16) -> Bench:
     raise UserError("no stage before this one extracts hidden states; put a task steering_extract first")
 
 
+def load_network(run_dir: Path) -> Learned:
+    """A run's best network."""
+    from experiments import checkpoint
+    from experiments.build import restore
+
+    path = run_dir / "checkpoints" / "best.ckpt"
+    module = restore(checkpoint.load(path), path).module
+
+    @torch.inference_mode()
+    def learned(states: Tensor) -> Tensor:
+        return module(states)
+
+    return learned
+
+
+def all_vectors(
+    bench: Bench,
+    rows: Sequence[int],
+    stage: Stage,
+    learned: Learned,
+    methods: Iterable[str],
+    *,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Each method's vectors for the prompts asked, from the training prompts at a stage's layers."""
+    layers = {"input_layer": input_layer(stage), "target_layer": target_layer(stage)}
+    places = [*bench.rows("train"), *bench.rows("train", neutral=True)]
+    train, asked = bench.pairs(places, **layers), bench.pairs(rows, **layers)
+    return {method: steering_vectors(method, train, asked, learned=learned, seed=seed) for method in methods}
+
+
+def input_layer(stage: Stage) -> int:
+    """Whose hidden states a stage's network learned from."""
+    return int(stage.config.data.config.input_layer)
+
+
+def target_layer(stage: Stage) -> int:
+    """Which layer a stage's network steers."""
+    return int(stage.config.data.config.target_layer)
+
+
 def precision_of(settings: ExtractTaskConfig) -> str:
     """What ``auto`` stands for on this machine."""
-    import torch
-
     if settings.precision != "auto":
         return settings.precision
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -25,6 +25,8 @@ METHODS = {
     "p2s": "oracle: the prompt's own vector, from its own forced answers",
 }
 """In the order of the table."""
+WITHOUT_FACTOR = ("none", "prompting")
+"""Those that add nothing to hidden states."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class ChooseTaskConfig:
 
 
 @dataclass(kw_only=True)
-class TestTaskConfig:
+class CompareTaskConfig:
     """Compare the ways to steer on test prompts, by the probability of answers that no vector was made of."""
 
     prompts: int = field(

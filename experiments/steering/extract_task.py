@@ -1,0 +1,44 @@
+"""The stage that reads a prompt set with a frozen model, for all the stages after it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from experiments.extract import extract, open_prompt_set
+from experiments.language_models import open_language_model
+from experiments.steering.chain import precision_of
+from experiments.steering.tasks_config import ExtractTaskConfig
+from experiments.tasks import STATES, Stage
+
+
+class ExtractTask:
+    """Makes the file of hidden states that later stages learn from and are measured with."""
+
+    def __init__(self, settings: ExtractTaskConfig) -> None:
+        self.settings = settings
+
+    def check(self) -> None:
+        """Read the prompts, so that a wrong line is found before anything is run."""
+        open_prompt_set(self.settings.prompts)
+
+    def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
+        """Extract, or find the file of a run that was cut."""
+        settings = self.settings
+        model = open_language_model(settings.language_model, precision_of(settings), laid_out=False)
+        prompts = open_prompt_set(settings.prompts)
+
+        def show(done: int, count: int) -> None:
+            if done == count or done // settings.batch_size % 20 == 0:
+                say(f"{done} of {count} prompts")
+
+        extract(
+            model,
+            prompts,
+            run_dir / STATES,
+            layers=settings.layers,
+            template=settings.template,
+            position=settings.position,
+            answers=settings.answers,
+            batch_size=settings.batch_size,
+            show=show,
+        )
+        return {"prompts": float(len(prompts.prompts)), "layers": float(len(settings.layers))}

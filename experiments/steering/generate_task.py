@@ -1,0 +1,102 @@
+"""The stage that lets each way to steer write answers, and measures what steering costs them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from experiments import run_directory
+from experiments.steering.bench import Bench, Plan, mean, repetition
+from experiments.steering.chain import (
+    Choice,
+    Learned,
+    all_vectors,
+    load_network,
+    open_bench,
+    read_choice,
+    trained,
+)
+from experiments.steering.methods import METHODS
+from experiments.steering.tasks_config import GenerateTaskConfig
+from experiments.tasks import Stage
+
+
+class GenerateTask:
+    """What each way to steer writes, and what it costs: on prompts to steer and on neutral ones."""
+
+    def __init__(self, settings: GenerateTaskConfig) -> None:
+        self.settings = settings
+
+    def check(self) -> None:
+        """Nothing can be known before."""
+
+    def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
+        """Write, count keywords and repetitions, and ask the unsteered model how likely the answers are."""
+        bench, choice = open_bench(stages), read_choice(stages)
+        stage = trained(stages)[choice.stage]
+        learned = load_network(stage.run_dir)
+        rows = bench.rows("test", limit=self.settings.prompts)
+        prompts = bench.chosen(rows)
+        metrics: dict[str, float] = {}
+        texts: dict[str, list[str]] = {}
+        surprise: dict[str, float] = {}
+        methods = [method for method in METHODS if method != "prompting"]
+        for method, vectors in all_vectors(bench, rows, stage, learned, methods).items():
+            plan = self._plan(choice, method, vectors)
+            written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
+            texts[method] = [bench.model.tokenizer.decode(tokens) for tokens in written]
+            ones = [bench.prompts.instantiations[prompt.instantiation] for prompt in prompts]
+            named = [one.named_in(text) for one, text in zip(ones, texts[method], strict=True)]
+            known = [value for value in bench.surprise(rows, written) if not math.isnan(value)]
+            surprise[method] = mean(known)
+            metrics |= {
+                f"test/{method}/keyword_rate": mean([float(hit) for hit in named]),
+                f"test/{method}/perplexity_ratio": math.exp(surprise[method] - surprise["none"]),
+                f"test/{method}/repetition": mean([repetition(tokens) for tokens in written]),
+            }
+        neutral = bench.rows("test", neutral=True, limit=self.settings.neutral)
+        if self.settings.neutral and neutral:
+            metrics |= self._neutral(bench, neutral, choice, stage, learned)
+        for name, value in metrics.items():
+            say(f"{name}: {value:.3f}")
+        count = min(self.settings.samples, len(rows))
+        shown = [place * len(rows) // count for place in range(count)]
+        run_directory.write_text(
+            run_dir / "samples.md", samples([prompts[place].text for place in shown], shown, texts)
+        )
+        answers = (
+            [p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts)
+        )
+        run_directory.write_csv(run_dir / "generations.csv", [["prompt", "instantiation", *texts], *answers])
+        return metrics
+
+    def _neutral(
+        self, bench: Bench, rows: list[int], choice: Choice, stage: Stage, learned: Learned
+    ) -> dict[str, float]:
+        found: dict[str, float] = {}
+        plain: list[list[int]] = []
+        for method, vectors in all_vectors(
+            bench, rows, stage, learned, ("none", "mean", "router", "ridge", "l2s")
+        ).items():
+            plan = self._plan(choice, method, vectors)
+            written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
+            plain = plain or written
+            same = [float(one == other) for one, other in zip(written, plain, strict=True)]
+            found[f"test/{method}/neutral_unchanged"] = mean(same)
+            found[f"test/{method}/neutral_divergence"] = mean(bench.divergence(rows, plan))
+        return found
+
+    def _plan(self, choice: Choice, method: str, vectors: Tensor) -> Plan:
+        return Plan(layer=choice.target_layer, vectors=vectors, alpha=choice.factor(method))
+
+
+def samples(prompts: Sequence[str], indices: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:
+    """Answers side by side, in Markdown; the indices were fixed before anything was written."""
+    shown = [method for method in ("none", "mean", "l2s", "p2s") if method in texts]
+    parts = []
+    for prompt, index in zip(prompts, indices, strict=True):
+        parts.append(f"**{index}. {prompt}**\n")
+        parts += [f"- {method}: {' '.join(texts[method][index].split())}" for method in shown]
+        parts.append("")
+    return "\n".join(parts)
