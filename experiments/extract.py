@@ -7,19 +7,23 @@ again if it was made of the same model, prompts, layers and template, and refuse
 
 import argparse
 import dataclasses
-import hashlib
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from experiments import cli
 from experiments.errors import UserError
 from experiments.language_models import LoadedModel, open_language_model
+from experiments.states_manifest import (
+    Manifest,
+    check_manifest,
+    examples_sha256,
+    in_words,
+    save_with_manifest,
+    weights_sha256,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,29 +35,6 @@ Template = Literal["chat", "plain"]
 PRECISIONS = ("fp32", "bf16")
 PARTS = {"train": 0, "validation": 1, "test": 2}
 """Numbers of the splits in a file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a file of hidden states was made of; two that are equal hold the same numbers, up to rounding.
-
-    Attributes:
-        model: Its name, for people.
-        model_sha256: Of its weights as they were used, so the precision is in it.
-        prompts: The prompt set's name, for people.
-        prompts_sha256: Of the token ids of all prompts and answers, in order.
-        template: How a prompt was put to the model.
-        layers: In the order of the file.
-        position: Where an answer's hidden state was taken.
-    """
-
-    model: str
-    model_sha256: str
-    prompts: str
-    prompts_sha256: str
-    template: str
-    layers: tuple[int, ...]
-    position: str
 
 
 def extract(
@@ -106,7 +87,7 @@ def extract(
         model=model.name,
         model_sha256=weights_sha256(model.network),
         prompts=prompts.name,
-        prompts_sha256=_examples_sha256(examples),
+        prompts_sha256=examples_sha256(examples),
         template=template,
         layers=tuple(layers),
         position=position,
@@ -124,7 +105,7 @@ def extract(
         "split": torch.tensor([PARTS[p.split] for p in prompts.prompts], dtype=torch.uint8),
         "seen": torch.tensor([p.seen for p in prompts.prompts], dtype=torch.uint8),
     }
-    _save(path, tensors, manifest)
+    save_with_manifest(path, tensors, manifest)
     return manifest
 
 
@@ -213,84 +194,6 @@ def read_all(
     return h, z
 
 
-def read_manifest(path: Path) -> Manifest:
-    """What a file of hidden states was made of.
-
-    Raises:
-        UserError: It is no such file.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {})["manifest"])
-        return Manifest(**{**content, "layers": tuple(content["layers"])})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no file of hidden states that this command made") from error
-
-
-def check_manifest(path: Path, wanted: Manifest) -> None:
-    """Refuse a file that was made of something else.
-
-    Raises:
-        UserError: Says of what, and what to do.
-    """
-    found = read_manifest(path)
-    advice = "remove it, or choose another file"
-    if found.model_sha256 != wanted.model_sha256:
-        raise UserError(
-            f"{path} was made from another model: {found.model} ({found.model_sha256[:12]}), not "
-            f"{wanted.model} ({wanted.model_sha256[:12]}); {advice}"
-        )
-    if found.prompts_sha256 != wanted.prompts_sha256:
-        raise UserError(
-            f"{path} was made of other prompts or answers: {found.prompts} ({found.prompts_sha256[:12]}), "
-            f"not {wanted.prompts} ({wanted.prompts_sha256[:12]}); {advice}"
-        )
-    for name in ("template", "layers", "position"):
-        if getattr(found, name) != getattr(wanted, name):
-            raise UserError(
-                f"{path} was made with {name} {_words(getattr(found, name))}, not "
-                f"{_words(getattr(wanted, name))}; {advice}"
-            )
-
-
-def weights_sha256(network: Any) -> str:
-    """Of a network's parameters and buffers by name, in the type that they have."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _examples_sha256(examples: Sequence["ForcedAnswers"]) -> str:
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(f"{list(example.prompt)} {example.wanted} {example.unwanted}\n".encode())
-    return digest.hexdigest()
-
-
-def _save(path: Path, tensors: dict[str, "Tensor"], manifest: Manifest) -> None:
-    from safetensors.torch import save_file
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"manifest": json.dumps(dataclasses.asdict(manifest))})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -377,7 +280,7 @@ def main(arguments: list[str]) -> None:
     )
     print(f"{options.output} {'is there already' if had else 'written'}")
     for name, value in dataclasses.asdict(manifest).items():
-        print(f"  {name}: {_words(value)}")
+        print(f"  {name}: {in_words(value)}")
 
 
 if __name__ == "__main__":

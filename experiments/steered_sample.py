@@ -9,8 +9,8 @@ import torch
 
 from experiments import cli
 from experiments.errors import UserError
-from experiments.extract import weights_sha256
 from experiments.language_models import LoadedModel
+from experiments.states_manifest import weights_sha256
 from lit_modules.generation import generate
 from lit_modules.generation_config import SamplingConfig
 from lit_modules.hidden_states import ForcedAnswers, read_pairs

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from datamodules.prompt_sets import Prompt, PromptSet
 from experiments.errors import UserError
-from experiments.extract import Manifest, encode_prompt, read_manifest, weights_sha256
+from experiments.extract import encode_prompt
 from experiments.language_models import LoadedModel
+from experiments.states_manifest import Manifest, read_manifest, weights_sha256
 from experiments.steering.methods import Pairs
 from lit_modules.answer_scores import AnswerScorer, Steer
 from lit_modules.generation import generate

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from datamodules.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
-from experiments.extract import Manifest, encode_prompt, extract, main, read_layers, read_manifest
+from experiments.extract import encode_prompt, extract, main, read_layers
 from experiments.language_models import LoadedModel, open_language_model
+from experiments.states_manifest import read_manifest
 
 FILES = {
     "instantiations.txt": "cat | animal | mat\ndog | animal | café\nrest | neutral |\n",
@@ -196,20 +197,6 @@ def test_layers_are_read_as_a_list() -> None:
     for text in ("", "1,", "1,1", "a", "-1", "1.5"):
         with pytest.raises(UserError, match="give different layers with commas between"):
             read_layers(text)
-
-
-def test_a_manifest_survives_json() -> None:
-    made = Manifest(
-        model="m",
-        model_sha256="0",
-        prompts="p",
-        prompts_sha256="1",
-        template="chat",
-        layers=(1, 2),
-        position="last",
-    )
-    content = json.loads(json.dumps(dataclasses.asdict(made)))
-    assert Manifest(**{**content, "layers": tuple(content["layers"])}) == made
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
