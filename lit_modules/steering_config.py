@@ -34,6 +34,14 @@ class SteeringConfig(ModelConfig):
             "min": 0.0,
         },
     )
+    dropout: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the inputs and of the hidden units left out in training.",
+            "min": 0.0,
+            "below": 1.0,
+        },
+    )
     normalize_inputs: bool = field(
         default=False,
         metadata={"help": "Bring each entry of the hidden states to mean 0 and deviation 1 over training."},

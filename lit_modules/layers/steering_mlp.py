@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lit_modules.layers.checks import check_choice
+from lit_modules.layers.checks import check_choice, check_probability
 
 SteeringActivation = Literal["relu", "tanh"]
 SteeringSkip = Literal["none", "linear"]
@@ -31,12 +31,14 @@ class SteeringMLP(nn.Module):
         activation: φ: ``"relu"`` or ``"tanh"``.
         skip: ``"linear"`` adds the linear map A past the hidden units, which starts at zero, as W₂ then does.
         hidden_bias: c; 0 leaves the biases as PyTorch draws them.
+        dropout: Of x and of the hidden units, in training; pairs of a language model are few.
         input_mean: m, (D,); none: zeros.
         input_std: σ, (D,), where an entry of 0 (an input that never changed) counts as 1; none: ones.
         output_scale: s.
 
     Raises:
-        ValueError: An unknown activation or skip; a mean or deviation of another length than D.
+        ValueError: An unknown activation or skip, dropout outside [0, 1); a mean or deviation of another
+            length than D.
 
     Source: Parekh et al. 2025, "Learning to Steer" (arXiv 2508.12815).
     """
@@ -52,6 +54,7 @@ class SteeringMLP(nn.Module):
         activation: SteeringActivation = "relu",
         skip: SteeringSkip = "none",
         hidden_bias: float = 0.0,
+        dropout: float = 0.0,
         input_mean: Sequence[float] | None = None,
         input_std: Sequence[float] | None = None,
         output_scale: float = 1.0,
@@ -59,6 +62,7 @@ class SteeringMLP(nn.Module):
         super().__init__()
         check_choice("activation", activation, SteeringActivation)
         check_choice("skip", skip, SteeringSkip)
+        check_probability("dropout", dropout)
         self.width = width
         self.hidden = nn.Linear(width, hidden)
         self.activation: nn.Module = nn.ReLU() if activation == "relu" else nn.Tanh()
@@ -71,6 +75,7 @@ class SteeringMLP(nn.Module):
         if self.skip is not None:
             nn.init.zeros_(self.skip.weight)
             nn.init.zeros_(self.output.weight)
+        self.dropout = nn.Dropout(dropout)
         self.output_scale = output_scale
         self.register_buffer("input_mean", _vector("input_mean", input_mean, width, 0.0))
         std = _vector("input_std", input_std, width, 1.0)
@@ -78,9 +83,9 @@ class SteeringMLP(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Vectors (..., D) for hidden states (..., D)."""
-        x = (states - self.input_mean) / self.input_std
+        x = self.dropout((states - self.input_mean) / self.input_std)
         units = self.activation(self.hidden(x)) - self.rest  # (..., F)
-        vectors = self.output(units)
+        vectors = self.output(self.dropout(units))
         if self.skip is not None:
             vectors = vectors + self.skip(x)
         return self.output_scale * vectors

@@ -90,3 +90,21 @@ def test_what_it_was_normalised_by_is_saved_with_the_weights() -> None:
 def test_refuses_what_does_not_fit(settings: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SteeringMLP(width=4, hidden=3, **settings)
+
+
+def test_dropout_is_of_inputs_and_hidden_units_in_training_alone() -> None:
+    torch.manual_seed(0)
+    network = SteeringMLP(width=4, hidden=7, dropout=0.5)
+    torch.manual_seed(0)
+    theirs = nn.Sequential(
+        nn.Dropout(0.5), nn.Linear(4, 7), nn.ReLU(), nn.Dropout(0.5), nn.Linear(7, 4)
+    )  # the same draws
+    torch.manual_seed(1)
+    made = network(states(5, 4))
+    torch.manual_seed(1)
+    torch.testing.assert_close(made, theirs(states(5, 4)), rtol=0, atol=0)
+    whole = network.eval()(states(5, 4))
+    assert not torch.equal(made, whole)
+    torch.testing.assert_close(whole, theirs.eval()(states(5, 4)), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"dropout is 1\.0"):
+        SteeringMLP(width=4, hidden=7, dropout=1.0)
