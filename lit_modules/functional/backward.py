@@ -222,8 +222,9 @@ class RMSNorm(Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-        y, _ = _rescale(widen(x), eps)
-        return (y if weight is None else y * weight).to(x.dtype)
+        wide = widen(x)
+        y = wide * _inverse_root(wide, eps)
+        return (y if weight is None else y.mul_(weight)).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -233,26 +234,33 @@ class RMSNorm(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        normed, rescale = _rescale(widen(x), ctx.eps)
-        grad = widen(grad)
-        scaled = grad if weight is None else grad * weight
-        along = (scaled * normed).mean(-1, keepdim=True)
+        wide, grad = widen(x), widen(grad)
+        factor = _inverse_root(wide, ctx.eps)  # (N, 1)
+        products = grad * wide
+        # Sums as products with vectors, and x̂ and ĝ never written out: it is memory that this waits for.
+        with torch.autocast(x.device.type, enabled=False):
+            dots = products.sum(1) if weight is None else products @ weight.to(products.dtype)
+            slope = products.T @ factor[:, 0] if ctx.needs_input_grad[1] else None
+        along = dots[:, None] * factor / x.shape[1]  # mean(ĝ ⊙ x̂)
+        scaled = grad * factor if weight is None else (grad * factor).mul_(weight)
         return (
-            (rescale * (scaled - normed * along)).to(x.dtype),
-            (grad * normed).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None,
+            torch.addcmul(scaled, wide, along * factor.square(), value=-1).to(x.dtype),
+            None if slope is None else slope.to(weight.dtype),
             None,
         )
 
 
-def _rescale(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x / √(mean(x²) + ε) and the factor, over the last dimension."""
-    factor = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
-    return x * factor, factor
+def _inverse_root(x: Tensor, eps: float) -> Tensor:
+    """1 / √(mean(x²) + ε) over the last dimension, kept with size 1; no squares are written out."""
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
+    return (mean_square + eps).rsqrt()
 
 
 def _standardize(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(x − μ) / √(σ² + ε) and the factor: once x is centred, its biased variance is its mean square."""
-    return _rescale(x - x.mean(-1, keepdim=True), eps)
+    """(x − μ) / √(σ² + ε) and the factor, over the last dimension; σ² is the mean square of the centred x."""
+    centred = x - x.mean(-1, keepdim=True)
+    factor = (centred.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return centred * factor, factor
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

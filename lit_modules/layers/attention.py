@@ -207,13 +207,11 @@ class Attention(nn.Module):
         return _Heads(query, key, value, _both(mask, visible), False, None)
 
     def _query(self, x: Tensor) -> Tensor:
-        query = _split_heads(self.query(x), self.num_heads)
-        return query if self.query_norm is None else self.query_norm(query)
+        return _split_heads(self.query(x), self.num_heads, self.query_norm)
 
     def _keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        key = _split_heads(self.key(source), self.num_kv_heads)
-        value = _split_heads(self.value(source), self.num_kv_heads)
-        return key if self.key_norm is None else self.key_norm(key), value
+        key = _split_heads(self.key(source), self.num_kv_heads, self.key_norm)
+        return key, _split_heads(self.value(source), self.num_kv_heads)
 
     def _context_keys(
         self, context: Tensor | None, key_mask: Tensor | None, cache: ContextCache | None
@@ -251,9 +249,10 @@ class _Heads(NamedTuple):
     window: int | None
 
 
-def _split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, T, heads · D) → (B, heads, T, D)."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+def _split_heads(x: Tensor, num_heads: int, norm: RMSNorm | None = None) -> Tensor:
+    """(B, T, heads · D) → (B, heads, T, D), each head normalised while it lies in one piece of memory."""
+    heads = x.unflatten(-1, (num_heads, -1))
+    return (heads if norm is None else norm(heads)).transpose(1, 2)
 
 
 def _for_all_queries(key_mask: Tensor | None, key: Tensor) -> Tensor | None:

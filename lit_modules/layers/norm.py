@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_modules.functional.backward import rms_norm
 from lit_modules.functional.precision import widen
 from lit_modules.layers.checks import LayerImplementation, check_choice
 
@@ -80,7 +81,8 @@ class RMSNorm(nn.Module):
         eps: ε, inside the root.
         partial: p, the share of features that the statistic is taken from.
         bias: Whether to learn a shift; the scale is always learned.
-        implementation: `fused` is `torch.nn.functional.rms_norm`; the partial statistic is always by hand.
+        implementation: `fused` is `torch.nn.functional.rms_norm`, or where that is slow the same with a
+            backward of our own; the partial statistic is always by hand.
 
     Raises:
         ValueError: `partial` outside (0, 1].
@@ -116,6 +118,8 @@ class RMSNorm(nn.Module):
         """
         _check_last_dims(x, (self.num_features,))
         if self.implementation == "fused" and self.num_measured == self.num_features:
+            if self._backward_is_slow(x):
+                return rms_norm(x, (self.num_features,), self.weight, eps=self.eps)
             # The kernel wants one type; under autocast that of the input is narrower than the weight's.
             wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
             y = F.rms_norm(wide, (self.num_features,), self.weight.to(wide.dtype), self.eps)
@@ -124,6 +128,11 @@ class RMSNorm(nn.Module):
         mean_square = wide[..., : self.num_measured].square().mean(-1, keepdim=True)
         y = wide * torch.rsqrt(mean_square + self.eps) * self.weight
         return (y if self.bias is None else y + self.bias).to(x.dtype)
+
+    def _backward_is_slow(self, x: Tensor) -> bool:
+        """Whether to take our own derivation: on CPUs PyTorch has no kernel, and takes 2–3 × as long."""
+        needed = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        return needed and x.device.type == "cpu" and self.bias is None and not torch.compiler.is_compiling()
 
 
 class BatchNorm(nn.Module):

@@ -180,6 +180,17 @@ def test_norms_of_half_precision_give_fp32_parameters_fp32_gradients() -> None:
             torch.testing.assert_close(got, expected.float(), rtol=1e-5, atol=1e-5)
 
 
+def test_rms_norm_keeps_fp32_in_autocast() -> None:
+    """Its sums are matrix products, which autocast would otherwise round to bf16."""
+    inputs = [normal(50, 8).float().requires_grad_(), normal(8, seed=1).float().requires_grad_()]
+    upstream = normal(50, 8, seed=2).float()
+    expected = torch.autograd.grad(our_rms_norm(*inputs), inputs, upstream)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = our_rms_norm(*inputs)
+        assert y.dtype == torch.float32
+        torch.testing.assert_close(torch.autograd.grad(y, inputs, upstream), expected, rtol=0, atol=0)
+
+
 def test_relu_has_no_slope_at_zero_and_keeps_nan() -> None:
     x = torch.tensor([-1.0, 0.0, 2.0, torch.nan], requires_grad=True)
     y = backward.relu(x)
