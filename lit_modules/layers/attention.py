@@ -15,6 +15,7 @@ from lit_modules.layers.checks import (
     check_choice,
     check_probability,
 )
+from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.kv_cache import ContextCache, KVCache, token_positions
 from lit_modules.layers.norm import RMSNorm
 from lit_modules.layers.positional import RotaryPositions, Rotation
@@ -103,7 +104,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(source_width, num_kv_heads * head_dim, bias=bias)
         self.value = nn.Linear(source_width, num_kv_heads * head_dim, bias=bias)
         self.output = nn.Linear(num_heads * head_dim, width, bias=bias)
-        self.output_dropout = nn.Dropout(output_dropout)
+        self.output_dropout = Dropout(output_dropout)
         self.query_norm: RMSNorm | None = None
         self.key_norm: RMSNorm | None = None
         if qk_norm:

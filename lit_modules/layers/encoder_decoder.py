@@ -14,6 +14,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.embedding import AddedPositions, added_positions, embed
 from lit_modules.layers.initialisation import OutputInit, draw_weights, matrix_std
 from lit_modules.layers.kv_cache import DecoderLayerCache, token_positions
@@ -83,7 +84,7 @@ class EncoderDecoder(nn.Module):
         self.embedding_scale = math.sqrt(width) if positions == "sinusoidal" else 1.0
         self.source_positions = added_positions(positions, max_length=source_length, width=width)
         self.target_positions = added_positions(positions, max_length=target_length, width=width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.encoder = Encoder(options, depth=encoder_depth)
         self.decoder = Decoder(options, depth=decoder_depth)
         self.head = nn.Linear(width, target_vocab_size, bias=False)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lit_modules.functional.precision import widen
 from lit_modules.layers.checks import LayerImplementation, check_choice, check_probability
+from lit_modules.layers.dropout import Dropout
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "squared_relu"]
 
@@ -95,8 +96,8 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(width, hidden_width, bias=bias)
         self.down = nn.Linear(hidden_width, width, bias=bias)
         self.activation = (_FUSED if implementation == "fused" else _BY_HAND)[activation]
-        self.dropout = nn.Dropout(dropout)
-        self.output_dropout = nn.Dropout(output_dropout)
+        self.dropout = Dropout(dropout)
+        self.output_dropout = Dropout(output_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, W) → (…, W)."""
@@ -138,8 +139,8 @@ class SwiGLU(nn.Module):
         self.up = nn.Linear(width, hidden_width, bias=bias)
         self.down = nn.Linear(hidden_width, width, bias=bias)
         self.silu = F.silu if implementation == "fused" else silu
-        self.dropout = nn.Dropout(dropout)
-        self.output_dropout = nn.Dropout(output_dropout)
+        self.dropout = Dropout(dropout)
+        self.output_dropout = Dropout(output_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, W) → (…, W)."""

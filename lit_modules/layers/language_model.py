@@ -8,6 +8,7 @@ import math
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.embedding import AddedPositions, added_positions, embed
 from lit_modules.layers.initialisation import OutputInit, draw_weights, matrix_std
 from lit_modules.layers.kv_cache import KVCache, token_positions
@@ -53,7 +54,7 @@ class TransformerLM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, options.width)
         self.embedding_scale = math.sqrt(options.width) if positions == "sinusoidal" else 1.0
         self.positions = added_positions(positions, max_length=context_length, width=options.width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.trunk = Encoder(options, depth=depth, is_causal=True)
         self.head = nn.Linear(options.width, vocab_size, bias=False)
         if tie_embeddings:

@@ -10,6 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.layers.checks import check_probability
+from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.embedding import AddedPositions, added_positions, embed
 from lit_modules.layers.pooled_encoder import PooledEncoder, Pooling
 from lit_modules.layers.transformer_layer import TransformerOptions
@@ -60,9 +61,9 @@ class TextEncoder(nn.Module):
         self.embedding_scale = math.sqrt(options.width) if positions == "sinusoidal" else 1.0
         self.positions = added_positions(positions, max_length=context_length, width=options.width)
         self.token_dropout = token_dropout
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.trunk = PooledEncoder(options, depth=depth, pooling=pooling)
-        self.feature_dropout = nn.Dropout(feature_dropout)
+        self.feature_dropout = Dropout(feature_dropout)
         self.head = nn.Linear(options.width, num_classes)
 
     def features(self, tokens: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.layers.checks import check_choice
+from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.pooled_encoder import PooledEncoder, Pooling
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.layers.transformer_layer import TransformerOptions
@@ -66,7 +67,7 @@ class VisionTransformer(nn.Module):
             self.positions = LearnedPositions(self.grid[0] * self.grid[1], options.width)
         elif positions == "sinusoidal":
             self.positions = GridPositions(options.width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.trunk = PooledEncoder(options, depth=depth, pooling=pooling)
         self.head = nn.Linear(options.width, num_classes)
 
