@@ -2,22 +2,19 @@
 
 from typing import Literal
 
-import lightning as L
 import torch
 from torch import Tensor
 
+from datamodules.base import PARTS, ResidentDataModule
 from datamodules.digit_sequences_config import DigitSequencesConfig
 from datamodules.epoch_loader import mix_seed
 from datamodules.info import DataInfo
-from datamodules.resident import ResidentLoader
 from datamodules.token_rows import BOS, EOS, PAD, SPECIAL, vocabulary
 
 VOCABULARY = vocabulary("0123456789")
 
-Part = Literal["train", "val", "test"]
 
-
-class DigitSequencesDataModule(L.LightningDataModule):
+class DigitSequencesDataModule(ResidentDataModule):
     """Pairs (source, target) of strings; to evaluate, with the one right answer as (B, 1, T) behind.
 
     A source is its digits and ``EOS``, a target ``BOS``, its digits and ``EOS``, both padded behind to the
@@ -28,29 +25,11 @@ class DigitSequencesDataModule(L.LightningDataModule):
         seed: The run's seed, of the training order.
     """
 
-    def __init__(self, config: DigitSequencesConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.seed = seed
-        self._parts: dict[str, tuple[Tensor, ...]] = {}
+    config: DigitSequencesConfig
 
-    @property
-    def info(self) -> DataInfo:
-        """The data's description."""
-        config = self.config
-        return DataInfo(
-            source_vocabulary=VOCABULARY,
-            target_vocabulary=VOCABULARY,
-            source_length=config.max_length + 1,
-            target_length=config.max_length + 2,
-            train_size=config.train_size,
-            val_size=config.val_size,
-            test_size=config.test_size,
-        )
-
-    def setup(self, stage: str) -> None:
-        """Draw the strings and part them."""
-        if self._parts:
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the strings and part them; a second call changes nothing."""
+        if self._info is not None:
             return
         config = self.config
         sizes = [config.train_size, config.val_size, config.test_size]
@@ -58,34 +37,17 @@ class DigitSequencesDataModule(L.LightningDataModule):
             sum(sizes), config.min_length, config.max_length, seed=config.split_seed
         )
         source, target = as_source(digits), as_target(answer(digits, lengths, config.task))
-        for name, own in zip(("train", "val", "test"), torch.arange(len(source)).split(sizes), strict=True):
+        for name, own in zip(PARTS, torch.arange(len(source)).split(sizes), strict=True):
             alternatives = () if name == "train" else (target[own].unsqueeze(1),)
             self._parts[name] = (source[own], target[own], *alternatives)
-
-    def train_dataloader(self) -> ResidentLoader:
-        """Shuffled (source, target)."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> ResidentLoader:
-        """(source, target, alternatives), in stored order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> ResidentLoader:
-        """(source, target, alternatives), in stored order."""
-        return self._loader("test")
-
-    def _loader(self, part: Part) -> ResidentLoader:
-        trainer, training = self.trainer, part == "train"
-        limit = trainer.limit_train_batches if trainer and training else None
-        return ResidentLoader(
-            self._parts[part],
-            batch_size=self.config.batch_size if training else self.config.eval_batch_size,
-            shuffle=training,
-            seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            device=trainer.strategy.root_device if trainer else torch.device("cpu"),
-            max_batches=limit if isinstance(limit, int) else None,
+        self._info = DataInfo(
+            source_vocabulary=VOCABULARY,
+            target_vocabulary=VOCABULARY,
+            source_length=config.max_length + 1,
+            target_length=config.max_length + 2,
+            train_size=config.train_size,
+            val_size=config.val_size,
+            test_size=config.test_size,
         )
 
 

@@ -1,14 +1,14 @@
 """The one-word lesson: "hello" is read, "ohlol" is answered, and that is all the data there is."""
 
-import lightning as L
 import torch
 
+from datamodules.base import DataModule, Part
 from datamodules.hello_config import HelloConfig
 from datamodules.info import DataInfo
 from datamodules.resident import ResidentLoader
 
 
-class HelloDataModule(L.LightningDataModule):
+class HelloDataModule(DataModule):
     """One sequence and its answer, (x, y), int64 (1, T) each, for training, validation and test alike.
 
     A character's index is its place in the sorted alphabet of both: e h l o.
@@ -18,39 +18,25 @@ class HelloDataModule(L.LightningDataModule):
         seed: The run's seed; there is nothing to shuffle.
     """
 
-    def __init__(self, config: HelloConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.vocabulary = tuple(sorted({*config.text, *config.target}))
+    config: HelloConfig
 
-    @property
-    def info(self) -> DataInfo:
-        """The data's description."""
-        return DataInfo(
-            class_names=self.vocabulary,
-            vocab_size=len(self.vocabulary),
+    def setup(self, stage: str | None = None) -> None:
+        """Find the alphabet."""
+        vocabulary = tuple(sorted({*self.config.text, *self.config.target}))
+        self._info = DataInfo(
+            class_names=vocabulary,
+            vocab_size=len(vocabulary),
             context_length=len(self.config.text),
             train_size=1,
             val_size=1,
             test_size=1,
         )
 
-    def train_dataloader(self) -> ResidentLoader:
+    def loader(self, part: Part) -> ResidentLoader:
         """The pair, once an epoch."""
-        trainer = self.trainer
-        device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        return ResidentLoader(
-            (self._sequence(self.config.text), self._sequence(self.config.target)),
-            batch_size=1,
-            shuffle=False,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            device=device,
-        )
+        pair = self._sequence(self.config.text), self._sequence(self.config.target)
+        return ResidentLoader(pair, batch_size=1, shuffle=False, device=self.device, **self.ranks)
 
     def _sequence(self, text: str) -> torch.Tensor:
         """Characters as indices, int64 (1, T)."""
-        return torch.tensor([[self.vocabulary.index(character) for character in text]])
-
-    val_dataloader = train_dataloader
-    test_dataloader = train_dataloader
+        return torch.tensor([[self.info.class_names.index(character) for character in text]])

@@ -1,13 +1,13 @@
 """The small image sets: MNIST, Fashion-MNIST and scikit-learn's digits, as LightningDataModules."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from datamodules.assets import fetch
 from datamodules.augment import augment, normalize
+from datamodules.base import Part, ResidentDataModule
 from datamodules.epoch_loader import EpochLoader
 from datamodules.idx import read_idx
 from datamodules.info import DataInfo
@@ -18,18 +18,18 @@ from datamodules.mnist_config import (
     ImageDataConfig,
     MNISTConfig,
 )
-from datamodules.resident import ResidentLoader
+from datamodules.resident import Transform
 from datamodules.split import stratified_sample
 
-Split = Literal["train", "val", "test"]
 
-
-class ImageDataModule(L.LightningDataModule):
+class ImageDataModule(ResidentDataModule):
     """A labelled set of images that fits in memory, split into training, validation and test.
 
     The validation images are a stratified sample of the training set that depends on ``split_seed`` alone.
     Batches are ``(images, targets)``: float (B, C, H, W), normalised, and int64 (B,), on the device that the
     attached trainer trains on (``resident`` pipeline) or on the CPU (``torchvision`` pipeline).
+    :meth:`split` gives a part's images as they are stored, uint8 (N, C, H, W) with pixels 0 … 255, and its
+    targets.
 
     A subclass says what the set is: its class attributes, and :meth:`read`.
 
@@ -45,11 +45,7 @@ class ImageDataModule(L.LightningDataModule):
     object_size: ClassVar[int]
     object_center: ClassVar[str]
 
-    def __init__(self, config: ImageDataConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.seed = seed
-        self._splits: dict[str, tuple[Tensor, Tensor]] = {}
+    config: ImageDataConfig
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Training images uint8 (N, C, H, W) and targets int64 (N,), test images and targets."""
@@ -62,7 +58,7 @@ class ImageDataModule(L.LightningDataModule):
             AssetError: The files can't be had.
             ValueError: A file is not what it should be, or the split is impossible.
         """
-        if self._splits:
+        if self._info is not None:
             return
         config = self.config
         images, targets, test_images, test_targets = self.read()
@@ -70,18 +66,13 @@ class ImageDataModule(L.LightningDataModule):
         if config.train_samples:
             some, _ = stratified_sample(targets[train], config.train_samples, seed=config.split_seed)
             train = train[some]
-        self._splits = {
+        self._parts = {
             "train": (images[train], targets[train]),
             "val": (images[val], targets[val]),
             "test": (test_images, test_targets),
         }
-
-    @property
-    def info(self) -> DataInfo:
-        """The data's description, known after :meth:`setup`."""
-        train, val, test = (self.split(name)[0] for name in ("train", "val", "test"))
-        return DataInfo(
-            input_shape=tuple(train.shape[1:]),
+        self._info = DataInfo(
+            input_shape=tuple(images.shape[1:]),
             class_names=self.class_names,
             mean=self.mean,
             std=self.std,
@@ -89,72 +80,34 @@ class ImageDataModule(L.LightningDataModule):
             object_center=self.object_center,
             train_size=len(train),
             val_size=len(val),
-            test_size=len(test),
+            test_size=len(test_images),
         )
-
-    def split(self, name: str) -> tuple[Tensor, Tensor]:
-        """A part as it is stored, on whatever device it is served from.
-
-        Args:
-            name: ``"train"``, ``"val"`` or ``"test"``.
-
-        Returns:
-            Images uint8 (N, C, H, W) with pixels 0 … 255, and targets int64 (N,).
-        """
-        if not self._splits:
-            self.setup()
-        return self._splits[name]
 
     def normalize(self, images: Tensor) -> Tensor:
         """Pixels 0 … 255, uint8 or float (B, C, H, W), to what a model is fed, float32."""
         return normalize(images, self.mean, self.std)
 
-    def train_dataloader(self) -> EpochLoader:
-        """Shuffled and augmented."""
-        return self._loader("train")
+    def transform(self, part: Part) -> Transform:
+        return self._train_transform if part == "train" else self._eval_transform
 
-    def val_dataloader(self) -> EpochLoader:
-        """In stored order, as they are."""
-        return self._loader("val")
+    def loader(self, part: Part) -> EpochLoader:
+        """Training images shuffled and augmented; to evaluate, as they are."""
+        return self._classic_loader(part) if self.config.pipeline == "torchvision" else super().loader(part)
 
-    def test_dataloader(self) -> EpochLoader:
-        """In stored order, as they are."""
-        return self._loader("test")
+    def options(self, part: Part) -> dict[str, Any]:
+        return {**super().options(part), "drop_last": part == "train" and self.config.drop_last}
 
-    def _loader(self, name: Split) -> EpochLoader:
-        config, trainer = self.config, self.trainer
-        training = name == "train"
-        limit = trainer.limit_train_batches if trainer and training else None
-        options: dict[str, Any] = {
-            "batch_size": config.batch_size if training else config.eval_batch_size,
-            "shuffle": training,
-            "seed": self.seed,
-            "drop_last": training and config.drop_last,
-            "rank": trainer.global_rank if trainer else 0,
-            "world_size": trainer.world_size if trainer else 1,
-            # The loader must know where an epoch ends: the position after that is the next epoch's start.
-            "max_batches": limit if isinstance(limit, int) else None,
-        }
-        if config.pipeline == "torchvision":
-            return self._classic_loader(name, options)
-        device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        images, targets = self.split(name)
-        # Kept where they are served from, so that asking for a loader twice doesn't copy them twice.
-        images, targets = self._splits[name] = (images.to(device), targets.to(device))
-        transform = self._train_transform if training else self._eval_transform
-        return ResidentLoader((images, targets), transform=transform, device=device, **options)
-
-    def _classic_loader(self, name: Split, options: dict[str, Any]) -> EpochLoader:
+    def _classic_loader(self, part: Part) -> EpochLoader:
         from datamodules.classic_pipeline import ClassicLoader, SeededImages, SingleImages, classic_transform
 
-        images, targets = self.split(name)
-        changes = self.config.augment if name == "train" and self.config.augment != AugmentConfig() else None
+        images, targets = self.split(part)
+        changes = self.config.augment if part == "train" and self.config.augment != AugmentConfig() else None
         transform = classic_transform(
             changes, self.mean, self.std, height=images.shape[2], width=images.shape[3]
         )
         single = SingleImages(images, targets, transform)
         samples = SeededImages(single, seed=self.seed if changes else None)
-        return ClassicLoader(samples, num_workers=self.config.num_workers, **options)
+        return ClassicLoader(samples, num_workers=self.config.num_workers, **self.options(part))
 
     def _train_transform(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         images, targets = batch

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from datamodules.assets import fetch
+from datamodules.base import PARTS, Part, ResidentDataModule
 from datamodules.folds import balanced_folds
 from datamodules.info import DataInfo
 from datamodules.play_passages_config import PlayPassagesConfig
-from datamodules.resident import ResidentLoader
+from datamodules.resident import Transform
 from datamodules.shakespeare import Play, read_plays, spoken_text
 from datamodules.text_source import TextInMemory
 from datamodules.token_preparation import make_tokenizer
@@ -28,7 +28,6 @@ NAME = "NAME"
 """Stands for any name; other words have no capitals."""
 PADDING = -1
 """Behind the tokens of a passage that is shorter than the longest."""
-PARTS = ("train", "val", "test")
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FOLIO = {
@@ -57,11 +56,12 @@ class Passage:
     text: str
 
 
-class PlayPassagesDataModule(L.LightningDataModule):
+class PlayPassagesDataModule(ResidentDataModule):
     """Shakespeare's plays cut into passages; no play is in two parts.
 
     Batches are ``(tokens, kinds)``: int64 (B, T), padded behind with −1 to the longest of the batch, and
-    int64 (B,), on the device that the attached trainer trains on.
+    int64 (B,), on the device that the attached trainer trains on. :meth:`split` gives all of a part, padded
+    to the longest passage there is.
 
     Args:
         config: The data section of the experiment config.
@@ -69,12 +69,8 @@ class PlayPassagesDataModule(L.LightningDataModule):
     """
 
     def __init__(self, config: PlayPassagesConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.seed = seed
+        super().__init__(config, seed=seed)
         self._passages: dict[str, list[Passage]] = {}
-        self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
-        self._info: DataInfo | None = None
         self._tokenizer: Tokenizer | None = None
 
     def read(self) -> list[Play]:
@@ -121,9 +117,9 @@ class PlayPassagesDataModule(L.LightningDataModule):
         self._tokenizer = make_tokenizer(self.config.tokenizer, everything, (0, len(training)))
         ids = {name: [self._tokenizer.encode(text) for text in texts[name]] for name in PARTS}
         longest = max(len(row) for rows in ids.values() for row in rows)
-        for name, passages in self._passages.items():
-            kinds = torch.tensor([class_names.index(passage.kind) for passage in passages])
-            self._tensors[name] = padded(ids[name], longest), kinds
+        for name in PARTS:
+            kinds = torch.tensor([class_names.index(passage.kind) for passage in self._passages[name]])
+            self._parts[name] = padded(ids[name], longest), kinds
         self._info = DataInfo(
             class_names=class_names,
             vocab_size=self._tokenizer.vocab_size,
@@ -133,13 +129,6 @@ class PlayPassagesDataModule(L.LightningDataModule):
             val_size=len(texts["val"]),
             test_size=len(texts["test"]),
         )
-
-    @property
-    def info(self) -> DataInfo:
-        """The data's description, known after :meth:`setup`."""
-        self.setup()
-        assert self._info is not None
-        return self._info
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -161,39 +150,8 @@ class PlayPassagesDataModule(L.LightningDataModule):
         """The words of a part's passages."""
         return [passage.text for passage in self.passages(name)]
 
-    def split(self, name: str) -> tuple[Tensor, Tensor]:
-        """A part's tokens int64 (N, T), padded behind with −1, and kinds int64 (N,)."""
-        self.setup()
-        return self._tensors[name]
-
-    def train_dataloader(self) -> ResidentLoader:
-        """Shuffled."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> ResidentLoader:
-        """In stored order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> ResidentLoader:
-        """In stored order."""
-        return self._loader("test")
-
-    def _loader(self, name: str) -> ResidentLoader:
-        config, trainer = self.config, self.trainer
-        training = name == "train"
-        limit = trainer.limit_train_batches if trainer and training else None
-        return ResidentLoader(
-            self.split(name),
-            batch_size=config.batch_size if training else config.eval_batch_size,
-            shuffle=training,
-            seed=self.seed,
-            transform=without_common_padding,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            device=trainer.strategy.root_device if trainer else torch.device("cpu"),
-            # The loader must know where an epoch ends: the position after that is the next epoch's start.
-            max_batches=limit if isinstance(limit, int) else None,
-        )
+    def transform(self, part: Part) -> Transform:
+        return without_common_padding
 
 
 def kind_of(play: Play, kinds: str) -> str:

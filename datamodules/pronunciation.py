@@ -1,19 +1,18 @@
 """Spelling to phonemes: the CMU Pronouncing Dictionary, or one of one's own, as a LightningDataModule."""
 
 from pathlib import Path
-from typing import Literal
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from datamodules.assets import fetch
+from datamodules.base import Part, ResidentDataModule
 from datamodules.epoch_loader import EpochLoader, mix_seed
 from datamodules.info import DataInfo
 from datamodules.length_buckets import LengthBuckets
 from datamodules.pronunciation_config import PronunciationConfig
 from datamodules.pronunciation_dictionary import Dictionary, drop_stress, read_dictionary, without_stress
-from datamodules.resident import ResidentLoader
+from datamodules.resident import Transform
 from datamodules.token_rows import (
     BOS,
     EOS,
@@ -26,10 +25,8 @@ from datamodules.token_rows import (
     vocabulary,
 )
 
-Part = Literal["train", "val", "test"]
 
-
-class PronunciationDataModule(L.LightningDataModule):
+class PronunciationDataModule(ResidentDataModule):
     """Words and how they are pronounced, parted by word, served in batches of about equally long ones.
 
     A word's letters are read as ``letters… <eos>``, its phonemes written as ``<bos> phonemes… <eos>``, both
@@ -46,12 +43,7 @@ class PronunciationDataModule(L.LightningDataModule):
         seed: The run's seed; decides the order of the training pairs.
     """
 
-    def __init__(self, config: PronunciationConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.seed = seed
-        self._info: DataInfo | None = None
-        self._parts: dict[str, tuple[Tensor, ...]] = {}
+    config: PronunciationConfig
 
     def prepare_data(self) -> None:
         """Fetch the dictionary; Lightning calls it on one process of each machine.
@@ -92,69 +84,26 @@ class PronunciationDataModule(L.LightningDataModule):
             test_size=len(self._parts["test"][0]),
         )
 
-    @property
-    def info(self) -> DataInfo:
-        """The data's description, known after :meth:`setup`."""
-        self.setup()
-        assert self._info is not None
-        return self._info
+    def transform(self, part: Part) -> Transform:
+        return trimmed
 
-    def split(self, name: Part) -> tuple[Tensor, ...]:
-        """A part as a single batch, on whatever device it is served from.
-
-        Args:
-            name: ``"train"``, ``"val"`` or ``"test"``.
-        """
-        self.setup()
-        return self._parts[name]
-
-    def train_dataloader(self) -> EpochLoader:
-        """All pairs, in batches of about equally long ones, in shuffled order."""
-        config, trainer = self.config, self.trainer
-        limit = trainer.limit_train_batches if trainer else None
+    def loader(self, part: Part) -> EpochLoader:
+        """Training pairs in batches of about equally long ones; to evaluate, words from short to long."""
+        if part != "train":
+            return super().loader(part)
         return LengthBuckets(
-            self._resident("train"),
-            batch_size=config.batch_size,
-            unit="tokens" if config.batch_unit == "tokens" else "rows",
+            self.resident(part),
+            batch_size=self.config.batch_size,
+            unit="tokens" if self.config.batch_unit == "tokens" else "rows",
             seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            device=self._device(),
-            # The loader must know where an epoch ends: the position after that is the next epoch's start.
-            max_batches=limit if isinstance(limit, int) else None,
-        )
-
-    def val_dataloader(self) -> EpochLoader:
-        """Each word once, from short to long."""
-        return self._eval_loader("val")
-
-    def test_dataloader(self) -> EpochLoader:
-        """Each word once, from short to long."""
-        return self._eval_loader("test")
-
-    def _eval_loader(self, name: Part) -> EpochLoader:
-        trainer = self.trainer
-        return ResidentLoader(
-            self._resident(name),
-            batch_size=self.config.eval_batch_size,
-            shuffle=False,
-            transform=trimmed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            device=self._device(),
+            device=self.device,
+            max_batches=self.max_batches(part),
+            **self.ranks,
         )
 
     def _file(self) -> Path:
         config = self.config
         return fetch("cmudict", config.root) / "cmudict.dict" if config.path is None else Path(config.path)
-
-    def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    def _resident(self, name: Part) -> tuple[Tensor, ...]:
-        """A part on the device it is served from; kept, so that asking twice doesn't copy it twice."""
-        self._parts[name] = tuple(rows.to(self._device()) for rows in self.split(name))
-        return self._parts[name]
 
     def _words(self, words: list[str]) -> dict[Part, list[str]]:
         """Each part's words, drawn from the sorted ones."""

@@ -5,39 +5,31 @@ Shape letters: N pairs, D width of both.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import lightning as L
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from datamodules.base import PARTS, ResidentDataModule
 from datamodules.epoch_loader import mix_seed
 from datamodules.info import DataInfo
-from datamodules.resident import ResidentLoader
 from datamodules.steering_pairs_config import SteeringPairsConfig
 
-Split = Literal["train", "val", "test"]
 Pairs = tuple[Tensor, Tensor]
-PARTS: tuple[Split, ...] = ("train", "val", "test")
-"""What the numbers of a file's ``split`` stand for: 0, 1, 2."""
 
 
-class SteeringPairsDataModule(L.LightningDataModule):
+class SteeringPairsDataModule(ResidentDataModule):
     """Pairs (h, z), float32 (B, D) each, on the device that the attached trainer trains on.
+
+    :meth:`split` gives all of a part, (N, D) each.
 
     Args:
         config: The data section of the experiment config.
         seed: The run's seed; decides the order of the training pairs.
     """
 
-    def __init__(self, config: SteeringPairsConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.seed = seed
-        self._splits: dict[str, Pairs] = {}
-        self._source: dict[str, Any] = {}
-        self._info: DataInfo | None = None
+    config: SteeringPairsConfig
 
     def setup(self, stage: str | None = None) -> None:
         """Draw or read the pairs and split them; a second call changes nothing.
@@ -45,67 +37,25 @@ class SteeringPairsDataModule(L.LightningDataModule):
         Raises:
             ValueError: The file can't be read, its pairs don't match, or the split leaves nothing.
         """
-        if self._splits:
+        if self._info is not None:
             return
         config = self.config
+        source: dict[str, Any] = {}
         if config.path is None:
-            self._splits = synthetic_pairs(config)
+            parts = synthetic_pairs(config)
         else:
-            self._splits, self._source = read_pairs(Path(config.path), config)
-
-    @property
-    def info(self) -> DataInfo:
-        """The data's description, known after :meth:`setup`."""
-        if self._info is None:
-            states, targets = self.split("train")
-            self._info = DataInfo(
-                input_shape=tuple(states.shape[1:]),
-                mean=tuple(states.mean(0).tolist()),
-                std=tuple(states.std(0).tolist()),
-                target_scale=targets.square().mean().sqrt().item(),
-                steering={**self._source, "mean": _mean_of_nonzero(targets)} if self._source else {},
-                train_size=len(states),
-                val_size=len(self.split("val")[0]),
-                test_size=len(self.split("test")[0]),
-            )
-        return self._info
-
-    def split(self, name: str) -> Pairs:
-        """A part: h and z, float32 (N, D) each, of ``"train"``, ``"val"`` or ``"test"``."""
-        if not self._splits:
-            self.setup()
-        return self._splits[name]
-
-    def train_dataloader(self) -> ResidentLoader:
-        """Shuffled."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> ResidentLoader:
-        """In stored order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> ResidentLoader:
-        """In stored order."""
-        return self._loader("test")
-
-    def _loader(self, name: Split) -> ResidentLoader:
-        trainer: Any = self.trainer
-        training = name == "train"
-        limit = trainer.limit_train_batches if trainer and training else None
-        device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        states, targets = self.split(name)
-        # Kept where they are served from, so that asking for a loader twice doesn't copy them twice.
-        pairs = self._splits[name] = (states.to(device), targets.to(device))
-        return ResidentLoader(
-            pairs,
-            batch_size=self.config.batch_size if training else self.config.eval_batch_size,
-            shuffle=training,
-            seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            device=device,
-            # The loader must know where an epoch ends: the position after that is the next epoch's start.
-            max_batches=limit if isinstance(limit, int) else None,
+            parts, source = read_pairs(Path(config.path), config)
+        states, targets = parts["train"]
+        self._parts.update(parts)
+        self._info = DataInfo(
+            input_shape=tuple(states.shape[1:]),
+            mean=tuple(states.mean(0).tolist()),
+            std=tuple(states.std(0).tolist()),
+            target_scale=targets.square().mean().sqrt().item(),
+            steering={**source, "mean": _mean_of_nonzero(targets)} if source else {},
+            train_size=len(states),
+            val_size=len(parts["val"][0]),
+            test_size=len(parts["test"][0]),
         )
 
 

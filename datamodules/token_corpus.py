@@ -1,13 +1,12 @@
 """Texts as windows of tokens: Shakespeare's plays, tiny Shakespeare, or any text of one's own."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import lightning as L
-import torch
 from torch import Tensor
 
 from datamodules.assets import fetch
+from datamodules.base import PARTS, DataModule, Part
 from datamodules.epoch_loader import EpochLoader
 from datamodules.info import DataInfo
 from datamodules.shakespeare import Plays
@@ -25,7 +24,7 @@ from datamodules.tokenizers import Tokenizer
 _RESIDENT_BYTES = 1 << 30
 
 
-class TokenCorpusDataModule(L.LightningDataModule):
+class TokenCorpusDataModule(DataModule):
     """A text, parted into training, validation and test in this order, and served as windows of tokens.
 
     Batches are ``(x, y)``, int64 (B, T): ``y`` is what stands one position behind ``x``, or −100 where there
@@ -47,11 +46,8 @@ class TokenCorpusDataModule(L.LightningDataModule):
     """What the folder of its tokens is called after."""
 
     def __init__(self, config: TokenCorpusConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.seed = seed
+        super().__init__(config, seed=seed)
         self._prepared: PreparedCorpus | None = None
-        self._info: DataInfo | None = None
         self._tensors: dict[str, Tensor] = {}
 
     def source(self) -> TextSource:
@@ -78,7 +74,7 @@ class TokenCorpusDataModule(L.LightningDataModule):
         if self._info is not None:
             return
         config, corpus = self.config, self._corpus()
-        parts = {name: self.tokens(name) for name in ("train", "val", "test")}
+        parts = {name: self.tokens(name) for name in PARTS}
         for name, tokens in parts.items():
             if len(tokens) < config.context_length + 1:
                 raise ValueError(
@@ -106,13 +102,6 @@ class TokenCorpusDataModule(L.LightningDataModule):
         )
 
     @property
-    def info(self) -> DataInfo:
-        """The data's description, known after :meth:`setup`."""
-        self.setup()
-        assert self._info is not None
-        return self._info
-
-    @property
     def tokenizer(self) -> Tokenizer:
         """What made the tokens, known after :meth:`prepare_data`."""
         return self._corpus().tokenizer
@@ -126,46 +115,22 @@ class TokenCorpusDataModule(L.LightningDataModule):
         parts = self._corpus().parts
         return parts.get(name, parts["val"])
 
-    def train_dataloader(self) -> EpochLoader:
-        """Random windows, or streams."""
-        config, trainer = self.config, self.trainer
-        limit = trainer.limit_train_batches if trainer else None
-        options: dict[str, Any] = {
-            # The loader must know where an epoch ends: the position after that is the next epoch's start.
-            "max_batches": limit if isinstance(limit, int) else None,
-            **self._options(),
-        }
-        tokens = self._resident("train")
-        if config.sampling == "sequential":
-            return StreamWindows(tokens, streams=config.batch_size * options["world_size"], **options)
-        return RandomWindows(
-            tokens, batch_size=config.batch_size, steps=config.steps_per_epoch, seed=self.seed, **options
-        )
-
-    def val_dataloader(self) -> EpochLoader:
-        """Every token of the part once."""
-        return self._eval_loader("val")
-
-    def test_dataloader(self) -> EpochLoader:
-        """Every token of the part once."""
-        return self._eval_loader("test")
-
-    def _eval_loader(self, name: Literal["val", "test"]) -> EpochLoader:
-        config, options = self.config, self._options()
-        tokens = self._resident(name)
+    def loader(self, part: Part) -> EpochLoader:
+        """Random windows, or streams; to evaluate, every token of the part once."""
+        config, ranks = self.config, self.ranks
+        tokens, length = self._resident(part), config.context_length
+        if part == "train":
+            options = {"context_length": length, "max_batches": self.max_batches(part), **ranks}
+            if config.sampling == "sequential":
+                return StreamWindows(tokens, streams=config.batch_size * ranks["world_size"], **options)
+            return RandomWindows(
+                tokens, batch_size=config.batch_size, steps=config.steps_per_epoch, seed=self.seed, **options
+            )
         if config.sampling == "random":
-            return OrderedWindows(tokens, batch_size=config.eval_batch_size, **options)
-        windows = (len(tokens) - 1) // config.context_length
-        streams = max(min(config.eval_batch_size, windows), options["world_size"])
-        return StreamWindows(tokens, streams=streams, **options)
-
-    def _options(self) -> dict[str, Any]:
-        trainer = self.trainer
-        return {
-            "context_length": self.config.context_length,
-            "rank": trainer.global_rank if trainer else 0,
-            "world_size": trainer.world_size if trainer else 1,
-        }
+            return OrderedWindows(tokens, context_length=length, batch_size=config.eval_batch_size, **ranks)
+        windows = (len(tokens) - 1) // length
+        streams = max(min(config.eval_batch_size, windows), ranks["world_size"])
+        return StreamWindows(tokens, context_length=length, streams=streams, **ranks)
 
     def _corpus(self) -> PreparedCorpus:
         if self._prepared is None:
@@ -174,7 +139,7 @@ class TokenCorpusDataModule(L.LightningDataModule):
 
     def _resident(self, name: str) -> Tensor:
         """A part on the device it is served from; kept, so that asking twice doesn't copy it twice."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        device = self.device
         tokens = self._tensors.get(name)
         if tokens is None or tokens.device != device:
             tokens = as_tensor(self.tokens(name))
