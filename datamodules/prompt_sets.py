@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from datamodules.records import Record, read_records
+
 Split = Literal["train", "validation", "test"]
 Seen = Literal["seen", "unseen"]
 Side = Literal["wanted", "unwanted"]
 Use = Literal["fit", "score"]
 
 FILES = ("instantiations.txt", "topics.txt", "templates.txt", "completions.txt")
-LEAST: dict[Use, int] = {"fit": 1, "score": 1}
-"""Completions that each side of an instantiation must have for each use."""
 _NAME = re.compile(r"[a-z0-9_]+")
 _PLACEHOLDERS = ("{topic}", "{statement}")
 
@@ -129,7 +129,7 @@ def read_prompt_set(folder: Path | str) -> PromptSet:
             there is nothing to tell apart.
     """
     folder = find_prompt_set(folder)
-    lines = {name: list(_records(folder / name)) for name in FILES}
+    lines = {name: list(read_records(folder / name)) for name in FILES}
     listed = _instantiations(lines["instantiations.txt"])
     families = {family for family, _ in listed.values()}
     completions = _completions(lines["completions.txt"], set(listed), families)
@@ -181,49 +181,7 @@ def find_prompt_set(folder: Path | str) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One record and where it stands."""
-
-    path: Path
-    number: int
-    fields: tuple[str, ...]
-
-    def error(self, what: str) -> ValueError:
-        return ValueError(f"{self.path}:{self.number}: {what}")
-
-    def expect(self, *names: str, may_be_empty: Sequence[str] = ()) -> tuple[str, ...]:
-        """The fields, if there are as many as names and none is empty that may not be."""
-        if len(self.fields) != len(names):
-            raise self.error(f"{len(self.fields)} fields, expected {len(names)}: {' | '.join(names)}")
-        for name, value in zip(names, self.fields, strict=True):
-            if not value and name not in may_be_empty:
-                raise self.error(f"{name} is empty")
-        return self.fields
-
-    def choose(self, name: str, value: str, literal: object) -> None:
-        if value not in get_args(literal):
-            raise self.error(f"{name} is {value!r}, allowed: {', '.join(get_args(literal))}")
-
-
-def _records(path: Path) -> Iterator[_Line]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start].count(b"\n")
-        raise ValueError(f"{path}:{before + 1}: not UTF-8") from error
-    found = False
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            found = True
-            yield _Line(path, number, tuple(part.strip() for part in line.split("|")))
-    if not found:
-        raise ValueError(f"{path} is empty")
-
-
-def _instantiations(lines: list[_Line]) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _instantiations(lines: list[Record]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Family and keywords by name."""
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for line in lines:
@@ -248,7 +206,7 @@ def _instantiations(lines: list[_Line]) -> dict[str, tuple[str, tuple[str, ...]]
 
 
 def _topics(
-    lines: list[_Line], known: dict[str, Instantiation], path: Path
+    lines: list[Record], known: dict[str, Instantiation], path: Path
 ) -> list[tuple[str, Split, str, str]]:
     found: list[tuple[str, Split, str, str]] = []
     seen: dict[str, int] = {}
@@ -268,7 +226,7 @@ def _topics(
     return found
 
 
-def _templates(lines: list[_Line], families: set[str], path: Path) -> list[tuple[frozenset[str], Seen, str]]:
+def _templates(lines: list[Record], families: set[str], path: Path) -> list[tuple[frozenset[str], Seen, str]]:
     found: list[tuple[frozenset[str], Seen, str]] = []
     seen: dict[str, int] = {}
     for line in lines:
@@ -293,7 +251,7 @@ def _templates(lines: list[_Line], families: set[str], path: Path) -> list[tuple
 
 
 def _completions(
-    lines: list[_Line], names: set[str], families: set[str]
+    lines: list[Record], names: set[str], families: set[str]
 ) -> dict[tuple[str, str, str], tuple[str, ...]]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for line in lines:
@@ -313,7 +271,7 @@ def _check_completions(made: PromptSet, steered: Sequence[Instantiation], path: 
     for one in steered:
         for side in get_args(Side):
             for use in get_args(Use):
-                if len(made.completions(one.name, side, use)) < LEAST[use]:
+                if not made.completions(one.name, side, use):
                     raise ValueError(f"{path}: {one.name} has no {side} completion to {use}")
 
 
