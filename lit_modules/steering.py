@@ -1,5 +1,6 @@
 """Learned steering: guesses from a prompt's hidden state which vector would steer the prompt."""
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -77,6 +78,7 @@ class Steering(LitModule):
             input_mean=info.mean if config.normalize_inputs else None,
             input_std=info.std if config.normalize_inputs else None,
             output_scale=info.target_scale if config.normalize_targets else 1.0,
+            min_length=config.min_length * info.target_scale * math.sqrt(width),
         )
         self.example_input_array = torch.zeros(1, width)
         self.val_metrics, self.test_metrics = _metrics(width), _metrics(width)

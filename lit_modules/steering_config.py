@@ -53,3 +53,11 @@ class SteeringConfig(ModelConfig):
             "stay in the units of the data."
         },
     )
+    min_length: float = field(
+        default=0.0,
+        metadata={
+            "help": "In evaluation a vector becomes zero, leaving its prompt alone, if shorter than this "
+            "share of the training vectors' root mean square length.",
+            "min": 0.0,
+        },
+    )

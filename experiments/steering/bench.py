@@ -191,16 +191,16 @@ class Bench:
                 )
         return found
 
-    def surprise(self, rows: Sequence[int], written: Sequence[Sequence[int]]) -> list[float]:
-        """Mean negative log-probability of a token of each answer by the unsteered model; NaN for none."""
+    def perplexity(self, rows: Sequence[int], written: Sequence[Sequence[int]]) -> float:
+        """How unlikely the unsteered model finds these answers, each weighing alike; NaN if all are empty."""
         found: list[float] = []
         for places in self._batches(rows):
             ids = [self._encode(p, "") for p in self.chosen([rows[place] for place in places])]
             answers = [[written[place]] if written[place] else [] for place in places]
             longest = max((len(written[place]) for place in places), default=1)
             scorer = AnswerScorer(self.model.network, ids, longest_answer=max(1, longest))
-            found += [-own[0] if own else math.nan for own in scorer.log_probabilities(answers)]
-        return found
+            found += [own[0] for own in scorer.log_probabilities(answers) if own]
+        return math.exp(-mean(found)) if found else math.nan
 
     def _encode(self, prompt: Prompt, instruction: str) -> list[int]:
         text = f"{instruction} {prompt.text}" if instruction else prompt.text

@@ -13,7 +13,7 @@ from experiments import run_directory
 from experiments.errors import UserError
 from experiments.extract import open_prompt_set
 from experiments.language_models import open_language_model
-from experiments.steering.bench import Bench
+from experiments.steering.bench import Bench, Plan
 from experiments.steering.methods import WITHOUT_FACTOR, steering_vectors
 from experiments.steering.tasks_config import ExtractTaskConfig
 from experiments.tasks import STATES, Stage
@@ -33,12 +33,23 @@ class Choice:
         input_layer: That it learned from.
         target_layer: That it steers.
         alphas: Factor of each method.
+        instruction: What prompting puts before each prompt.
     """
 
     stage: str
     input_layer: int
     target_layer: int
     alphas: Mapping[str, float]
+    instruction: str
+
+    def plan(self, method: str, vectors: Tensor) -> Plan:
+        """How a method answers with these vectors (M, W)."""
+        return Plan(
+            layer=self.target_layer,
+            vectors=vectors,
+            alpha=self.factor(method),
+            instruction=self.instruction if method == "prompting" else "",
+        )
 
     def factor(self, method: str) -> float:
         """What a method's vectors are multiplied by."""

@@ -1,10 +1,12 @@
 """The stage that decides on validation prompts what the later stages steer with."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.steering import pictures
-from experiments.steering.bench import Bench, Plan, Scores, mean
+from experiments.steering.bench import Bench, Plan, mean
 from experiments.steering.chain import (
     CHOICE,
     Choice,
@@ -20,6 +22,19 @@ from experiments.steering.tasks_config import ChooseTaskConfig
 from experiments.tasks import Stage
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What a factor did on validation prompts.
+
+    Attributes:
+        margin: log p(wanted) − log p(unwanted) per token.
+        perplexity: Of what the model wrote, to the unsteered model, as a multiple of its own writing's.
+    """
+
+    margin: float
+    perplexity: float
+
+
 class ChooseTask:
     """Scores each trained network on validation prompts; picks one, and each method's factor."""
 
@@ -30,9 +45,10 @@ class ChooseTask:
         """Nothing can be known before."""
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
-        """Networks by the margin of log-probabilities, then factors by that of the wanted answers alone.
+        """Networks by the margin of log-probabilities at α = 1; then the best ones' factors, and one of them.
 
-        The margin grows with the factor until answers break; the wanted answers' own probability doesn't.
+        The margin grows with the factor until answers break, so a factor counts only while what the model
+        writes stays about as likely without steering: see ``perplexity_limit``.
         """
         bench, networks = open_bench(stages), trained(stages)
         rows = bench.rows("validation", limit=self.settings.prompts)
@@ -46,50 +62,90 @@ class ChooseTask:
         for name in networks:
             say(f"{name}: " + ", ".join(f"{m} {margins[f'{name}/{m}']:.3f}" for m in shown))
         best = sorted(networks, key=lambda name: margins[f"{name}/l2s"], reverse=True)
-        sweep = self._sweep(bench, rows, {name: networks[name] for name in best[: self.settings.candidates]})
+        sweeps: dict[str, dict[float, Tried]] = {}
+        for name in best[: self.settings.candidates]:
+            sweeps[name] = self._sweep(bench, rows, networks[name], ("l2s",))["l2s"]
+            for alpha, tried in sweeps[name].items():
+                say(f"{name}, l2s {alpha:g}: margin {tried.margin:.3f}, perplexity {tried.perplexity:.2f} ×")
+        limit = self.settings.perplexity_limit
         chosen = max(
-            best[: self.settings.candidates],
-            key=lambda name: max(mean(s.wanted) for s in sweep[name]["l2s"].values()),
+            sweeps, key=lambda name: sweeps[name][best_factor(sweeps[name], perplexity_limit=limit)].margin
         )
-        alphas = {
-            method: max(by_alpha, key=lambda alpha: mean(by_alpha[alpha].wanted))
-            for method, by_alpha in sweep[chosen].items()
-        }
         stage = networks[chosen]
-        choice = Choice(chosen, input_layer(stage), target_layer(stage), dict.fromkeys(METHODS, 1.0) | alphas)
-        choice.write(run_dir / CHOICE, validation_margins=margins)
-        say(f"chosen: {chosen} with factors {', '.join(f'{m} {a:g}' for m, a in alphas.items())}")
-        curves = {
-            method: {alpha: mean(scores.margin) for alpha, scores in by_alpha.items()}
-            for method, by_alpha in sweep[chosen].items()
+        others = [method for method in METHODS if method not in (*WITHOUT_FACTOR, "l2s")]
+        curves = {"l2s": sweeps[chosen]} | self._sweep(bench, rows, stage, others)
+        alphas = {m: best_factor(by_alpha, perplexity_limit=limit) for m, by_alpha in curves.items()}
+        choice = Choice(
+            stage=chosen,
+            input_layer=input_layer(stage),
+            target_layer=target_layer(stage),
+            alphas=dict.fromkeys(METHODS, 1.0) | alphas,
+            instruction=self.settings.instruction,
+        )
+        tried_all = {
+            method: {f"{alpha:g}": dataclasses.asdict(tried) for alpha, tried in by_alpha.items()}
+            for method, by_alpha in curves.items()
         }
+        choice.write(run_dir / CHOICE, validation_margins=margins, tried=tried_all)
+        say(f"chosen: {chosen} with factors {', '.join(f'{m} {a:g}' for m, a in alphas.items())}")
         pictures.layers(margins, list(networks), shown, run_dir / "layers.png")
-        pictures.factors(curves, run_dir / "alphas.png")
+        pictures.factors(
+            {m: {a: tried.margin for a, tried in by_alpha.items()} for m, by_alpha in curves.items()},
+            run_dir / "alphas.png",
+        )
         pairs = bench.pairs(
             bench.rows("train", limit=2000), input_layer=choice.input_layer, target_layer=choice.target_layer
         )
         pictures.projection(pairs, run_dir / "projection.png")
-        gap = margins[f"{chosen}/p2s"] - margins[f"{chosen}/mean"]
+        at_best = {method: curves[method][alphas[method]].margin for method in ("l2s", "mean", "p2s")}
         return {
             **{f"val/{name}/margin": value for name, value in margins.items()},
-            "val/p2s_above_mean": gap,
+            **{f"val/{method}/margin": value for method, value in at_best.items()},
+            "val/p2s_above_mean": at_best["p2s"] - at_best["mean"],
             "target_layer": float(choice.target_layer),
             "alpha": alphas["l2s"],
         }
 
     def _sweep(
-        self, bench: Bench, rows: Sequence[int], networks: Mapping[str, Stage]
-    ) -> dict[str, dict[str, dict[float, Scores]]]:
-        """Scores of each network's methods by factor."""
-        found: dict[str, dict[str, dict[float, Scores]]] = {}
-        methods = [method for method in METHODS if method not in WITHOUT_FACTOR]
-        for name, stage in networks.items():
-            vectors = all_vectors(bench, rows, stage, load_network(stage.run_dir), methods)
-            plans = {
-                (method, alpha): Plan(layer=target_layer(stage), vectors=v, alpha=alpha)
-                for method, v in vectors.items()
+        self, bench: Bench, rows: Sequence[int], stage: Stage, methods: Sequence[str]
+    ) -> dict[str, dict[float, Tried]]:
+        """What each factor does with each method's vectors."""
+        learned = load_network(stage.run_dir)
+        vectors = all_vectors(bench, rows, stage, learned, methods)
+        plans = {
+            (method, alpha): Plan(layer=target_layer(stage), vectors=v, alpha=alpha)
+            for method, v in vectors.items()
+            for alpha in self.settings.alphas
+        }
+        scores = bench.score(rows, {f"{m} {a}": plan for (m, a), plan in plans.items()})
+        asked = rows[:: max(1, len(rows) // self.settings.written)]
+        places = [rows.index(row) for row in asked]
+
+        def perplexity(plan: Plan) -> float:
+            return bench.perplexity(
+                asked, bench.write(asked, plan, max_new_tokens=self.settings.max_new_tokens)
+            )
+
+        some = vectors[methods[0]][places]
+        unsteered = perplexity(Plan(layer=target_layer(stage), vectors=some, alpha=0.0))
+        return {
+            method: {
+                alpha: Tried(
+                    margin=mean(scores[f"{method} {alpha}"].margin),
+                    perplexity=perplexity(
+                        dataclasses.replace(plans[method, alpha], vectors=vectors[method][places])
+                    )
+                    / unsteered,
+                )
                 for alpha in self.settings.alphas
             }
-            scores = bench.score(rows, {f"{m} {a}": plan for (m, a), plan in plans.items()})
-            found[name] = {m: {a: scores[f"{m} {a}"] for a in self.settings.alphas} for m in methods}
-        return found
+            for method in methods
+        }
+
+
+def best_factor(tried: Mapping[float, Tried], *, perplexity_limit: float) -> float:
+    """The α of the largest margin among those within the limit; if none is, the least perplexing."""
+    within = [alpha for alpha, one in tried.items() if one.perplexity <= perplexity_limit]
+    if within:
+        return max(within, key=lambda alpha: tried[alpha].margin)
+    return min(tried, key=lambda alpha: tried[alpha].perplexity)

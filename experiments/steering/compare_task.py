@@ -40,12 +40,7 @@ class CompareTask:
         for seed, learned in networks.items():
             methods = METHODS if seed == min(networks) else ("random", "l2s", "l2s_shuffled")
             for method, vectors in all_vectors(bench, rows, stage, learned, methods, seed=seed).items():
-                plans[f"{method}/{seed}"] = Plan(
-                    layer=choice.target_layer,
-                    vectors=vectors,
-                    alpha=choice.factor(method),
-                    instruction=self.settings.instruction if method == "prompting" else "",
-                )
+                plans[f"{method}/{seed}"] = choice.plan(method, vectors)
         say(f"{len(rows)} test prompts, {len(plans)} ways to answer each")
         scores = bench.score(rows, plans, rank=True)
         prompts = bench.chosen(rows)

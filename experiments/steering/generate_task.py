@@ -1,13 +1,10 @@
 """The stage that lets each way to steer write answers, and measures what steering costs them."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from experiments import run_directory
-from experiments.steering.bench import Bench, Plan, mean, repetition
+from experiments.steering.bench import Bench, mean, repetition
 from experiments.steering.chain import (
     Choice,
     Learned,
@@ -40,19 +37,18 @@ class GenerateTask:
         prompts = bench.chosen(rows)
         metrics: dict[str, float] = {}
         texts: dict[str, list[str]] = {}
-        surprise: dict[str, float] = {}
-        methods = [method for method in METHODS if method != "prompting"]
-        for method, vectors in all_vectors(bench, rows, stage, learned, methods).items():
-            plan = self._plan(choice, method, vectors)
-            written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
+        perplexity: dict[str, float] = {}
+        for method, vectors in all_vectors(bench, rows, stage, learned, METHODS).items():
+            written = bench.write(
+                rows, choice.plan(method, vectors), max_new_tokens=self.settings.max_new_tokens
+            )
             texts[method] = [bench.model.tokenizer.decode(tokens) for tokens in written]
             ones = [bench.prompts.instantiations[prompt.instantiation] for prompt in prompts]
             named = [one.named_in(text) for one, text in zip(ones, texts[method], strict=True)]
-            known = [value for value in bench.surprise(rows, written) if not math.isnan(value)]
-            surprise[method] = mean(known)
+            perplexity[method] = bench.perplexity(rows, written)
             metrics |= {
                 f"test/{method}/keyword_rate": mean([float(hit) for hit in named]),
-                f"test/{method}/perplexity_ratio": math.exp(surprise[method] - surprise["none"]),
+                f"test/{method}/perplexity_ratio": perplexity[method] / perplexity["none"],
                 f"test/{method}/repetition": mean([repetition(tokens) for tokens in written]),
             }
         neutral = bench.rows("test", neutral=True, limit=self.settings.neutral)
@@ -76,19 +72,16 @@ class GenerateTask:
     ) -> dict[str, float]:
         found: dict[str, float] = {}
         plain: list[list[int]] = []
-        for method, vectors in all_vectors(
-            bench, rows, stage, learned, ("none", "mean", "router", "ridge", "l2s")
-        ).items():
-            plan = self._plan(choice, method, vectors)
+        for method, vectors in all_vectors(bench, rows, stage, learned, METHODS).items():
+            if method in ("l2s_shuffled", "instantiation_mean", "p2s"):
+                continue  # on neutral prompts the oracles are nothing, and shuffling shuffles nothing
+            plan = choice.plan(method, vectors)
             written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
             plain = plain or written
             same = [float(one == other) for one, other in zip(written, plain, strict=True)]
             found[f"test/{method}/neutral_unchanged"] = mean(same)
             found[f"test/{method}/neutral_divergence"] = mean(bench.divergence(rows, plan))
         return found
-
-    def _plan(self, choice: Choice, method: str, vectors: Tensor) -> Plan:
-        return Plan(layer=choice.target_layer, vectors=vectors, alpha=choice.factor(method))
 
 
 def samples(prompts: Sequence[str], indices: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:

@@ -49,6 +49,22 @@ class ChooseTaskConfig:
         metadata={"help": "Factors to try, for the best networks; time grows with them.", "above": 0.0},
     )
     candidates: int = field(default=3, metadata={"help": "How many networks' factors are tried.", "min": 1})
+    perplexity_limit: float = field(
+        default=1.1,
+        metadata={
+            "help": "A factor counts while what is written is at most this many times as perplexing to the "
+            "unsteered model as its own answers.",
+            "above": 0.0,
+        },
+    )
+    written: int = field(
+        default=32, metadata={"help": "Of the validation prompts, those answered for that.", "min": 1}
+    )
+    max_new_tokens: int = field(default=40, metadata={"help": "Tokens of such an answer.", "min": 1})
+    instruction: str = field(
+        default="Say which kind of professional to see.",
+        metadata={"help": "What prompting, one of the ways to steer, puts before each prompt."},
+    )
 
 
 @dataclass(kw_only=True)
@@ -60,10 +76,6 @@ class CompareTaskConfig:
     )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "Of the learned network's training.", "min": 0}
-    )
-    instruction: str = field(
-        default="Say which kind of professional to see.",
-        metadata={"help": "What prompting, one of the ways, puts before each prompt."},
     )
 
 

@@ -35,6 +35,8 @@ class SteeringMLP(nn.Module):
         input_mean: m, (D,); none: zeros.
         input_std: σ, (D,), where an entry of 0 (an input that never changed) counts as 1; none: ones.
         output_scale: s.
+        min_length: In evaluation a vector shorter than this is zero, so that what needs no steering is left
+            exactly as it is.
 
     Raises:
         ValueError: An unknown activation or skip, dropout outside [0, 1); a mean or deviation of another
@@ -58,6 +60,7 @@ class SteeringMLP(nn.Module):
         input_mean: Sequence[float] | None = None,
         input_std: Sequence[float] | None = None,
         output_scale: float = 1.0,
+        min_length: float = 0.0,
     ) -> None:
         super().__init__()
         check_choice("activation", activation, SteeringActivation)
@@ -77,6 +80,7 @@ class SteeringMLP(nn.Module):
             nn.init.zeros_(self.output.weight)
         self.dropout = nn.Dropout(dropout)
         self.output_scale = output_scale
+        self.min_length = min_length
         self.register_buffer("input_mean", _vector("input_mean", input_mean, width, 0.0))
         std = _vector("input_std", input_std, width, 1.0)
         self.register_buffer("input_std", std.where(std != 0, 1.0))
@@ -88,7 +92,10 @@ class SteeringMLP(nn.Module):
         vectors = self.output(self.dropout(units))
         if self.skip is not None:
             vectors = vectors + self.skip(x)
-        return self.output_scale * vectors
+        vectors = self.output_scale * vectors
+        if self.training or not self.min_length:
+            return vectors
+        return torch.where(vectors.norm(dim=-1, keepdim=True) < self.min_length, 0.0, vectors)
 
 
 def _vector(name: str, values: Sequence[float] | None, width: int, default: float) -> Tensor:

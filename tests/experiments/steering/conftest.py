@@ -77,7 +77,15 @@ def chain_settings(
             "extract": {"task": extract},
             "train_0": {},
             "train_1": {"data": {"input_layer": 1, "target_layer": 1}},
-            "choose": {"task": {"name": "steering_choose", "prompts": 6, "alphas": [0.5, 1.0]}},
+            "choose": {
+                "task": {
+                    "name": "steering_choose",
+                    "prompts": 6,
+                    "alphas": [0.5, 1.0],
+                    "written": 3,
+                    "max_new_tokens": 5,
+                }
+            },
             "test": {"task": {"name": "steering_test", "prompts": 8, "seeds": [0, 1]}},
             "generate": {
                 "task": {

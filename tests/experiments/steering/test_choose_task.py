@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from experiments.run_directory import read_metrics
+from experiments.steering.choose_task import Tried, best_factor
 from experiments.steering.methods import METHODS
 
 
@@ -14,5 +15,15 @@ def test_one_network_and_every_methods_factor_are_chosen(chain_run: Path) -> Non
     assert chosen["stage"] in ("train_0", "train_1")
     assert chosen["alphas"].keys() == METHODS.keys()
     assert set(chosen["alphas"].values()) <= {0.5, 1.0}
+    for method, by_alpha in chosen["tried"].items():
+        assert by_alpha.keys() == {"0.5", "1"}
+        assert all(tried["perplexity"] > 0 for tried in by_alpha.values()), method
     for picture in ("layers", "alphas", "projection"):
         assert (chain_run / "choose" / f"{picture}.png").stat().st_size > 1000
+
+
+def test_a_factor_counts_while_the_answers_stay_within_the_limit() -> None:
+    tried = {0.5: Tried(0.1, 1.0), 1.0: Tried(0.3, 1.1), 1.5: Tried(0.2, 1.05), 2.0: Tried(0.9, 1.2)}
+    assert best_factor(tried, perplexity_limit=1.1) == 1.0
+    assert best_factor(tried, perplexity_limit=1.2) == 2.0
+    assert best_factor(tried, perplexity_limit=0.9) == 0.5  # none does: the least perplexing

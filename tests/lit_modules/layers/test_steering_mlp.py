@@ -108,3 +108,15 @@ def test_dropout_is_of_inputs_and_hidden_units_in_training_alone() -> None:
     torch.testing.assert_close(whole, theirs.eval()(states(5, 4)), rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"dropout is 1\.0"):
         SteeringMLP(width=4, hidden=7, dropout=1.0)
+
+
+def test_short_vectors_become_zero_in_evaluation() -> None:
+    torch.manual_seed(0)
+    network = SteeringMLP(width=4, hidden=7)
+    made = network(states(50, 4)).detach()
+    lengths = made.norm(dim=-1)
+    network.min_length = float(lengths.median())
+    kept = network.eval()(states(50, 4)).detach()
+    assert torch.equal(kept[lengths < network.min_length], torch.zeros(24, 4))
+    assert torch.equal(kept[lengths >= network.min_length], made[lengths >= network.min_length])
+    assert torch.equal(network.train()(states(50, 4)), made)
