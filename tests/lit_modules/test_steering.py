@@ -81,6 +81,12 @@ def test_the_data_says_what_is_normalised_by() -> None:
     assert plain.network.input_mean.tolist() == [0] * 6
 
 
+def test_what_is_too_short_is_told_in_the_vectors_lengths() -> None:
+    network = Steering(SteeringConfig(hidden=5, min_length=0.5), INFO).network
+    assert network.min_length == pytest.approx(0.5 * 7 * 6**0.5)  # 6 entries of root mean square 7
+    assert Steering(SteeringConfig(hidden=5), INFO).network.min_length == 0
+
+
 @pytest.mark.parametrize(("settings", "worst"), [({"skip": "linear"}, 0.02), ({"hidden_bias": 2.0}, 0.1)])
 def test_learns_a_linear_map(settings: dict, worst: float) -> None:
     torch.manual_seed(0)
