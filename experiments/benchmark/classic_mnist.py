@@ -11,6 +11,7 @@ Shape letters: N images, B batch, C channels, H height, W width, K classes.
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -61,6 +62,7 @@ def train(
     schedule: LRScheduler,
     *,
     epochs: int,
+    steps_per_epoch: int | None = None,
     schedule_each: Literal["epoch", "step"] = "epoch",
     bf16: bool = False,
 ) -> Trained:
@@ -72,6 +74,7 @@ def train(
         optimizer: of the network's parameters.
         schedule: of the optimizer's rate.
         epochs: passes over `batches`.
+        steps_per_epoch: batches of a pass; all by default.
         schedule_each: when the schedule moves.
         bf16: multiply in bfloat16 (autocast); the weights stay fp32.
     """
@@ -80,7 +83,7 @@ def train(
     network.train()
     start = time.perf_counter()
     for _ in range(epochs):
-        for images, targets in batches:
+        for images, targets in islice(batches, steps_per_epoch):
             images, targets = images.to(device), targets.to(device)
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

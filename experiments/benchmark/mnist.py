@@ -6,6 +6,7 @@ piece at a time and each on top of those before.
 """
 
 import argparse
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how much to run."""
     parser.add_argument("--max-epochs", type=positive, default=5, metavar="N", help="of any bare loop (5)")
     parser.add_argument("--target", type=float, default=0.99, help="test accuracy to reach (0.99)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="one that decided nothing (0)")
     parser.add_argument("--ablation-repeats", type=int, default=1, metavar="N", help="0 leaves it out (1)")
 
 
@@ -117,14 +119,15 @@ def run(options: argparse.Namespace) -> Report:
     data = build_data(experiment)
     precision = resolve_precision(experiment.trainer)
     classic, sprint = Outcome(), Outcome()
-    for seed in range(repeats):
+    seeds = range(options.first_seed, options.first_seed + repeats)
+    for seed in seeds:
         print(f"seed {seed}: {options.max_epochs} epochs of the classic example, then the sprint", flush=True)
         classic.add(bare_fit(experiment, data, (), seed=seed, epochs=options.max_epochs), data)
         sprint.add(suite_fit(experiment, seed=seed), data)
     reference = classic.seconds_to(options.target)
     report = Report(title=f"Training to {100 * options.target:g} % on the test set")
     report.rows.append(classic.row("classic example", options.target, reference))
-    seeds = range(min(options.ablation_repeats, repeats))
+    seeds = seeds[: options.ablation_repeats]
     first = Sample(reference.values[: len(seeds)]) if reference and seeds else None
     for count, piece in enumerate(PIECES, 1):
         if seeds:
@@ -132,8 +135,8 @@ def run(options: argparse.Namespace) -> Report:
             report.rows.append(outcome.row(f"+ our {piece}", options.target, first))
     report.rows.append(sprint.row("sprint, full suite", options.target, reference))
     report.notes = [
-        f"{repeats} seeds ({len(seeds)} for each + row, which keeps the rows before it); "
-        f"our precision is {precision}.",
+        f"{repeats} seeds from {options.first_seed} on; our precision is {precision}.",
+        f"A + row keeps the rows before it; seeds of each: {len(seeds)}.",
         "A row's time starts at the first step; the suite's includes validation, logs and checkpoints.",
         "A schedule that ends with training gets the fewest epochs, from the sprint's on, that suffice.",
     ]
@@ -179,11 +182,20 @@ def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int
         optimizer, schedule = classic_mnist.classic_optimizer(network)
         return train(network, batches, optimizer, schedule, epochs=epochs, bf16=bf16)
     optimizer = build_optimizer(network, experiment.optimizer.config)
-    factor = build_schedule(
-        experiment.schedule.config, total_steps=epochs * len(batches), steps_per_epoch=len(batches)
+    steps, limits = len(batches), experiment.trainer
+    if limits.max_steps is not None and epochs == limits.max_epochs:  # as short as the experiment itself
+        steps = min(steps, math.ceil(limits.max_steps / epochs))
+    factor = build_schedule(experiment.schedule.config, total_steps=epochs * steps, steps_per_epoch=steps)
+    return train(
+        network,
+        batches,
+        optimizer,
+        LambdaLR(optimizer, factor),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        schedule_each="step",
+        bf16=bf16,
     )
-    schedule = LambdaLR(optimizer, factor)
-    return train(network, batches, optimizer, schedule, epochs=epochs, schedule_each="step", bf16=bf16)
 
 
 def shortest(
