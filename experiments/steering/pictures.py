@@ -22,7 +22,7 @@ def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequenc
     axes.set_yticks(range(len(methods)), list(methods))
     for row, column in np.ndindex(values.shape):
         axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", color="w", fontsize=8)
-    figure.colorbar(image, label="log p(wanted) − log p(unwanted), nats per token")
+    figure.colorbar(image, label="margin, nats per token")
     figure.savefig(path, dpi=120)
 
 
@@ -41,17 +41,19 @@ def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
 
 
 def projection(pairs: Pairs, path: Path) -> None:
-    """The vectors that aren't zero on their two main directions, coloured by family."""
+    """The vectors that aren't zero on their two main directions, coloured by family; one alone by member."""
     chosen = pairs.steered
     vectors = pairs.z[chosen].float()
     families = [f for f, kept in zip(pairs.families, chosen.tolist(), strict=True) if kept]
+    if len(set(families)) == 1:
+        families = [i for i, kept in zip(pairs.instantiations, chosen.tolist(), strict=True) if kept]
     centred = vectors - vectors.mean(0)
     places = (centred @ torch.linalg.svd(centred, full_matrices=False)[2][:2].T).numpy()  # (N, 2)
     figure = _figure(6.5, 5)
     axes = figure.add_subplot()
     for number, family in enumerate(dict.fromkeys(families)):
         own = places[[f == family for f in families]]
-        axes.plot(own[:, 0], own[:, 1], ".", markersize=4, color=colormaps["tab10"](number), label=family)
+        axes.plot(own[:, 0], own[:, 1], ".", markersize=4, color=colormaps["tab20"](number), label=family)
     axes.set_xlabel("first direction")
     axes.set_ylabel("second direction")
     axes.legend(fontsize="small")
