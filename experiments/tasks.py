@@ -49,5 +49,24 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
         raise
     except ValueError as error:  # what a model or its data refuses is the config's mistake
         raise UserError(f"{stage.name}: {error}") from error
+    show(run_dir)
     run_directory.write_metrics(run_dir, metrics)
     return Result(metrics=metrics, run_dir=run_dir)
+
+
+def show(run_dir: Path) -> None:
+    """Put the pictures (PNG) and pages (Markdown) that a task has left into the directory's TensorBoard."""
+    from PIL import Image
+    from torch.utils.tensorboard import SummaryWriter
+
+    from experiments.callbacks.tensorboard import add_picture
+
+    images, pages = sorted(run_dir.glob("*.png")), sorted(run_dir.glob("*.md"))
+    if not images and not pages:
+        return
+    with SummaryWriter(str(run_dir / "tensorboard")) as to:
+        for path in images:
+            with Image.open(path) as picture:
+                add_picture(to, path.stem, picture.convert("RGB"), 0)
+        for path in pages:
+            to.add_text(path.stem, path.read_text(encoding="utf-8"), 0)

@@ -5,12 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import experiments
 from experiments.config import load
 from experiments.dry_run import dry_run
 from experiments.errors import UserError
 from experiments.run_directory import read_metrics
+
+
+def test_tensorboard_shows_what_each_stage_left(chain_run: Path) -> None:
+    shown = {}
+    for stage in ("choose", "test", "generate"):
+        events = EventAccumulator(str(chain_run / stage / "tensorboard"))
+        events.Reload()
+        tags = events.Tags()
+        shown[stage] = {*tags["images"], *(tag.removesuffix("/text_summary") for tag in tags["tensors"])}
+    assert shown == {
+        "choose": {"alphas", "layers", "projection"},
+        "test": {"table"},
+        "generate": {"samples"},
+    }
 
 
 def test_a_cut_chain_goes_on_where_it_was(
