@@ -110,9 +110,8 @@ class AnswerScorer:
         return widen(self._read(tokens, real, rows, steer)[:, 0]).log_softmax(-1)
 
     def _read(self, tokens: Tensor, real: Tensor, owners: list[int], steer: Steer | None) -> Tensor:
-        cache = [
-            copy.copy(layer) for layer in self._cache
-        ]  # reordering gives the copies storage of their own
+        # Deep, since reordering to as many rows as before would happen in the storage of this one.
+        cache = copy.deepcopy(self._cache)
         for layer in cache:
             layer.reorder(torch.tensor(owners, device=self.device))
         hooked: AbstractContextManager[Any] = nullcontext()

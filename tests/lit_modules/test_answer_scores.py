@@ -82,6 +82,16 @@ def test_a_prompt_may_have_no_answers() -> None:
     assert scorer.log_probabilities([[], [], []]) == [[], [], []]
 
 
+def test_as_many_answers_as_prompts_leave_the_prompts_as_they_were() -> None:
+    """However they are shared out: the third prompt has two here, and the second none."""
+    scorer = AnswerScorer(build(), PROMPTS, longest_answer=4)
+    before = scorer.log_probabilities(ANSWERS)
+    some = scorer.log_probabilities([ANSWERS[0][:1], [], ANSWERS[2][:2]])
+    assert some[0] + some[2] == pytest.approx([before[0][0], *before[2][:2]], rel=1e-5)
+    for own, again in zip(before, scorer.log_probabilities(ANSWERS), strict=True):
+        assert again == pytest.approx(own, rel=1e-5)
+
+
 def test_refuses_what_can_not_be_read() -> None:
     network = build()
     with pytest.raises(ValueError, match="a prompt is empty"):
