@@ -19,6 +19,7 @@ from experiments.language_models import LoadedModel, open_language_model
 from experiments.states_manifest import (
     Manifest,
     check_manifest,
+    check_split,
     examples_sha256,
     in_words,
     save_with_manifest,
@@ -77,10 +78,7 @@ def extract(
     try:
         for layer in layers:
             check_layer(model.network, layer)
-        examples = [
-            forced_answers(model, prompts, prompt, template, answers=answers, turn=turn)
-            for turn, prompt in enumerate(prompts.prompts)
-        ]
+        examples = all_examples(model, prompts, template, answers=answers)
     except ValueError as error:
         raise UserError(f"{model.name}: {error}") from error
     manifest = Manifest(
@@ -92,8 +90,10 @@ def extract(
         layers=tuple(layers),
         position=position,
     )
+    split = [PARTS[p.split] for p in prompts.prompts]
     if path.exists():
         check_manifest(path, manifest)
+        check_split(path, split)
         return manifest
 
     import torch
@@ -102,11 +102,21 @@ def extract(
     tensors = {
         "h": states[0],
         "z": states[1],
-        "split": torch.tensor([PARTS[p.split] for p in prompts.prompts], dtype=torch.uint8),
+        "split": torch.tensor(split, dtype=torch.uint8),
         "seen": torch.tensor([p.seen for p in prompts.prompts], dtype=torch.uint8),
     }
     save_with_manifest(path, tensors, manifest)
     return manifest
+
+
+def all_examples(
+    model: LoadedModel, prompts: "PromptSet", template: Template, *, answers: int = 0
+) -> list["ForcedAnswers"]:
+    """Every prompt of a set in order, with its answers; see :func:`forced_answers`."""
+    return [
+        forced_answers(model, prompts, prompt, template, answers=answers, turn=turn)
+        for turn, prompt in enumerate(prompts.prompts)
+    ]
 
 
 def forced_answers(

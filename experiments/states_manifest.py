@@ -101,6 +101,26 @@ def check_manifest(path: Path, wanted: Manifest) -> None:
             )
 
 
+def check_split(path: Path, wanted: Sequence[int]) -> None:
+    """Refuse a file whose prompts have moved between training, validation and test since it was made.
+
+    Args:
+        path: Of a file of hidden states.
+        wanted: The split of each prompt, as in the file.
+
+    Raises:
+        UserError: Some have moved.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        found = file.get_tensor("split").tolist()
+    if found != list(wanted):
+        raise UserError(
+            f"{path} was made when prompts were in other splits; remove it, or choose another file"
+        )
+
+
 def weights_sha256(network: Any) -> str:
     """Of a network's parameters and buffers by name, in the type that they have."""
     import torch

@@ -14,9 +14,15 @@ from torch import Tensor
 
 from datamodules.prompt_sets import Prompt, PromptSet
 from experiments.errors import UserError
-from experiments.extract import encode_prompt
+from experiments.extract import PARTS, all_examples, encode_prompt
 from experiments.language_models import LoadedModel
-from experiments.states_manifest import Manifest, read_manifest, weights_sha256
+from experiments.states_manifest import (
+    Manifest,
+    check_split,
+    examples_sha256,
+    read_manifest,
+    weights_sha256,
+)
 from experiments.steering.methods import Pairs
 from lit_modules.answer_scores import AnswerScorer, Steer
 from lit_modules.generation import generate
@@ -69,13 +75,22 @@ class Bench:
         model: Opened as it was for the extraction.
         prompts: The set.
         path: The file.
+        answers: How many of each side's a vector is the mean over, as for the extraction; 0: all.
         batch_size: Prompts read together.
 
     Raises:
-        UserError: The file was made of another model or of other prompts.
+        UserError: The file was made of another model, of other prompts, or with these in other splits.
     """
 
-    def __init__(self, model: LoadedModel, prompts: PromptSet, path: Path, *, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompts: PromptSet,
+        path: Path,
+        *,
+        answers: int = 0,
+        batch_size: int = 16,
+    ) -> None:
         self.model = model
         self.prompts = prompts
         self.manifest: Manifest = read_manifest(path)
@@ -83,8 +98,12 @@ class Bench:
         tensors = load_file(path)
         if self.manifest.model_sha256 != weights_sha256(model.network):
             raise UserError(f"{path} was made from another model: {self.manifest.model}, not {model.name}")
-        if len(tensors["h"]) != len(prompts.prompts):
-            raise UserError(f"{path} was made of other prompts: {self.manifest.prompts}, not {prompts.name}")
+        examples = all_examples(model, prompts, self.manifest.template, answers=answers)  # type: ignore[arg-type]
+        if self.manifest.prompts_sha256 != examples_sha256(examples):
+            raise UserError(
+                f"{path} was made of other prompts or answers than {prompts.name} has now; start a new run"
+            )
+        check_split(path, [PARTS[prompt.split] for prompt in prompts.prompts])
         self._h, self._z = tensors["h"], tensors["z"]  # (N, L, W)
 
     def rows(

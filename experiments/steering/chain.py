@@ -105,6 +105,7 @@ def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 16) -> Bench:
                 open_language_model(settings.language_model, precision_of(settings), laid_out=False),
                 open_prompt_set(settings.prompts),
                 stage.run_dir / STATES,
+                answers=settings.answers,
                 batch_size=batch_size,
             )
     raise UserError("no stage before this one extracts hidden states; put a task steering_extract first")

@@ -117,6 +117,14 @@ def test_a_file_is_used_again_and_refused_when_made_of_something_else(
     ):
         with pytest.raises(UserError, match=said):
             extract(model, prompts, path, **settings)  # type: ignore[arg-type]
+    moved = tuple(
+        dataclasses.replace(p, split="validation" if p.split == "train" else "train")
+        if p.split != "test"
+        else p
+        for p in prompts.prompts
+    )
+    with pytest.raises(UserError, match="was made when prompts were in other splits; remove it"):
+        extract(model, dataclasses.replace(prompts, prompts=moved), path, layers=[0, 1])
     network = model.network
     with torch.no_grad():
         network.head.weight[0, 0] += 1
