@@ -49,14 +49,14 @@ def run_stages(experiment: Config) -> Result:
         say(f"stage {child.path}")
         stage = _placed(child, run_dir, resumed, names)
         earlier[child.path] = Stage(stage, run_dir / child.path)
-        if stage.task is not None:
-            done[child.path] = run_task(stage, {name: earlier[name] for name in done})
-            continue
-        if _source(stage) in done:
+        if stage.task is None and _source(stage) in done:
             best = str(done[str(_source(stage))].run_dir / "checkpoints" / "best.ckpt")
             stage = config.load(stage.plain, {"model.init_from": best, **_place(stage)})
         try:
-            done[child.path] = fit(stage)
+            if stage.task is None:
+                done[child.path] = fit(stage)
+            else:  # which may train too
+                done[child.path] = run_task(stage, {name: earlier[name] for name in done})
         except Interrupted as error:
             raise Interrupted(error.signum, run_dir, error.path) from None
     last = done[names[-1]]

@@ -1,6 +1,7 @@
 """The chain as a whole, on a tiny model: its order, what is known before it is run, and a cut one goes on."""
 
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import experiments
+from experiments import study
 from experiments.config import load
 from experiments.dry_run import dry_run
-from experiments.errors import UserError
+from experiments.errors import Interrupted, UserError
 from experiments.run_directory import read_metrics
 
 
@@ -40,6 +42,18 @@ def test_a_cut_chain_goes_on_where_it_was(
     assert f"{chain_run / 'choose'} is finished" in said
     for stage, found in before.items():
         assert read_metrics(chain_run / stage) == pytest.approx(found, rel=1e-4, abs=1e-6, nan_ok=True)
+
+
+def test_whoever_stops_a_task_is_told_to_continue_the_chain(
+    chain_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: Any) -> None:
+        raise Interrupted(signal.SIGINT, tmp_path / "chain" / "extract" / "seed_1", None)
+
+    monkeypatch.setattr(study, "run_task", stopped)
+    with pytest.raises(Interrupted) as error:
+        experiments.run({**chain_settings, "run_dir": str(tmp_path / "chain")})
+    assert error.value.run_dir == tmp_path / "chain"
 
 
 def test_a_chain_is_tried_without_being_run(
