@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments import run_directory
-from experiments.steering.bench import Bench, mean, repetition
+from experiments.steering.bench import Bench, repetition
+from experiments.steering.bootstrap import Estimate, mean_interval
 from experiments.steering.chain import (
     Choice,
     Learned,
@@ -17,6 +18,15 @@ from experiments.steering.chain import (
 from experiments.steering.methods import METHODS
 from experiments.steering.tasks_config import GenerateTaskConfig
 from experiments.tasks import Stage
+
+COLUMNS = {
+    "keyword_rate": "keyword rate",
+    "perplexity_ratio": "perplexity, × unsteered",
+    "repetition": "3-gram repetition",
+    "neutral_unchanged": "neutral unchanged",
+    "neutral_divergence": "neutral KL, nats",
+}
+"""Of the table, by the figure's name."""
 
 
 class GenerateTask:
@@ -35,7 +45,8 @@ class GenerateTask:
         learned = load_network(stage.run_dir)
         rows = bench.rows("test", limit=self.settings.prompts)
         prompts = bench.chosen(rows)
-        metrics: dict[str, float] = {}
+        topics = [prompt.topic for prompt in prompts]
+        found: dict[str, Estimate | float] = {}
         texts: dict[str, list[str]] = {}
         perplexity: dict[str, float] = {}
         for method, vectors in all_vectors(bench, rows, stage, learned, METHODS).items():
@@ -46,16 +57,17 @@ class GenerateTask:
             ones = [bench.prompts.instantiations[prompt.instantiation] for prompt in prompts]
             named = [one.named_in(text) for one, text in zip(ones, texts[method], strict=True)]
             perplexity[method] = bench.perplexity(rows, written)
-            metrics |= {
-                f"test/{method}/keyword_rate": mean([float(hit) for hit in named]),
-                f"test/{method}/perplexity_ratio": perplexity[method] / perplexity["none"],
-                f"test/{method}/repetition": mean([repetition(tokens) for tokens in written]),
+            found |= {
+                f"{method}/keyword_rate": mean_interval([float(hit) for hit in named], topics),
+                f"{method}/perplexity_ratio": perplexity[method] / perplexity["none"],
+                f"{method}/repetition": mean_interval([repetition(tokens) for tokens in written], topics),
             }
         neutral = bench.rows("test", neutral=True, limit=self.settings.neutral)
         if self.settings.neutral and neutral:
-            metrics |= self._neutral(bench, neutral, choice, stage, learned)
-        for name, value in metrics.items():
-            say(f"{name}: {value:.3f}")
+            found |= self._neutral(bench, neutral, choice, stage, learned)
+        shown_table = table(found)
+        run_directory.write_text(run_dir / "table.md", shown_table)
+        say(shown_table)
         count = min(self.settings.samples, len(rows))
         shown = [place * len(rows) // count for place in range(count)]
         run_directory.write_text(
@@ -65,12 +77,16 @@ class GenerateTask:
             [p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts)
         )
         run_directory.write_csv(run_dir / "generations.csv", [["prompt", "instantiation", *texts], *answers])
-        return metrics
+        return {
+            f"test/{name}": figure.value if isinstance(figure, Estimate) else figure
+            for name, figure in found.items()
+        }
 
     def _neutral(
         self, bench: Bench, rows: list[int], choice: Choice, stage: Stage, learned: Learned
-    ) -> dict[str, float]:
-        found: dict[str, float] = {}
+    ) -> dict[str, Estimate]:
+        found: dict[str, Estimate] = {}
+        topics = [prompt.topic for prompt in bench.chosen(rows)]
         plain: list[list[int]] = []
         for method, vectors in all_vectors(bench, rows, stage, learned, METHODS).items():
             if method in ("l2s_shuffled", "instantiation_mean", "p2s"):
@@ -79,17 +95,27 @@ class GenerateTask:
             written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
             plain = plain or written
             same = [float(one == other) for one, other in zip(written, plain, strict=True)]
-            found[f"test/{method}/neutral_unchanged"] = mean(same)
-            found[f"test/{method}/neutral_divergence"] = mean(bench.divergence(rows, plan))
+            found[f"{method}/neutral_unchanged"] = mean_interval(same, topics)
+            found[f"{method}/neutral_divergence"] = mean_interval(bench.divergence(rows, plan), topics)
         return found
+
+
+def table(figures: Mapping[str, Estimate | float]) -> str:
+    """What was measured of each method's answers, in Markdown; intervals draw whole topics anew."""
+    lines = ["| " + " | ".join(["method", *COLUMNS.values()]) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for method, what in METHODS.items():
+        cells = [figures.get(f"{method}/{column}", "–") for column in COLUMNS]
+        said = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells]
+        lines.append(f"| {method}: {what} | {' | '.join(said)} |")
+    return "\n".join(lines) + "\n"
 
 
 def samples(prompts: Sequence[str], indices: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:
     """Answers side by side, in Markdown; the indices were fixed before anything was written."""
     shown = [method for method in ("none", "mean", "l2s", "p2s") if method in texts]
-    parts = []
+    lines = ["| " + " | ".join(["prompt", *shown]) + " |", "|---" * (len(shown) + 1) + "|"]
     for prompt, index in zip(prompts, indices, strict=True):
-        parts.append(f"**{index}. {prompt}**\n")
-        parts += [f"- {method}: {' '.join(texts[method][index].split())}" for method in shown]
-        parts.append("")
-    return "\n".join(parts)
+        cells = [f"{index}. {prompt}", *(texts[method][index] for method in shown)]
+        # A line end or a bar would end the row or the cell.
+        lines.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

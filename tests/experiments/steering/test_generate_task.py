@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from experiments.run_directory import read_metrics
-from experiments.steering.generate_task import samples
+from experiments.steering.bootstrap import Estimate
+from experiments.steering.generate_task import samples, table
+from experiments.steering.methods import METHODS
 
 
 def test_answers_are_written_and_counted(chain_run: Path) -> None:
@@ -16,9 +18,26 @@ def test_answers_are_written_and_counted(chain_run: Path) -> None:
     assert found["test/mean/neutral_divergence"] > 0
     assert 0 <= found["test/l2s/keyword_rate"] <= 1
     shown = (chain_run / "generate" / "samples.md").read_text()
-    assert shown.count("- l2s: ") == shown.count("- none: ") == 2
+    assert shown.startswith("| prompt | none | mean | l2s | p2s |\n|---|---|---|---|---|\n| 0. ")
+    assert len(shown.splitlines()) == 2 + 2
+    figures = (chain_run / "generate" / "table.md").read_text()
+    assert all(f"| {method}: {what} |" in figures for method, what in METHODS.items())
+    assert f"{found['test/l2s/keyword_rate']:.3f} [" in figures
 
 
 def test_samples_stand_side_by_side() -> None:
-    texts = {"none": ["a", "b\nc"], "ridge": ["d", "e"], "p2s": ["f", "g"]}
-    assert samples(["Why?"], [1], texts) == "**1. Why?**\n\n- none: b c\n- p2s: g\n"
+    texts = {"none": ["a", "b\nc"], "ridge": ["d", "e"], "p2s": ["f", "g | h"]}
+    assert samples(["Why?"], [1], texts) == (
+        "| prompt | none | p2s |\n|---|---|---|\n| 1. Why? | b c | g \\| h |\n"
+    )
+
+
+def test_the_table_has_a_row_for_each_method() -> None:
+    figures: dict[str, Estimate | float] = {
+        "l2s/keyword_rate": Estimate(0.5, 0.25, 0.75),
+        "l2s/perplexity_ratio": 1.25,
+    }
+    rows = table(figures).splitlines()
+    assert len(rows) == 2 + len(METHODS)
+    (row,) = (row for row in rows if row.startswith("| l2s: "))
+    assert row == f"| l2s: {METHODS['l2s']} | 0.500 [0.250, 0.750] | 1.250 | – | – | – |"
