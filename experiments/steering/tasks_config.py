@@ -1,5 +1,6 @@
 """Schemas of what a steering chain does besides training; importing them imports no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,6 +39,9 @@ class ExtractTaskConfig:
         default="auto", metadata={"help": "Of the language model's weights; auto: bf16 where that is fast."}
     )
 
+    def __post_init__(self) -> None:
+        _require_different("layers", self.layers)
+
 
 @dataclass(kw_only=True)
 class ChooseTaskConfig:
@@ -66,6 +70,9 @@ class ChooseTaskConfig:
         metadata={"help": "What prompting, one of the ways to steer, puts before each prompt."},
     )
 
+    def __post_init__(self) -> None:
+        _require_different("alphas", self.alphas)
+
 
 @dataclass(kw_only=True)
 class CompareTaskConfig:
@@ -78,6 +85,9 @@ class CompareTaskConfig:
         default_factory=lambda: [0, 1, 2], metadata={"help": "Of the learned network's training.", "min": 0}
     )
 
+    def __post_init__(self) -> None:
+        _require_different("seeds", self.seeds)
+
 
 @dataclass(kw_only=True)
 class GenerateTaskConfig:
@@ -89,3 +99,8 @@ class GenerateTaskConfig:
     neutral: int = field(default=60, metadata={"help": "Neutral test prompts.", "min": 0})
     max_new_tokens: int = field(default=40, metadata={"help": "Tokens of an answer.", "min": 1})
     samples: int = field(default=10, metadata={"help": "Prompts whose answers are shown.", "min": 1})
+
+
+def _require_different(name: str, values: Sequence[float]) -> None:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{name}: {list(values)}, expected at least one, and each once")
