@@ -211,7 +211,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compute everything anew for each token: slower, and the same text but for rounding",
     )
-    add("--precision", choices=PRECISIONS, default="fp32", help="number format of the weights; default: fp32")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="number format of the weights; default: fp32, or what the network of --steer learned from",
+    )
     add("--steer", metavar="CHECKPOINT", help="answer unsteered, by the mean vector and by this network's")
     add("--alpha", type=float, metavar="FLOAT", help="factor of the vectors; default: 1")
     add("--json", action="store_true", help="print one JSON object a text, when all are done")
@@ -249,7 +253,12 @@ def main(arguments: list[str]) -> None:
         raise UserError("--steer shows one answer of each way: leave out --samples, --stop and --no-cache")
     if options.steer is not None and options.precision == "int8":
         raise UserError("--steer changes hidden states: --precision may be fp32 or bf16")
-    model = open_language_model(options.model, options.precision, laid_out=options.steer is None)
+    if options.steer is None:
+        model = open_language_model(options.model, options.precision or "fp32")
+    else:
+        from experiments.steered_sample import open_steered
+
+        model = open_steered(options.model, options.steer, options.precision)
     texts: list[str] = options.chat or options.prompt or [START]
     if options.chat or options.prompt:
         ids = [encode_chat(model, text) if options.chat else encode(model, text) for text in texts]

@@ -9,7 +9,7 @@ import torch
 
 from experiments import cli
 from experiments.errors import UserError
-from experiments.language_models import LoadedModel
+from experiments.language_models import LoadedModel, open_language_model
 from experiments.states_manifest import weights_sha256
 from lit_modules.generation import generate
 from lit_modules.generation_config import SamplingConfig
@@ -55,7 +55,7 @@ def steered_samples(
     if source["model_sha256"] != weights_sha256(model.network):
         raise UserError(
             f"{checkpoint} learned from {source['model']}, not from {model.name} with these weights; if they "
-            "are the same model, give --precision as it was extracted with (fp32 or bf16)"
+            "are the same model, leave out --precision"
         )
     layer = int(source["target_layer"])
     try:
@@ -82,6 +82,21 @@ def steered_samples(
             )
         found[way] = [model.tokenizer.decode(tokens) for tokens in written]
     return found
+
+
+def open_steered(name: str, checkpoint: str | Path, precision: str | None = None) -> LoadedModel:
+    """The model to be steered, in the precision asked for, or else in that which the network learned from.
+
+    Raises:
+        UserError: There is no such model, or the checkpoint is none of a steering network.
+    """
+    _, source = open_steering(checkpoint)
+    model = open_language_model(name, precision or "fp32", laid_out=False)
+    if precision is None and weights_sha256(model.network) != source["model_sha256"]:
+        half = open_language_model(name, "bf16", laid_out=False)
+        if weights_sha256(half.network) == source["model_sha256"]:
+            return half
+    return model
 
 
 def open_steering(checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:

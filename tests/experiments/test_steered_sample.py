@@ -3,9 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import experiments
+from experiments import steered_sample
+from experiments.language_models import open_language_model
 from experiments.sample import main
+from experiments.states_manifest import weights_sha256
+from experiments.steered_sample import open_steered
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_answers_stand_side_by_side(
     [
         (["--samples", "2"], "--steer shows one answer of each way"),
         (["--precision", "int8"], "--precision may be fp32 or bf16"),
-        (["--precision", "bf16"], "give --precision as it was extracted with"),
+        (["--precision", "bf16"], "if they are the same model, leave out --precision"),
     ],
 )
 def test_refuses_what_does_not_go_with_steering(
@@ -72,6 +77,18 @@ def test_refuses_what_does_not_go_with_steering(
 ) -> None:
     assert main([str(language_run), "--steer", str(steering), "--prompt", "the", *more]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_model_is_read_as_the_network_learned_it(
+    language_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        network = open_language_model(str(language_run), precision, laid_out=False).network
+        source = {"model_sha256": weights_sha256(network)}
+        monkeypatch.setattr(steered_sample, "open_steering", lambda checkpoint, source=source: (None, source))
+        for asked, expected in ((None, dtype), ("bf16", torch.bfloat16), ("fp32", torch.float32)):
+            opened = open_steered(str(language_run), "steering.ckpt", asked)
+            assert opened.network.embedding.weight.dtype == expected
 
 
 def test_refuses_what_is_no_steering_network(
