@@ -17,6 +17,8 @@ from datamodules.info import DataInfo
 from datamodules.steering_pairs_config import SteeringPairsConfig
 
 Pairs = tuple[Tensor, Tensor]
+MANIFEST = {"model", "model_sha256", "template", "layers"}
+"""What a file of :mod:`experiments.extract` tells in its metadata; another's metadata is its own affair."""
 
 
 class SteeringPairsDataModule(ResidentDataModule):
@@ -145,9 +147,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads((file.metadata() or {}).get("manifest", "{}"))
+            manifest = json.loads((file.metadata() or {}).get("manifest", "{}"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    return tensors, manifest if isinstance(manifest, dict) and manifest.keys() >= MANIFEST else {}
 
 
 def _layer(
@@ -162,7 +165,7 @@ def _layer(
     layers = manifest["layers"]
     if layer not in layers:
         raise ValueError(f"{path} has layers {', '.join(map(str, layers))}; data.{key} is {layer}")
-    return tensors[name][:, layers.index(layer)]
+    return _named(tensors, name, path)[:, layers.index(layer)]
 
 
 def _mean_of_nonzero(targets: Tensor) -> list[float]:
@@ -171,14 +174,18 @@ def _mean_of_nonzero(targets: Tensor) -> list[float]:
 
 
 def _matrix(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
-    if name not in tensors:
-        raise ValueError(f"{path} has no {name}; it has {', '.join(sorted(tensors)) or 'nothing'}")
-    tensor = tensors[name]
+    tensor = _named(tensors, name, path)
     if tensor.ndim != 2 or not tensor.is_floating_point():
         raise ValueError(
             f"{path} has {name} of shape {_shape(tensor)} in {tensor.dtype}; expected floating point, N × D"
         )
     return tensor.float()
+
+
+def _named(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"{path} has no {name}; it has {', '.join(sorted(tensors)) or 'nothing'}")
+    return tensors[name]
 
 
 def _random_split(size: int, config: SteeringPairsConfig, path: Path) -> Tensor:

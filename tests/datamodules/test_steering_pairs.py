@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,43 @@ def test_refuses_a_file_that_is_none(tmp_path: Path) -> None:
 def test_refuses_a_validation_that_leaves_nothing() -> None:
     with pytest.raises(ValueError, match="val_size: 60 leaves nothing to train on"):
         SteeringPairsConfig(size=60, val_size=60)
+
+
+def extracted(folder: Path, **tensors: Tensor) -> str:
+    """A file of two layers, 3 and 7, as ``experiments.extract`` writes it."""
+    manifest = {"model": "tiny", "model_sha256": "0" * 64, "template": "plain", "layers": [3, 7]}
+    path = folder / "states.safetensors"
+    save_file(tensors, path, metadata={"manifest": json.dumps(manifest)})
+    return str(path)
+
+
+def test_of_a_file_with_layers_those_that_are_named_are_taken(tmp_path: Path) -> None:
+    h, z = torch.randn(2, 20, 2, 5).unbind()
+    z[::4] = 0
+    path = extracted(tmp_path, h=h, z=z, split=torch.arange(20) % 3)
+    data = own(path, input_layer=7, target_layer=3)
+    states, targets = data.split("val")
+    assert torch.equal(states, h[1::3, 1])
+    assert torch.equal(targets, z[1::3, 0])
+    assert data.info.steering["model"] == "tiny"
+    train = z[::3, 0]
+    mean = train[train.abs().sum(-1) > 0].mean(0)
+    assert data.info.steering["mean"] == pytest.approx(mean.tolist(), rel=1e-5)
+
+
+def test_refuses_layers_that_a_file_has_not(tmp_path: Path) -> None:
+    h = torch.randn(20, 2, 5)
+    with pytest.raises(ValueError, match=r"has layers 3, 7; data\.target_layer is 4"):
+        _ = own(extracted(tmp_path, h=h, z=h.clone()), input_layer=3, target_layer=4).info
+    with pytest.raises(ValueError, match=r"states\.safetensors has no z; it has h"):
+        _ = own(extracted(tmp_path, h=h), input_layer=3, target_layer=3).info
+
+
+def test_a_manifest_of_somebody_elses_means_nothing(tmp_path: Path) -> None:
+    h = torch.randn(20, 5)
+    save_file(
+        {"h": h, "z": h.clone()}, tmp_path / "own.safetensors", metadata={"manifest": '{"made": "here"}'}
+    )
+    assert own(str(tmp_path / "own.safetensors")).info.train_size == 10
+    with pytest.raises(ValueError, match="says nothing of layers; leave out input_layer"):
+        _ = own(str(tmp_path / "own.safetensors"), input_layer=0, target_layer=0).info
