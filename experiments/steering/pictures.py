@@ -51,9 +51,10 @@ def projection(pairs: Pairs, path: Path) -> None:
     places = (centred @ torch.linalg.svd(centred, full_matrices=False)[2][:2].T).numpy()  # (N, 2)
     figure = _figure(6.5, 5)
     axes = figure.add_subplot()
+    colours = colormaps["tab10" if len(set(families)) <= 10 else "tab20"]
     for number, family in enumerate(dict.fromkeys(families)):
         own = places[[f == family for f in families]]
-        axes.plot(own[:, 0], own[:, 1], ".", markersize=4, color=colormaps["tab20"](number), label=family)
+        axes.plot(own[:, 0], own[:, 1], ".", markersize=4, color=colours(number), label=family)
     axes.set_xlabel("first direction")
     axes.set_ylabel("second direction")
     axes.legend(fontsize="small")
