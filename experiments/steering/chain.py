@@ -52,8 +52,16 @@ class Choice:
         )
 
     def factor(self, method: str) -> float:
-        """What a method's vectors are multiplied by."""
-        return 0.0 if method in WITHOUT_FACTOR else self.alphas[method]
+        """What a method's vectors are multiplied by.
+
+        Raises:
+            UserError: The choice was made when the method wasn't there.
+        """
+        if method in WITHOUT_FACTOR:
+            return 0.0
+        if method not in self.alphas:
+            raise UserError(f"no factor was chosen for {method}; let the choosing stage run again")
+        return self.alphas[method]
 
     def write(self, path: Path, **more: Any) -> None:
         """To a JSON file, with what else a reader may want."""

@@ -7,7 +7,7 @@ from datamodules.prompt_sets import Prompt
 from experiments.steering.bootstrap import Estimate, mean_interval, ratio_interval
 from experiments.steering.methods import METHODS
 
-RIVALS = ("mean", "router", "l2s_shuffled", "ridge")
+RIVALS = ("mean", "router", "fine_router", "l2s_shuffled", "ridge")
 """What the learned network is held against, prompt by prompt."""
 
 

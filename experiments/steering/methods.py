@@ -18,6 +18,7 @@ METHODS = {
     "mean": "the mean vector of training",
     "mean_rescaled": "the mean vector, as long as vectors are on average",
     "router": "the mean vector of the family that a linear probe tells",
+    "fine_router": "the mean vector of the instantiation that a linear probe tells",
     "ridge": "ridge regression from hidden state to vector",
     "l2s": "the learned network",
     "l2s_shuffled": "the learned network's vectors, given to other prompts",
@@ -88,7 +89,10 @@ def steering_vectors(
             length = train.z[train.steered].norm(dim=-1).mean()
             return (mean / mean.norm() * length).expand_as(zeros)
         case "router":
-            return group_means(train.z, train.families, _routed(train, asked.h))
+            return group_means(train.z, train.families, _routed(train.h, train.families, asked.h))
+        case "fine_router":
+            names = _routed(train.h, train.instantiations, asked.h)
+            return group_means(train.z, train.instantiations, names)
         case "ridge":
             return ridge(train, asked.h)
         case "l2s":
@@ -139,8 +143,8 @@ def ridge(train: Pairs, h: Tensor) -> Tensor:
     return (asked @ (vt.T @ weights) + centre).to(train.z.dtype)
 
 
-def _routed(train: Pairs, h: Tensor) -> list[str]:
-    """The family of each hidden state by logistic regression."""
+def _routed(train: Tensor, groups: Sequence[str], h: Tensor) -> list[str]:
+    """The group of each hidden state by logistic regression from those of training, (N, W)."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -148,10 +152,10 @@ def _routed(train: Pairs, h: Tensor) -> list[str]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if len(set(train.families)) == 1:
-        return [train.families[0]] * len(h)
+    if len(set(groups)) == 1:
+        return [groups[0]] * len(h)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe.fit(train.h.numpy(), list(train.families))
+        probe.fit(train.numpy(), list(groups))
     return [str(name) for name in probe.predict(h.numpy())]

@@ -87,6 +87,13 @@ def test_the_router_knows_families_and_leaves_neutral_prompts_alone(train: Pairs
     assert not made[15:].any()
 
 
+def test_the_fine_router_tells_members_of_a_family_apart(train: Pairs, asked: Pairs) -> None:
+    made = steering_vectors("fine_router", train, asked, learned=learned)
+    torch.testing.assert_close(made[0], train.z[:30].mean(0))
+    torch.testing.assert_close(made[7], train.z[30:60].mean(0))
+    assert not made[15:].any()
+
+
 def test_shuffled_vectors_are_other_prompts(train: Pairs, asked: Pairs) -> None:
     made = steering_vectors("l2s_shuffled", train, asked, learned=learned)
     assert not (made == learned(asked.h)).all(1).any()
