@@ -176,13 +176,16 @@ class Bench:
         return found
 
     def divergence(self, rows: Sequence[int], plan: Plan) -> list[float]:
-        """KL(unsteered ‖ steered) of each prompt's next token, in nats."""
+        """KL(unsteered ‖ steered) of each prompt's next token, in nats; an instruction may steer too."""
         found: list[float] = []
         for places in self._batches(rows):
-            ids = [self._encode(p, "") for p in self.chosen([rows[place] for place in places])]
-            scorer = AnswerScorer(self.model.network, ids)
-            plain = scorer.next_log_probabilities()
-            other = scorer.next_log_probabilities(_steer(plan, places))
+            prompts = self.chosen([rows[place] for place in places])
+            scorers = {
+                text: AnswerScorer(self.model.network, [self._encode(p, text) for p in prompts])
+                for text in {"", plan.instruction}
+            }
+            plain = scorers[""].next_log_probabilities()
+            other = scorers[plan.instruction].next_log_probabilities(_steer(plan, places))
             found += (plain.exp() * (plain - other)).sum(-1).tolist()
         return found
 

@@ -46,6 +46,13 @@ def test_perplexity_is_that_of_each_answer_alone(
         [0.0] * 4, abs=1e-6
     )
     assert min(bench.divergence(rows, Plan(layer=0, vectors=ones))) > 1e-4
+    told = Plan(layer=0, vectors=ones, alpha=0.0, instruction="Be brief.")
+    for prompt, found in zip(bench.chosen(rows), bench.divergence(rows, told), strict=True):
+        plain, other = (
+            model.network(torch.tensor([model.tokenizer.encode(f"{text}\n")]))[0, -1].log_softmax(-1)
+            for text in (prompt.text, f"Be brief. {prompt.text}")
+        )
+        assert found == pytest.approx((plain.exp() * (plain - other)).sum().item(), rel=1e-3, abs=1e-5)
 
 
 def test_refuses_a_file_of_another_model_or_other_prompts(
