@@ -4,6 +4,7 @@ Shape letters: N prompts of the set, L layers of the file, M prompts asked, W wi
 """
 
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,11 @@ class Bench:
     def rows(
         self, split: str, *, neutral: bool = False, seen: bool | None = None, limit: int = 0
     ) -> list[int]:
-        """Places of prompts in the set, evenly spaced where there are more than ``limit``; 0: all."""
+        """Places of prompts in the set, in order; of more than ``limit``, as many drawn by lot; 0: all.
+
+        The lot is the same each time. Evenly spaced ones could all be of a few templates, for a topic's
+        prompts stand together.
+        """
         found = [
             row
             for row, prompt in enumerate(self.prompts.prompts)
@@ -119,7 +124,7 @@ class Bench:
         ]
         if not limit or limit >= len(found):
             return found
-        return [found[place * len(found) // limit] for place in range(limit)]
+        return sorted(random.Random(0).sample(found, limit))
 
     def chosen(self, rows: Sequence[int]) -> list[Prompt]:
         """The prompts at these places."""

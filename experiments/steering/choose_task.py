@@ -118,8 +118,9 @@ class ChooseTask:
             for alpha in self.settings.alphas
         }
         scores = bench.score(rows, {f"{m} {a}": plan for (m, a), plan in plans.items()})
-        asked = rows[:: max(1, len(rows) // self.settings.written)]
-        places = [rows.index(row) for row in asked]
+        count = min(self.settings.written, len(rows))
+        places = [place * len(rows) // count for place in range(count)]
+        asked = [rows[place] for place in places]
 
         def perplexity(plan: Plan) -> float:
             return bench.perplexity(

@@ -47,7 +47,7 @@ class ExtractTaskConfig:
 class ChooseTaskConfig:
     """Choose which trained network, so which layers, and each method's factor α, on validation prompts."""
 
-    prompts: int = field(default=100, metadata={"help": "Validation prompts, evenly spaced.", "min": 2})
+    prompts: int = field(default=100, metadata={"help": "Validation prompts, drawn by lot.", "min": 2})
     alphas: list[float] = field(
         default_factory=lambda: [0.5, 1.0, 1.5, 2.0],
         metadata={"help": "Factors to try, for the best networks; time grows with them.", "above": 0.0},
@@ -93,9 +93,7 @@ class CompareTaskConfig:
 class GenerateTaskConfig:
     """Let each way to steer write answers to test prompts, and neutral ones, greedily."""
 
-    prompts: int = field(
-        default=60, metadata={"help": "Test prompts, evenly spaced, chosen by index.", "min": 1}
-    )
+    prompts: int = field(default=60, metadata={"help": "Test prompts, drawn by lot.", "min": 1})
     neutral: int = field(default=60, metadata={"help": "Neutral test prompts.", "min": 0})
     max_new_tokens: int = field(default=40, metadata={"help": "Tokens of an answer.", "min": 1})
     samples: int = field(default=10, metadata={"help": "Prompts whose answers are shown.", "min": 1})

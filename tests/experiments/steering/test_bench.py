@@ -77,3 +77,16 @@ def test_repetition_is_the_share_of_runs_that_were_there_before() -> None:
     assert repetition([1, 2, 3, 1, 2, 3]) == pytest.approx(1 / 4)
     assert repetition([7] * 12) == pytest.approx(9 / 10)
     assert repetition([1, 2]) == repetition([]) == repetition([1, 2, 3, 4]) == 0
+
+
+def test_prompts_are_drawn_alike_each_time_and_from_all_templates(
+    model: LoadedModel, prompts: PromptSet, chain_run: Path
+) -> None:
+    bench = Bench(model, prompts, chain_run / "extract" / STATES, answers=1)
+    every = bench.rows("test")
+    assert all(prompts.prompts[row].split == "test" for row in every)
+    some = bench.rows("test", limit=len(every) // 2)
+    assert some == sorted(set(some)) == bench.rows("test", limit=len(every) // 2)
+    assert set(some) < set(every)
+    assert {prompts.prompts[row].template for row in some} == {prompts.prompts[row].template for row in every}
+    assert bench.rows("test", limit=len(every) + 1) == every
