@@ -38,11 +38,12 @@ def measured(text: str) -> dict[str, Measured]:
             assert row[0] not in found, f"{row[0]} stands twice"
             named = dict(zip(header, row, strict=True))
             (seconds,) = (numbers(cell)[0] for name, cell in named.items() if name.startswith("fit seconds"))
-            first, *last = named.get("seeds", "").split("–")
+            seeds = named.get("seeds", "")
+            first, *last = seeds.split("–")
             found[row[0]] = Measured(
                 figures=tuple(cell for name, cell in named.items() if not name.startswith(NO_FIGURES)),
                 seconds=float(seconds.replace(",", "")),
-                seeds=(int(last[0]) - int(first) + 1 if last else 1) if first else None,
+                seeds=(int(last[0]) - int(first) + 1 if last else seeds.count(",") + 1) if first else None,
             )
     return found
 
