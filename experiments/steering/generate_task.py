@@ -27,6 +27,8 @@ COLUMNS = {
     "neutral_divergence": "neutral KL, nats",
 }
 """Of the table, by the figure's name."""
+POINTLESS_ON_NEUTRAL = ("l2s_shuffled", "instantiation_mean", "p2s")
+"""There the oracles' vectors are nothing, and shuffling shuffles nothing."""
 
 
 class GenerateTask:
@@ -88,9 +90,8 @@ class GenerateTask:
         found: dict[str, Estimate] = {}
         topics = [prompt.topic for prompt in bench.chosen(rows)]
         plain: list[list[int]] = []
-        for method, vectors in all_vectors(bench, rows, stage, learned, METHODS).items():
-            if method in ("l2s_shuffled", "instantiation_mean", "p2s"):
-                continue  # on neutral prompts the oracles are nothing, and shuffling shuffles nothing
+        methods = [method for method in METHODS if method not in POINTLESS_ON_NEUTRAL]
+        for method, vectors in all_vectors(bench, rows, stage, learned, methods).items():
             plan = choice.plan(method, vectors)
             written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
             plain = plain or written
