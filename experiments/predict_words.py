@@ -8,7 +8,6 @@ from datamodules.token_rows import EOS, PAD, SPECIAL, encoder, padded_rows
 from experiments.build import Restored
 from experiments.errors import UserError
 from experiments.prediction import Prediction
-from lit_modules.beam_search import beam_search
 
 N_BEST, BEAM_SIZE = 3, 5
 
@@ -37,14 +36,7 @@ def predict_words(
     source = padded_rows(
         [spell(word, info.source_vocabulary, info.source_length) for word in words]
     )  # (B, S)
-    found = beam_search(
-        model.module.network,
-        source,
-        beam_size=beam_size,
-        max_length=model.module.max_length,
-        length_penalty=penalty,
-        n_best=n_best,
-    )
+    found = model.module.search(source, beam_size=beam_size, n_best=n_best)
     return (
         _prediction(word, tokens, scores, info.target_vocabulary, penalty)
         for word, tokens, scores in zip(words, found.tokens.tolist(), found.scores.tolist(), strict=True)

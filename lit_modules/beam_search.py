@@ -37,7 +37,7 @@ class Network(Protocol):
 class Hypotheses(NamedTuple):
     """What a beam search found for each source, best first."""
 
-    tokens: Tensor  # int64 (B, N, T): without BOS, ends with EOS unless cut, then PAD
+    tokens: Tensor  # int64 (B, N, T): without BOS, ends with EOS unless cut, then PAD (backward: EOS and BOS)
     scores: Tensor  # (B, N): log-probability / length^length_penalty, EOS counted; −inf: there was no other
 
 
@@ -77,6 +77,7 @@ def beam_search(
     max_length: int,
     length_penalty: float = 1.0,
     n_best: int = 1,
+    backward: bool = False,
     use_cache: bool = True,
 ) -> Hypotheses:
     """Keeps the `beam_size` best hypotheses of each source at each step, ended ones among them.
@@ -92,6 +93,7 @@ def beam_search(
         max_length: Tokens to write at most, EOS included; a hypothesis that hasn't ended then is cut there.
         length_penalty: 0 compares log-probabilities, which get lower with each token; 1 their means.
         n_best: N, how many to return; less than asked only where there are no more.
+        backward: Write from the last token to the first: EOS is what stands before all, BOS what ends them.
         use_cache: Keep keys and values. The result is the same without, up to rounding.
 
     Raises:
@@ -100,9 +102,9 @@ def beam_search(
     Source: Graves 2012, "Sequence transduction with recurrent neural networks"; Wu et al. 2016, "Google's
     neural machine translation system", section 7 (length normalisation).
     """
-    if not 1 <= n_best <= beam_size:
-        raise ValueError(f"n_best is {n_best}, expected 1 … {beam_size}, the beam's size")
-    writer = _Writer(network, source, max_length, use_cache)
+    check_n_best(n_best, beam_size)
+    start, end = (EOS, BOS) if backward else (BOS, EOS)
+    writer = _Writer(network, source, max_length, use_cache, start=start)
     batch, device = len(source), source.device
     sums = torch.zeros(batch, 1, device=device)  # (B, K) log-probabilities; K grows to beam_size
     scores = sums
@@ -119,7 +121,7 @@ def beam_search(
 
         sums = totals.flatten(1).gather(1, best)
         lengths = lengths.gather(1, parent)
-        ended = ended.gather(1, parent) | (token == EOS) | (sums == -torch.inf)
+        ended = ended.gather(1, parent) | (token == end) | (sums == -torch.inf)
         first_rows = torch.arange(batch, device=device).unsqueeze(-1) * width
         writer.choose((first_rows + parent).flatten(), same_context=best.shape[1] == width)
         writer.append(token.flatten())
@@ -128,6 +130,12 @@ def beam_search(
     tokens = writer.written().unflatten(0, (batch, -1))  # (B, K, T)
     tokens = tokens.masked_fill(scores.unsqueeze(-1) == -torch.inf, PAD)
     return Hypotheses(tokens[:, :n_best], scores[:, :n_best])
+
+
+def check_n_best(n_best: int, beam_size: int) -> None:
+    """Raises a `ValueError` unless a beam of that size can return so many."""
+    if not 1 <= n_best <= beam_size:
+        raise ValueError(f"n_best is {n_best}, expected 1 … {beam_size}, the beam's size")
 
 
 def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -148,16 +156,19 @@ def _after_end(log_probs: Tensor, ended: Tensor) -> Tensor:
 class _Writer:
     """The targets written so far, and the network's opinion of what comes next."""
 
-    def __init__(self, network: Network, source: Tensor, max_length: int, use_cache: bool) -> None:
+    def __init__(
+        self, network: Network, source: Tensor, max_length: int, use_cache: bool, *, start: int = BOS
+    ) -> None:
         if max_length < 1:
             raise ValueError(f"max_length is {max_length}, expected at least 1")
         self._network = network
         self._context, self._mask = network.encode(source)
         self._cache = network.make_cache(max_length) if use_cache else None
-        self._tokens = source.new_full((len(source), 1), BOS)  # (R, T + 1)
+        self._start = start
+        self._tokens = source.new_full((len(source), 1), start)  # (R, T + 1)
 
     def log_probabilities(self) -> Tensor:
-        """Of each token as each row's next, (R, V); neither BOS nor PAD is ever written."""
+        """Of each token as each row's next, (R, V); PAD and what stands before all are never written."""
         if self._cache is None:
             logits = self._network.decode(self._tokens, self._context, self._mask)
         elif self._tokens.shape[1] == 1:
@@ -165,7 +176,7 @@ class _Writer:
         else:
             logits = self._network.decode(self._tokens[:, -1:], cache=self._cache)
         log_probs = widen(logits[:, -1]).log_softmax(-1)
-        log_probs[:, [PAD, BOS]] = -torch.inf
+        log_probs[:, [PAD, self._start]] = -torch.inf
         return log_probs
 
     def choose(self, rows: Tensor, *, same_context: bool) -> None:
@@ -183,5 +194,5 @@ class _Writer:
         self._tokens = torch.cat([self._tokens, token.unsqueeze(-1)], dim=1)
 
     def written(self) -> Tensor:
-        """int64 (R, T), without BOS."""
+        """int64 (R, T), without what stands before all."""
         return self._tokens[:, 1:]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lit_modules.base import LitModule
-from lit_modules.beam_search import beam_search, greedy_search
+from lit_modules.beam_search import Hypotheses, beam_search, greedy_search
 from lit_modules.error_rates import ErrorRateInfo, error_rates
 from lit_modules.functional.precision import widen
 from lit_modules.layers.encoder_decoder import EncoderDecoder
@@ -16,6 +16,7 @@ from lit_modules.seq2seq_config import Seq2SeqConfig
 from lit_modules.special_tokens import BOS, PAD
 from lit_modules.token_metrics import TokenLoss
 from lit_modules.transformer import transformer_options
+from lit_modules.two_way_search import reverse_targets, two_way_search
 
 TrainingBatch = tuple[Tensor, Tensor]
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -52,6 +53,10 @@ class Seq2Seq(LitModule):
     would be right, each laid out like the target, the target itself first, with rows of padding where there
     are fewer. There the network writes on its own, greedily or in the test by a beam, and what it writes is
     compared with them. Logged are the loss in nats a token, without label smoothing, and the error rates.
+
+    With ``directions: both``, every second target of a training batch is turned round, ``EOS`` first and
+    ``BOS`` last, so that one network learns to write from either end; validation writes forward, and the test
+    searches from both ends.
 
     Args:
         config: Architecture, initialisation and decoding.
@@ -98,6 +103,9 @@ class Seq2Seq(LitModule):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Mean cross-entropy over the tokens that aren't padding; a callback records the curve."""
         source, target = batch
+        if self.config.directions == "both":
+            odd = torch.arange(len(target), device=target.device).unsqueeze(-1) % 2 == 1
+            target = torch.where(odd, reverse_targets(target), target)
         logits, labels = self.network(source, target[:, :-1]), target[:, 1:]  # (B, T, V), (B, T)
         loss = F.cross_entropy(
             widen(logits).flatten(0, 1),
@@ -123,16 +131,28 @@ class Seq2Seq(LitModule):
 
     def write(self, source: Tensor) -> Tensor:
         """The target that the config's search finds for each source, (B, S) → (B, T), without BOS."""
-        if self.config.beam_size == 1:
-            return greedy_search(self.network, source, max_length=self.max_length)
-        best = beam_search(
+        return self.search(source, beam_size=self.config.beam_size).tokens[:, 0]
+
+    def search(self, source: Tensor, *, beam_size: int, n_best: int = 1) -> Hypotheses:
+        """The best targets of each source, found by a beam, or by one from each end.
+
+        Args:
+            source: (B, S), padded behind.
+            beam_size: Hypotheses kept; of one from each end, by each.
+            n_best: How many to return.
+
+        Raises:
+            ValueError: See :func:`beam_search`.
+        """
+        search = two_way_search if self.config.directions == "both" else beam_search
+        return search(
             self.network,
             source,
-            beam_size=self.config.beam_size,
+            beam_size=beam_size,
             max_length=self.max_length,
             length_penalty=self.config.length_penalty,
+            n_best=n_best,
         )
-        return best.tokens[:, 0]
 
     def _evaluate(
         self, batch: Batch, written: Tensor, stage: str, metrics: nn.ModuleDict

@@ -37,6 +37,13 @@ class Seq2SeqConfig(TransformerConfig, ModelConfig):
             "max": 1.0,
         },
     )
+    directions: Literal["forward", "both"] = field(
+        default="forward",
+        metadata={
+            "help": "both: every second target of the training is written from its end, and a beam from each "
+            "end looks for the answer of the test."
+        },
+    )
     beam_size: int = field(
         default=1,
         metadata={

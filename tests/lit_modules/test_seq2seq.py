@@ -16,6 +16,7 @@ from lit_modules.optim_config import AdamWConfig
 from lit_modules.seq2seq import Seq2Seq
 from lit_modules.seq2seq_config import Seq2SeqConfig
 from lit_modules.special_tokens import BOS, EOS, PAD
+from lit_modules.two_way_search import two_way_search
 
 WORDS = ("<pad>", "<bos>", "<eos>", *"abcde")
 V, S, T = len(WORDS), 6, 5
@@ -97,6 +98,26 @@ def test_label_smoothing_is_pytorch_s_over_real_tokens(smoothing: float) -> None
     (metrics,) = trainer().validate(module, loader(*with_alternatives(source, target), size=4), verbose=False)
     plain = F.cross_entropy(logits[labels != PAD], labels[labels != PAD])
     assert metrics["val/loss"] == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_with_both_directions_every_second_target_is_turned_round() -> None:
+    module = build(replace(SMALL, directions="both"))
+    source, target = batch()
+    losses = []
+    for row in range(4):
+        words, answer = source[row][source[row] != PAD], target[row][target[row] != PAD]
+        answer = answer.flip(0) if row % 2 else answer
+        assert answer[0] == (EOS if row % 2 else BOS)
+        log_probs = module(words[None], answer[None, :-1])[0].log_softmax(-1)
+        losses += [-log_probs[t, token] for t, token in enumerate(answer[1:])]
+    torch.testing.assert_close(module.training_step((source, target), 0)["loss"], torch.stack(losses).mean())
+
+
+def test_with_both_directions_the_test_searches_from_both_ends() -> None:
+    module = build(replace(SMALL, directions="both", beam_size=3, length_penalty=0.5)).eval()
+    source, _ = batch()
+    expected = two_way_search(module.network, source, beam_size=3, max_length=T, length_penalty=0.5)
+    assert torch.equal(module.write(source), expected.tokens[:, 0])
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])
