@@ -39,7 +39,7 @@ def two_way_search(
         network: In evaluation mode, trained on targets and on :func:`reverse_targets` of them.
         source: (B, S), padded behind.
         beam_size: K, of each of the two beams.
-        max_length: Tokens to write at most, EOS included; what hasn't ended by then is given its end, one more.
+        max_length: Tokens to write at most, EOS included; what is cut there gets its end behind it.
         length_penalty: See :func:`beam_search`.
         n_best: N, how many to return, no two alike.
 
