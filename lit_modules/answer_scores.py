@@ -1,10 +1,10 @@
-"""How likely a language model finds answers to prompts, steered or not, and what it would say next.
+"""What a language model makes of answers to prompts, steered or not, and what it answers itself.
 
 Shape letters: B prompts, A answers to all of them, T tokens of the longest answer, V vocabulary, W width.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lit_modules.decoding import device_of, left_padded
 from lit_modules.functional.precision import widen
+from lit_modules.functional.sampling import greedy
 from lit_modules.layers.kv_cache import KVCache
 from lit_modules.steered import steered
 
@@ -109,18 +110,54 @@ class AnswerScorer:
         tokens, real = self._right_padded([[token] for token in self.last])
         return widen(self._read(tokens, real, rows, steer)[:, 0]).log_softmax(-1)
 
+    @torch.inference_mode()
+    def write(
+        self,
+        max_new_tokens: int,
+        *,
+        stop_ids: Collection[int] = (),
+        vocab_size: int | None = None,
+        steer: Steer | None = None,
+    ) -> list[list[int]]:
+        """The most probable token after the other, for each prompt, until it stops.
+
+        The same as :func:`lit_modules.generation.generate`, without reading the prompts anew. All rows are
+        written to the end of the longest, so that a prompt's row is computed beside the same others whatever
+        they are steered by: where a vector is zero, the answer is the unsteered one bit for bit.
+
+        Args:
+            max_new_tokens: At most as many as ``longest_answer``.
+            stop_ids: Tokens that end an answer, and aren't part of it.
+            vocab_size: Choose among the first so many tokens alone.
+            steer: Nothing by default.
+        """
+        written: list[list[int]] = [[] for _ in self.last]
+        going = set(range(len(written)))
+        cache, tokens = copy.deepcopy(self._cache), torch.tensor(self.last, device=self.device)
+        with self._steered(steer, list(range(len(written)))):
+            for _ in range(max_new_tokens):
+                logits = self.network(tokens.unsqueeze(-1), cache=cache, last_only=True)[:, -1, :vocab_size]
+                tokens = greedy(logits)  # (B,)
+                chosen = tokens.tolist()
+                going = {row for row in going if chosen[row] not in stop_ids}
+                for row in going:
+                    written[row].append(chosen[row])
+                if not going:
+                    break
+        return written
+
     def _read(self, tokens: Tensor, real: Tensor, owners: list[int], steer: Steer | None) -> Tensor:
         # Deep, since reordering to as many rows as before would happen in the storage of this one.
         cache = copy.deepcopy(self._cache)
         for layer in cache:
             layer.reorder(torch.tensor(owners, device=self.device))
-        hooked: AbstractContextManager[Any] = nullcontext()
-        if steer is not None:
-            hooked = steered(
-                self.network, layer=steer.layer, vectors=steer.vectors[owners], alpha=steer.alpha
-            )
-        with hooked:
+        with self._steered(steer, owners):
             return self.network(tokens, key_mask=real, cache=cache)
+
+    def _steered(self, steer: Steer | None, owners: list[int]) -> AbstractContextManager[Any]:
+        if steer is None:
+            return nullcontext()
+        return steered(self.network, layer=steer.layer, vectors=steer.vectors[owners], alpha=steer.alpha)
 
     def _right_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(row) for row in rows], device=self.device)

@@ -26,9 +26,6 @@ from experiments.states_manifest import (
 )
 from experiments.steering.methods import Pairs
 from lit_modules.answer_scores import AnswerScorer, Steer
-from lit_modules.generation import generate
-from lit_modules.generation_config import SamplingConfig
-from lit_modules.steered import steered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +64,25 @@ class Scores:
     def margin(self) -> list[float]:
         """log p(wanted) − log p(unwanted) per token."""
         return [w - u for w, u in zip(self.wanted, self.unwanted, strict=True)]
+
+
+@dataclass
+class Written:
+    """What was answered to each prompt asked, in order.
+
+    Attributes:
+        tokens: Of the answers; none where the model stopped at once.
+        unsteered: Mean log-probability of each answer's tokens to the unsteered model; NaN of none.
+    """
+
+    tokens: list[list[int]] = field(default_factory=list)
+    unsteered: list[float] = field(default_factory=list)
+
+    @property
+    def perplexity(self) -> float:
+        """To the unsteered model, each answer weighing alike; NaN if all are empty."""
+        known = [value for value in self.unsteered if not math.isnan(value)]
+        return math.exp(-mean(known)) if known else math.nan
 
 
 class Bench:
@@ -194,40 +210,32 @@ class Bench:
             found += (plain.exp() * (plain - other)).sum(-1).tolist()
         return found
 
-    def write(self, rows: Sequence[int], plan: Plan, *, max_new_tokens: int) -> list[list[int]]:
-        """Greedy answers to each prompt, as tokens."""
-        settings = SamplingConfig(
-            temperature=0.0, max_new_tokens=max_new_tokens, stop_ids=list(self.model.stop_ids)
-        )
-        found: list[list[int]] = []
+    def write(
+        self, rows: Sequence[int], plans: Mapping[str, Plan], *, max_new_tokens: int
+    ) -> dict[str, Written]:
+        """Greedy answers to each prompt under each plan, and how likely the unsteered model finds them."""
+        found = {name: Written() for name in plans}
         for places in self._batches(rows):
             prompts = self.chosen([rows[place] for place in places])
-            with steered(
-                self.model.network,
-                layer=plan.layer,
-                vectors=plan.vectors[places],
-                alpha=plan.alpha,
-                positions="generated",
-            ) as steering:
-                found += generate(
+            scorers = {
+                text: AnswerScorer(
                     self.model.network,
-                    [self._encode(p, plan.instruction) for p in prompts],
-                    settings,
-                    vocab_size=self.model.tokenizer.vocab_size,
-                    on_read=steering.follow,
+                    [self._encode(p, text) for p in prompts],
+                    longest_answer=max_new_tokens,
                 )
+                for text in {"", *(plan.instruction for plan in plans.values())}
+            }
+            for name, plan in plans.items():
+                answers = scorers[plan.instruction].write(
+                    max_new_tokens,
+                    stop_ids=self.model.stop_ids,
+                    vocab_size=self.model.tokenizer.vocab_size,
+                    steer=_steer(plan, places),
+                )
+                made = scorers[""].log_probabilities([[answer] if answer else [] for answer in answers])
+                found[name].tokens += answers
+                found[name].unsteered += [own[0] if own else math.nan for own in made]
         return found
-
-    def perplexity(self, rows: Sequence[int], written: Sequence[Sequence[int]]) -> float:
-        """How unlikely the unsteered model finds these answers, each weighing alike; NaN if all are empty."""
-        found: list[float] = []
-        for places in self._batches(rows):
-            ids = [self._encode(p, "") for p in self.chosen([rows[place] for place in places])]
-            answers = [[written[place]] if written[place] else [] for place in places]
-            longest = max((len(written[place]) for place in places), default=1)
-            scorer = AnswerScorer(self.model.network, ids, longest_answer=max(1, longest))
-            found += [own[0] for own in scorer.log_probabilities(answers) if own]
-        return math.exp(-mean(found)) if found else math.nan
 
     def _encode(self, prompt: Prompt, instruction: str) -> list[int]:
         text = f"{instruction} {prompt.text}" if instruction else prompt.text

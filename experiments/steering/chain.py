@@ -13,9 +13,9 @@ from experiments import run_directory
 from experiments.errors import UserError
 from experiments.extract import open_prompt_set
 from experiments.language_models import open_language_model
-from experiments.steering.bench import Bench, Plan
-from experiments.steering.methods import WITHOUT_FACTOR, steering_vectors
-from experiments.steering.tasks_config import ExtractTaskConfig
+from experiments.steering.bench import Bench, Plan, mean
+from experiments.steering.methods import METHODS, OF_A_SEED, WITHOUT_FACTOR, steering_vectors
+from experiments.steering.tasks_config import CompareTaskConfig, ExtractTaskConfig
 from experiments.tasks import STATES, Stage
 from lit_modules.functional.precision import multiplies_bf16
 
@@ -148,6 +148,64 @@ def all_vectors(
     places = [*bench.rows("train"), *bench.rows("train", neutral=True)]
     train, asked = bench.pairs(places, **layers), bench.pairs(rows, **layers)
     return {method: steering_vectors(method, train, asked, learned=learned, seed=seed) for method in methods}
+
+
+def all_plans(
+    bench: Bench,
+    rows: Sequence[int],
+    stage: Stage,
+    choice: Choice,
+    networks: Mapping[int, Learned],
+    methods: Iterable[str] = METHODS,
+) -> dict[str, Plan]:
+    """How each method answers these prompts, as ``METHOD/SEED``.
+
+    Those that no seed decides are there once.
+
+    Args:
+        bench: The model and its prompts.
+        rows: The prompts asked.
+        stage: That the layers are of.
+        choice: The factors.
+        networks: The learned network of each seed.
+        methods: Which.
+    """
+    found = {}
+    for seed, learned in networks.items():
+        own = [method for method in methods if method in OF_A_SEED or seed == min(networks)]
+        for method, vectors in all_vectors(bench, rows, stage, learned, own, seed=seed).items():
+            found[f"{method}/{seed}"] = choice.plan(method, vectors)
+    return found
+
+
+def over_seeds(values: Mapping[str, Sequence[float]], method: str) -> list[float]:
+    """What belongs to each prompt, its mean over the seeds that a method was run with; NaN where one is.
+
+    Args:
+        values: Of each ``METHOD/SEED``.
+        method: Whose.
+    """
+    runs = [own for key, own in values.items() if key.partition("/")[0] == method]
+    return [mean(values) for values in zip(*runs, strict=True)]
+
+
+def seed_dir(run_dir: Path, seed: int) -> Path:
+    """Where the comparing stage trains a network of another seed than the chain's."""
+    return run_dir / f"seed_{seed}"
+
+
+def compared_networks(stage: Stage, stages: Mapping[str, Stage]) -> dict[int, Learned]:
+    """The networks of the comparing stage by their seeds; without such a stage, the one of ``stage``."""
+    for other in stages.values():
+        settings = None if other.config.task is None else other.config.task.config
+        if isinstance(settings, CompareTaskConfig):
+            return {
+                seed: load_network(
+                    stage.run_dir if seed == stage.config.seed else seed_dir(other.run_dir, seed)
+                )
+                for seed in settings.seeds
+            }
+    return {stage.config.seed: load_network(stage.run_dir)}
 
 
 def input_layer(stage: Stage) -> int:

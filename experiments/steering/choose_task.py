@@ -122,21 +122,17 @@ class ChooseTask:
         places = [place * len(rows) // count for place in range(count)]
         asked = [rows[place] for place in places]
 
-        def perplexity(plan: Plan) -> float:
-            return bench.perplexity(
-                asked, bench.write(asked, plan, max_new_tokens=self.settings.max_new_tokens)
-            )
-
-        some = vectors[methods[0]][places]
-        unsteered = perplexity(Plan(layer=target_layer(stage), vectors=some, alpha=0.0))
+        shorter = {
+            f"{m} {a}": dataclasses.replace(plan, vectors=plan.vectors[places])
+            for (m, a), plan in plans.items()
+        }
+        shorter["unsteered"] = dataclasses.replace(next(iter(shorter.values())), alpha=0.0)
+        written = bench.write(asked, shorter, max_new_tokens=self.settings.max_new_tokens)
         return {
             method: {
                 alpha: Tried(
                     margin=mean(scores[f"{method} {alpha}"].margin),
-                    perplexity=perplexity(
-                        dataclasses.replace(plans[method, alpha], vectors=vectors[method][places])
-                    )
-                    / unsteered,
+                    perplexity=written[f"{method} {alpha}"].perplexity / written["unsteered"].perplexity,
                 )
                 for alpha in self.settings.alphas
             }

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from experiments import config as configs
 from experiments import run_directory
-from experiments.steering.bench import Plan, Scores, mean
+from experiments.steering.bench import mean
 from experiments.steering.chain import (
     Learned,
-    all_vectors,
+    all_plans,
     load_network,
     open_bench,
+    over_seeds,
     read_choice,
+    seed_dir,
     trained,
 )
 from experiments.steering.comparison import compare, table
@@ -36,16 +38,14 @@ class CompareTask:
         networks = self._networks(stage, run_dir, say)
         half = self.settings.prompts // 2
         rows = [row for seen in (True, False) for row in bench.rows("test", seen=seen, limit=half)]
-        plans: dict[str, Plan] = {}
-        for seed, learned in networks.items():
-            methods = METHODS if seed == min(networks) else ("random", "l2s", "l2s_shuffled")
-            for method, vectors in all_vectors(bench, rows, stage, learned, methods, seed=seed).items():
-                plans[f"{method}/{seed}"] = choice.plan(method, vectors)
+        plans = all_plans(bench, rows, stage, choice, networks)
         say(f"{len(rows)} test prompts, {len(plans)} ways to answer each")
         scores = bench.score(rows, plans, rank=True)
         prompts = bench.chosen(rows)
-        margins = {method: over_seeds(scores, method, "margin") for method in METHODS}
-        rights = {method: over_seeds(scores, method, "right") for method in METHODS}
+        by_seed = {key: own.margin for key, own in scores.items()}
+        margins = {method: over_seeds(by_seed, method) for method in METHODS}
+        ranks = {key: own.right for key, own in scores.items()}
+        rights = {method: over_seeds(ranks, method) for method in METHODS}
         estimates = compare(prompts, margins, rights)
         by_prompt = (
             [p.text, p.instantiation, p.seen, *(margins[m][i] for m in METHODS)]
@@ -75,7 +75,7 @@ class CompareTask:
             place = stage.run_dir
             if seed != stage.config.seed:
                 say(f"training the network with seed {seed}")
-                place = run_dir / f"seed_{seed}"
+                place = seed_dir(run_dir, seed)
                 # What the stage learned from is named in its own resolved config, not in the chain's.
                 again = configs.load(
                     stage.config.plain, {"seed": seed, "run_dir": str(place), "resume": "auto"}
@@ -83,9 +83,3 @@ class CompareTask:
                 fit(again)
             found[seed] = load_network(place)
         return found
-
-
-def over_seeds(scores: Mapping[str, Scores], method: str, name: str) -> list[float]:
-    """A score of each prompt, its mean over the seeds that a method was run with."""
-    runs = [getattr(own, name) for key, own in scores.items() if key.partition("/")[0] == method]
-    return [mean(values) for values in zip(*runs, strict=True)]

@@ -1,17 +1,18 @@
 """The stage that lets each way to steer write answers, and measures what steering costs them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from datamodules.prompt_sets import Prompt
 from experiments import run_directory
-from experiments.steering.bench import Bench, repetition
+from experiments.steering.bench import Bench, Plan, Written, repetition
 from experiments.steering.bootstrap import Estimate, mean_interval
 from experiments.steering.chain import (
-    Choice,
-    Learned,
-    all_vectors,
-    load_network,
+    all_plans,
+    compared_networks,
     open_bench,
+    over_seeds,
     read_choice,
     trained,
 )
@@ -30,6 +31,9 @@ COLUMNS = {
 POINTLESS_ON_NEUTRAL = ("l2s_shuffled", "instantiation_mean", "p2s")
 """There the oracles' vectors are nothing, and shuffling shuffles nothing."""
 
+WRITTEN_TOGETHER = 32
+"""Prompts answered in one batch: a step reads all the model's weights, however many rows there are."""
+
 
 class GenerateTask:
     """What each way to steer writes, and what it costs: on prompts to steer and on neutral ones."""
@@ -41,73 +45,103 @@ class GenerateTask:
         """Nothing can be known before."""
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
-        """Write, count keywords and repetitions, and ask the unsteered model how likely the answers are."""
-        bench, choice = open_bench(stages), read_choice(stages)
+        """Write, with every network that was compared; count keywords and repetitions.
+
+        The unsteered model is asked how likely the answers are.
+        """
+        bench, choice = open_bench(stages, batch_size=WRITTEN_TOGETHER), read_choice(stages)
         stage = trained(stages)[choice.stage]
-        learned = load_network(stage.run_dir)
+        networks = compared_networks(stage, stages)
         rows = bench.rows("test", limit=self.settings.prompts)
         prompts = bench.chosen(rows)
-        topics = [prompt.topic for prompt in prompts]
-        found: dict[str, Estimate | float] = {}
-        texts: dict[str, list[str]] = {}
-        perplexity: dict[str, float] = {}
-        for method, vectors in all_vectors(bench, rows, stage, learned, METHODS).items():
-            written = bench.write(
-                rows, choice.plan(method, vectors), max_new_tokens=self.settings.max_new_tokens
-            )
-            texts[method] = [bench.model.tokenizer.decode(tokens) for tokens in written]
-            ones = [bench.prompts.instantiations[prompt.instantiation] for prompt in prompts]
-            named = [one.named_in(text) for one, text in zip(ones, texts[method], strict=True)]
-            perplexity[method] = bench.perplexity(rows, written)
-            found |= {
-                f"{method}/keyword_rate": mean_interval([float(hit) for hit in named], topics),
-                f"{method}/perplexity_ratio": perplexity[method] / perplexity["none"],
-                f"{method}/repetition": mean_interval([repetition(tokens) for tokens in written], topics),
-            }
+        plans = all_plans(bench, rows, stage, choice, networks)
+        say(f"{len(rows)} test prompts, {len(plans)} ways to answer each")
+        written = bench.write(rows, plans, max_new_tokens=self.settings.max_new_tokens)
+        texts = {
+            key: [bench.model.tokenizer.decode(tokens) for tokens in own.tokens]
+            for key, own in written.items()
+        }
+        ones = [bench.prompts.instantiations[prompt.instantiation] for prompt in prompts]
+        named = {
+            key: [float(one.named_in(text)) for one, text in zip(ones, own, strict=True)]
+            for key, own in texts.items()
+        }
+        found = figures(prompts, written, named)
         neutral = bench.rows("test", neutral=True, limit=self.settings.neutral)
         if self.settings.neutral and neutral:
-            found |= self._neutral(bench, neutral, choice, stage, learned)
+            methods = [method for method in METHODS if method not in POINTLESS_ON_NEUTRAL]
+            found |= self._neutral(
+                bench, neutral, all_plans(bench, neutral, stage, choice, networks, methods)
+            )
         shown_table = table(found)
         run_directory.write_text(run_dir / "table.md", shown_table)
         say(shown_table)
         count = min(self.settings.samples, len(rows))
         shown = [place * len(rows) // count for place in range(count)]
+        first = {method: texts[f"{method}/{min(networks)}"] for method in METHODS}
         run_directory.write_text(
-            run_dir / "samples.md", samples([prompts[place].text for place in shown], shown, texts)
+            run_dir / "samples.md", samples([prompts[place].text for place in shown], shown, first)
         )
         answers = (
             [p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts)
         )
         run_directory.write_csv(run_dir / "generations.csv", [["prompt", "instantiation", *texts], *answers])
-        return {
-            f"test/{name}": figure.value if isinstance(figure, Estimate) else figure
-            for name, figure in found.items()
-        }
+        return {f"test/{name}": figure.value for name, figure in found.items()}
 
-    def _neutral(
-        self, bench: Bench, rows: list[int], choice: Choice, stage: Stage, learned: Learned
-    ) -> dict[str, Estimate]:
-        found: dict[str, Estimate] = {}
+    def _neutral(self, bench: Bench, rows: list[int], plans: Mapping[str, Plan]) -> dict[str, Estimate]:
         topics = [prompt.topic for prompt in bench.chosen(rows)]
-        plain: list[list[int]] = []
-        methods = [method for method in METHODS if method not in POINTLESS_ON_NEUTRAL]
-        for method, vectors in all_vectors(bench, rows, stage, learned, methods).items():
-            plan = choice.plan(method, vectors)
-            written = bench.write(rows, plan, max_new_tokens=self.settings.max_new_tokens)
-            plain = plain or written
-            same = [float(one == other) for one, other in zip(written, plain, strict=True)]
-            found[f"{method}/neutral_unchanged"] = mean_interval(same, topics)
-            found[f"{method}/neutral_divergence"] = mean_interval(bench.divergence(rows, plan), topics)
+        written = bench.write(rows, plans, max_new_tokens=self.settings.max_new_tokens)
+        (plain,) = (own.tokens for key, own in written.items() if key.startswith("none/"))
+        same = {
+            key: [float(one == other) for one, other in zip(own.tokens, plain, strict=True)]
+            for key, own in written.items()
+        }
+        apart = {key: bench.divergence(rows, plan) for key, plan in plans.items()}
+        found: dict[str, Estimate] = {}
+        for method in dict.fromkeys(key.partition("/")[0] for key in plans):
+            found[f"{method}/neutral_unchanged"] = mean_interval(over_seeds(same, method), topics)
+            found[f"{method}/neutral_divergence"] = mean_interval(over_seeds(apart, method), topics)
         return found
 
 
-def table(figures: Mapping[str, Estimate | float]) -> str:
+def figures(
+    prompts: Sequence[Prompt], written: Mapping[str, Written], named: Mapping[str, Sequence[float]]
+) -> dict[str, Estimate]:
+    """What was measured of each method's answers.
+
+    Args:
+        prompts: That were answered.
+        written: Of each ``METHOD/SEED``.
+        named: The same; 1 where an answer names what it should.
+
+    Returns:
+        ``METHOD/keyword_rate``, ``METHOD/perplexity_ratio``, ``METHOD/repetition``. The ratio is of geometric
+        means over the prompts that both models answered.
+    """
+    topics = [prompt.topic for prompt in prompts]
+    repeated = {key: [repetition(tokens) for tokens in own.tokens] for key, own in written.items()}
+    likely = {key: own.unsteered for key, own in written.items()}
+    plain = over_seeds(likely, "none")
+    found: dict[str, Estimate] = {}
+    for method in METHODS:
+        less = [a - b for a, b in zip(plain, over_seeds(likely, method), strict=True)]
+        both = [i for i, value in enumerate(less) if not math.isnan(value)]
+        found[f"{method}/keyword_rate"] = mean_interval(over_seeds(named, method), topics)
+        if both:
+            log_ratio = mean_interval([less[i] for i in both], [topics[i] for i in both])
+            found[f"{method}/perplexity_ratio"] = Estimate(
+                math.exp(log_ratio.value), math.exp(log_ratio.low), math.exp(log_ratio.high)
+            )
+        found[f"{method}/repetition"] = mean_interval(over_seeds(repeated, method), topics)
+    return found
+
+
+def table(found: Mapping[str, Estimate]) -> str:
     """What was measured of each method's answers, in Markdown; intervals draw whole topics anew."""
     lines = ["| " + " | ".join(["method", *COLUMNS.values()]) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for method, what in METHODS.items():
-        cells = [figures.get(f"{method}/{column}", "–") for column in COLUMNS]
-        said = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells]
-        lines.append(f"| {method}: {what} | {' | '.join(said)} |")
+        cells = [str(found.get(f"{method}/{column}", "–")) for column in COLUMNS]
+        lines.append(f"| {method}: {what} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

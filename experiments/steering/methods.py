@@ -28,6 +28,8 @@ METHODS = {
 """In the order of the table."""
 WITHOUT_FACTOR = ("none", "prompting")
 """Those that add nothing to hidden states."""
+OF_A_SEED = ("random", "l2s", "l2s_shuffled")
+"""Those that differ from one seed to another."""
 
 
 @dataclass(frozen=True, kw_only=True)

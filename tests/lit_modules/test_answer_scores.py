@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_modules.answer_scores import AnswerScorer, Steer
+from lit_modules.generation import generate
+from lit_modules.generation_config import SamplingConfig
 from lit_modules.layers.language_model import TransformerLM
 from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.steered import steered
@@ -66,6 +68,42 @@ def test_answers_score_as_each_text_alone(steer: Steer | None) -> None:
             torch.testing.assert_close(
                 following[row], alone(network, row, [], steer)[0], rtol=1e-4, atol=1e-5
             )
+
+
+@pytest.mark.parametrize("steer", steers())
+@pytest.mark.parametrize("stop_ids", [(), (0, 2, 5, 11)])
+def test_answers_are_those_that_generating_from_each_whole_prompt_gives(
+    steer: Steer | None, stop_ids: tuple[int, ...]
+) -> None:
+    network = build()
+    scorer = AnswerScorer(network, PROMPTS, longest_answer=6)
+    settings = SamplingConfig(temperature=0.0, max_new_tokens=6, stop_ids=list(stop_ids))
+    expected = []
+    for row, prompt in enumerate(PROMPTS):
+        if steer is None:
+            expected += generate(network, [prompt], settings, vocab_size=V - 1)
+            continue
+        with steered(
+            network,
+            layer=steer.layer,
+            vectors=steer.vectors[[row]],
+            alpha=steer.alpha,
+            positions="generated",
+        ) as rows:
+            expected += generate(network, [prompt], settings, vocab_size=V - 1, on_read=rows.follow)
+    for _ in range(2):  # the second time shows that nothing was changed by the first
+        found = scorer.write(6, stop_ids=stop_ids, vocab_size=V - 1, steer=steer)
+        assert found == expected
+    lengths = {len(answer) for answer in found}
+    assert lengths == {6} if not stop_ids else min(lengths) < 6
+
+
+def test_zero_vectors_beside_others_leave_an_answer_as_it_is() -> None:
+    scorer = AnswerScorer(build(), PROMPTS, longest_answer=6)
+    vectors = torch.zeros(len(PROMPTS), WIDTH)
+    vectors[1] = 5 * torch.randn(WIDTH, generator=torch.Generator().manual_seed(1))
+    plain, some = scorer.write(6), scorer.write(6, steer=Steer(layer=1, vectors=vectors))
+    assert [a == b for a, b in zip(plain, some, strict=True)] == [True, False, True]
 
 
 def test_steering_makes_a_difference() -> None:

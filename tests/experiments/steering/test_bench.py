@@ -11,7 +11,7 @@ import torch
 from datamodules.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
 from experiments.language_models import LoadedModel, open_language_model
-from experiments.steering.bench import Bench, Plan, repetition
+from experiments.steering.bench import Bench, Plan, Written, repetition
 from experiments.tasks import STATES
 
 
@@ -27,20 +27,43 @@ def _prompts(chain_settings: dict[str, Any]) -> PromptSet:
 
 
 @torch.no_grad()
-def test_perplexity_is_that_of_each_answer_alone(
+def test_answers_are_judged_by_the_unsteered_model_each_alone(
     model: LoadedModel, prompts: PromptSet, chain_run: Path
 ) -> None:
     bench = Bench(model, prompts, chain_run / "extract" / STATES, answers=1, batch_size=3)
     rows = bench.rows("test", limit=4)
-    written = [[3, 1, 4], [], [1, 5], [9]]
-    likelihoods = []
-    for prompt, answer in zip(bench.chosen(rows), written, strict=True):
-        ids = model.tokenizer.encode(f"{prompt.text}\n")
-        steps = model.network(torch.tensor([[*ids, *answer]]))[0].log_softmax(-1)
-        chosen = [steps[len(ids) - 1 + place, token].item() for place, token in enumerate(answer)]
-        likelihoods += [sum(chosen) / len(chosen)] if chosen else []
-    assert bench.perplexity(rows, written) == pytest.approx(math.exp(-sum(likelihoods) / 3), rel=1e-4)
-    assert math.isnan(bench.perplexity(rows, [[], [], [], []]))
+    vectors = torch.ones(4, model.network.embedding.embedding_dim)
+    plans = {
+        "plain": Plan(layer=0, vectors=vectors, alpha=0.0),
+        "steered": Plan(layer=0, vectors=vectors),
+        "told": Plan(layer=0, vectors=vectors, alpha=0.0, instruction="Be brief."),
+    }
+    written = bench.write(rows, plans, max_new_tokens=4)
+    for name, own in written.items():
+        likelihoods = []
+        for prompt, answer, found in zip(bench.chosen(rows), own.tokens, own.unsteered, strict=True):
+            before = model.tokenizer.encode(f"{plans[name].instruction} {prompt.text}\n".lstrip())
+            if name != "steered":  # the most probable tokens, one after the other
+                for place, token in enumerate(answer):
+                    logits = model.network(torch.tensor([[*before, *answer[:place]]]))[0, -1]
+                    assert logits[: model.tokenizer.vocab_size].argmax() == token
+            ids = model.tokenizer.encode(f"{prompt.text}\n")
+            steps = model.network(torch.tensor([[*ids, *answer]]))[0].log_softmax(-1)
+            chosen = [steps[len(ids) - 1 + place, token].item() for place, token in enumerate(answer)]
+            assert found == pytest.approx(sum(chosen) / len(chosen), rel=1e-4)
+            likelihoods.append(sum(chosen) / len(chosen))
+        assert own.perplexity == pytest.approx(math.exp(-sum(likelihoods) / 4), rel=1e-4)
+    assert written["steered"].tokens != written["plain"].tokens != written["told"].tokens
+    assert Written([[1], []], [-0.5, math.nan]).perplexity == pytest.approx(math.exp(0.5))
+    assert math.isnan(Written([[]], [math.nan]).perplexity)
+
+
+@torch.no_grad()
+def test_divergence_is_that_of_the_next_token(
+    model: LoadedModel, prompts: PromptSet, chain_run: Path
+) -> None:
+    bench = Bench(model, prompts, chain_run / "extract" / STATES, answers=1, batch_size=3)
+    rows = bench.rows("test", limit=4)
     ones = torch.ones(4, model.network.embedding.embedding_dim)
     assert bench.divergence(rows, Plan(layer=0, vectors=ones, alpha=0.0)) == pytest.approx(
         [0.0] * 4, abs=1e-6

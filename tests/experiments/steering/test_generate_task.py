@@ -1,12 +1,15 @@
 """The stage left by the tiny chain, and the page of samples."""
 
+import math
 from pathlib import Path
 
 import pytest
 
+from datamodules.prompt_sets import Prompt
 from experiments.run_directory import read_metrics
+from experiments.steering.bench import Written
 from experiments.steering.bootstrap import Estimate
-from experiments.steering.generate_task import samples, table
+from experiments.steering.generate_task import figures, samples, table
 from experiments.steering.methods import METHODS
 
 
@@ -33,11 +36,30 @@ def test_samples_stand_side_by_side() -> None:
 
 
 def test_the_table_has_a_row_for_each_method() -> None:
-    figures: dict[str, Estimate | float] = {
-        "l2s/keyword_rate": Estimate(0.5, 0.25, 0.75),
-        "l2s/perplexity_ratio": 1.25,
-    }
-    rows = table(figures).splitlines()
+    rows = table({"l2s/keyword_rate": Estimate(0.5, 0.25, 0.75)}).splitlines()
     assert len(rows) == 2 + len(METHODS)
     (row,) = (row for row in rows if row.startswith("| l2s: "))
-    assert row == f"| l2s: {METHODS['l2s']} | 0.500 [0.250, 0.750] | 1.250 | – | – | – |"
+    assert row == f"| l2s: {METHODS['l2s']} | 0.500 [0.250, 0.750] | – | – | – | – |"
+
+
+def test_figures_are_means_over_prompts_and_seeds() -> None:
+    prompts = [
+        Prompt(text=f"{n}", instantiation="a", family="f", topic=f"{n}", split="test", seen=True, template=0)
+        for n in range(2)
+    ]
+    once = {f"{method}/0": Written([[1, 2], [3]], [-1.0, -2.0]) for method in METHODS}
+    written = once | {
+        "l2s/0": Written([[1, 1, 1, 1], [3]], [-2.0, -2.0]),
+        "l2s/1": Written([[1, 1, 1, 1], [3]], [-4.0, -2.0]),
+        "mean/0": Written([[1, 2], []], [-1.5, math.nan]),
+    }
+    named = {key: [1.0, 0.0] for key in written} | {"l2s/1": [1.0, 1.0]}
+    found = figures(prompts, written, named)
+    assert found["l2s/keyword_rate"].value == pytest.approx(0.75)
+    assert found["mean/keyword_rate"].value == pytest.approx(0.5)
+    assert found["l2s/repetition"].value == pytest.approx(0.25)
+    assert found["none/perplexity_ratio"] == Estimate(1.0, 1.0, 1.0)
+    ratio = found["l2s/perplexity_ratio"]
+    assert ratio.value == pytest.approx(math.exp((2 + 0) / 2))
+    assert (ratio.low, ratio.high) == pytest.approx((1.0, math.exp(2)))
+    assert found["mean/perplexity_ratio"].value == pytest.approx(math.exp(0.5))  # of the prompt it answered
