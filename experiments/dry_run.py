@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import lightning as L
 
-from experiments import catalog, cli
+from experiments import cli
 from experiments import trainer as trainers
 from experiments.build import build_data, build_model, initialise
 from experiments.callbacks.checkpoints import check_monitor
 from experiments.config import Config
 from experiments.process_state import global_state_kept, quiet_lightning
 from experiments.run import say
+from experiments.tasks import check_tasks
 
 
 def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
@@ -24,13 +25,13 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     Raises:
         UserError: Something the config names can't be had, or the monitored metric isn't logged.
     """
+    check_tasks(experiment)
     for child in experiment.children:
         say(f"dry run of {child.path}")
         dry_run(child.config, stages=[c.path for c in experiment.children])
     if experiment.children:
         return
     if experiment.task is not None:
-        catalog.target("task", experiment.task.name)(experiment.task.config).check()
         say(f"dry run of {experiment.name}: {experiment.task.name} has what is known before")
         return
     trainers.check_hardware(experiment.trainer)

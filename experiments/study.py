@@ -22,7 +22,7 @@ from experiments.config import Child, Config
 from experiments.config_sources import read_file
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.run import Result, build_data, fit, say
-from experiments.tasks import STATES, Stage, run_task
+from experiments.tasks import STATES, Stage, check_tasks, run_task
 
 _PRELOADED = ["experiments.trainer", "torchmetrics", "torch.utils.tensorboard"]
 """What the server of a study's processes imports before it forks them.
@@ -42,6 +42,7 @@ def run_stages(experiment: Config) -> Result:
         for key, named in (("model.init_from", _source(child.config)), ("data.path", _data(child.config))):
             if named in names[position:] and child.config.task is None:
                 raise UserError(f"stages.{child.path}.{key} = {named!r}: that stage does not come before it")
+    check_tasks(experiment)
     run_dir, resumed = _directory(experiment)
     done: dict[str, Result] = {}
     earlier: dict[str, Stage] = {}

@@ -21,6 +21,19 @@ class Stage:
     run_dir: Path
 
 
+def check_tasks(chain: Config) -> None:
+    """Let each task of a chain look at its settings and at the stages before it, before anything is run.
+
+    Raises:
+        UserError: It can't be done with them.
+    """
+    earlier: dict[str, Config] = {}
+    for child in chain.children:
+        if (task := child.config.task) is not None:
+            catalog.target("task", task.name)(task.config).check(earlier)
+        earlier[child.path] = child.config
+
+
 def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     """Do a task in its own directory; one that was done before, with the same settings, is not done again.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments import run_directory
+from experiments.config import Config
 from experiments.errors import UserError
 from experiments.extract import open_prompt_set
 from experiments.language_models import open_language_model
@@ -20,6 +21,8 @@ from experiments.tasks import STATES, Stage
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
+NOTHING_EXTRACTED = "no stage before this one extracts hidden states; put a task steering_extract first"
+NOTHING_TRAINED = "no stage before this one trains on extracted layers (data.input_layer is null)"
 Learned = Callable[[Tensor], Tensor]
 """A trained network, from hidden states (M, W) to vectors (M, W)."""
 
@@ -69,6 +72,29 @@ class Choice:
         run_directory.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def check_chain(earlier: Mapping[str, Config]) -> None:
+    """What can be known before anything is run of the stages before one that steers.
+
+    Raises:
+        UserError: None of them extracts or none trains, or one trains on a layer that isn't extracted.
+    """
+    tasks = [config.task.config for config in earlier.values() if config.task is not None]
+    extracting = [settings for settings in tasks if isinstance(settings, ExtractTaskConfig)]
+    if not extracting:
+        raise UserError(NOTHING_EXTRACTED)
+    fits = {name: config.data.config for name, config in earlier.items() if config.task is None}
+    if all(getattr(data, "input_layer", None) is None for data in fits.values()):
+        raise UserError(NOTHING_TRAINED)
+    layers = extracting[0].layers
+    for name, data in fits.items():
+        for key in ("input_layer", "target_layer"):
+            if (layer := getattr(data, key, None)) is not None and layer not in layers:
+                raise UserError(
+                    f"stages.{name}.data.{key} = {layer}: extracted are layers "
+                    f"{', '.join(map(str, layers))}; choose one of them, or add it to task.layers"
+                )
+
+
 def read_choice(stages: Mapping[str, Stage]) -> Choice:
     """What the choosing stage wrote.
 
@@ -96,7 +122,7 @@ def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
         if stage.config.task is None and getattr(stage.config.data.config, "input_layer", None) is not None
     }
     if not found:
-        raise UserError("no stage before this one trains on extracted layers (data.input_layer is null)")
+        raise UserError(NOTHING_TRAINED)
     return found
 
 
@@ -116,7 +142,7 @@ def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 16) -> Bench:
                 answers=settings.answers,
                 batch_size=batch_size,
             )
-    raise UserError("no stage before this one extracts hidden states; put a task steering_extract first")
+    raise UserError(NOTHING_EXTRACTED)
 
 
 def load_network(run_dir: Path) -> Learned:

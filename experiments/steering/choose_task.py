@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.config import Config
 from experiments.steering import pictures
 from experiments.steering.bench import Bench, Plan, mean
 from experiments.steering.chain import (
     CHOICE,
     Choice,
     all_vectors,
+    check_chain,
     input_layer,
     load_network,
     open_bench,
@@ -41,8 +43,9 @@ class ChooseTask:
     def __init__(self, settings: ChooseTaskConfig) -> None:
         self.settings = settings
 
-    def check(self) -> None:
-        """Nothing can be known before."""
+    def check(self, earlier: Mapping[str, Config]) -> None:
+        """See :func:`check_chain`."""
+        check_chain(earlier)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Networks by the margin of log-probabilities at α = 1; then the best ones' factors, and one of them.

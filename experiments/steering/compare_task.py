@@ -5,10 +5,12 @@ from pathlib import Path
 
 from experiments import config as configs
 from experiments import run_directory
+from experiments.config import Config
 from experiments.steering.bench import mean
 from experiments.steering.chain import (
     Learned,
     all_plans,
+    check_chain,
     load_network,
     open_bench,
     over_seeds,
@@ -28,8 +30,9 @@ class CompareTask:
     def __init__(self, settings: CompareTaskConfig) -> None:
         self.settings = settings
 
-    def check(self) -> None:
-        """Nothing can be known before."""
+    def check(self, earlier: Mapping[str, Config]) -> None:
+        """See :func:`check_chain`."""
+        check_chain(earlier)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Score all methods; the learned ones with a network for each seed."""

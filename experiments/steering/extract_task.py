@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from experiments.config import Config
 from experiments.extract import extract, open_prompt_set
 from experiments.language_models import open_language_model
 from experiments.steering.chain import precision_of
@@ -16,7 +17,7 @@ class ExtractTask:
     def __init__(self, settings: ExtractTaskConfig) -> None:
         self.settings = settings
 
-    def check(self) -> None:
+    def check(self, earlier: Mapping[str, Config]) -> None:
         """Read the prompts, so that a wrong line is found before anything is run."""
         open_prompt_set(self.settings.prompts)
 

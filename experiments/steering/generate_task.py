@@ -6,10 +6,12 @@ from pathlib import Path
 
 from datamodules.prompt_sets import Prompt
 from experiments import run_directory
+from experiments.config import Config
 from experiments.steering.bench import Bench, Plan, Written, repetition
 from experiments.steering.bootstrap import Estimate, mean_interval
 from experiments.steering.chain import (
     all_plans,
+    check_chain,
     compared_networks,
     open_bench,
     over_seeds,
@@ -41,8 +43,9 @@ class GenerateTask:
     def __init__(self, settings: GenerateTaskConfig) -> None:
         self.settings = settings
 
-    def check(self) -> None:
-        """Nothing can be known before."""
+    def check(self, earlier: Mapping[str, Config]) -> None:
+        """See :func:`check_chain`."""
+        check_chain(earlier)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Write, with every network that was compared; count keywords and repetitions.

@@ -85,6 +85,20 @@ def test_refuses_stages_in_the_wrong_order(
         experiments.run({**some, "run_dir": str(place)})
 
 
+@pytest.mark.parametrize("key", ["input_layer", "target_layer"])
+def test_refuses_a_layer_that_is_not_extracted_before_anything_is_run(
+    key: str, chain_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    stages = {**chain_settings["stages"], "train_1": {"data": {key: 2}}}
+    settings = {**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")}
+    said = rf"stages\.train_1\.data\.{key} = 2: extracted are layers 0, 1; choose one of them, or add it"
+    with pytest.raises(UserError, match=said):
+        experiments.run(settings)
+    assert not (tmp_path / "chain").exists()
+    with pytest.raises(UserError, match=said):
+        dry_run(load(settings))
+
+
 def test_refuses_a_task_outside_a_chain(chain_settings: dict[str, Any], tmp_path: Path) -> None:
     alone = {**chain_settings, "task": {"name": "steering_choose"}, "run_dir": str(tmp_path / "run")}
     with pytest.raises(UserError, match=r"task \(.*\): it stands in one of the stages, not beside them"):
