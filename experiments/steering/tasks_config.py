@@ -94,7 +94,7 @@ class GenerateTaskConfig:
     """Let each way to steer write answers to test prompts, and neutral ones, greedily."""
 
     prompts: int = field(default=320, metadata={"help": "Test prompts, drawn by lot.", "min": 1})
-    neutral: int = field(default=60, metadata={"help": "Neutral test prompts.", "min": 0})
+    neutral: int = field(default=120, metadata={"help": "Neutral test prompts.", "min": 0})
     max_new_tokens: int = field(default=40, metadata={"help": "Tokens of an answer.", "min": 1})
     samples: int = field(default=10, metadata={"help": "Prompts whose answers are shown.", "min": 1})
 
