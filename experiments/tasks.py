@@ -1,6 +1,6 @@
 """A stage of a chain that trains nothing: a named piece of work with the stages before it at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def check_tasks(chain: Config) -> None:
 
 
 def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
-    """Do a task in its own directory; one that was done before, with the same settings, is not done again.
+    """Do a task in its own directory; one that was done after all stages before it is not done again.
 
     Args:
         stage: Its config, placed in a directory.
@@ -50,7 +50,7 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     assert stage.task is not None
     assert stage.run_dir is not None
     run_dir = Path(stage.run_dir)
-    if (run_dir / "metrics.json").is_file():
+    if _is_newest(run_dir, [stage.run_dir for stage in earlier.values()]):
         say(f"{run_dir} is finished")
         return Result(metrics=run_directory.read_metrics(run_dir), run_dir=run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,19 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     show(run_dir)
     run_directory.write_metrics(run_dir, metrics)
     return Result(metrics=metrics, run_dir=run_dir)
+
+
+def _is_newest(run_dir: Path, others: Iterable[Path]) -> bool:
+    """Whether a directory has results, and none of the others has any that came later.
+
+    A chain that is resumed with more epochs trains its networks further, and what was found with them before
+    holds no longer.
+    """
+    result = run_dir / "metrics.json"
+    if not result.is_file():
+        return False
+    finished = result.stat().st_mtime_ns
+    return all((other / "metrics.json").stat().st_mtime_ns <= finished for other in others)
 
 
 def show(run_dir: Path) -> None:

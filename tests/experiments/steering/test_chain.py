@@ -44,6 +44,22 @@ def test_a_cut_chain_goes_on_where_it_was(
         assert read_metrics(chain_run / stage) == pytest.approx(found, rel=1e-4, abs=1e-6, nan_ok=True)
 
 
+def test_what_was_found_with_networks_that_are_trained_further_is_found_again(
+    chain_settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = {name: chain_settings["stages"][name] for name in ("extract", "train_0", "choose")}
+    short = {**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")}
+    first = experiments.run(short).metrics
+    longer = {**short, "trainer": {**short["trainer"], "max_epochs": 6}, "resume": "auto"}
+    again = experiments.run(longer).metrics
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'chain' / 'extract'} is finished" in said
+    assert f"{tmp_path / 'chain' / 'choose'} is finished" not in said
+    assert again["val/train_0/l2s/margin"] != first["val/train_0/l2s/margin"]
+    experiments.run(longer)
+    assert f"{tmp_path / 'chain' / 'choose'} is finished" in capsys.readouterr().out
+
+
 def test_whoever_stops_a_task_is_told_to_continue_the_chain(
     chain_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
