@@ -23,6 +23,9 @@ from experiments.steering.methods import METHODS, WITHOUT_FACTOR
 from experiments.steering.tasks_config import ChooseTaskConfig
 from experiments.tasks import Stage
 
+FIRST = ("none", "mean", "ridge", "l2s", "p2s")
+"""The methods that every trained stage is looked at with."""
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -55,15 +58,9 @@ class ChooseTask:
         """
         bench, networks = open_bench(stages), trained(stages)
         rows = bench.rows("validation", limit=self.settings.prompts)
-        shown = ("none", "mean", "ridge", "l2s", "p2s")
-        plans: dict[str, Plan] = {}
-        for name, stage in networks.items():
-            vectors = all_vectors(bench, rows, stage, load_network(stage.run_dir), shown)
-            layer = target_layer(stage)
-            plans |= {f"{name}/{method}": Plan(layer=layer, vectors=v) for method, v in vectors.items()}
-        margins = {name: mean(scores.margin) for name, scores in bench.score(rows, plans).items()}
+        margins = first_look(bench, rows, networks)
         for name in networks:
-            say(f"{name}: " + ", ".join(f"{m} {margins[f'{name}/{m}']:.3f}" for m in shown))
+            say(f"{name}: " + ", ".join(f"{m} {margins[f'{name}/{m}']:.3f}" for m in FIRST))
         best = sorted(networks, key=lambda name: margins[f"{name}/l2s"], reverse=True)
         sweeps: dict[str, dict[float, Tried]] = {}
         for name in best[: self.settings.candidates]:
@@ -91,14 +88,13 @@ class ChooseTask:
         }
         choice.write(run_dir / CHOICE, validation_margins=margins, tried=tried_all)
         say(f"chosen: {chosen} with factors {', '.join(f'{m} {a:g}' for m, a in alphas.items())}")
-        pictures.layers(margins, list(networks), shown, run_dir / "layers.png")
+        pictures.layers(margins, list(networks), FIRST, run_dir / "layers.png")
         pictures.factors(
             {m: {a: tried.margin for a, tried in by_alpha.items()} for m, by_alpha in curves.items()},
             run_dir / "alphas.png",
         )
-        pairs = bench.pairs(
-            bench.rows("train", limit=2000), input_layer=choice.input_layer, target_layer=choice.target_layer
-        )
+        some = bench.rows("train", limit=2000)
+        pairs = bench.pairs(some, input_layer=choice.input_layer, target_layer=choice.target_layer)
         pictures.projection(pairs, run_dir / "projection.png")
         at_best = {method: curves[method][alphas[method]].margin for method in ("l2s", "mean", "p2s")}
         return {
@@ -141,6 +137,16 @@ class ChooseTask:
             }
             for method in methods
         }
+
+
+def first_look(bench: Bench, rows: Sequence[int], networks: Mapping[str, Stage]) -> dict[str, float]:
+    """The margin of each trained stage's vectors at α = 1, of each method in ``FIRST``, as ``STAGE/METHOD``."""
+    plans: dict[str, Plan] = {}
+    for name, stage in networks.items():
+        vectors = all_vectors(bench, rows, stage, load_network(stage.run_dir), FIRST)
+        layer = target_layer(stage)
+        plans |= {f"{name}/{method}": Plan(layer=layer, vectors=v) for method, v in vectors.items()}
+    return {name: mean(scores.margin) for name, scores in bench.score(rows, plans).items()}
 
 
 def best_factor(tried: Mapping[float, Tried], *, perplexity_limit: float) -> float:
