@@ -140,7 +140,7 @@ class ChooseTask:
 
 
 def first_look(bench: Bench, rows: Sequence[int], networks: Mapping[str, Stage]) -> dict[str, float]:
-    """The margin of each trained stage's vectors at α = 1, of each method in ``FIRST``, as ``STAGE/METHOD``."""
+    """The margin at α = 1 that each of ``FIRST`` has with each trained stage, as ``STAGE/METHOD``."""
     plans: dict[str, Plan] = {}
     for name, stage in networks.items():
         vectors = all_vectors(bench, rows, stage, load_network(stage.run_dir), FIRST)
