@@ -1,5 +1,6 @@
 """What a stage that trains nothing knows of the stages before it, and the file that each of them leaves."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ class Choice:
         if method not in self.alphas:
             raise UserError(f"no factor was chosen for {method}; let the choosing stage run again")
         return self.alphas[method]
+
+    def with_alpha(self, alpha: float) -> "Choice":
+        """The same layers with one factor for all methods."""
+        return dataclasses.replace(self, alphas=dict.fromkeys(METHODS, alpha))
 
     def write(self, path: Path, **more: Any) -> None:
         """To a JSON file, with what else a reader may want."""

@@ -33,6 +33,8 @@ COLUMNS = {
 POINTLESS_ON_NEUTRAL = ("l2s_shuffled", "instantiation_mean", "p2s")
 """There the oracles' vectors are nothing, and shuffling shuffles nothing."""
 
+FEW = 4
+"""Instantiations that there may be for the table to tell their keyword rates apart."""
 WRITTEN_TOGETHER = 32
 """Prompts answered in one batch: a step reads all the model's weights, however many rows there are."""
 
@@ -53,6 +55,7 @@ class GenerateTask:
         The unsteered model is asked how likely the answers are.
         """
         bench, choice = open_bench(stages, batch_size=WRITTEN_TOGETHER), read_choice(stages)
+        choice = choice if self.settings.alpha is None else choice.with_alpha(self.settings.alpha)
         stage = trained(stages)[choice.stage]
         networks = compared_networks(stage, stages)
         rows = bench.rows("test", limit=self.settings.prompts)
@@ -118,8 +121,8 @@ def figures(
         named: The same; 1 where an answer names what it should.
 
     Returns:
-        ``METHOD/keyword_rate``, ``METHOD/perplexity_ratio``, ``METHOD/repetition``. The ratio is of geometric
-        means over the prompts that both models answered.
+        ``METHOD/keyword_rate``, also with ``/INSTANTIATION``, ``METHOD/perplexity_ratio`` and
+        ``METHOD/repetition``. The ratio is of geometric means over the prompts that both models answered.
     """
     topics = [prompt.topic for prompt in prompts]
     repeated = {key: [repetition(tokens) for tokens in own.tokens] for key, own in written.items()}
@@ -129,7 +132,13 @@ def figures(
     for method in METHODS:
         less = [a - b for a, b in zip(plain, over_seeds(likely, method), strict=True)]
         both = [i for i, value in enumerate(less) if not math.isnan(value)]
-        found[f"{method}/keyword_rate"] = mean_interval(over_seeds(named, method), topics)
+        hits = over_seeds(named, method)
+        found[f"{method}/keyword_rate"] = mean_interval(hits, topics)
+        for name in sorted({prompt.instantiation for prompt in prompts}):
+            own = [i for i, prompt in enumerate(prompts) if prompt.instantiation == name]
+            found[f"{method}/keyword_rate/{name}"] = mean_interval(
+                [hits[i] for i in own], [topics[i] for i in own]
+            )
         if both:
             log_ratio = mean_interval([less[i] for i in both], [topics[i] for i in both])
             found[f"{method}/perplexity_ratio"] = Estimate(
@@ -140,10 +149,15 @@ def figures(
 
 
 def table(found: Mapping[str, Estimate]) -> str:
-    """What was measured of each method's answers, in Markdown; intervals draw whole topics anew."""
-    lines = ["| " + " | ".join(["method", *COLUMNS.values()]) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    """What was measured of each method's answers, in Markdown; intervals draw whole topics anew.
+
+    Where there are only a few instantiations, each one's keyword rate has a column.
+    """
+    ones = sorted({name.split("/")[2] for name in found if "/keyword_rate/" in name})
+    columns = COLUMNS | {f"keyword_rate/{name}": f"keyword rate, {name}" for name in ones if len(ones) <= FEW}
+    lines = ["| " + " | ".join(["method", *columns.values()]) + " |", "|---" * (len(columns) + 1) + "|"]
     for method, what in METHODS.items():
-        cells = [str(found.get(f"{method}/{column}", "–")) for column in COLUMNS]
+        cells = [str(found.get(f"{method}/{column}", "–")) for column in columns]
         lines.append(f"| {method}: {what} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

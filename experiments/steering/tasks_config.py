@@ -93,6 +93,10 @@ class CompareTaskConfig:
 class GenerateTaskConfig:
     """Let each way to steer write answers to test prompts, and neutral ones, greedily."""
 
+    alpha: float | None = field(
+        default=None,
+        metadata={"help": "Factor of all methods; null: each one's own, as it was chosen.", "above": 0.0},
+    )
     prompts: int = field(default=320, metadata={"help": "Test prompts, drawn by lot.", "min": 1})
     neutral: int = field(default=120, metadata={"help": "Neutral test prompts.", "min": 0})
     max_new_tokens: int = field(default=40, metadata={"help": "Tokens of an answer.", "min": 1})

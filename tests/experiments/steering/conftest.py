@@ -96,6 +96,7 @@ def chain_settings(
                     "samples": 2,
                 }
             },
+            "strong": {"task": {"name": "steering_generate", "prompts": 5, "neutral": 0, "alpha": 50.0}},
         },
     }
 

@@ -28,6 +28,13 @@ def test_answers_are_written_and_counted(chain_run: Path) -> None:
     assert f"{found['test/l2s/keyword_rate']:.3f} [" in figures
 
 
+def test_one_factor_may_be_asked_of_all_methods(chain_run: Path) -> None:
+    chosen, strong = (read_metrics(chain_run / name) for name in ("generate", "strong"))
+    assert strong["test/none/perplexity_ratio"] == 1
+    assert not any("neutral" in name for name in strong)
+    assert strong["test/p2s/perplexity_ratio"] != chosen["test/p2s/perplexity_ratio"]
+
+
 def test_samples_stand_side_by_side() -> None:
     texts = {"none": ["a", "b\nc"], "ridge": ["d", "e"], "p2s": ["f", "g | h"]}
     assert samples(["Why?"], [1], texts) == (
@@ -42,9 +49,19 @@ def test_the_table_has_a_row_for_each_method() -> None:
     assert row == f"| l2s: {METHODS['l2s']} | 0.500 [0.250, 0.750] | – | – | – | – |"
 
 
+@pytest.mark.parametrize(("count", "extra"), [(4, 4), (5, 0)])
+def test_a_few_instantiations_have_columns(count: int, extra: int) -> None:
+    found = {f"none/keyword_rate/one_{n}": Estimate(n, n, n) for n in range(count)}
+    head, _, row, *_ = table(found).splitlines()
+    assert head.count("keyword rate, one_") == extra
+    assert row.count("[3.000, 3.000]") == bool(extra)
+
+
 def test_figures_are_means_over_prompts_and_seeds() -> None:
     prompts = [
-        Prompt(text=f"{n}", instantiation="a", family="f", topic=f"{n}", split="test", seen=True, template=0)
+        Prompt(
+            text=f"{n}", instantiation="ab"[n], family="f", topic=f"{n}", split="test", seen=True, template=0
+        )
         for n in range(2)
     ]
     once = {f"{method}/0": Written([[1, 2], [3]], [-1.0, -2.0]) for method in METHODS}
@@ -57,6 +74,8 @@ def test_figures_are_means_over_prompts_and_seeds() -> None:
     found = figures(prompts, written, named)
     assert found["l2s/keyword_rate"].value == pytest.approx(0.75)
     assert found["mean/keyword_rate"].value == pytest.approx(0.5)
+    assert found["mean/keyword_rate/a"].value == 1
+    assert found["l2s/keyword_rate/b"].value == 0.5
     assert found["l2s/repetition"].value == pytest.approx(0.25)
     assert found["none/perplexity_ratio"] == Estimate(1.0, 1.0, 1.0)
     ratio = found["l2s/perplexity_ratio"]
