@@ -33,15 +33,17 @@ def two_way_search(
 
     A candidate's score is ½ (Σ log p(token | those before) + Σ log p(token | those behind)) / length^a with
     the ``length_penalty`` a; its end counts as a token. The two ways err in different places, so what both
-    find probable is more often right than what either finds best.
+    find probable is more often right than what either finds best. What hadn't ended when it was cut competes
+    only where nothing had, and is ranked as if it ended there.
 
     Args:
-        network: In evaluation mode, trained on targets and on :func:`reverse_targets` of them.
+        network: In evaluation mode, trained on targets and on :func:`reverse_targets` of them; with room for
+            ``max_length + 1`` tokens where positions are learned.
         source: (B, S), padded behind.
         beam_size: K, of each of the two beams.
-        max_length: Tokens to write at most, EOS included; what is cut there gets its end behind it.
+        max_length: Tokens to write at most, EOS included.
         length_penalty: See :func:`beam_search`.
-        n_best: N, how many to return, no two alike.
+        n_best: N, how many to return, no two alike; less than asked only where there are no more.
 
     Raises:
         ValueError: See :func:`beam_search`.
@@ -68,6 +70,9 @@ def two_way_search(
     equally_wide = [F.pad(rows, (0, longest - rows.shape[-1]), value=PAD) for rows in (forward, backward)]
     candidates = torch.cat(equally_wide, dim=1)  # (B, C, T + 2)
     found = torch.cat([way.scores for way in ways.values()], dim=1) > -torch.inf  # (B, C)
+    ended = [(ways[backward].tokens == end).any(-1) for backward, end in ((False, EOS), (True, BOS))]
+    complete = found & torch.cat(ended, dim=1)
+    found = torch.where(complete.any(1, keepdim=True), complete, found)
 
     context, mask = network.encode(source)
     sums = [
@@ -75,11 +80,12 @@ def two_way_search(
         + _log_probability(network, reverse_targets(target), context, mask)
         for target in candidates.unbind(1)
     ]
-    lengths = (candidates != PAD).sum(-1) - 1  # all but BOS
+    candidates = candidates.masked_fill((candidates == EOS) & ~complete.unsqueeze(-1), PAD)[..., 1:]
+    lengths = (candidates != PAD).sum(-1).clamp(min=1)
     scores = torch.stack(sums, dim=1) / 2 / lengths.to(sums[0].dtype) ** length_penalty
     scores = scores.masked_fill(~found | _found_before(candidates, found), -torch.inf)
-    scores, best = scores.topk(n_best)  # (B, N)
-    tokens = candidates.gather(1, best.unsqueeze(-1).expand(-1, -1, longest))[..., 1:]
+    scores, best = scores.topk(min(n_best, scores.shape[1]))  # (B, N)
+    tokens = candidates.gather(1, best.unsqueeze(-1).expand(-1, -1, candidates.shape[-1]))
     return Hypotheses(tokens.masked_fill(scores.unsqueeze(-1) == -torch.inf, PAD), scores)
 
 

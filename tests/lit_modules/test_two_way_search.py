@@ -79,12 +79,12 @@ def test_targets_are_turned_round_within_their_padding() -> None:
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_beams_with_room_for_every_beginning_are_exhaustive(penalty: float) -> None:
     network = build()
-    every = [words for length in range(LONGEST + 1) for words in product(range(3, V), repeat=length)]
+    every = [words for length in range(LONGEST) for words in product(range(3, V), repeat=length)]
     together = found(network, SOURCE, n_best=60, beam_size=60, penalty=penalty)
     for row, source in enumerate(SOURCE):
         alone = source[source != PAD].unsqueeze(0)
         expected = sorted(((score(network, alone, words, penalty), words) for words in every), reverse=True)
-        assert len(expected) == 40  # each of them once, whichever beam has found it
+        assert len(expected) == 13  # each of them once, whichever beam has found it
         assert_same(together[row], expected)
 
 
@@ -108,10 +108,12 @@ def test_narrow_beams_choose_among_what_either_found(size: int) -> None:
                     backward=backward,
                 )
                 words = [[token for token in tokens if token > EOS] for tokens in beam.tokens[0].tolist()]
-                candidates.append({tuple(w[::-1] if backward else w) for w in words})
+                ended = [w for w in words if len(w) < LONGEST]
+                candidates.append({tuple(w[::-1] if backward else w) for w in ended})
             ranked = [(score(network, alone, w, 0.5), w) for w in set.union(*candidates)]
-            assert_same(together[row], sorted(ranked, reverse=True)[:size])
-            only_backward += together[row][0][1] not in candidates[0]
+            if ranked:
+                assert_same(together[row], sorted(ranked, reverse=True)[:size])
+                only_backward += together[row][0][1] not in candidates[0]
     assert only_backward  # or the beam from the end wouldn't have been of any use
 
 
@@ -139,10 +141,25 @@ def test_answers_end_and_only_padding_follows() -> None:
     assert not (tokens == BOS).any()
 
 
+def test_what_was_cut_is_answered_only_where_nothing_had_ended() -> None:
+    network = build()
+    with torch.no_grad():  # one of two words is always more probable than any end
+        network.head.weight[4] = -network.head.weight[3]
+        network.head.weight[[BOS, EOS]] = 0.0
+    cut = two_way_search(network, SOURCE, beam_size=1, max_length=LONGEST)
+    for row, source in enumerate(SOURCE):
+        words = tuple(token for token in cut.tokens[row, 0].tolist() if token != PAD)
+        assert EOS not in words
+        assert len(words) == LONGEST
+        total = score(network, source[source != PAD].unsqueeze(0), words, 0.0)
+        assert float(cut.scores[row, 0]) == pytest.approx(total / LONGEST, rel=1e-9)
+
+
 def test_where_there_are_fewer_than_asked_for() -> None:
-    """Within one token there are the end, and three words that are cut behind it."""
-    result = two_way_search(build(), SOURCE, beam_size=9, max_length=1, n_best=9)
-    assert ((result.scores > -torch.inf).sum(-1) == 4).all()
+    """Within one token nothing but the end is complete; more are asked for than two beams can have."""
+    result = two_way_search(build(), SOURCE, beam_size=13, max_length=1, n_best=13)
+    assert ((result.scores > -torch.inf).sum(-1) == 1).all()
+    assert (result.tokens[:, 0, 0] == EOS).all()
     assert not result.tokens[result.scores == -torch.inf].any()
 
 
