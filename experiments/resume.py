@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import checkpoint, run_directory
-from experiments.config import Config
+from experiments.config import Config, load
 from experiments.errors import UserError
 
 # What may differ between a run and its continuation: where it runs, how long, and what is shown and kept.
@@ -97,7 +97,7 @@ def find_start(config: Config) -> Start:
                 f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; "
                 "leave run_dir out"
             )
-    check_same(config.plain, start.state["config"], start.run_dir)
+    check_same(config.plain, _with_defaults(start.state["config"]), start.run_dir)
     if not (start.run_dir / "metrics.json").exists():
         _check_length(config, start.state, start.run_dir)
     return start
@@ -161,6 +161,14 @@ def _step(state: Mapping[str, Any], path: Path) -> int:
     if "loops" not in state or "global_step" not in state:
         raise checkpoint.CheckpointError(f"{path} holds weights only, nothing to resume from")
     return int(state["global_step"])
+
+
+def _with_defaults(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's config as it reads today: settings that it was too early for have their defaults."""
+    try:
+        return load(saved).plain
+    except UserError:  # what isn't known any more is then named as a difference
+        return saved
 
 
 def check_same(

@@ -30,7 +30,10 @@ def check_tasks(chain: Config) -> None:
     earlier: dict[str, Config] = {}
     for child in chain.children:
         if (task := child.config.task) is not None:
-            catalog.target("task", task.name)(task.config).check(earlier)
+            try:
+                catalog.target("task", task.name)(task.config).check(earlier)
+            except UserError as error:
+                raise UserError(f"stages.{child.path}: {error}") from None
         earlier[child.path] = child.config
 
 
@@ -77,7 +80,8 @@ def _is_newest(run_dir: Path, others: Iterable[Path]) -> bool:
     if not result.is_file():
         return False
     finished = result.stat().st_mtime_ns
-    return all((other / "metrics.json").stat().st_mtime_ns <= finished for other in others)
+    results = [other / "metrics.json" for other in others]
+    return all(other.is_file() and other.stat().st_mtime_ns <= finished for other in results)
 
 
 def show(run_dir: Path) -> None:

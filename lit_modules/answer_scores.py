@@ -62,6 +62,7 @@ class AnswerScorer:
         self.last = [prompt[-1] for prompt in prompts]
         self.lengths = [len(prompt) for prompt in prompts]
         self.device = device_of(network)
+        self.longest_answer = longest_answer
         self._cache: list[KVCache] = network.make_cache(longest)
         before = [list(prompt[:-1]) for prompt in prompts]
         if any(before):
@@ -121,7 +122,8 @@ class AnswerScorer:
     ) -> list[list[int]]:
         """The most probable token after the other, for each prompt, until it stops.
 
-        The same as :func:`lit_modules.generation.generate`, without reading the prompts anew. All rows are
+        The same as greedy :func:`lit_modules.generation.generate` within the network's context, without
+        reading the prompts anew. All rows are
         written to the end of the longest, so that a prompt's row is computed beside the same others whatever
         they are steered by: where a vector is zero, the answer is the unsteered one bit for bit.
 
@@ -130,7 +132,14 @@ class AnswerScorer:
             stop_ids: Tokens that end an answer, and aren't part of it.
             vocab_size: Choose among the first so many tokens alone.
             steer: Nothing by default.
+
+        Raises:
+            ValueError: More tokens than ``longest_answer``.
         """
+        if max_new_tokens > self.longest_answer:
+            raise ValueError(
+                f"max_new_tokens is {max_new_tokens}, more than longest_answer, {self.longest_answer}"
+            )
         written: list[list[int]] = [[] for _ in self.last]
         going = set(range(len(written)))
         cache, tokens = copy.deepcopy(self._cache), torch.tensor(self.last, device=self.device)

@@ -78,12 +78,6 @@ class Written:
     tokens: list[list[int]] = field(default_factory=list)
     unsteered: list[float] = field(default_factory=list)
 
-    @property
-    def perplexity(self) -> float:
-        """To the unsteered model, each answer weighing alike; NaN if all are empty."""
-        known = [value for value in self.unsteered if not math.isnan(value)]
-        return math.exp(-mean(known)) if known else math.nan
-
 
 class Bench:
     """A model, a prompt set, and the file of hidden states that was made of both.
@@ -181,12 +175,9 @@ class Bench:
             unwanted = [self._answers(p.instantiation, "unwanted") for p in prompts]
             others = [self._rivals(p) if rank else [] for p in prompts]
             answers = [[*w, *u, *o] for w, u, o in zip(wanted, unwanted, others, strict=True)]
-            scorers: dict[str, AnswerScorer] = {}
             longest = max(len(answer) for own in answers for answer in own)
+            scorers = self._scorers(rows, places, plans, longest_answer=longest)
             for name, plan in plans.items():
-                if plan.instruction not in scorers:
-                    ids = [self._encode(p, plan.instruction) for p in prompts]
-                    scorers[plan.instruction] = AnswerScorer(self.model.network, ids, longest_answer=longest)
                 made = scorers[plan.instruction].log_probabilities(answers, _steer(plan, places))
                 for own, w, u in zip(made, wanted, unwanted, strict=True):
                     scores, first = found[name], own[0]
@@ -196,18 +187,15 @@ class Bench:
                     scores.right.append(float(first > max(rivals)) if rivals else math.nan)
         return found
 
-    def divergence(self, rows: Sequence[int], plan: Plan) -> list[float]:
+    def divergence(self, rows: Sequence[int], plans: Mapping[str, Plan]) -> dict[str, list[float]]:
         """KL(unsteered ‖ steered) of each prompt's next token, in nats; an instruction may steer too."""
-        found: list[float] = []
+        found: dict[str, list[float]] = {name: [] for name in plans}
         for places in self._batches(rows):
-            prompts = self.chosen([rows[place] for place in places])
-            scorers = {
-                text: AnswerScorer(self.model.network, [self._encode(p, text) for p in prompts])
-                for text in {"", plan.instruction}
-            }
+            scorers = self._scorers(rows, places, plans, longest_answer=1)
             plain = scorers[""].next_log_probabilities()
-            other = scorers[plan.instruction].next_log_probabilities(_steer(plan, places))
-            found += (plain.exp() * (plain - other)).sum(-1).tolist()
+            for name, plan in plans.items():
+                other = scorers[plan.instruction].next_log_probabilities(_steer(plan, places))
+                found[name] += (plain.exp() * (plain - other)).sum(-1).tolist()
         return found
 
     def write(
@@ -216,15 +204,7 @@ class Bench:
         """Greedy answers to each prompt under each plan, and how likely the unsteered model finds them."""
         found = {name: Written() for name in plans}
         for places in self._batches(rows):
-            prompts = self.chosen([rows[place] for place in places])
-            scorers = {
-                text: AnswerScorer(
-                    self.model.network,
-                    [self._encode(p, text) for p in prompts],
-                    longest_answer=max_new_tokens,
-                )
-                for text in {"", *(plan.instruction for plan in plans.values())}
-            }
+            scorers = self._scorers(rows, places, plans, longest_answer=max_new_tokens)
             for name, plan in plans.items():
                 answers = scorers[plan.instruction].write(
                     max_new_tokens,
@@ -236,6 +216,18 @@ class Bench:
                 found[name].tokens += answers
                 found[name].unsteered += [own[0] if own else math.nan for own in made]
         return found
+
+    def _scorers(
+        self, rows: Sequence[int], places: Sequence[int], plans: Mapping[str, Plan], *, longest_answer: int
+    ) -> dict[str, AnswerScorer]:
+        """The prompts with each instruction that a plan has, and without any, all read once."""
+        prompts = self.chosen([rows[place] for place in places])
+        return {
+            text: AnswerScorer(
+                self.model.network, [self._encode(p, text) for p in prompts], longest_answer=longest_answer
+            )
+            for text in {"", *(plan.instruction for plan in plans.values())}
+        }
 
     def _encode(self, prompt: Prompt, instruction: str) -> list[int]:
         text = f"{instruction} {prompt.text}" if instruction else prompt.text
@@ -263,6 +255,16 @@ def _steer(plan: Plan, places: list[int]) -> Steer:
 def mean(values: Sequence[float]) -> float:
     """Of at least one value."""
     return sum(values) / len(values)
+
+
+def perplexity_ratio(written: Written, plain: Written) -> float:
+    """How many times as perplexing answers are to the unsteered model as its own; NaN if there are no pairs.
+
+    Geometric means over the prompts that have both, so that nothing is gained by silence.
+    """
+    apart = [a - b for a, b in zip(plain.unsteered, written.unsteered, strict=True)]
+    known = [value for value in apart if not math.isnan(value)]
+    return math.exp(mean(known)) if known else math.nan
 
 
 def repetition(tokens: Sequence[int], size: int = 3) -> float:

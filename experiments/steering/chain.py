@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from experiments.config import Config
 from experiments.errors import UserError
 from experiments.extract import open_prompt_set
 from experiments.language_models import open_language_model
-from experiments.steering.bench import Bench, Plan, mean
-from experiments.steering.methods import METHODS, OF_A_SEED, WITHOUT_FACTOR, steering_vectors
-from experiments.steering.tasks_config import CompareTaskConfig, ExtractTaskConfig
+from experiments.steering.bench import Bench, Plan
+from experiments.steering.methods import METHODS, WITHOUT_FACTOR
+from experiments.steering.tasks_config import ChooseTaskConfig, ExtractTaskConfig
 from experiments.tasks import STATES, Stage
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
 NOTHING_EXTRACTED = "no stage before this one extracts hidden states; put a task steering_extract first"
 NOTHING_TRAINED = "no stage before this one trains on extracted layers (data.input_layer is null)"
+NOTHING_CHOSEN = "no stage before this one has chosen layers and factors; put a task steering_choose first"
 Learned = Callable[[Tensor], Tensor]
 """A trained network, from hidden states (M, W) to vectors (M, W)."""
 
@@ -77,11 +78,15 @@ class Choice:
         run_directory.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def check_chain(earlier: Mapping[str, Config]) -> None:
+def check_chain(earlier: Mapping[str, Config], *, chosen: bool) -> None:
     """What can be known before anything is run of the stages before one that steers.
 
+    Args:
+        earlier: Their configs.
+        chosen: Whether one of them must choose.
+
     Raises:
-        UserError: None of them extracts or none trains, or one trains on a layer that isn't extracted.
+        UserError: None of them extracts, trains or chooses, or one trains on a layer that isn't extracted.
     """
     tasks = [config.task.config for config in earlier.values() if config.task is not None]
     extracting = [settings for settings in tasks if isinstance(settings, ExtractTaskConfig)]
@@ -90,13 +95,15 @@ def check_chain(earlier: Mapping[str, Config]) -> None:
     fits = {name: config.data.config for name, config in earlier.items() if config.task is None}
     if all(getattr(data, "input_layer", None) is None for data in fits.values()):
         raise UserError(NOTHING_TRAINED)
+    if chosen and not any(isinstance(settings, ChooseTaskConfig) for settings in tasks):
+        raise UserError(NOTHING_CHOSEN)
     layers = extracting[0].layers
     for name, data in fits.items():
         for key in ("input_layer", "target_layer"):
             if (layer := getattr(data, key, None)) is not None and layer not in layers:
                 raise UserError(
-                    f"stages.{name}.data.{key} = {layer}: extracted are layers "
-                    f"{', '.join(map(str, layers))}; choose one of them, or add it to task.layers"
+                    f"the stage {name} has data.{key} = {layer}, and extracted are layers "
+                    f"{', '.join(map(str, layers))}; take one of them, or add it to task.layers"
                 )
 
 
@@ -110,9 +117,7 @@ def read_choice(stages: Mapping[str, Stage]) -> Choice:
         if (stage.run_dir / CHOICE).is_file():
             content = json.loads((stage.run_dir / CHOICE).read_text(encoding="utf-8"))
             return Choice(**{key: content[key] for key in Choice.__dataclass_fields__})
-    raise UserError(
-        "no stage before this one has chosen layers and factors; put a task steering_choose first"
-    )
+    raise UserError(NOTHING_CHOSEN)
 
 
 def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
@@ -163,80 +168,6 @@ def load_network(run_dir: Path) -> Learned:
         return module(states)
 
     return learned
-
-
-def all_vectors(
-    bench: Bench,
-    rows: Sequence[int],
-    stage: Stage,
-    learned: Learned,
-    methods: Iterable[str],
-    *,
-    seed: int = 0,
-) -> dict[str, Tensor]:
-    """Each method's vectors for the prompts asked, from the training prompts at a stage's layers."""
-    layers = {"input_layer": input_layer(stage), "target_layer": target_layer(stage)}
-    places = [*bench.rows("train"), *bench.rows("train", neutral=True)]
-    train, asked = bench.pairs(places, **layers), bench.pairs(rows, **layers)
-    return {method: steering_vectors(method, train, asked, learned=learned, seed=seed) for method in methods}
-
-
-def all_plans(
-    bench: Bench,
-    rows: Sequence[int],
-    stage: Stage,
-    choice: Choice,
-    networks: Mapping[int, Learned],
-    methods: Iterable[str] = METHODS,
-) -> dict[str, Plan]:
-    """How each method answers these prompts, as ``METHOD/SEED``.
-
-    Those that no seed decides are there once.
-
-    Args:
-        bench: The model and its prompts.
-        rows: The prompts asked.
-        stage: That the layers are of.
-        choice: The factors.
-        networks: The learned network of each seed.
-        methods: Which.
-    """
-    found = {}
-    for seed, learned in networks.items():
-        own = [method for method in methods if method in OF_A_SEED or seed == min(networks)]
-        for method, vectors in all_vectors(bench, rows, stage, learned, own, seed=seed).items():
-            found[f"{method}/{seed}"] = choice.plan(method, vectors)
-    return found
-
-
-def over_seeds(values: Mapping[str, Sequence[float]], method: str) -> list[float]:
-    """What belongs to each prompt, its mean over the seeds that a method was run with; NaN where one is.
-
-    Args:
-        values: Of each ``METHOD/SEED``.
-        method: Whose.
-    """
-    runs = [own for key, own in values.items() if key.partition("/")[0] == method]
-    return [mean(values) for values in zip(*runs, strict=True)]
-
-
-def seed_dir(run_dir: Path, seed: int) -> Path:
-    """Where the comparing stage trains a network of another seed than the chain's."""
-    return run_dir / f"seed_{seed}"
-
-
-def compared_networks(stage: Stage, stages: Mapping[str, Stage]) -> dict[int, Learned]:
-    """The networks of the comparing stage by their seeds; without such a stage, the one of ``stage``."""
-    for other in stages.values():
-        settings = None if other.config.task is None else other.config.task.config
-        if isinstance(settings, CompareTaskConfig):
-            return {
-                seed: load_network(
-                    stage.run_dir if seed == stage.config.seed else seed_dir(other.run_dir, seed)
-                )
-                for seed in settings.seeds
-            }
-    return {stage.config.seed: load_network(stage.run_dir)}
 
 
 def input_layer(stage: Stage) -> int:

@@ -1,17 +1,17 @@
 """The stage that decides on validation prompts what the later stages steer with."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config import Config
 from experiments.steering import pictures
-from experiments.steering.bench import Bench, Plan, mean
+from experiments.steering.bench import Bench, Plan, mean, perplexity_ratio
 from experiments.steering.chain import (
     CHOICE,
     Choice,
-    all_vectors,
     check_chain,
     input_layer,
     load_network,
@@ -20,6 +20,7 @@ from experiments.steering.chain import (
     trained,
 )
 from experiments.steering.methods import METHODS, WITHOUT_FACTOR
+from experiments.steering.plans import all_vectors
 from experiments.steering.tasks_config import ChooseTaskConfig
 from experiments.tasks import Stage
 
@@ -33,7 +34,8 @@ class Tried:
 
     Attributes:
         margin: log p(wanted) − log p(unwanted) per token.
-        perplexity: Of what the model wrote, to the unsteered model, as a multiple of its own writing's.
+        perplexity: Of what the model wrote, to the unsteered model, as a multiple of its own writing's; NaN
+            where it never answered.
     """
 
     margin: float
@@ -48,7 +50,7 @@ class ChooseTask:
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """See :func:`check_chain`."""
-        check_chain(earlier)
+        check_chain(earlier, chosen=False)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Networks by the margin of log-probabilities at α = 1; then the best ones' factors, and one of them.
@@ -131,7 +133,7 @@ class ChooseTask:
             method: {
                 alpha: Tried(
                     margin=mean(scores[f"{method} {alpha}"].margin),
-                    perplexity=written[f"{method} {alpha}"].perplexity / written["unsteered"].perplexity,
+                    perplexity=perplexity_ratio(written[f"{method} {alpha}"], written["unsteered"]),
                 )
                 for alpha in self.settings.alphas
             }
@@ -150,8 +152,11 @@ def first_look(bench: Bench, rows: Sequence[int], networks: Mapping[str, Stage])
 
 
 def best_factor(tried: Mapping[float, Tried], *, perplexity_limit: float) -> float:
-    """The α of the largest margin among those within the limit; if none is, the least perplexing."""
+    """The α of the largest margin among those within the limit; if none is, the least perplexing.
+
+    Where nothing was answered, there is no perplexity, and it is within no limit.
+    """
     within = [alpha for alpha, one in tried.items() if one.perplexity <= perplexity_limit]
     if within:
         return max(within, key=lambda alpha: tried[alpha].margin)
-    return min(tried, key=lambda alpha: tried[alpha].perplexity)
+    return min(tried, key=lambda a: math.inf if math.isnan(tried[a].perplexity) else tried[a].perplexity)

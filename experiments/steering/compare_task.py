@@ -9,17 +9,15 @@ from experiments.config import Config
 from experiments.steering.bench import mean
 from experiments.steering.chain import (
     Learned,
-    all_plans,
     check_chain,
     load_network,
     open_bench,
-    over_seeds,
     read_choice,
-    seed_dir,
     trained,
 )
 from experiments.steering.comparison import compare, table
 from experiments.steering.methods import METHODS
+from experiments.steering.plans import all_plans, network_dir, over_seeds
 from experiments.steering.tasks_config import CompareTaskConfig
 from experiments.tasks import Stage
 
@@ -32,7 +30,7 @@ class CompareTask:
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """See :func:`check_chain`."""
-        check_chain(earlier)
+        check_chain(earlier, chosen=True)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Score all methods; the learned ones with a network for each seed."""
@@ -75,10 +73,9 @@ class CompareTask:
 
         found = {}
         for seed in self.settings.seeds:
-            place = stage.run_dir
-            if seed != stage.config.seed:
+            place = network_dir(stage, run_dir, seed)
+            if place != stage.run_dir:
                 say(f"training the network with seed {seed}")
-                place = seed_dir(run_dir, seed)
                 # What the stage learned from is named in its own resolved config, not in the chain's.
                 again = configs.load(
                     stage.config.plain, {"seed": seed, "run_dir": str(place), "resume": "auto"}

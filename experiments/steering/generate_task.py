@@ -10,15 +10,13 @@ from experiments.config import Config
 from experiments.steering.bench import Bench, Plan, Written, repetition
 from experiments.steering.bootstrap import Estimate, mean_interval
 from experiments.steering.chain import (
-    all_plans,
     check_chain,
-    compared_networks,
     open_bench,
-    over_seeds,
     read_choice,
     trained,
 )
 from experiments.steering.methods import METHODS
+from experiments.steering.plans import all_plans, compared_networks, over_seeds
 from experiments.steering.tasks_config import GenerateTaskConfig
 from experiments.tasks import Stage
 
@@ -47,7 +45,7 @@ class GenerateTask:
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """See :func:`check_chain`."""
-        check_chain(earlier)
+        check_chain(earlier, chosen=True)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Write, with every network that was compared; count keywords and repetitions.
@@ -102,7 +100,7 @@ class GenerateTask:
             key: [float(one == other) for one, other in zip(own.tokens, plain, strict=True)]
             for key, own in written.items()
         }
-        apart = {key: bench.divergence(rows, plan) for key, plan in plans.items()}
+        apart = bench.divergence(rows, plans)
         found: dict[str, Estimate] = {}
         for method in dict.fromkeys(key.partition("/")[0] for key in plans):
             found[f"{method}/neutral_unchanged"] = mean_interval(over_seeds(same, method), topics)
@@ -122,7 +120,8 @@ def figures(
 
     Returns:
         ``METHOD/keyword_rate``, also with ``/INSTANTIATION``, ``METHOD/perplexity_ratio`` and
-        ``METHOD/repetition``. The ratio is of geometric means over the prompts that both models answered.
+        ``METHOD/repetition``, and ``METHOD/empty``, the share of answers without a token. The ratio is of
+        geometric means over the prompts that were answered without steering and with every seed.
     """
     topics = [prompt.topic for prompt in prompts]
     repeated = {key: [repetition(tokens) for tokens in own.tokens] for key, own in written.items()}
@@ -132,6 +131,8 @@ def figures(
     for method in METHODS:
         less = [a - b for a, b in zip(plain, over_seeds(likely, method), strict=True)]
         both = [i for i, value in enumerate(less) if not math.isnan(value)]
+        silent = {key: [float(not tokens) for tokens in own.tokens] for key, own in written.items()}
+        found[f"{method}/empty"] = mean_interval(over_seeds(silent, method), topics)
         hits = over_seeds(named, method)
         found[f"{method}/keyword_rate"] = mean_interval(hits, topics)
         for name in sorted({prompt.instantiation for prompt in prompts}):

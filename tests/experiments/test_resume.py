@@ -419,6 +419,16 @@ def test_another_model_data_set_or_optimizer_is_refused(override: str, stopped: 
         experiments.run("resume=cut", "optimizer.name=sgd")
 
 
+def test_a_run_from_before_a_setting_had_been_invented_goes_on(stopped: dict[str, Any]) -> None:
+    for path in Path("cut/checkpoints").glob("*.ckpt"):
+        state = checkpoint.load(path)
+        assert state["config"]["model"].pop("label_smoothing") == 0  # the default
+        checkpoint.AtomicCheckpointIO().save_checkpoint(state, path)
+    with pytest.raises(UserError, match=r"model\.label_smoothing = 0\.1 \(the run has 0\.0\)"):
+        experiments.run("resume=cut", "model.label_smoothing=0.1")
+    experiments.run("resume=cut")
+
+
 def test_a_checkpoint_of_one_run_does_not_continue_in_anothers_directory(stopped: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="continues in cut, not in run_dir=other"):
         experiments.run(stopped, "resume=cut", "run_dir=other")

@@ -140,5 +140,7 @@ def test_refuses_what_can_not_be_read() -> None:
         AnswerScorer(network, [[1] * 10], longest_answer=4)
     with pytest.raises(ValueError, match="an answer is empty"):
         AnswerScorer(network, [[1]]).log_probabilities([[[]]])
+    with pytest.raises(ValueError, match="max_new_tokens is 3, more than longest_answer, 2"):
+        AnswerScorer(network, [[1]], longest_answer=2).write(3)
     with pytest.raises(ValueError, match="the cache holds 1 tokens a row"):
         AnswerScorer(network, [[1]]).log_probabilities([[[1, 2]]])

@@ -11,7 +11,7 @@ import torch
 from datamodules.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
 from experiments.language_models import LoadedModel, open_language_model
-from experiments.steering.bench import Bench, Plan, Written, repetition
+from experiments.steering.bench import Bench, Plan, Written, perplexity_ratio, repetition
 from experiments.tasks import STATES
 
 
@@ -39,6 +39,7 @@ def test_answers_are_judged_by_the_unsteered_model_each_alone(
         "told": Plan(layer=0, vectors=vectors, alpha=0.0, instruction="Be brief."),
     }
     written = bench.write(rows, plans, max_new_tokens=4)
+    judged = {}
     for name, own in written.items():
         likelihoods = []
         for prompt, answer, found in zip(bench.chosen(rows), own.tokens, own.unsteered, strict=True):
@@ -52,10 +53,16 @@ def test_answers_are_judged_by_the_unsteered_model_each_alone(
             chosen = [steps[len(ids) - 1 + place, token].item() for place, token in enumerate(answer)]
             assert found == pytest.approx(sum(chosen) / len(chosen), rel=1e-4)
             likelihoods.append(sum(chosen) / len(chosen))
-        assert own.perplexity == pytest.approx(math.exp(-sum(likelihoods) / 4), rel=1e-4)
+        judged[name] = -sum(likelihoods) / 4
     assert written["steered"].tokens != written["plain"].tokens != written["told"].tokens
-    assert Written([[1], []], [-0.5, math.nan]).perplexity == pytest.approx(math.exp(0.5))
-    assert math.isnan(Written([[]], [math.nan]).perplexity)
+    ratio = perplexity_ratio(written["steered"], written["plain"])
+    assert ratio == pytest.approx(math.exp(judged["steered"] - judged["plain"]), rel=1e-4)
+
+
+def test_silence_makes_no_answer_less_perplexing() -> None:
+    plain = Written([[1], [2], []], [-1.0, -3.0, math.nan])
+    assert perplexity_ratio(Written([[1], [], [5]], [-1.5, math.nan, -9.0]), plain) == math.exp(0.5)
+    assert math.isnan(perplexity_ratio(Written([[], [], [5]], [math.nan, math.nan, -9.0]), plain))
 
 
 @torch.no_grad()
@@ -65,12 +72,17 @@ def test_divergence_is_that_of_the_next_token(
     bench = Bench(model, prompts, chain_run / "extract" / STATES, answers=1, batch_size=3)
     rows = bench.rows("test", limit=4)
     ones = torch.ones(4, model.network.embedding.embedding_dim)
-    assert bench.divergence(rows, Plan(layer=0, vectors=ones, alpha=0.0)) == pytest.approx(
-        [0.0] * 4, abs=1e-6
+    apart = bench.divergence(
+        rows,
+        {
+            "plain": Plan(layer=0, vectors=ones, alpha=0.0),
+            "steered": Plan(layer=0, vectors=ones),
+            "told": Plan(layer=0, vectors=ones, alpha=0.0, instruction="Be brief."),
+        },
     )
-    assert min(bench.divergence(rows, Plan(layer=0, vectors=ones))) > 1e-4
-    told = Plan(layer=0, vectors=ones, alpha=0.0, instruction="Be brief.")
-    for prompt, found in zip(bench.chosen(rows), bench.divergence(rows, told), strict=True):
+    assert apart["plain"] == pytest.approx([0.0] * 4, abs=1e-6)
+    assert min(apart["steered"]) > 1e-4
+    for prompt, found in zip(bench.chosen(rows), apart["told"], strict=True):
         plain, other = (
             model.network(torch.tensor([model.tokenizer.encode(f"{text}\n")]))[0, -1].log_softmax(-1)
             for text in (prompt.text, f"Be brief. {prompt.text}")

@@ -84,21 +84,23 @@ def test_a_chain_is_tried_without_being_run(
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        (["choose"], "no stage before this one extracts hidden states"),
-        (["extract", "choose"], "no stage before this one trains on extracted layers"),
-        (["extract", "train_0", "test"], "no stage before this one has chosen layers and factors"),
+        (["choose"], "stages.choose: no stage before this one extracts hidden states"),
+        (["extract", "choose"], "stages.choose: no stage before this one trains on extracted layers"),
+        (
+            ["extract", "train_0", "test"],
+            "stages.test: no stage before this one has chosen",
+        ),
+        (["extract", "train_0", "generate"], "stages.generate: no stage before this one has chosen"),
         (["train_0", "extract"], r"stages.train_0.data.path = 'extract': that stage does not come before"),
     ],
 )
 def test_refuses_stages_in_the_wrong_order(
-    stages: list[str], said: str, chain_settings: dict[str, Any], chain_run: Path, tmp_path: Path
+    stages: list[str], said: str, chain_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    place = tmp_path / "chain"
-    if stages[0] == "extract":  # what was extracted once is there
-        shutil.copytree(chain_run / "extract", place / "extract")
     some = {**chain_settings, "stages": {name: chain_settings["stages"][name] for name in stages}}
     with pytest.raises(UserError, match=said):
-        experiments.run({**some, "run_dir": str(place)})
+        experiments.run({**some, "run_dir": str(tmp_path / "chain")})
+    assert not (tmp_path / "chain").exists()
 
 
 @pytest.mark.parametrize("key", ["input_layer", "target_layer"])
@@ -107,7 +109,7 @@ def test_refuses_a_layer_that_is_not_extracted_before_anything_is_run(
 ) -> None:
     stages = {**chain_settings["stages"], "train_1": {"data": {key: 2}}}
     settings = {**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")}
-    said = rf"stages\.train_1\.data\.{key} = 2: extracted are layers 0, 1; choose one of them, or add it"
+    said = rf"stages\.choose: the stage train_1 has data\.{key} = 2, and extracted are layers 0, 1; take one"
     with pytest.raises(UserError, match=said):
         experiments.run(settings)
     assert not (tmp_path / "chain").exists()

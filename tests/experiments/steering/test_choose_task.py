@@ -1,6 +1,7 @@
 """The stage left by the tiny chain."""
 
 import json
+import math
 from pathlib import Path
 
 from experiments.run_directory import read_metrics
@@ -27,3 +28,5 @@ def test_a_factor_counts_while_the_answers_stay_within_the_limit() -> None:
     assert best_factor(tried, perplexity_limit=1.1) == 1.0
     assert best_factor(tried, perplexity_limit=1.2) == 2.0
     assert best_factor(tried, perplexity_limit=0.9) == 0.5  # none does: the least perplexing
+    silent = {0.5: Tried(0.1, math.nan), 1.0: Tried(0.3, 1.3), 1.5: Tried(0.9, math.nan)}
+    assert best_factor(silent, perplexity_limit=1.1) == best_factor(silent, perplexity_limit=9.9) == 1.0

@@ -1,6 +1,7 @@
 """The stage left by the tiny chain."""
 
 import csv
+import json
 import math
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def test_the_comparison_has_every_method_and_what_decides(chain_run: Path) -> No
     assert found["test/all/l2s_minus_mean"] == pytest.approx(difference, abs=1e-6)
     table = (chain_run / "test" / "table.md").read_text()
     assert all(f"| {method}: {what} |" in table for method, what in METHODS.items())
-    assert (chain_run / "test" / "seed_1" / "checkpoints" / "best.ckpt").is_file()
+    chosen = json.loads((chain_run / "choose" / "choice.json").read_text())["stage"]
+    assert (chain_run / "test" / f"{chosen}_seed_1" / "checkpoints" / "best.ckpt").is_file()
 
 
 def test_every_prompts_margins_are_kept(chain_run: Path) -> None:

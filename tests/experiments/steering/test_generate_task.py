@@ -1,5 +1,6 @@
 """The stage left by the tiny chain, and the page of samples."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def test_answers_are_written_and_counted(chain_run: Path) -> None:
     figures = (chain_run / "generate" / "table.md").read_text()
     assert all(f"| {method}: {what} |" in figures for method, what in METHODS.items())
     assert f"{found['test/l2s/keyword_rate']:.3f} [" in figures
+    with (chain_run / "generate" / "generations.csv").open(encoding="utf-8", newline="") as file:
+        head = next(csv.reader(file))
+    assert {"none/0", "l2s/0", "l2s/1", "random/1"} < set(head)  # with the networks that were compared
+    assert "none/1" not in head
 
 
 def test_one_factor_may_be_asked_of_all_methods(chain_run: Path) -> None:
@@ -75,6 +80,7 @@ def test_figures_are_means_over_prompts_and_seeds() -> None:
     assert found["l2s/keyword_rate"].value == pytest.approx(0.75)
     assert found["mean/keyword_rate"].value == pytest.approx(0.5)
     assert found["mean/keyword_rate/a"].value == 1
+    assert found["mean/empty"].value == 0.5
     assert found["l2s/keyword_rate/b"].value == 0.5
     assert found["l2s/repetition"].value == pytest.approx(0.25)
     assert found["none/perplexity_ratio"] == Estimate(1.0, 1.0, 1.0)
