@@ -6,7 +6,8 @@ One that can't be read is named on the standard error, the others are still clas
 then 1.
 
 Words are spelled in the characters that the model was trained on, in either case. Each gets its best answers,
-with the score (log-probability by length) that they are ranked by and the probability of the whole.
+with the score (log-probability by length) that they are ranked by and the probability of the whole; where a
+model writes from both ends, these are means of both ways.
 """
 
 import argparse

@@ -47,7 +47,7 @@ class Seq2SeqConfig(TransformerConfig, ModelConfig):
     beam_size: int = field(
         default=1,
         metadata={
-            "help": "Hypotheses that the test keeps of each target; 1: greedy, as validation.",
+            "help": "Hypotheses that the test keeps of each target, from each end; 1: greedy, as validation.",
             "min": 1,
         },
     )
