@@ -136,7 +136,7 @@ def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
     return found
 
 
-def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 16) -> Bench:
+def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 32) -> Bench:
     """The frozen model, the prompts and the hidden states of the extracting stage.
 
     Raises:

@@ -27,6 +27,9 @@ from experiments.tasks import Stage
 FIRST = ("none", "mean", "ridge", "l2s", "p2s")
 """The methods that every trained stage is looked at with."""
 
+FACTOR_OF_L2S = ("random", "l2s_shuffled")
+"""Controls: vectors as long as the network's, which say something only with its factor."""
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -74,9 +77,10 @@ class ChooseTask:
             sweeps, key=lambda name: sweeps[name][best_factor(sweeps[name], perplexity_limit=limit)].margin
         )
         stage = networks[chosen]
-        others = [method for method in METHODS if method not in (*WITHOUT_FACTOR, "l2s")]
+        others = [method for method in METHODS if method not in (*WITHOUT_FACTOR, *FACTOR_OF_L2S, "l2s")]
         curves = {"l2s": sweeps[chosen]} | self._sweep(bench, rows, stage, others)
         alphas = {m: best_factor(by_alpha, perplexity_limit=limit) for m, by_alpha in curves.items()}
+        alphas |= dict.fromkeys(FACTOR_OF_L2S, alphas["l2s"])
         choice = Choice(
             stage=chosen,
             input_layer=input_layer(stage),

@@ -33,8 +33,6 @@ POINTLESS_ON_NEUTRAL = ("l2s_shuffled", "instantiation_mean", "p2s")
 
 FEW = 4
 """Instantiations that there may be for the table to tell their keyword rates apart."""
-WRITTEN_TOGETHER = 32
-"""Prompts answered in one batch: a step reads all the model's weights, however many rows there are."""
 
 
 class GenerateTask:
@@ -48,17 +46,17 @@ class GenerateTask:
         check_chain(earlier, chosen=True)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
-        """Write, with every network that was compared; count keywords and repetitions.
+        """Write, with the network of every seed that was compared; count keywords and repetitions.
 
-        The unsteered model is asked how likely the answers are.
+        The unsteered model is asked how likely the answers are. Controls that are drawn are drawn once.
         """
-        bench, choice = open_bench(stages, batch_size=WRITTEN_TOGETHER), read_choice(stages)
+        bench, choice = open_bench(stages), read_choice(stages)
         choice = choice if self.settings.alpha is None else choice.with_alpha(self.settings.alpha)
         stage = trained(stages)[choice.stage]
         networks = compared_networks(stage, stages)
         rows = bench.rows("test", limit=self.settings.prompts)
         prompts = bench.chosen(rows)
-        plans = all_plans(bench, rows, stage, choice, networks)
+        plans = all_plans(bench, rows, stage, choice, networks, of_a_seed=("l2s",))
         say(f"{len(rows)} test prompts, {len(plans)} ways to answer each")
         written = bench.write(rows, plans, max_new_tokens=self.settings.max_new_tokens)
         texts = {
@@ -75,7 +73,9 @@ class GenerateTask:
         if self.settings.neutral and neutral:
             methods = [method for method in METHODS if method not in POINTLESS_ON_NEUTRAL]
             found |= self._neutral(
-                bench, neutral, all_plans(bench, neutral, stage, choice, networks, methods)
+                bench,
+                neutral,
+                all_plans(bench, neutral, stage, choice, networks, methods, of_a_seed=("l2s",)),
             )
         shown_table = table(found)
         run_directory.write_text(run_dir / "table.md", shown_table)

@@ -3,7 +3,7 @@
 Shape letters: M prompts asked, W width.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -38,6 +38,8 @@ def all_plans(
     choice: Choice,
     networks: Mapping[int, Learned],
     methods: Iterable[str] = METHODS,
+    *,
+    of_a_seed: Collection[str] = OF_A_SEED,
 ) -> dict[str, Plan]:
     """How each method answers these prompts, as ``METHOD/SEED``.
 
@@ -50,10 +52,11 @@ def all_plans(
         choice: The factors.
         networks: The learned network of each seed.
         methods: Which.
+        of_a_seed: Those that are there for each seed.
     """
     found = {}
     for seed, learned in networks.items():
-        own = [method for method in methods if method in OF_A_SEED or seed == min(networks)]
+        own = [method for method in methods if method in of_a_seed or seed == min(networks)]
         for method, vectors in all_vectors(bench, rows, stage, learned, own, seed=seed).items():
             found[f"{method}/{seed}"] = choice.plan(method, vectors)
     return found

@@ -62,7 +62,7 @@ class ChooseTaskConfig:
         },
     )
     written: int = field(
-        default=32, metadata={"help": "Of the validation prompts, those answered for that.", "min": 1}
+        default=96, metadata={"help": "Of the validation prompts, those answered for that.", "min": 1}
     )
     max_new_tokens: int = field(default=40, metadata={"help": "Tokens of such an answer.", "min": 1})
     instruction: str = field(

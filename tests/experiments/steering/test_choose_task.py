@@ -16,6 +16,8 @@ def test_one_network_and_every_methods_factor_are_chosen(chain_run: Path) -> Non
     assert chosen["stage"] in ("train_0", "train_1")
     assert chosen["alphas"].keys() == METHODS.keys()
     assert set(chosen["alphas"].values()) <= {0.5, 1.0}
+    assert chosen["alphas"]["random"] == chosen["alphas"]["l2s_shuffled"] == chosen["alphas"]["l2s"]
+    assert not {"random", "l2s_shuffled", "none"} & chosen["tried"].keys()
     for method, by_alpha in chosen["tried"].items():
         assert by_alpha.keys() == {"0.5", "1"}
         assert all(tried["perplexity"] > 0 for tried in by_alpha.values()), method
