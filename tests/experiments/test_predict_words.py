@@ -12,21 +12,26 @@ from experiments.predict import load_model, main
 from experiments.predict_words import predict_words, spell
 from lit_modules.beam_search import beam_search
 from lit_modules.special_tokens import BOS, EOS, PAD
+from lit_modules.two_way_search import two_way_search
 
 LETTERS = ("<pad>", "<bos>", "<eos>", "'", "a", "b", "é", "Z")
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fit(run_dir: Path, **model: str) -> Path:
     settings = {
-        "model": {"name": "seq2seq", "depth": 1, "width": 16, "num_heads": 2, "length_penalty": 0.5},
+        "model": {"name": "seq2seq", "depth": 1, "width": 16, "num_heads": 2, "length_penalty": 0.5} | model,
         "data": {"name": "digit_sequences", "max_length": 4, "train_size": 600, "val_size": 20}
         | {"test_size": 20, "batch_size": 20},
         "optimizer": {"name": "adamw", "lr": 0.01},
         "trainer": {"max_epochs": 1, "accelerator": "cpu", "dashboard": False, "progress_bar": False},
-        "run_dir": str(tmp_path_factory.mktemp("runs") / "reverse"),
+        "run_dir": str(run_dir),
     }
     return experiments.run(settings).run_dir
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(tmp_path_factory.mktemp("runs") / "reverse")
 
 
 def test_answers_are_those_of_the_beam_search(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +55,26 @@ def test_answers_are_those_of_the_beam_search(run_dir: Path, capsys: pytest.Capt
                 log_probs = network(source, torch.tensor([[BOS, *written[:-1]]]))[0].log_softmax(-1)
             total = sum(float(log_probs[t, token]) for t, token in enumerate(written))
             assert answer["probability"] == pytest.approx(math.exp(total), rel=1e-4)
+
+
+def test_a_network_that_writes_from_both_ends_is_searched_from_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = fit(tmp_path / "both", directions="both")
+    capsys.readouterr()
+    assert main([str(run_dir), "--json", "--n-best", "2", "--beam-size", "4", "0412"]) == 0
+    (record,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    network = load_model(run_dir).module.network
+    source = torch.tensor([[3, 7, 4, 5, EOS]])
+    found = two_way_search(network, source, beam_size=4, max_length=5, length_penalty=0.5, n_best=2)
+    for answer, tokens, score in zip(
+        record["answers"], found.tokens[0].tolist(), found.scores[0].tolist(), strict=True
+    ):
+        digits = [token - 3 for token in tokens if token > EOS]
+        assert answer["text"] == "".join(map(str, digits)) + ("" if EOS in tokens else " …")
+        assert answer["score"] == pytest.approx(score, rel=1e-4)
+        length = sum(token != PAD for token in tokens)
+        assert answer["probability"] == pytest.approx(math.exp(score * length**0.5), rel=1e-4)
 
 
 def test_lines_and_json_say_the_same(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
