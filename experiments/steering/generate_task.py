@@ -77,19 +77,10 @@ class GenerateTask:
                 neutral,
                 all_plans(bench, neutral, stage, choice, networks, methods, of_a_seed=("l2s",)),
             )
-        shown_table = table(found)
-        run_directory.write_text(run_dir / "table.md", shown_table)
-        say(shown_table)
-        count = min(self.settings.samples, len(rows))
-        shown = [place * len(rows) // count for place in range(count)]
-        first = {method: texts[f"{method}/{min(networks)}"] for method in METHODS}
-        run_directory.write_text(
-            run_dir / "samples.md", samples([prompts[place].text for place in shown], shown, first)
-        )
-        answers = (
-            [p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts)
-        )
-        run_directory.write_csv(run_dir / "generations.csv", [["prompt", "instantiation", *texts], *answers])
+        shown = table(found)
+        run_directory.write_text(run_dir / "table.md", shown)
+        say(shown)
+        leave(run_dir, prompts, texts, seed=min(networks), count=min(self.settings.samples, len(rows)))
         return {f"test/{name}": figure.value for name, figure in found.items()}
 
     def _neutral(self, bench: Bench, rows: list[int], plans: Mapping[str, Plan]) -> dict[str, Estimate]:
@@ -161,6 +152,26 @@ def table(found: Mapping[str, Estimate]) -> str:
         cells = [str(found.get(f"{method}/{column}", "–")) for column in columns]
         lines.append(f"| {method}: {what} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def leave(
+    run_dir: Path, prompts: Sequence[Prompt], texts: Mapping[str, Sequence[str]], *, seed: int, count: int
+) -> None:
+    """Write all answers to ``generations.csv``, and some side by side to ``samples.md``.
+
+    Args:
+        run_dir: Where to.
+        prompts: That were answered.
+        texts: The answers of each ``METHOD/SEED``.
+        seed: Whose answers are shown.
+        count: How many prompts are shown, evenly spaced.
+    """
+    shown = [place * len(prompts) // count for place in range(count)]
+    first = {method: texts[f"{method}/{seed}"] for method in METHODS}
+    page = samples([prompts[place].text for place in shown], shown, first)
+    run_directory.write_text(run_dir / "samples.md", page)
+    answers = ([p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts))
+    run_directory.write_csv(run_dir / "generations.csv", [["prompt", "instantiation", *texts], *answers])
 
 
 def samples(prompts: Sequence[str], indices: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:
