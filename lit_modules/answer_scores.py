@@ -123,9 +123,8 @@ class AnswerScorer:
         """The most probable token after the other, for each prompt, until it stops.
 
         The same as greedy :func:`lit_modules.generation.generate` within the network's context, without
-        reading the prompts anew. All rows are
-        written to the end of the longest, so that a prompt's row is computed beside the same others whatever
-        they are steered by: where a vector is zero, the answer is the unsteered one bit for bit.
+        reading the prompts anew. All rows are written to the end of the longest, so that a prompt's row is
+        computed beside the same others whatever they are steered by.
 
         Args:
             max_new_tokens: At most as many as ``longest_answer``.
