@@ -6,9 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from datamodules.epoch_loader import EpochLoader
 from datamodules.info import DataInfo
-from datamodules.resident import ResidentLoader, Transform
+from datamodules.loading.epoch_loader import EpochLoader
+from datamodules.loading.resident import ResidentLoader, Transform
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -17,8 +17,8 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 class DataModule(L.LightningDataModule):
     """Data in three parts, each served by a loader whose position a checkpoint can hold.
 
-    A subclass reads and parts its data in :meth:`setup`, which also makes ``_info``, and serves a part in
-    :meth:`loader`.
+    A subclass reads and parts its data in `setup`, which also makes `_info`, and serves a part in
+    `loader`.
 
     Args:
         config: The data section of the experiment config.
@@ -41,7 +41,7 @@ class DataModule(L.LightningDataModule):
 
     @property
     def info(self) -> DataInfo:
-        """The data's description, known after :meth:`setup`."""
+        """The data's description, known after `setup`."""
         self.setup()
         assert self._info is not None
         return self._info
@@ -65,7 +65,7 @@ class DataModule(L.LightningDataModule):
 
     @property
     def ranks(self) -> dict[str, Any]:
-        """A loader's ``rank`` and ``world_size``."""
+        """A loader's `rank` and `world_size`."""
         trainer = self.trainer
         return {
             "rank": trainer.global_rank if trainer else 0,
@@ -84,7 +84,7 @@ class DataModule(L.LightningDataModule):
 class ResidentDataModule(DataModule):
     """Parts that are tensors on the training device, a batch being one gather of their rows.
 
-    A subclass makes ``_parts`` in :meth:`setup`; its config has ``batch_size`` and ``eval_batch_size``.
+    A subclass makes `_parts` in `setup`; its config has `batch_size` and `eval_batch_size`.
 
     Args:
         config: The data section of the experiment config.
@@ -99,7 +99,7 @@ class ResidentDataModule(DataModule):
         """A part as it is stored, tensors (N, …), on whatever device it is served from.
 
         Args:
-            name: ``"train"``, ``"val"`` or ``"test"``.
+            name: `"train"`, `"val"` or `"test"`.
         """
         self.setup()
         return self._parts[name]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PARTS, ResidentDataModule
-from datamodules.digit_sequences_config import DigitSequencesConfig
-from datamodules.epoch_loader import mix_seed
+from datamodules.configs.digit_sequences import DigitSequencesConfig
 from datamodules.info import DataInfo
-from datamodules.token_rows import BOS, EOS, PAD, SPECIAL, vocabulary
+from datamodules.loading.epoch_loader import mix_seed
+from datamodules.loading.token_rows import BOS, EOS, PAD, SPECIAL, vocabulary
 
 VOCABULARY = vocabulary("0123456789")
 
@@ -17,7 +17,7 @@ VOCABULARY = vocabulary("0123456789")
 class DigitSequencesDataModule(ResidentDataModule):
     """Pairs (source, target) of strings; to evaluate, with the one right answer as (B, 1, T) behind.
 
-    A source is its digits and ``EOS``, a target ``BOS``, its digits and ``EOS``, both padded behind to the
+    A source is its digits and `EOS`, a target `BOS`, its digits and `EOS`, both padded behind to the
     longest. All lengths are equally frequent, but for short ones that don't have so many strings.
 
     Args:

@@ -3,9 +3,9 @@
 import torch
 
 from datamodules.base import DataModule, Part
-from datamodules.hello_config import HelloConfig
+from datamodules.configs.hello import HelloConfig
 from datamodules.info import DataInfo
-from datamodules.resident import ResidentLoader
+from datamodules.loading.resident import ResidentLoader
 
 
 class HelloDataModule(DataModule):

@@ -18,19 +18,19 @@ class DataInfo:
         std: Standard deviation of the same values.
         target_scale: Root mean square of the entries of training targets that are vectors; 0 for others.
         steering: Of a language model's hidden states that are to be steered: the model, template and layers
-            they are of, and ``mean``, the mean of the training vectors that aren't zero; empty for others.
+            they are of, and `mean`, the mean of the training vectors that aren't zero; empty for others.
         object_size: Longest side in pixels of the depicted object within an image; 0 where unknown.
-        object_center: What lies at an image's middle: the object's centre of ``mass`` or of its ``box``.
+        object_center: What lies at an image's middle: the object's centre of `mass` or of its `box`.
         vocab_size: Number of tokens that a text is made of; 0 for other data.
         context_length: Tokens in one window of a text.
-        tokenizer: What makes tokens of a text and back, as its ``to_dict`` gives it.
+        tokenizer: What makes tokens of a text and back, as its `to_dict` gives it.
         continuous: Row i of a batch goes on where row i of the batch before it ended, so that a recurrent
             network can carry its state over; an epoch's first batch starts anew.
         bytes_per_token: UTF-8 bytes that one target of the validation part stands for on average; a loss in
             nats per token divided by it and by ln 2 is in bits per byte.
         test_bytes_per_token: The same of the test part.
         source_vocabulary: What the tokens of a sequence to be read stand for, in the order of their ids; the
-            first three are ``<pad>``, ``<bos>`` and ``<eos>``.
+            first three are `<pad>`, `<bos>` and `<eos>`.
         target_vocabulary: The same of a sequence to be written.
         source_length: Tokens of the longest sequence to be read, special ones included.
         target_length: Tokens of the longest sequence to be written, special ones included.
@@ -40,7 +40,7 @@ class DataInfo:
         val_size: Number of validation examples.
         test_size: Number of test examples.
         error_names: What a target token and a whole target are called in the names of error rates, and what
-            a lenient rate's name ends with: ``phoneme_error_rate_without_stress``.
+            a lenient rate's name ends with: `phoneme_error_rate_without_stress`.
     """
 
     input_shape: tuple[int, ...] = ()
@@ -75,7 +75,7 @@ class DataInfo:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataInfo":
-        """The inverse of :meth:`to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
             ValueError: A key is not one of the attributes.

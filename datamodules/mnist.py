@@ -5,33 +5,33 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from datamodules.assets import fetch
-from datamodules.augment import augment, normalize
+from datamodules.assets.fetch import fetch
 from datamodules.base import Part, ResidentDataModule
-from datamodules.epoch_loader import EpochLoader
-from datamodules.idx import read_idx
-from datamodules.info import DataInfo
-from datamodules.mnist_config import (
+from datamodules.configs.mnist import (
     AugmentConfig,
     DigitsConfig,
     FashionMNISTConfig,
     ImageDataConfig,
     MNISTConfig,
 )
-from datamodules.resident import Transform
-from datamodules.split import stratified_sample
+from datamodules.images.augment import augment, normalize
+from datamodules.images.idx import read_idx
+from datamodules.info import DataInfo
+from datamodules.loading.epoch_loader import EpochLoader
+from datamodules.loading.resident import Transform
+from datamodules.loading.split import stratified_sample
 
 
 class ImageDataModule(ResidentDataModule):
     """A labelled set of images that fits in memory, split into training, validation and test.
 
-    The validation images are a stratified sample of the training set that depends on ``split_seed`` alone.
-    Batches are ``(images, targets)``: float (B, C, H, W), normalised, and int64 (B,), on the device that the
-    attached trainer trains on (``resident`` pipeline) or on the CPU (``torchvision`` pipeline).
-    :meth:`split` gives a part's images as they are stored, uint8 (N, C, H, W) with pixels 0 … 255, and its
+    The validation images are a stratified sample of the training set that depends on `split_seed` alone.
+    Batches are `(images, targets)`: float (B, C, H, W), normalised, and int64 (B,), on the device that the
+    attached trainer trains on (`resident` pipeline) or on the CPU (`torchvision` pipeline).
+    `split` gives a part's images as they are stored, uint8 (N, C, H, W) with pixels 0 … 255, and its
     targets.
 
-    A subclass says what the set is: its class attributes, and :meth:`read`.
+    A subclass says what the set is: its class attributes, and `read`.
 
     Args:
         config: The data section of the experiment config.
@@ -98,7 +98,12 @@ class ImageDataModule(ResidentDataModule):
         return {**super().options(part), "drop_last": part == "train" and self.config.drop_last}
 
     def _classic_loader(self, part: Part) -> EpochLoader:
-        from datamodules.classic_pipeline import ClassicLoader, SeededImages, SingleImages, classic_transform
+        from datamodules.images.classic_pipeline import (
+            ClassicLoader,
+            SeededImages,
+            SingleImages,
+            classic_transform,
+        )
 
         images, targets = self.split(part)
         changes = self.config.augment if part == "train" and self.config.augment != AugmentConfig() else None

@@ -2,7 +2,7 @@
 
 What would give a play away is left out. Headings, speakers' names, stage directions and notes are not spoken.
 Punctuation, capitals and the breaks of lines are the editors', who differ from play to play. Names tell a
-sequel by its prequel, which is another play: ``NAME`` may stand for them.
+sequel by its prequel, which is another play: `NAME` may stand for them.
 """
 
 import re
@@ -13,15 +13,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from datamodules.assets import fetch
+from datamodules.assets.fetch import fetch
 from datamodules.base import PARTS, Part, ResidentDataModule
-from datamodules.folds import balanced_folds
+from datamodules.configs.play_passages import PlayPassagesConfig
 from datamodules.info import DataInfo
-from datamodules.play_passages_config import PlayPassagesConfig
-from datamodules.resident import Transform
-from datamodules.shakespeare import Play, read_plays, spoken_text
-from datamodules.text_source import TextInMemory
-from datamodules.token_preparation import make_tokenizer
+from datamodules.loading.folds import balanced_folds
+from datamodules.loading.resident import Transform
+from datamodules.text.shakespeare_plays import Play, read_plays, spoken_text
+from datamodules.text.text_source import TextInMemory
+from datamodules.text.token_preparation import make_tokenizer
 from datamodules.tokenizers import Tokenizer
 
 NAME = "NAME"
@@ -59,8 +59,8 @@ class Passage:
 class PlayPassagesDataModule(ResidentDataModule):
     """Shakespeare's plays cut into passages; no play is in two parts.
 
-    Batches are ``(tokens, kinds)``: int64 (B, T), padded behind with −1 to the longest of the batch, and
-    int64 (B,), on the device that the attached trainer trains on. :meth:`split` gives all of a part, padded
+    Batches are `(tokens, kinds)`: int64 (B, T), padded behind with −1 to the longest of the batch, and
+    int64 (B,), on the device that the attached trainer trains on. `split` gives all of a part, padded
     to the longest passage there is.
 
     Args:
@@ -138,10 +138,10 @@ class PlayPassagesDataModule(ResidentDataModule):
         return self._tokenizer
 
     def passages(self, name: str) -> list[Passage]:
-        """A part's passages, in the order in which :meth:`split` has them.
+        """A part's passages, in the order in which `split` has them.
 
         Args:
-            name: ``"train"``, ``"val"`` or ``"test"``.
+            name: `"train"`, `"val"` or `"test"`.
         """
         self.setup()
         return self._passages[name]
@@ -159,7 +159,7 @@ def kind_of(play: Play, kinds: str) -> str:
 
     Args:
         play: The play.
-        kinds: ``"folders"`` for the source's folders; ``"folio"`` for the First Folio's three sections, which
+        kinds: `"folders"` for the source's folders; `"folio"` for the First Folio's three sections, which
             has *Cymbeline* and *Troilus and Cressida* among the tragedies. *Pericles* and *Edward III*, which
             it leaves out, count as a comedy, as the other romances do, and as a history.
     """
@@ -199,7 +199,7 @@ def is_name(word: str, common: Set[str]) -> bool:
 
 
 def cut_passages(words: Sequence[str], length: int) -> list[str]:
-    """Cut a text into passages of nearly ``length`` words, whose numbers differ by one at most.
+    """Cut a text into passages of nearly `length` words, whose numbers differ by one at most.
 
     Every word is in one of them; a text shorter than that is one.
     """
@@ -209,7 +209,7 @@ def cut_passages(words: Sequence[str], length: int) -> list[str]:
 
 
 def padded(rows: Sequence[Sequence[int]], length: int) -> Tensor:
-    """Rows of ids as one tensor: int64 (N, ``length``), padded behind with −1."""
+    """Rows of ids as one tensor: int64 (N, `length`), padded behind with −1."""
     tokens = torch.full((len(rows), length), PADDING)
     for number, row in enumerate(rows):
         tokens[number, : len(row)] = torch.tensor(row)

@@ -5,15 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datamodules.assets import fetch
+from datamodules.assets.fetch import fetch
 from datamodules.base import Part, ResidentDataModule
-from datamodules.epoch_loader import EpochLoader, mix_seed
+from datamodules.configs.pronunciation import PronunciationConfig
 from datamodules.info import DataInfo
-from datamodules.length_buckets import LengthBuckets
-from datamodules.pronunciation_config import PronunciationConfig
-from datamodules.pronunciation_dictionary import Dictionary, drop_stress, read_dictionary, without_stress
-from datamodules.resident import Transform
-from datamodules.token_rows import (
+from datamodules.loading.epoch_loader import EpochLoader, mix_seed
+from datamodules.loading.length_buckets import LengthBuckets
+from datamodules.loading.resident import Transform
+from datamodules.loading.token_rows import (
     BOS,
     EOS,
     PAD,
@@ -24,18 +23,19 @@ from datamodules.token_rows import (
     trimmed,
     vocabulary,
 )
+from datamodules.text.pronunciation_dictionary import Dictionary, drop_stress, read_dictionary, without_stress
 
 
 class PronunciationDataModule(ResidentDataModule):
     """Words and how they are pronounced, parted by word, served in batches of about equally long ones.
 
-    A word's letters are read as ``letters… <eos>``, its phonemes written as ``<bos> phonemes… <eos>``, both
+    A word's letters are read as `letters… <eos>`, its phonemes written as `<bos> phonemes… <eos>`, both
     padded behind. Letters are whatever characters the dictionary's words have, lower-case: in CMU's a–z,
     apostrophe, hyphen and dot, and no digits.
 
-    Training batches are ``(source, target)``, int64 (B, S) and (B, T). Each pronunciation of a word makes a
+    Training batches are `(source, target)`, int64 (B, S) and (B, T). Each pronunciation of a word makes a
     pair of its own: an epoch shows all of them, and what it shows depends on no draw. Validation and test
-    batches are ``(source, target, alternatives)``, each word once; ``alternatives``, int64 (B, A, T), has all
+    batches are `(source, target, alternatives)`, each word once; `alternatives`, int64 (B, A, T), has all
     its pronunciations, the first of which is the target, and rows of padding where a word has fewer than A.
 
     Args:

@@ -12,19 +12,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from datamodules.base import PARTS, ResidentDataModule
-from datamodules.epoch_loader import mix_seed
+from datamodules.configs.steering_pairs import SteeringPairsConfig
 from datamodules.info import DataInfo
-from datamodules.steering_pairs_config import SteeringPairsConfig
+from datamodules.loading.epoch_loader import mix_seed
 
 Pairs = tuple[Tensor, Tensor]
 MANIFEST = {"model", "model_sha256", "template", "layers"}
-"""What a file of :mod:`experiments.extract` tells in its metadata; another's metadata is its own affair."""
+"""What a file of `experiments.extract` tells in its metadata; another's metadata is its own affair."""
 
 
 class SteeringPairsDataModule(ResidentDataModule):
     """Pairs (h, z), float32 (B, D) each, on the device that the attached trainer trains on.
 
-    :meth:`split` gives all of a part, (N, D) each.
+    `split` gives all of a part, (N, D) each.
 
     Args:
         config: The data section of the experiment config.
@@ -86,13 +86,13 @@ def synthetic_pairs(config: SteeringPairsConfig) -> dict[str, Pairs]:
 
 
 def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs], dict[str, Any]]:
-    """Read pairs and split them: as the file's own ``split`` says, or at random by the data's seed.
+    """Read pairs and split them: as the file's own `split` says, or at random by the data's seed.
 
-    A file of hidden states that :mod:`experiments.extract` made has several layers, (N, L, D), and a manifest
+    A file of hidden states that `experiments.extract` made has several layers, (N, L, D), and a manifest
     in its metadata that names them.
 
     Args:
-        path: A safetensors file with ``h`` and ``z``, floating point (N, D) each, and perhaps ``split``,
+        path: A safetensors file with `h` and `z`, floating point (N, D) each, and perhaps `split`,
             integers (N,): 0 training, 1 validation, 2 test.
         config: Says how many pairs to hold out where the file doesn't, and which layers to take.
 

@@ -5,20 +5,20 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from datamodules.assets import fetch
+from datamodules.assets.fetch import fetch
 from datamodules.base import PARTS, DataModule, Part
-from datamodules.epoch_loader import EpochLoader
-from datamodules.info import DataInfo
-from datamodules.shakespeare import Plays
-from datamodules.text_source import TextFiles, TextSource
-from datamodules.token_corpus_config import (
+from datamodules.configs.token_corpus import (
     ShakespeareConfig,
     TextConfig,
     TinyShakespeareConfig,
     TokenCorpusConfig,
 )
-from datamodules.token_preparation import PreparedCorpus, bytes_per_target, prepare_corpus
-from datamodules.token_windows import OrderedWindows, RandomWindows, StreamWindows, as_tensor
+from datamodules.info import DataInfo
+from datamodules.loading.epoch_loader import EpochLoader
+from datamodules.loading.token_windows import OrderedWindows, RandomWindows, StreamWindows, as_tensor
+from datamodules.text.shakespeare_plays import Plays
+from datamodules.text.text_source import TextFiles, TextSource
+from datamodules.text.token_preparation import PreparedCorpus, bytes_per_target, prepare_corpus
 from datamodules.tokenizers import Tokenizer
 
 _RESIDENT_BYTES = 1 << 30
@@ -27,15 +27,15 @@ _RESIDENT_BYTES = 1 << 30
 class TokenCorpusDataModule(DataModule):
     """A text, parted into training, validation and test in this order, and served as windows of tokens.
 
-    Batches are ``(x, y)``, int64 (B, T): ``y`` is what stands one position behind ``x``, or −100 where there
-    is nothing to predict. With ``sampling: random`` training windows start anywhere, and evaluation lays them
-    side by side; with ``sequential`` both read parallel streams in order (see
-    :mod:`datamodules.token_windows`). Either way an evaluation scores each token of its part once, the very
+    Batches are `(x, y)`, int64 (B, T): `y` is what stands one position behind `x`, or −100 where there
+    is nothing to predict. With `sampling: random` training windows start anywhere, and evaluation lays them
+    side by side; with `sequential` both read parallel streams in order (see
+    `datamodules.loading.token_windows`). Either way evaluation scores each token of its part once, the very
     first aside, which nothing precedes. Without a test part the validation part is the test's.
 
     The tokens are mapped from their file; a training device with memory of its own holds them up to 1 GiB.
 
-    A subclass says where the text is: its :attr:`corpus_name`, and :meth:`source`.
+    A subclass says where the text is: its `corpus_name`, and `source`.
 
     Args:
         config: The data section of the experiment config.
@@ -68,7 +68,7 @@ class TokenCorpusDataModule(DataModule):
 
         Raises:
             AssetError: The text can't be had.
-            ValueError: As :meth:`prepare_data`, or a part is shorter than one window, or than one for each
+            ValueError: As `prepare_data`, or a part is shorter than one window, or than one for each
                 stream.
         """
         if self._info is not None:
@@ -103,14 +103,14 @@ class TokenCorpusDataModule(DataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What made the tokens, known after :meth:`prepare_data`."""
+        """What made the tokens, known after `prepare_data`."""
         return self._corpus().tokenizer
 
     def tokens(self, name: str) -> Any:
         """A part's ids, a mapped array of uint16 or uint32 (N,).
 
         Args:
-            name: ``"train"``, ``"val"`` or ``"test"``.
+            name: `"train"`, `"val"` or `"test"`.
         """
         parts = self._corpus().parts
         return parts.get(name, parts["val"])

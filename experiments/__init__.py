@@ -3,14 +3,14 @@
     from experiments import run
     result = run("configs/mnist_cnn.yaml", "trainer.max_epochs=1")
 
-Importing this package imports no torch; :func:`run` does when it is called.
+Importing this package imports no torch; `run` does when it is called.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.catalog import register
+from experiments.config.registry import register
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -21,10 +21,10 @@ __all__ = ["register", "run"]
 
 
 def run(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["Callback"] = ()) -> "Result":
-    """Run one experiment from config files, ``key=value`` strings and mappings, later ones winning.
+    """Run one experiment from config files, `key=value` strings and mappings, later ones winning.
 
     Args:
-        sources: Paths of YAML files, overrides such as ``"trainer.max_epochs=1"``, or nested mappings.
+        sources: Paths of YAML files, overrides such as `"trainer.max_epochs=1"`, or nested mappings.
         callbacks: Own Lightning callbacks, beside the suite's, for a single fit.
 
     Returns:

@@ -13,13 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from experiments.errors import Interrupted, RunError, UserError
-from experiments.run_directory import is_worker
+from experiments.training.run_directory import is_worker
 
 
 def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] | None], int]:
     """Make a command's main function answer every error with one line and the right exit status.
 
-    ``--debug`` anywhere on the command line prints the traceback too.
+    `--debug` anywhere on the command line prints the traceback too.
     """
 
     def guarded(arguments: Sequence[str] | None = None) -> int:
@@ -100,13 +100,13 @@ def find_checkpoint(argument: str | Path) -> Path:
 
 
 def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The file that :func:`find_checkpoint` finds, and what it holds.
+    """The file that `find_checkpoint` finds, and what it holds.
 
     Raises:
         UserError: It is missing, damaged or not one of the suite's.
     """
     path = find_checkpoint(argument)
-    from experiments import checkpoint
+    from experiments.training import checkpoint
 
     return path, checkpoint.load(path)
 

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import cli
-from experiments.compare_runs import Run, find_runs, group_names, read_run
-from experiments.confusion import pooled
 from experiments.errors import UserError
+from experiments.studies.finished_runs import Run, find_runs, group_names, read_run
+from experiments.training.confusion import pooled
 
 DEFAULT_COLUMNS = ("test/*", "fit_seconds", "parameters")
 HIGHER_IS_BETTER = {
@@ -158,8 +158,8 @@ class Comparison:
         return "".join(parts)
 
     def write(self, output: Path) -> None:
-        """Write ``comparison.csv`` (every metric), ``comparison.md`` and ``comparison.png`` to a folder."""
-        from experiments.compare_figure import draw  # matplotlib takes a second to import
+        """Write `comparison.csv` (every metric), `comparison.md` and `comparison.png` to a folder."""
+        from experiments.studies.comparison_figure import draw  # matplotlib takes a second to import
 
         output.mkdir(parents=True, exist_ok=True)
         with (output / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
@@ -185,8 +185,8 @@ def compare(
 
     Args:
         runs: directories: runs, studies, or folders of them at any depth.
-        output: folder for ``comparison.csv``, ``comparison.md`` and ``comparison.png``; None writes nothing.
-        columns: names or patterns (``val/*``) of the metrics to show.
+        output: folder for `comparison.csv`, `comparison.md` and `comparison.png`; None writes nothing.
+        columns: names or patterns (`val/*`) of the metrics to show.
 
     Raises:
         UserError: a directory is missing, none holds a run, no run has metrics, or no metric fits `columns`.
@@ -232,7 +232,7 @@ def _words(metric: str) -> set[str]:
 
 
 def _count_and_interval(count: int, total: int) -> str:
-    """``14 of 20 (48–85 %)``, the interval by Wilson 1927: it stays within 0 and 1 where all or none did."""
+    """`14 of 20 (48–85 %)`, the interval by Wilson 1927: it stays within 0 and 1 where all or none did."""
     z, rate = 1.96, count / total
     middle = rate + z**2 / (2 * total)
     half = z * math.sqrt(rate * (1 - rate) / total + (z / (2 * total)) ** 2)
@@ -257,7 +257,7 @@ def _blank_if_nan(value: float) -> str:
 
 @cli.command
 def main(arguments: list[str]) -> None:
-    """Compare the runs that the command line names; see ``--help``."""
+    """Compare the runs that the command line names; see `--help`."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(

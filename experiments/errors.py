@@ -17,7 +17,7 @@ class Interrupted(BaseException):
     Attributes:
         signum: The signal.
         run_dir: The run, study or chain to continue.
-        path: The checkpoint that holds its state; ``None`` when there is none yet.
+        path: The checkpoint that holds its state; `None` when there is none yet.
 
     Not an Exception, as KeyboardInterrupt is none, and not a KeyboardInterrupt, which Lightning swallows.
     """

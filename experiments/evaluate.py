@@ -19,11 +19,11 @@ from typing import Any
 from rich.table import Table
 
 from experiments import cli
-from experiments.config_sources import Layer, read_override
+from experiments.config.sources import Layer, read_override
 from experiments.errors import UserError
 from experiments.evaluate_text import evaluate_text
-from experiments.language_models import PRECISIONS, open_language_model
-from experiments.run_directory import is_worker
+from experiments.language_models.opening import PRECISIONS, open_language_model
+from experiments.training.run_directory import is_worker
 
 SPLITS = ("test", "val")
 # Training's own spread over machines says nothing of where the checkpoint is evaluated.
@@ -41,11 +41,11 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
 
     Args:
         checkpoint: The file, or a run directory, whose best checkpoint is taken.
-        overrides: ``key=value`` strings of the sections ``data`` and ``trainer``.
-        split: ``"test"`` or ``"val"``.
+        overrides: `key=value` strings of the sections `data` and `trainer`.
+        split: `"test"` or `"val"`.
 
     Returns:
-        The logged metrics by name, such as ``test/accuracy``.
+        The logged metrics by name, such as `test/accuracy`.
 
     Raises:
         UserError: An override would change the model, the data isn't what the model was trained on, or the
@@ -55,9 +55,9 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
         check_override(read_override(text), split)
     path, saved = cli.open_checkpoint(checkpoint)
 
-    from experiments import build
-    from experiments import trainer as trainers
-    from experiments.process_state import global_state_kept, quiet_lightning
+    from experiments.training import build
+    from experiments.training import trainer as trainers
+    from experiments.training.process_state import global_state_kept, quiet_lightning
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
     trainers.check_hardware(restored.experiment.trainer)
@@ -121,7 +121,7 @@ def _short(value: Any) -> str:
 
 @cli.command
 def main(arguments: list[str]) -> None:
-    """Evaluate what the command line names; see ``--help``."""
+    """Evaluate what the command line names; see `--help`."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.evaluate",
         description=__doc__,

@@ -5,24 +5,24 @@ from array import array
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.language_models import LoadedModel
+from experiments.language_models.opening import LoadedModel
 
 
 def evaluate_text(model: LoadedModel, path: str | Path, *, stride: int | None = None) -> dict[str, float]:
     """How well a model predicts a text.
 
-    The text is read through a window of the model's context that moves on by ``stride`` tokens; each token
-    but the first, which nothing precedes, is predicted once (:func:`lit_modules.text_scoring.token_losses`).
+    The text is read through a window of the model's context that moves on by `stride` tokens; each token
+    but the first, which nothing precedes, is predicted once (`token_losses`).
     A recurrent model reads the text from start to end and has no stride.
 
     Args:
-        model: From :mod:`experiments.language_models`.
+        model: From `experiments.language_models.opening`.
         path: A UTF-8 file, or a folder, all of whose files are read in the order of their paths.
         stride: Half the context by default.
 
     Returns:
-        ``loss`` in nats a token, ``perplexity`` of a token, ``bits_per_byte`` of the text, which compares
-        between tokenizers, and how many ``tokens`` and ``bytes`` were predicted.
+        `loss` in nats a token, `perplexity` of a token, `bits_per_byte` of the text, which compares
+        between tokenizers, and how many `tokens` and `bytes` were predicted.
 
     Raises:
         UserError: The text can't be read, has characters that the model doesn't know, or nothing to predict;
@@ -30,7 +30,7 @@ def evaluate_text(model: LoadedModel, path: str | Path, *, stride: int | None = 
     """
     import torch
 
-    from lit_modules.text_scoring import token_losses
+    from lit_modules.generation.text_scoring import token_losses
 
     context = model.context_length
     if context is None and stride is not None:
@@ -64,7 +64,7 @@ def encode_file(model: LoadedModel, path: str | Path) -> "array[int]":
     Raises:
         UserError: It can't be read, or has characters that the model doesn't know.
     """
-    from datamodules.text_source import TextFiles
+    from datamodules.text.text_source import TextFiles
 
     ids = array("l")
     try:

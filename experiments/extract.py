@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from experiments import cli
 from experiments.errors import UserError
-from experiments.language_models import LoadedModel, open_language_model
-from experiments.states_manifest import (
+from experiments.language_models.opening import LoadedModel, open_language_model
+from experiments.steering.states_manifest import (
     Manifest,
     check_manifest,
     check_split,
@@ -29,8 +29,8 @@ from experiments.states_manifest import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.prompt_sets import Prompt, PromptSet
-    from lit_modules.hidden_states import ForcedAnswers
+    from datamodules.prompts.prompt_sets import Prompt, PromptSet
+    from lit_modules.generation.hidden_states import ForcedAnswers
 
 Template = Literal["chat", "plain"]
 PRECISIONS = ("fp32", "bf16")
@@ -52,18 +52,18 @@ def extract(
 ) -> Manifest:
     """Make a file of hidden states, or find that it is there.
 
-    The file is safetensors: ``h`` and ``z``, (N, L, W) float32 for the N prompts of the set in order and L
-    layers; ``split``, (N,): 0 training, 1 validation, 2 test; ``seen``, (N,): whether training has the
+    The file is safetensors: `h` and `z`, (N, L, W) float32 for the N prompts of the set in order and L
+    layers; `split`, (N,): 0 training, 1 validation, 2 test; `seen`, (N,): whether training has the
     prompt's template. Its metadata holds the manifest, in JSON.
 
     Args:
-        model: Whose network is a :class:`TransformerLM`, in evaluation mode.
+        model: Whose network is a `TransformerLM`, in evaluation mode.
         prompts: What to read.
         path: The file; written under another name and renamed.
         layers: Of the model.
-        template: ``chat``: the model's own format; ``plain``: the prompt and a line end. By default the
+        template: `chat`: the model's own format; `plain`: the prompt and a line end. By default the
             model's own if it has one.
-        position: See :func:`lit_modules.hidden_states.read_pairs`.
+        position: See `read_pairs`.
         answers: How many of each side's answers to take the mean over, a rotating choice; 0: all.
         batch_size: Prompts read together.
         show: Called with the number of prompts read and of all.
@@ -72,7 +72,7 @@ def extract(
         UserError: The model lacks such a layer or template or knows not all characters, a prompt is too long
             for it, or the file is there and was made of something else.
     """
-    from lit_modules.steered import check_layer
+    from lit_modules.generation.steered import check_layer
 
     template = template or ("plain" if model.chat is None else "chat")
     try:
@@ -112,7 +112,7 @@ def extract(
 def all_examples(
     model: LoadedModel, prompts: "PromptSet", template: Template, *, answers: int = 0
 ) -> list["ForcedAnswers"]:
-    """Every prompt of a set in order, with its answers; see :func:`forced_answers`."""
+    """Every prompt of a set in order, with its answers; see `forced_answers`."""
     return [
         forced_answers(model, prompts, prompt, template, answers=answers, turn=turn)
         for turn, prompt in enumerate(prompts.prompts)
@@ -134,14 +134,14 @@ def forced_answers(
         model: Knows the tokens and the chat format.
         prompts: The set that the prompt is of.
         prompt: Is neutral if its instantiation is: it then has no answers.
-        template: See :func:`extract`.
+        template: See `extract`.
         answers: How many of each side; 0: all.
         turn: Which of them come first, so that prompts take turns.
 
     Raises:
         ValueError: The model has no chat format, or doesn't know a character.
     """
-    from lit_modules.hidden_states import ForcedAnswers
+    from lit_modules.generation.hidden_states import ForcedAnswers
 
     def chosen(side: Literal["wanted", "unwanted"]) -> list[list[int]]:
         texts = prompts.completions(prompt.instantiation, side, "fit")
@@ -184,7 +184,7 @@ def read_all(
     """
     import torch
 
-    from lit_modules.hidden_states import read_pairs
+    from lit_modules.generation.hidden_states import read_pairs
 
     order = sorted(range(len(examples)), key=lambda number: len(examples[number].prompt))
     h = z = torch.empty(0)
@@ -253,7 +253,7 @@ def open_prompt_set(name: str | Path) -> "PromptSet":
     Raises:
         UserError: There is none, or a line of it is wrong.
     """
-    from datamodules.prompt_sets import read_prompt_set
+    from datamodules.prompts.prompt_sets import read_prompt_set
 
     try:
         return read_prompt_set(name)
@@ -263,7 +263,7 @@ def open_prompt_set(name: str | Path) -> "PromptSet":
 
 @cli.command
 def main(arguments: list[str]) -> None:
-    """Read what the command line names; see ``--help``."""
+    """Read what the command line names; see `--help`."""
     options = build_parser().parse_args(arguments)
     if options.batch_size < 1 or options.answers < 0:
         raise UserError(

@@ -22,7 +22,7 @@ from experiments.errors import UserError
 from experiments.prediction import Prediction
 
 if TYPE_CHECKING:
-    from experiments.build import Restored
+    from experiments.training.build import Restored
 
 
 def load_model(checkpoint: str | Path) -> "Restored":
@@ -36,7 +36,7 @@ def load_model(checkpoint: str | Path) -> "Restored":
     """
     path, saved = cli.open_checkpoint(checkpoint)
 
-    from experiments import build
+    from experiments.training import build
 
     return build.restore(saved, path)
 
@@ -45,9 +45,9 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
     """Ask a model about each input; one that can't be used yields its error.
 
     Args:
-        model: What :func:`load_model` gives.
+        model: What `load_model` gives.
         inputs: Picture files, or words.
-        options: ``n_best`` and ``beam_size``, of words alone; ``None`` for the default.
+        options: `n_best` and `beam_size`, of words alone; `None` for the default.
 
     Raises:
         UserError: The model is of another kind, an option doesn't go with it, or a word can't be read.
@@ -66,7 +66,7 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
 
 @cli.command
 def main(arguments: list[str]) -> int:
-    """Ask about what the command line names; see ``--help``."""
+    """Ask about what the command line names; see `--help`."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.predict",
         description=__doc__,

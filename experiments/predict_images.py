@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from datamodules.augment import normalize
-from datamodules.image_files import read_image
-from experiments.build import Restored
+from datamodules.images.augment import normalize
+from datamodules.images.image_files import read_image
 from experiments.errors import UserError
 from experiments.prediction import Prediction
+from experiments.training.build import Restored
 
 SHOWN = 3
 """How many of the most probable classes a line names."""

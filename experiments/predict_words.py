@@ -4,10 +4,10 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from datamodules.token_rows import EOS, PAD, SPECIAL, encoder, padded_rows
-from experiments.build import Restored
+from datamodules.loading.token_rows import EOS, PAD, SPECIAL, encoder, padded_rows
 from experiments.errors import UserError
 from experiments.prediction import Prediction
+from experiments.training.build import Restored
 
 N_BEST, BEAM_SIZE = 3, 5
 

@@ -1,4 +1,4 @@
-"""What a model answers to one input of ``experiments.predict``."""
+"""What a model answers to one input of `experiments.predict`."""
 
 from typing import Any, NamedTuple
 

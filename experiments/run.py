@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import catalog, cli, config, run_directory
-from experiments.build import build_data, build_model, check_vocabulary, initialise
-from experiments.config import Config
-from experiments.config_sources import is_override
+from experiments import cli
+from experiments.config import registry
+from experiments.config.check import load_config, to_yaml
+from experiments.config.root import Config
+from experiments.config.sources import is_override
 from experiments.errors import Interrupted, RunError, UserError
-from experiments.machine import peak_memory_mb
-from experiments.process_state import global_state_kept, quiet_lightning
+from experiments.training import run_directory
+from experiments.training.build import build_data, build_model, check_vocabulary, initialise
+from experiments.training.machine import peak_memory_mb
+from experiments.training.process_state import global_state_kept, quiet_lightning
 
 if TYPE_CHECKING:
     import lightning as L
@@ -34,10 +37,10 @@ class Result:
     """What a run leaves.
 
     Attributes:
-        metrics: Every final metric by its logged name, and ``fit_seconds``, ``parameters`` …; for a study or
+        metrics: Every final metric by its logged name, and `fit_seconds`, `parameters` …; for a study or
             a chain of stages, those of its last fit.
         run_dir: The run directory.
-        module: The trained module with its best weights; ``None`` for a study, whose fits ran elsewhere.
+        module: The trained module with its best weights; `None` for a study, whose fits ran elsewhere.
         children: The results of a chain's stages, or the directories of a study's fits, by name.
     """
 
@@ -48,12 +51,12 @@ class Result:
 
 
 def run_sources(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["L.Callback"] = ()) -> Result:
-    """Read, check and run one experiment; see :func:`experiments.run`."""
+    """Read, check and run one experiment; see `experiments.run`."""
     return run_config(load_sources(*sources), callbacks=callbacks)
 
 
 def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
-    """Read and check an experiment's sources; ``resume=RUN_DIR`` alone stands for that run's own config."""
+    """Read and check an experiment's sources; `resume=RUN_DIR` alone stands for that run's own config."""
     named = [s for s in sources if not isinstance(s, str) or not is_override(s)]
     resumed = [s.partition("=")[2] for s in sources if isinstance(s, str) and s.startswith("resume=")]
     if not named and resumed and resumed[-1] != "auto":
@@ -61,8 +64,8 @@ def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
         folder = path if path.is_dir() else path.parent.parent
         if not (folder / "config.yaml").is_file():
             raise UserError(f"resume={path}: {folder} holds no run (there is no config.yaml)")
-        return config.load(folder / "config.yaml", *sources)
-    return config.load(*sources)
+        return load_config(folder / "config.yaml", *sources)
+    return load_config(*sources)
 
 
 def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result:
@@ -81,8 +84,8 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
         return fit(experiment, callbacks=callbacks)
     if callbacks:
         raise UserError(f"callbacks go with a single fit; {experiment.name} has {experiment.form}")
-    from experiments import study
-    from experiments import trainer as trainers
+    from experiments.studies import study
+    from experiments.training import trainer as trainers
 
     for child in experiment.children:
         trainers.check_hardware(child.config.trainer)
@@ -94,7 +97,7 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     """Train, choose by validation, test once, and leave a run directory.
 
     Args:
-        experiment: A checked config of the form ``fit``.
+        experiment: A checked config of the form `fit`.
         callbacks: Own callbacks beside the suite's.
 
     Raises:
@@ -104,14 +107,14 @@ def fit(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> Result
     """
     import lightning as L
 
-    from experiments import resume
-    from experiments import trainer as trainers
     from experiments.callbacks.checkpoints import Checkpoints
     from experiments.callbacks.exact_resume import ExactResume
     from experiments.callbacks.summary import parameter_count
     from experiments.callbacks.tensorboard import log_hyperparameters
     from experiments.callbacks.training_curve import TrainingCurve
-    from experiments.checkpoint import AtomicCheckpointIO
+    from experiments.training import resume
+    from experiments.training import trainer as trainers
+    from experiments.training.checkpoint import AtomicCheckpointIO
 
     trainers.check_hardware(experiment.trainer)
     init_from = getattr(experiment.model.config, "init_from", None)
@@ -214,8 +217,8 @@ def _conclude(metrics: Mapping[str, float], run_dir: Path) -> None:
 
 def _finished(run_dir: Path) -> Result:
     """What a finished run gave, without running it again."""
-    from experiments import checkpoint
-    from experiments.build import restore
+    from experiments.training import checkpoint
+    from experiments.training.build import restore
 
     say(f"{run_dir} is finished; a longer trainer.max_epochs, max_steps or max_minutes extends it")
     metrics = run_directory.read_metrics(run_dir)
@@ -241,7 +244,7 @@ def _signals_named(run_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _recorded(run_dir: Path) -> Iterator[None]:
-    """Write log records, warnings and any traceback to ``run.log`` for the time of a run."""
+    """Write log records, warnings and any traceback to `run.log` for the time of a run."""
     if run_directory.is_worker():
         with quiet_lightning():
             yield
@@ -269,26 +272,26 @@ def _recorded(run_dir: Path) -> Iterator[None]:
 
 @cli.command
 def main(arguments: list[str]) -> int | None:
-    """The command line: see ``--help``."""
-    from experiments import help as manual
+    """The command line: see `--help`."""
+    from experiments.config import help as manual
 
     flags = [a for a in arguments if a.startswith("-")]
     sources = [a for a in arguments if not a.startswith("-")]
     for flag in flags:
         if flag not in ("-h", "--help", "--list", "--print-config", "--dry-run"):
-            raise UserError(f"unknown option {flag}{catalog.nearest(flag, manual.OPTIONS)}; see --help")
+            raise UserError(f"unknown option {flag}{registry.nearest(flag, manual.OPTIONS)}; see --help")
     if "--help" in flags or "-h" in flags:
-        print(manual.usage(config.load(*sources) if sources else None))
+        print(manual.usage(load_config(*sources) if sources else None))
         return 0
     if "--list" in flags:
         print(manual.list_configs())
         return 0
     experiment = load_sources(*sources)
     if "--print-config" in flags:
-        print(config.to_yaml(experiment.plain), end="")
+        print(to_yaml(experiment.plain), end="")
         return 0
     if "--dry-run" in flags:
-        from experiments.dry_run import dry_run
+        from experiments.training.dry_run import dry_run
 
         dry_run(experiment)
         return 0
@@ -297,7 +300,7 @@ def main(arguments: list[str]) -> int | None:
 
 
 class _CallableModule(types.ModuleType):
-    """Importing this module puts it where the package had the function ``run``: it has to act as both."""
+    """Importing this module puts it where the package had the function `run`: it has to act as both."""
 
     def __call__(
         self, *sources: str | Path | Mapping[str, Any], callbacks: Sequence["L.Callback"] = ()

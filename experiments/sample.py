@@ -15,12 +15,13 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments import cli, schema
-from experiments.config_sources import read_mapping
+from experiments import cli
+from experiments.config import schema
+from experiments.config.sources import read_mapping
 from experiments.errors import UserError
-from experiments.language_models import PRECISIONS, LoadedModel, open_language_model
-from experiments.text_stream import TextStream
-from lit_modules.generation_config import SamplingConfig
+from experiments.language_models.opening import PRECISIONS, LoadedModel, open_language_model
+from experiments.language_models.text_stream import TextStream
+from lit_modules.configs.generation import SamplingConfig
 
 START = "\n"
 """The prompt of a text that has none."""
@@ -49,23 +50,23 @@ def sample(
     use_cache: bool = True,
     show: Callable[[int, str], None] | None = None,
 ) -> list[Sample]:
-    """Continue prompts until each stops or has ``settings.max_new_tokens`` more tokens.
+    """Continue prompts until each stops or has `settings.max_new_tokens` more tokens.
 
     Args:
-        model: From :mod:`experiments.language_models`.
+        model: From `experiments.language_models.opening`.
         prompts: Token ids.
         settings: How to choose tokens; the model's own end of text is added to the stop ids.
-        seeds: One for each prompt; ``settings.seed`` for all by default.
+        seeds: One for each prompt; `settings.seed` for all by default.
         stop: Strings that end a text and are no part of it.
-        use_cache: See :func:`lit_modules.generation.generate`.
+        use_cache: See `generate`.
         show: Called with the number of a text and its next characters. Texts come one after the other: of
             those that grow together the first unfinished one is shown live, and the next from its start
             once that is done.
 
     Raises:
-        ValueError: As :func:`lit_modules.generation.generate`.
+        ValueError: As `generate`.
     """
-    from lit_modules.generation import generate
+    from lit_modules.generation.generate import generate
 
     streams = [TextStream(model.tokenizer.token_bytes, stop) for _ in prompts]
     ended, shown, live = [False] * len(prompts), [0] * len(prompts), 0
@@ -240,7 +241,7 @@ def read_settings(options: argparse.Namespace) -> SamplingConfig:
 
 @cli.command
 def main(arguments: list[str]) -> None:
-    """Continue what the command line names; see ``--help``."""
+    """Continue what the command line names; see `--help`."""
     options = build_parser().parse_intermixed_args(arguments)
     if options.prompt and options.chat:
         raise UserError("--prompt continues a text and --chat answers a message: give one of them")

@@ -9,13 +9,13 @@ import torch
 
 from experiments import cli
 from experiments.errors import UserError
-from experiments.language_models import LoadedModel, open_language_model
-from experiments.states_manifest import weights_sha256
-from lit_modules.generation import generate
-from lit_modules.generation_config import SamplingConfig
-from lit_modules.hidden_states import ForcedAnswers, read_pairs
-from lit_modules.layers.language_model import TransformerLM
-from lit_modules.steered import check_layer, steered
+from experiments.language_models.opening import LoadedModel, open_language_model
+from experiments.steering.states_manifest import weights_sha256
+from lit_modules.configs.generation import SamplingConfig
+from lit_modules.generation.generate import generate
+from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
+from lit_modules.generation.steered import check_layer, steered
+from lit_modules.networks.transformer_lm import TransformerLM
 
 WAYS = ("unsteered", "mean vector", "learned")
 
@@ -107,7 +107,7 @@ def open_steering(checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:
     """
     path, saved = cli.open_checkpoint(checkpoint)
 
-    from experiments.build import restore
+    from experiments.training.build import restore
     from lit_modules.steering import Steering
 
     module = restore(saved, path).module

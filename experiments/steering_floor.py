@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import cli, curve_log
-from experiments.compare_runs import find_runs
+from experiments import cli
 from experiments.errors import UserError
+from experiments.studies.finished_runs import find_runs
+from experiments.training import curve_log
 
 Array = NDArray[np.float64]
 Curve = list[tuple[int, float]]
@@ -58,9 +59,9 @@ def rank_floors(states: Array, weight: Array, hidden: int, noise: float) -> dict
         noise: Standard deviation σ of what W doesn't explain.
 
     Returns:
-        ``best``: of the best rank-F approximation of W, which no linear map of that rank can beat;
-        ``fitted``: of the map of rank F with the least training error, which projects the outputs on the
-        directions in which the *training* outputs vary most; ``zero``: of answering zero.
+        `best`: of the best rank-F approximation of W, which no linear map of that rank can beat;
+        `fitted`: of the map of rank F with the least training error, which projects the outputs on the
+        directions in which the *training* outputs vary most; `zero`: of answering zero.
     """
     width = weight.shape[1]
     energies = np.linalg.eigvalsh(weight.T @ weight)  # ascending squares of the singular values
@@ -84,7 +85,7 @@ def synthetic_floors(
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """``train/loss`` and ``val/loss`` of a run by step.
+    """`train/loss` and `val/loss` of a run by step.
 
     Raises:
         UserError: It has none.
@@ -104,7 +105,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float],
     """Write a PNG: each run's training loss (thin) and held-out loss, over horizontal lines.
 
     Args:
-        curves: From a name to :func:`read_curves`.
+        curves: From a name to `read_curves`.
         floors: From what a line is to its height.
         path: The file.
     """
@@ -177,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 @cli.command
 def main(arguments: list[str]) -> None:
-    """Print the floors, and draw runs above them; see ``--help``."""
+    """Print the floors, and draw runs above them; see `--help`."""
     options = build_parser().parse_args(arguments)
     if min(options.width, options.hidden) < 1 or options.size <= options.width:
         raise UserError(

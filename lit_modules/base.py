@@ -6,21 +6,21 @@ from typing import Any
 import lightning as L
 from torch.optim.lr_scheduler import LambdaLR
 
-from lit_modules.optim import build_optimizer, build_schedule
+from lit_modules.optim.builders import build_optimizer, build_schedule
 
 
 class LitModule(L.LightningModule):
     """A LightningModule built from a typed config and a description of the data.
 
-    A subclass builds its network in ``__init__`` and says what a training, validation and test step is. A
-    training step returns ``{"loss", …}`` with whatever callbacks may look at (``logits``, ``targets``); it
+    A subclass builds its network in `__init__` and says what a training, validation and test step is. A
+    training step returns `{"loss", …}` with whatever callbacks may look at (`logits`, `targets`); it
     does not log, since a callback records the training curve without a synchronisation in each step.
 
     Args:
         config: The model's own section of the experiment config.
         info: What the datamodule says of its data; each model names the attributes that it needs.
-        optimizer: An optimizer config of :mod:`lit_modules.optim_config`; needed only to train.
-        schedule: A schedule config of :mod:`lit_modules.optim_config`; ``None`` keeps the rate constant.
+        optimizer: An optimizer config of `lit_modules.configs.optim`; needed only to train.
+        schedule: A schedule config of `lit_modules.configs.optim`; `None` keeps the rate constant.
     """
 
     dashboard: str | None = None
@@ -40,7 +40,7 @@ class LitModule(L.LightningModule):
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch on this process.
 
-        Counted from the loader: ``trainer.estimated_stepping_batches`` would set the loaders up a second
+        Counted from the loader: `trainer.estimated_stepping_batches` would set the loaders up a second
         time and throw away the position that a resumed run restored.
         """
         trainer: Any = self.trainer

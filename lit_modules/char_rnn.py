@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lit_modules.base import LitModule
-from lit_modules.char_rnn_config import CharRNNConfig
+from lit_modules.configs.char_rnn import CharRNNConfig
 from lit_modules.layers.recurrent import State
-from lit_modules.layers.recurrent_lm import RecurrentLM
-from lit_modules.token_metrics import BitsPerByte, Perplexity, TokenLoss
+from lit_modules.metrics.token_metrics import BitsPerByte, Perplexity, TokenLoss
+from lit_modules.networks.recurrent_lm import RecurrentLM
 
 Batch = tuple[Tensor, Tensor]
 
@@ -50,24 +50,24 @@ class TokenInfo(Protocol):
 class CharRNN(LitModule):
     """A recurrent network from tokens (B, T) to logits (B, T, V), trained by cross-entropy at each position.
 
-    With ``carry_state`` a batch begins with the state that the one before it ended with: the network reads
+    With `carry_state` a batch begins with the state that the one before it ended with: the network reads
     the rows of successive batches as B long texts, while gradients reach back to the batch's start alone
     (truncated back-propagation through time, Williams & Peng 1990). Each epoch, validation and test begins
     with zeros. The training state is part of a checkpoint.
 
-    Targets of −100 don't count. Evaluation logs the loss in nats a token; of a text also ``perplexity`` and
-    ``bits_per_byte``, of other data ``accuracy``, the share of right tokens, and ``success``, the share of
+    Targets of −100 don't count. Evaluation logs the loss in nats a token; of a text also `perplexity` and
+    `bits_per_byte`, of other data `accuracy`, the share of right tokens, and `success`, the share of
     sequences without a mistake.
 
     Args:
         config: The network and how it is trained.
         info: The data's description.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
 
     Raises:
         ValueError: The data has no tokens; its batches don't go on from each other and the state is to be
-            carried; there is no read-out, and ``hidden`` is not the size of the vocabulary.
+            carried; there is no read-out, and `hidden` is not the size of the vocabulary.
     """
 
     config: CharRNNConfig

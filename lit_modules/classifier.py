@@ -15,14 +15,14 @@ Batch = tuple[Tensor, Tensor]
 class Classifier(LitModule):
     """Tells inputs (B, …) apart by logits (B, K), trained by cross-entropy on smoothed targets.
 
-    A subclass makes :attr:`network`, whose ``forward`` gives logits and whose ``features`` gives the
-    penultimate activations (B, F), and may measure more by overriding :meth:`build_metrics`.
+    A subclass makes `network`, whose `forward` gives logits and whose `features` gives the
+    penultimate activations (B, F), and may measure more by overriding `build_metrics`.
 
     Args:
-        config: A :class:`ClassifierConfig`.
-        info: The data's description, with the K ``class_names``.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        config: A `ClassifierConfig`.
+        info: The data's description, with the K `class_names`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
     """
 
     dashboard = "classification"

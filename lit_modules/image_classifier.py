@@ -6,16 +6,16 @@ import torch
 from torch import nn
 
 from lit_modules.classifier import Classifier
-from lit_modules.image_classifier_config import (
+from lit_modules.configs.image_classifier import (
     ClassicCNNConfig,
     MLPConfig,
     ResidualCNNConfig,
     VisionTransformerConfig,
 )
-from lit_modules.layers.classic_cnn import ClassicCNN
-from lit_modules.layers.mlp import MLP
-from lit_modules.layers.residual_cnn import ResidualCNN
-from lit_modules.pooled_transformer import build_vision_transformer
+from lit_modules.networks.classic_cnn import ClassicCNN
+from lit_modules.networks.mlp import MLP
+from lit_modules.networks.pooled_transformer import build_vision_transformer
+from lit_modules.networks.residual_cnn import ResidualCNN
 
 
 class ImageInfo(Protocol):
@@ -33,14 +33,14 @@ class ImageInfo(Protocol):
 class ImageClassifier(Classifier):
     """Tells images apart: any network from images (B, C, H, W) to logits (B, K), trained by cross-entropy.
 
-    A subclass brings its own network by overriding :meth:`build_network`; the rest, its dashboard included,
+    A subclass brings its own network by overriding `build_network`; the rest, its dashboard included,
     stays as it is.
 
     Args:
-        config: An :class:`ImageClassifierConfig`; its type chooses the network.
+        config: An `ImageClassifierConfig`; its type chooses the network.
         info: The data's description.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
     """
 
     def __init__(self, config: Any, info: ImageInfo, *, optimizer: Any = None, schedule: Any = None) -> None:
@@ -58,7 +58,7 @@ class ImageClassifier(Classifier):
             info: The data's description.
 
         Returns:
-            A module whose ``forward`` maps images (B, C, H, W) to logits (B, K) and which has ``features``,
+            A module whose `forward` maps images (B, C, H, W) to logits (B, K) and which has `features`,
             from the same images to the penultimate activations (B, F).
 
         Raises:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.base import LitModule
-from lit_modules.language_model_config import LanguageModelConfig
-from lit_modules.token_metrics import BitsPerByte, Perplexity, TokenLoss
-from lit_modules.transformer_lm import build_transformer_lm
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.metrics.token_metrics import BitsPerByte, Perplexity, TokenLoss
+from lit_modules.networks.build_transformer_lm import build_transformer_lm
 
 Batch = tuple[Tensor, Tensor]
 
@@ -44,13 +44,13 @@ class LanguageModel(LitModule):
     nats a token, the perplexity and, where the length of tokens is known, the bits per byte of text, each
     over all tokens of the epoch.
 
-    A subclass brings its own network by overriding :meth:`build_network`.
+    A subclass brings its own network by overriding `build_network`.
 
     Args:
         config: Architecture and initialisation.
         info: The text's description.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
 
     Raises:
         ValueError: The data is no text, or the architecture's values don't fit together.

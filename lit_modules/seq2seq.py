@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lit_modules.base import LitModule
-from lit_modules.beam_search import Hypotheses, beam_search, greedy_search
-from lit_modules.error_rates import ErrorRateInfo, error_rates
+from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.functional.precision import widen
-from lit_modules.layers.encoder_decoder import EncoderDecoder
-from lit_modules.seq2seq_config import Seq2SeqConfig
-from lit_modules.special_tokens import BOS, PAD
-from lit_modules.token_metrics import TokenLoss
-from lit_modules.transformer import transformer_options
-from lit_modules.two_way_search import reverse_targets, two_way_search
+from lit_modules.generation.beam_search import Hypotheses, beam_search, greedy_search
+from lit_modules.generation.special_tokens import BOS, PAD
+from lit_modules.generation.two_way_search import reverse_targets, two_way_search
+from lit_modules.metrics.error_rates import ErrorRateInfo, error_rates
+from lit_modules.metrics.token_metrics import TokenLoss
+from lit_modules.networks.encoder_decoder import EncoderDecoder
+from lit_modules.networks.transformer_options import transformer_options
 
 TrainingBatch = tuple[Tensor, Tensor]
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -54,15 +54,15 @@ class Seq2Seq(LitModule):
     are fewer. There the network writes on its own, greedily or in the test by a beam, and what it writes is
     compared with them. Logged are the loss in nats a token, without label smoothing, and the error rates.
 
-    With ``directions: both``, every second target of a training batch is turned round, ``EOS`` first and
-    ``BOS`` last, so that one network learns to write from either end; validation writes forward, and the test
+    With `directions: both`, every second target of a training batch is turned round, `EOS` first and
+    `BOS` last, so that one network learns to write from either end; validation writes forward, and the test
     searches from both ends.
 
     Args:
         config: Architecture, initialisation and decoding.
         info: The data's description.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
 
     Raises:
         ValueError: The data has no pairs of sequences, the embeddings of two different vocabularies are to be
@@ -142,7 +142,7 @@ class Seq2Seq(LitModule):
             n_best: How many to return.
 
         Raises:
-            ValueError: See :func:`beam_search`.
+            ValueError: See `beam_search`.
         """
         search = two_way_search if self.config.directions == "both" else beam_search
         return search(

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lit_modules.base import LitModule
+from lit_modules.configs.steering import SteeringConfig
 from lit_modules.functional.precision import widen
 from lit_modules.functional.regression import mse, mse_l1_cosine
-from lit_modules.layers.steering_mlp import SteeringMLP
-from lit_modules.steering_config import SteeringConfig
-from lit_modules.vector_metrics import MeanCosine, VectorR2
+from lit_modules.metrics.vector_metrics import MeanCosine, VectorR2
+from lit_modules.networks.steering_mlp import SteeringMLP
 
 Batch = tuple[Tensor, Tensor]
 
@@ -38,7 +38,7 @@ class PairInfo(Protocol):
 
 
 class Steering(LitModule):
-    """A :class:`SteeringMLP` from hidden states h (B, D) to vectors z (B, D).
+    """A `SteeringMLP` from hidden states h (B, D) to vectors z (B, D).
 
     A batch is (h, z). Evaluation logs the mean squared error per entry as the loss, whatever was trained to
     go down, so that losses compare; R² and the mean cosine, each over all pairs of the epoch.
@@ -46,8 +46,8 @@ class Steering(LitModule):
     Args:
         config: The network and its objective.
         info: The pairs' description.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
 
     Raises:
         ValueError: The data has no pairs of vectors.

@@ -8,9 +8,9 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassF1Score
 
 from lit_modules.classifier import Classifier
-from lit_modules.pooled_transformer import build_text_encoder
-from lit_modules.ranking_metrics import OneVsRestAUC
-from lit_modules.text_classifier_config import TextClassifierConfig
+from lit_modules.configs.text_classifier import TextClassifierConfig
+from lit_modules.metrics.ranking_metrics import OneVsRestAUC
+from lit_modules.networks.pooled_transformer import build_text_encoder
 
 
 class LabelledTextInfo(Protocol):
@@ -32,17 +32,17 @@ class LabelledTextInfo(Protocol):
 class TextClassifier(Classifier):
     """Tells texts apart: tokens (B, T), padded behind with −1, to logits (B, K).
 
-    Beside loss and accuracy it logs ``macro_f1``, the mean over classes of the harmonic mean of precision and
-    recall, in which a class counts as much whether it is frequent or rare, and ``auc``, the mean over classes
+    Beside loss and accuracy it logs `macro_f1`, the mean over classes of the harmonic mean of precision and
+    recall, in which a class counts as much whether it is frequent or rare, and `auc`, the mean over classes
     of the area under the ROC curve.
 
-    A subclass brings its own network by overriding :meth:`build_network`.
+    A subclass brings its own network by overriding `build_network`.
 
     Args:
         config: The network and how it is regularised.
         info: The data's description.
-        optimizer: See :class:`LitModule`.
-        schedule: See :class:`LitModule`.
+        optimizer: See `LitModule`.
+        schedule: See `LitModule`.
 
     Raises:
         ValueError: The data has no tokens or no classes, or the architecture's values don't fit together.
@@ -72,7 +72,7 @@ class TextClassifier(Classifier):
         """Make the network; called once, by the constructor.
 
         Returns:
-            A module whose ``forward`` maps tokens (B, T) to logits (B, K) and which has ``features``, from
+            A module whose `forward` maps tokens (B, T) to logits (B, K) and which has `features`, from
             the same tokens to the pooled encoding (B, W).
         """
         return build_text_encoder(

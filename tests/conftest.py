@@ -69,7 +69,7 @@ def _global_state_put_back() -> Iterator[None]:
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, so that ``runs/`` lands there."""
+    """An empty folder to work in, so that `runs/` lands there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -96,7 +96,7 @@ def tiny(work: Path) -> dict[str, Any]:
 @pytest.fixture
 def tiny_file(tiny: dict[str, Any], work: Path) -> Path:
     """The same as a file in the working folder."""
-    from experiments.config import to_yaml
+    from experiments.config.check import to_yaml
 
     path = work / "tiny.yaml"
     path.write_text(to_yaml(tiny), encoding="utf-8")

@@ -49,42 +49,155 @@ def within(module: str, *packages: str) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def forbidden(path: Path) -> tuple[str, ...]:
-    """What a file may not import, by where it lies."""
-    here = name(path)
-    if within(here, "lit_modules.functional"):
-        return ("experiments", "datamodules", "lightning", "pytorch_lightning", "torchmetrics", "lit_modules")
-    if within(here, "lit_modules.layers"):
-        return ("experiments", "datamodules", "lightning", "pytorch_lightning", "torchmetrics", "lit_modules")
-    if within(here, "lit_modules"):
-        return ("experiments", "datamodules")
-    if within(here, "datamodules"):
-        return ("experiments", "lit_modules")
-    return ()
+ROOMS = {
+    "experiments": "config training studies language_models steering callbacks benchmark "
+    "compare evaluate predict sample extract demo",
+    "lit_modules": "configs networks optim metrics generation pretrained layers functional",
+    "datamodules": "configs assets loading images text tokenizers prompts",
+}
+"""The folders of each package; a new one is a decision, so it is made here."""
+
+REACH: dict[str, tuple[str, ...]] = {
+    "lit_modules.functional": ("lit_modules.functional",),
+    "lit_modules.layers": ("lit_modules.layers", "lit_modules.functional"),
+    "lit_modules.configs": ("lit_modules.configs", "datamodules.setting"),
+    "lit_modules.networks": (
+        "lit_modules.networks",
+        "lit_modules.layers",
+        "lit_modules.functional",
+        "lit_modules.configs",
+    ),
+    "lit_modules": ("lit_modules", "datamodules.info", "datamodules.setting"),
+    "datamodules.configs": ("datamodules.configs", "datamodules.setting"),
+    "datamodules": ("datamodules",),
+    "experiments": PACKAGES,
+}
+"""What the files of a room may import of the three packages; the longest name that fits decides."""
+
+WITHOUT_LIGHTNING = ("lit_modules.functional", "lit_modules.layers", "lit_modules.networks")
+LONGEST_FILE = 350
+PENDING_RULES = {
+    "experiments",
+    "experiments.benchmark.lm",
+    "experiments.benchmark.mnist",
+    "experiments.benchmark.overhead",
+    "experiments.steering.compare_task",
+    "experiments.studies.study",
+    "experiments.studies.tasks",
+    "experiments.training.dry_run",
+    "experiments.sample",
+    "lit_modules.functional.backward",
+    "lit_modules.layers.recurrent",
+}
+"""Files that the rules below don't hold for yet."""
+SHARED_STEMS = ("__init__", "__main__", "base")
+SCHEMAS = sorted(
+    path
+    for path in FILES
+    if path.parent.name == "configs"
+    or name(path) in ("experiments.config.trainer", "experiments.config.root")
+)
 
 
-def allowed(path: Path) -> tuple[str, ...]:
-    """The exceptions to that: a package's own files, and what lies below it."""
+def room(module: str) -> str:
+    """The entry of REACH that a module belongs to."""
+    return max((r for r in REACH if within(module, r)), key=len)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The product's own modules that a file imports, each as the file that it is."""
+    modules = {name(p) for p in FILES}
+    found = set()
+    for imported in imports(path):
+        while imported and imported not in modules:
+            imported = imported.rpartition(".")[0]
+        found.add(imported)
+    return found - {"", name(path)}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Every strongly connected group of more than one file (Tarjan, 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == index[node]:
+            group = []
+            while not group or group[-1] != node:
+                group.append(stack.pop())
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def forbidden_imports(path: Path) -> list[str]:
+    """What a file imports although its room may not."""
     here = name(path)
-    if within(here, "lit_modules.functional"):
-        return ("lit_modules.functional",)
-    if within(here, "lit_modules.layers"):
-        return ("lit_modules.layers", "lit_modules.functional")
-    return ()
+    heavy = ("lightning", "pytorch_lightning", "torchmetrics") if within(here, *WITHOUT_LIGHTNING) else ()
+    own = [module for module in imports(path) if within(module, *PACKAGES, *heavy)]
+    return [module for module in own if not within(module, *REACH[room(here)])]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_arrows_point_one_way(path: Path) -> None:
-    wrong = [m for m in imports(path) if within(m, *forbidden(path)) and not within(m, *allowed(path))]
-    assert not wrong
+    assert forbidden_imports(path) == []
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.stem.endswith("_config")], ids=name)
+@pytest.mark.xfail(reason="the move goes in steps", strict=False)
+def test_no_circle_of_imports() -> None:
+    assert circles({name(path): imported_modules(path) for path in FILES}) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name(p) not in PENDING_RULES], ids=name)
+def test_commands_are_imported_by_nobody(path: Path) -> None:
+    modules = imported_modules(path)
+    assert "experiments.run" not in modules
+    assert [module for module in modules if module.endswith(".__main__")] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_has_the_rooms_that_it_should_have(package: str) -> None:
+    rooms = {p.name for p in (REPOSITORY / package).iterdir() if p.is_dir() and any(p.glob("*.py"))}
+    assert rooms <= set(ROOMS[package].split())
+
+
+@pytest.mark.xfail(reason="the move goes in steps", strict=False)
+def test_no_two_files_share_a_name() -> None:
+    """A schema may be named for what it describes, and a benchmark for what it measures."""
+    stems: dict[str, list[str]] = {}
+    for path in FILES:
+        if path.parent.name not in ("config", "configs", "benchmark") and path.stem not in SHARED_STEMS:
+            stems.setdefault(path.stem, []).append(name(path))
+    assert [modules for modules in stems.values() if len(modules) > 1] == []
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name(p) not in PENDING_RULES], ids=name)
+def test_a_file_fits_in_the_head(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=name)
 def test_schemas_import_the_standard_library_and_each_other(path: Path) -> None:
+    allowed = ("lit_modules.configs", "datamodules.configs", "datamodules.setting", "experiments.config")
     for module in imports(path):
-        top = module.partition(".")[0]
-        is_schema = top in PACKAGES and any(part.endswith("_config") for part in module.split("."))
-        assert top in sys.stdlib_module_names or is_schema, module
+        assert module.partition(".")[0] in sys.stdlib_module_names or within(module, *allowed), module
 
 
 def test_packages_import_nothing_heavy_by_themselves() -> None:
@@ -140,11 +253,14 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path, monkeypatch: pytest.M
     folder.mkdir(parents=True)
     bad = folder / "bad.py"
     bad.write_text(
-        "def f():\n    import lightning as L\n    from lit_modules.optim import x\n"
+        "def f():\n    import lightning as L\n    from lit_modules.optim.builders import x\n"
         "    from lit_modules.functional.softmax import y\n    return torch.load('a')\n"
     )
-    assert list(imports(bad)) == ["lightning", "lit_modules.optim.x", "lit_modules.functional.softmax.y"]
+    assert list(imports(bad)) == [
+        "lightning",
+        "lit_modules.optim.builders.x",
+        "lit_modules.functional.softmax.y",
+    ]
     assert [function for function, _ in calls(bad)] == ["torch.load"]
     monkeypatch.setitem(globals(), "REPOSITORY", tmp_path)
-    wrong = [m for m in imports(bad) if within(m, *forbidden(bad)) and not within(m, *allowed(bad))]
-    assert wrong == ["lightning", "lit_modules.optim.x"]
+    assert forbidden_imports(bad) == ["lightning", "lit_modules.optim.builders.x"]

@@ -14,11 +14,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from experiments import config
-from experiments.help import summary
+from experiments.config.check import load_config
+from experiments.config.help import summary
 from experiments.run import main
-from lit_modules.pretrained import read_pretrained
-from lit_modules.transformer_lm import build_transformer_lm
+from lit_modules.networks.build_transformer_lm import build_transformer_lm
+from lit_modules.pretrained.readers import read_pretrained
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -58,8 +58,8 @@ def test_a_config_builds_and_runs_a_batch_of_each_stage(
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_a_preset_merges_over_a_config(path: Path) -> None:
     base = "lm_char_tiny_shakespeare" if path.stem in ("gpt2", "llama") else "mnist_cnn"
-    merged = config.load(f"configs/{base}.yaml", path)
-    assert merged.plain != config.load(f"configs/{base}.yaml").plain
+    merged = load_config(f"configs/{base}.yaml", path)
+    assert merged.plain != load_config(f"configs/{base}.yaml").plain
     assert merged.name == base
 
 
@@ -86,7 +86,7 @@ def test_the_architecture_presets_are_what_they_are_called(
             parameter.add_(0.1 * torch.randn(parameter.shape))
     theirs.save_pretrained(tmp_path)
     sizes = ["model.depth=2", "model.width=32", "model.num_heads=4"]
-    described = config.load("lm_char_tiny_shakespeare", f"configs/presets/{preset}.yaml", *sizes)
+    described = load_config("lm_char_tiny_shakespeare", f"configs/presets/{preset}.yaml", *sizes)
     ours = build_transformer_lm(described.model.config, vocab_size=11, context_length=8).eval()
     ours.load_state_dict(read_pretrained(tmp_path).state_dict)
     tokens = torch.randint(11, (3, 8))

@@ -19,7 +19,7 @@ NO_FIGURES = ("config", "seeds", "fit seconds", "parameters")
 
 @dataclass(frozen=True)
 class Measured:
-    """A config's row in one of the tables whose first column is ``config``."""
+    """A config's row in one of the tables whose first column is `config`."""
 
     figures: tuple[str, ...]
     """As written: a mean and, over several seeds, ± its spread."""

@@ -1,6 +1,5 @@
 """Text to tokens and back: characters, bytes, and byte pairs learned from a text."""
 
-from datamodules.tokenizers.base import Tokenizer
 from datamodules.tokenizers.byte import ByteTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.byte_pair_training import train_byte_pairs
@@ -9,6 +8,7 @@ from datamodules.tokenizers.gguf_vocabulary import tokenizer_of_gguf
 from datamodules.tokenizers.gpt2_files import read_gpt2_files
 from datamodules.tokenizers.library import LibraryBytePairTokenizer, train_by_library
 from datamodules.tokenizers.plain_data import tokenizer_from_dict
+from datamodules.tokenizers.tokenizer import Tokenizer
 from datamodules.tokenizers.tokenizer_json import read_tokenizer_json
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from datamodules.tokenizers.base import Tokenizer
+from datamodules.tokenizers.tokenizer import Tokenizer
 
 
 class ByteTokenizer(Tokenizer):

@@ -1,7 +1,7 @@
 """GPT-2's way to write bytes as visible characters, in which vocabularies and merges are stored.
 
 A byte whose Latin-1 character is visible is written as that character; the other 68, the space and controls
-among them, as U+0100, U+0101, … in their order. So a space is ``Ġ`` and a line feed ``Ċ``, and no token of a
+among them, as U+0100, U+0101, … in their order. So a space is `Ġ` and a line feed `Ċ`, and no token of a
 merges file holds the space that parts them.
 """
 
@@ -22,7 +22,7 @@ def to_characters(data: bytes) -> str:
 
 
 def to_bytes(characters: str) -> bytes:
-    """The inverse of :func:`to_characters`.
+    """The inverse of `to_characters`.
 
     Raises:
         ValueError: One of the characters stands for no byte.

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from datamodules.tokenizers.base import Tokenizer
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS, to_bytes
 from datamodules.tokenizers.pre_tokenization import at_boundaries, split
+from datamodules.tokenizers.tokenizer import Tokenizer
 
 _CACHED = 1 << 16
 
@@ -20,9 +20,9 @@ class BytePairTokenizer(Tokenizer):
     """Merges the bytes of each piece of a text by a list of merges, the first in the list first.
 
     Args:
-        tokens: The vocabulary in the byte alphabet (see :mod:`byte_alphabet`), a token's id being its place.
+        tokens: The vocabulary in the byte alphabet (see `byte_alphabet`), a token's id being its place.
             A vocabulary may lack some of the bytes; a text that has them can't be encoded then.
-        merges: Pairs of tokens, each ``"left right"``, in the order in which they apply.
+        merges: Pairs of tokens, each `"left right"`, in the order in which they apply.
         special_tokens: Which of the tokens stand for no text; their names may be any strings.
         individual_digits: Whether each digit is a piece of its own.
 

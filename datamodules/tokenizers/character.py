@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from datamodules.tokenizers.base import Tokenizer
+from datamodules.tokenizers.tokenizer import Tokenizer
 
 _SHOWN = 5
 

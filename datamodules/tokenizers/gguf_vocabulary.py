@@ -8,14 +8,14 @@ from datamodules.tokenizers.library import LibraryBytePairTokenizer
 _PRE_TOKENIZATIONS = {"gpt-2": False, "smollm": True}
 """Whether each digit is a piece of its own, by the name of the way a text is cut."""
 _SPECIAL_TYPES = (3, 4)
-"""Of ``token_type``: control and user-defined; 1 is an ordinary token."""
+"""Of `token_type`: control and user-defined; 1 is an ordinary token."""
 
 
 def tokenizer_of_gguf(entries: Mapping[str, Any]) -> LibraryBytePairTokenizer:
     """The tokenizer of a model in a GGUF file.
 
     Args:
-        entries: The file's entries under ``tokenizer.``, without that prefix.
+        entries: The file's entries under `tokenizer.`, without that prefix.
 
     Raises:
         ValueError: An entry is missing or malformed, or the vocabulary is of a kind that isn't implemented.

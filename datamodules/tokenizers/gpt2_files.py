@@ -1,4 +1,4 @@
-"""Vocabularies in the format of GPT-2's: ``vocab.json`` and ``merges.txt``."""
+"""Vocabularies in the format of GPT-2's: `vocab.json` and `merges.txt`."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ from datamodules.tokenizers.library import LibraryBytePairTokenizer
 def read_gpt2_files(
     folder: Path, *, implementation: str = "library", individual_digits: bool = False
 ) -> BytePairTokenizer:
-    """The tokenizer of a folder with ``vocab.json`` and ``merges.txt``.
+    """The tokenizer of a folder with `vocab.json` and `merges.txt`.
 
-    Tokens of more than one character that no merge makes, such as ``<|endoftext|>``, are special.
+    Tokens of more than one character that no merge makes, such as `<|endoftext|>`, are special.
 
     Args:
         folder: Holds both files.
-        implementation: ``"library"`` or ``"by_hand"``.
+        implementation: `"library"` or `"by_hand"`.
         individual_digits: Whether each digit is a piece of its own, which these files don't say.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The same byte-pair encoding through the compiled ``tokenizers`` library.
+"""The same byte-pair encoding through the compiled `tokenizers` library.
 
 It learns 4,096 tokens from a megabyte eight times as fast as the code by hand, whose time grows with the
 vocabulary; it encodes on all processor cores, and takes a piece of a megabyte as easily as a word.
@@ -19,7 +19,7 @@ _AT_ONCE = 8
 
 
 class LibraryBytePairTokenizer(BytePairTokenizer):
-    """A :class:`BytePairTokenizer` whose pieces the library cuts and merges; ids are the same.
+    """A `BytePairTokenizer` whose pieces the library cuts and merges; ids are the same.
 
     One difference: characters younger than this Python's Unicode tables are letters or digits to the
     library, and marks to the other.
@@ -55,7 +55,7 @@ class LibraryBytePairTokenizer(BytePairTokenizer):
 def train_by_library(
     chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
 ) -> LibraryBytePairTokenizer:
-    """:func:`train_byte_pairs` through the library.
+    """`train_byte_pairs` through the library.
 
     It merges the same pair unless several are the most frequent ones; of these it takes the one whose tokens
     are the oldest.

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from datamodules.tokenizers.base import Tokenizer
 from datamodules.tokenizers.byte import ByteTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.character import CharacterTokenizer
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
+from datamodules.tokenizers.tokenizer import Tokenizer
 
 _IMPLEMENTATIONS: dict[str, type[BytePairTokenizer]] = {
     kind.implementation: kind for kind in (LibraryBytePairTokenizer, BytePairTokenizer)
@@ -32,10 +32,10 @@ _FIELDS: dict[str, dict[str, type]] = {
 
 
 def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
-    """The inverse of ``Tokenizer.to_dict``.
+    """The inverse of `Tokenizer.to_dict`.
 
     Raises:
-        ValueError: The values are none that ``to_dict`` gives.
+        ValueError: The values are none that `to_dict` gives.
     """
     values = dict(values)
     kind = values.pop("kind", None)

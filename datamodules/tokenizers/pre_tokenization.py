@@ -1,6 +1,6 @@
 r"""GPT-2's cut of a text into pieces, within which alone bytes are merged.
 
-The pattern (Radford et al., 2019, ``encoder.py``) takes, at each place, the first that fits of::
+The pattern (Radford et al., 2019, `encoder.py`) takes, at each place, the first that fits of::
 
     's|'t|'re|'ve|'m|'ll|'d     an English ending
      ?\p{L}+                    letters, with the space before them
@@ -9,7 +9,7 @@ The pattern (Radford et al., 2019, ``encoder.py``) takes, at each place, the fir
     \s+(?!\S)                   white space, but for its last character if something follows
     \s+                         white space
 
-Python's ``re`` has no ``\p{L}``. So each character beyond ASCII is first replaced by an ASCII one of its
+Python's `re` has no `\p{L}`. So each character beyond ASCII is first replaced by an ASCII one of its
 class; the places found there are those of the text.
 """
 
@@ -72,7 +72,7 @@ def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> 
 
     Args:
         chunks: The text.
-        individual_digits: See :func:`split`.
+        individual_digits: See `split`.
     """
     pending, enough = "", 0
     for chunk in chunks:
@@ -92,7 +92,7 @@ def _last_boundary(text: str, individual_digits: bool) -> int:
     """A late place where a piece ends for certain; 0 if there is none.
 
     No piece goes on from a character that isn't white to one that is. Where there is no such place, the last
-    two pieces are held back: the pattern looks ahead by two characters at most, as in ``'l`` before ``l``.
+    two pieces are held back: the pattern looks ahead by two characters at most, as in `'l` before `l`.
     The place must not lie behind white space either, which is cut otherwise when nothing follows.
     """
     start = max(0, len(text) - _TAIL)

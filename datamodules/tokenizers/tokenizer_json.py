@@ -1,4 +1,4 @@
-"""Byte-level vocabularies in Hugging Face's ``tokenizer.json``, read as data."""
+"""Byte-level vocabularies in Hugging Face's `tokenizer.json`, read as data."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _ADDED = ("single_word", "lstrip", "rstrip")
 
 
 def read_tokenizer_json(path: Path) -> LibraryBytePairTokenizer:
-    """The tokenizer of a ``tokenizer.json`` that is GPT-2's kind of byte-level BPE.
+    """The tokenizer of a `tokenizer.json` that is GPT-2's kind of byte-level BPE.
 
     Args:
         path: The file.

@@ -1,7 +1,7 @@
 """Runs one benchmark by name, prints its table and writes its measurements.
 
-A benchmark is a module beside this one with a one-line docstring and ``run(options) -> Report``; where it
-takes options of its own, ``add_arguments(parser)`` declares them.
+A benchmark is a module beside this one with a one-line docstring and `run(options) -> Report`; where it
+takes options of its own, `add_arguments(parser)` declares them.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.benchmark.harness import positive
-from experiments.catalog import nearest
+from experiments.config.registry import nearest
 from experiments.errors import UserError
 
 
 @cli.command
 def main(arguments: list[str]) -> int:
-    """Measure the benchmark that the command line names; see ``--help``."""
+    """Measure the benchmark that the command line names; see `--help`."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("name", nargs="?", metavar="NAME", help="which benchmark to run")
     shared.add_argument("--list", action="store_true", help="print the benchmarks and what each measures")

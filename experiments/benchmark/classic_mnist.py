@@ -1,7 +1,7 @@
 """The classic PyTorch MNIST example as a plain loop: the peer that the suite's speed is measured against.
 
-It is pytorch/examples' ``mnist/main.py`` in our words: a Dataset of single images, torchvision's per-sample
-``ToTensor`` and ``Normalize``, a shuffling DataLoader, two convolutions and two linear layers, Adadelta whose
+It is pytorch/examples' `mnist/main.py` in our words: a Dataset of single images, torchvision's per-sample
+`ToTensor` and `Normalize`, a shuffling DataLoader, two convolutions and two linear layers, Adadelta whose
 rate falls to 0.7 of itself each epoch. Each piece can be swapped, which is how an ablation walks from here to
 the suite. The example's log-softmax and negative log-likelihood are cross-entropy.
 
@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from datamodules.classic_pipeline import SingleImages
+from datamodules.images.classic_pipeline import SingleImages
 
 BATCH_SIZE = 64
 LEARNING_RATE = 1.0

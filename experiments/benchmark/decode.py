@@ -15,14 +15,14 @@ import torch
 from experiments.benchmark.harness import Cell, Report, Sample, interleaved, positive, timed
 from experiments.benchmark.library_llama import library_llama
 from experiments.errors import UserError
-from experiments.pretrained_models import find_file
-from lit_modules.generation import generate
-from lit_modules.generation_config import SamplingConfig
-from lit_modules.language_model_config import LanguageModelConfig
-from lit_modules.layers.decoding_lm import DecodingLM
-from lit_modules.pretrained import build_network, read_pretrained
-from lit_modules.pretrained_source import Pretrained
-from lit_modules.transformer_lm import build_transformer_lm
+from experiments.language_models.pretrained_models import find_file
+from lit_modules.configs.generation import SamplingConfig
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.generation.generate import generate
+from lit_modules.networks.build_transformer_lm import build_transformer_lm
+from lit_modules.networks.decoding_lm import DecodingLM
+from lit_modules.pretrained.readers import build_network, read_pretrained
+from lit_modules.pretrained.source_fields import Pretrained
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")

@@ -15,10 +15,10 @@ from torch import Tensor
 from experiments.benchmark.decode import tiny_model
 from experiments.benchmark.harness import Report, Sample, interleaved, positive, timed
 from experiments.extract import PRECISIONS, forced_answers, open_prompt_set
-from experiments.language_models import open_language_model
-from lit_modules.hidden_states import ForcedAnswers, read_pairs
-from lit_modules.layers.language_model import TransformerLM
-from lit_modules.pretrained import build_network
+from experiments.language_models.opening import open_language_model
+from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
+from lit_modules.networks.transformer_lm import TransformerLM
+from lit_modules.pretrained.readers import build_network
 
 BASELINE = "text by text"
 

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.machine import describe_machine, describe_revision
+from experiments.training.machine import describe_machine, describe_revision
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_modules.pretrained_llama import HUGGINGFACE_NAMES
-from lit_modules.pretrained_source import Pretrained
+from lit_modules.pretrained.llama import HUGGINGFACE_NAMES
+from lit_modules.pretrained.source_fields import Pretrained
 
 
 def library_llama(pretrained: Pretrained, dtype: torch.dtype) -> Any:

@@ -16,14 +16,14 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from experiments import config
 from experiments.benchmark import classic_gpt
 from experiments.benchmark.harness import Report, Sample, positive
 from experiments.benchmark.machine import training_device
-from experiments.build import build_data
 from experiments.callbacks.exact_resume import ExactResume
-from experiments.config import Config
+from experiments.config.check import load_config
+from experiments.config.root import Config
 from experiments.run import run_config
+from experiments.training.build import build_data
 
 CONFIG = "configs/lm_char_tiny_shakespeare.yaml"
 QUICK: dict[str, Any] = {
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Train both with each seed in turn."""
-    experiment = config.load(CONFIG, *([QUICK] if options.quick else []))
+    experiment = load_config(CONFIG, *([QUICK] if options.quick else []))
     steps, repeats = (20, options.repeats or 1) if options.quick else (options.steps, options.repeats or 3)
     data = build_data(experiment)
     train, val = (
@@ -117,5 +117,5 @@ def suite_fit(experiment: Config, *, seed: int, epochs: int) -> Validations:
     watcher = Validations()
     with tempfile.TemporaryDirectory() as folder:
         place = {"seed": seed, "run_dir": str(Path(folder) / "run"), "trainer": {"max_epochs": epochs}}
-        run_config(config.load(experiment.plain, place), callbacks=[watcher])
+        run_config(load_config(experiment.plain, place), callbacks=[watcher])
     return watcher

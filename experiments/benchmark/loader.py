@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.classic_pipeline import SingleImages, classic_transform
-from datamodules.mnist_config import AugmentConfig
-from experiments import config
+from datamodules.configs.mnist import AugmentConfig
+from datamodules.images.classic_pipeline import SingleImages, classic_transform
 from experiments.benchmark.classic_mnist import Batches
 from experiments.benchmark.harness import Report, interleaved, positive, timed
-from experiments.build import build_data
+from experiments.config.check import load_config
+from experiments.training.build import build_data
 
 CLASSIC, PER_SAMPLE, RESIDENT = (
     "torchvision + DataLoader",
@@ -67,7 +67,7 @@ def pipelines(data: str, batch_size: int, augment: dict[str, float]) -> dict[str
     served: dict[str, Batches] = {}
     for name, pipeline in ((PER_SAMPLE, "torchvision"), (RESIDENT, "resident")):
         section = {"name": data, "batch_size": batch_size, "drop_last": True, "pipeline": pipeline}
-        module = build_data(config.load({"model": {"name": "mlp"}, "data": {**section, "augment": augment}}))
+        module = build_data(load_config({"model": {"name": "mlp"}, "data": {**section, "augment": augment}}))
         served[name] = module.train_dataloader()
     images, targets = module.split("train")
     changes = AugmentConfig(**augment) if augment else None  # type: ignore[arg-type]

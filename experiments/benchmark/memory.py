@@ -4,7 +4,7 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
-from experiments.machine import peak_resident_bytes
+from experiments.training.machine import peak_resident_bytes
 
 MEBIBYTE = 2**20
 

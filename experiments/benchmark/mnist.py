@@ -19,19 +19,19 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from datamodules.mnist_config import AugmentConfig
-from experiments import config
+from datamodules.configs.mnist import AugmentConfig
 from experiments.benchmark import classic_mnist
 from experiments.benchmark.classic_mnist import Trained, accuracies, copy_state, train
 from experiments.benchmark.harness import Cell, Report, Sample, positive
 from experiments.benchmark.machine import training_device
-from experiments.build import build_data, build_model
 from experiments.callbacks.exact_resume import ExactResume
-from experiments.config import Config
+from experiments.config.check import load_config
+from experiments.config.root import Config
 from experiments.run import run_config
-from experiments.trainer import resolve_precision
-from lit_modules.layers.classic_cnn import ClassicCNN
-from lit_modules.optim import build_optimizer, build_schedule
+from experiments.training.build import build_data, build_model
+from experiments.training.trainer import resolve_precision
+from lit_modules.networks.classic_cnn import ClassicCNN
+from lit_modules.optim.builders import build_optimizer, build_schedule
 
 SPRINT = "configs/mnist_cnn_sprint.yaml"
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 64}}
@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Train both with each seed in turn, then the steps between them; a repeat is a seed."""
     repeats = options.repeats or (1 if options.quick else 3)
-    experiment = config.load(SPRINT, *([QUICK] if options.quick else []))
+    experiment = load_config(SPRINT, *([QUICK] if options.quick else []))
     data = build_data(experiment)
     precision = resolve_precision(experiment.trainer)
     classic, sprint = Outcome(), Outcome()
@@ -148,7 +148,7 @@ def suite_fit(experiment: Config, *, seed: int) -> Trained:
     watcher = EpochWeights()
     with tempfile.TemporaryDirectory() as folder:
         place = {"seed": seed, "run_dir": str(Path(folder) / "run")}
-        result = run_config(config.load(experiment.plain, place), callbacks=[watcher])
+        result = run_config(load_config(experiment.plain, place), callbacks=[watcher])
     watcher.trained.seconds.append(result.metrics["fit_seconds"])
     return watcher.trained
 

@@ -20,17 +20,17 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from torch.optim.lr_scheduler import LambdaLR
 
-from experiments import config
 from experiments.benchmark.harness import Report, Sample, positive
 from experiments.benchmark.machine import training_device
-from experiments.build import build_data, build_model
 from experiments.callbacks.weight_average import averaged_tensors
-from experiments.config import Config
-from experiments.process_state import quiet_lightning
+from experiments.config.check import load_config
+from experiments.config.root import Config
 from experiments.run import run_config
-from experiments.trainer import resolve_accelerator, resolve_precision
-from lit_modules.optim import build_optimizer, build_schedule
-from lit_modules.optim_config import ConstantConfig
+from experiments.training.build import build_data, build_model
+from experiments.training.process_state import quiet_lightning
+from experiments.training.trainer import resolve_accelerator, resolve_precision
+from lit_modules.configs.optim import ConstantConfig
+from lit_modules.optim.builders import build_optimizer, build_schedule
 
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 16}, "trainer": {"log_every_n_steps": 4}}
 LIMITS = {"mnist_cnn": ("bare", 1.05), "mnist_mlp": ("barebones", 1.15)}
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> Report:
     turns = options.turns or (2 if options.quick else 20)
     report = Report(title="A training step in a Trainer and in the bare PyTorch loop")
     for name, (reference, limit) in LIMITS.items():
-        experiment = config.load(
+        experiment = load_config(
             f"configs/{name}.yaml",
             *([QUICK] if options.quick else []),
             {"trainer": {"max_epochs": turns + 2}},

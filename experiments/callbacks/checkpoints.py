@@ -1,4 +1,4 @@
-"""Keeps ``best.ckpt`` and ``last.ckpt``, and turns Ctrl-C and SIGTERM into a checkpoint to resume from."""
+"""Keeps `best.ckpt` and `last.ckpt`, and turns Ctrl-C and SIGTERM into a checkpoint to resume from."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from experiments.callbacks.agreement import Agreement
 from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.milestones import validation_is_due
-from experiments.catalog import nearest
+from experiments.config.registry import nearest
 from experiments.errors import Interrupted, UserError
 
 
@@ -32,8 +32,8 @@ class Checkpoints(Checkpoint):
 
     Args:
         folder: Where the two files go.
-        monitor: The validation metric that chooses ``best.ckpt``.
-        mode: ``"min"`` or ``"max"``.
+        monitor: The validation metric that chooses `best.ckpt`.
+        mode: `"min"` or `"max"`.
         every_n_steps: Optimizer steps between two saves within an epoch.
     """
 
@@ -176,7 +176,7 @@ class Checkpoints(Checkpoint):
         return {"best_score": self.best_score, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what :meth:`state_dict` gave."""
+        """Take up what `state_dict` gave."""
         self.best_score = state_dict["best_score"]
         self.best_metrics = dict(state_dict["best_metrics"])
 

@@ -16,7 +16,7 @@ from experiments.callbacks import pictures
 from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.summary import inspection, is_sharded
 from experiments.callbacks.tensorboard import add_picture, layout, writer
-from experiments.confusion import Confusion
+from experiments.training.confusion import Confusion
 
 PICTURE_DRAWINGS = 10
 """Times that a fit's pictures are drawn at most: as many as TensorBoard shows of one tag by default."""
@@ -28,16 +28,16 @@ EMBEDDED_SAMPLES = 1000
 class ClassificationDashboard(Callback):
     """Draws the dashboard of a classifier of images or texts.
 
-    Its steps return ``logits`` (B, K) and ``targets`` (B,), and ``features(inputs)`` gives the penultimate
-    layer (B, F). ``trainer.datamodule`` has ``info.class_names`` and ``split(name)``, and ``texts(name)``
+    Its steps return `logits` (B, K) and `targets` (B,), and `features(inputs)` gives the penultimate
+    layer (B, F). `trainer.datamodule` has `info.class_names` and `split(name)`, and `texts(name)`
     where the inputs are tokens.
 
-    - After each validation: accuracy per class as scalars ``val_class/<name>``, one precision-recall curve
+    - After each validation: accuracy per class as scalars `val_class/<name>`, one precision-recall curve
       per class. After up to ten validations spread over the fit, the last among them: the confusion matrix
       and the worst mistakes.
     - When a fit starts and ends: the first layer's filters, if it sees images. When it ends: the
       penultimate layer of up to 1,000 validation samples in the embedding projector.
-    - After a test: its confusion matrix and worst mistakes; the matrix also as ``test_confusion.csv`` in the
+    - After a test: its confusion matrix and worst mistakes; the matrix also as `test_confusion.csv` in the
       run directory.
 
     Each batch costs two list appends, and nothing is read off the device before the epoch is over. With
@@ -224,7 +224,7 @@ def first_layer_filters(module: nn.Module, input_shape: Sequence[int]) -> Tensor
     """The first layer's weights as images (N, C, H, W).
 
     The kernels of the first convolution, or the rows of the first linear layer laid out like its input;
-    ``None`` where a linear layer comes first but doesn't see whole images.
+    `None` where a linear layer comes first but doesn't see whole images.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

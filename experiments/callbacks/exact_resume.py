@@ -30,7 +30,7 @@ class ExactResume(Callback):
     Args:
         config: The whole resolved config, plain.
         info: The description of the data, plain.
-        resolved: What the config leaves to the machine, as :func:`experiments.trainer.resolved` gives it.
+        resolved: What the config leaves to the machine, as `resolved` gives it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ExactResume(Callback):
         self._loader_states: list[Any] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of ``fit_seconds``, which goes on from where a resumed run's stopped."""
+        """Start the clock of `fit_seconds`, which goes on from where a resumed run's stopped."""
         self._started = time.perf_counter()
 
     def seconds(self) -> float:
@@ -131,7 +131,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` gave."""
+    """Put back what `random_state` gave."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

@@ -20,7 +20,7 @@ _NUMBER_FORMATS = {
 
 
 def number_format(precision: str) -> torch.dtype:
-    """The type that matrices are multiplied in under a Trainer's ``precision``."""
+    """The type that matrices are multiplied in under a Trainer's `precision`."""
     return _NUMBER_FORMATS.get(precision, torch.float32)
 
 

@@ -21,11 +21,11 @@ C = TypeVar("C", bound=type[Callback])
 
 
 def skip_unused_hooks(callback: C) -> C:
-    """Class decorator: sets the per-step hooks that ``callback`` inherits unchanged to ``None``.
+    """Class decorator: sets the per-step hooks that `callback` inherits unchanged to `None`.
 
     Lightning enters a profiler context for each callback in each hook, empty ones too: six times per
-    training step, about 2 µs each. It only calls hooks that are callable, so one that is ``None`` costs a
-    tenth. A subclass overrides hooks as ever, but can't call the missing ones on ``super()``.
+    training step, about 2 µs each. It only calls hooks that are callable, so one that is `None` costs a
+    tenth. A subclass overrides hooks as ever, but can't call the missing ones on `super()`.
     """
     for name in STEP_HOOKS:
         if getattr(callback, name) is getattr(Callback, name):

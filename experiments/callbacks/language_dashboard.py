@@ -18,10 +18,10 @@ from experiments.callbacks.summary import inspection, is_sharded, si
 from experiments.callbacks.tensorboard import Layout, add_picture, writer
 from experiments.callbacks.tokens import tokens_per_sample
 from experiments.callbacks.training_curve import TrainingCurve, log_values
-from lit_modules.generation import generate
-from lit_modules.generation_config import SamplingConfig
-from lit_modules.layers.decoding_lm import DecodingLM
-from lit_modules.layers.language_model import TransformerLM
+from lit_modules.configs.generation import SamplingConfig
+from lit_modules.generation.generate import generate
+from lit_modules.networks.decoding_lm import DecodingLM
+from lit_modules.networks.transformer_lm import TransformerLM
 
 DRAWINGS = 10
 """Times that samples and attention are drawn in a fit, at most."""
@@ -32,13 +32,13 @@ SHOWN_LAYERS, SHOWN_HEADS = 12, 12
 
 @skip_unused_hooks
 class LanguageDashboard(Callback):
-    """Draws the dashboard of a language model: a module with a ``network`` that gives logits of next tokens.
+    """Draws the dashboard of a language model: a module with a `network` that gives logits of next tokens.
 
-    ``trainer.datamodule`` has a ``tokenizer`` and ``tokens("val")``; without them there is nothing to read.
+    `trainer.datamodule` has a `tokenizer` and `tokens("val")`; without them there is nothing to read.
 
-    - At each point of the training curve: ``train/perplexity`` and ``train/flop_utilisation``, the
+    - At each point of the training curve: `train/perplexity` and `train/flop_utilisation`, the
       operations of training per second as a share of what this machine does in a large matrix product, in
-      the run's precision, measured when the fit starts; text ``machine/peak`` says how much that is.
+      the run's precision, measured when the fit starts; text `machine/peak` says how much that is.
     - After up to ten validations spread over the fit, the last among them: how the model goes on from the
       beginning of the validation text, twice; and, of a transformer, all heads' attention in its first
       sentence, with the last layer's mean larger and labelled.

@@ -22,7 +22,7 @@ class Milestones(Callback):
     epoch's last step has fewer of them. However a fit ends, its last state is validated.
 
     Args:
-        check_val_every_n_steps: Optimizer steps between two validations; ``None`` leaves it to the epochs.
+        check_val_every_n_steps: Optimizer steps between two validations; `None` leaves it to the epochs.
         max_minutes: End the fit after the first step that ends later than this.
         clock: Seconds of the fit so far, those before a resume included.
     """

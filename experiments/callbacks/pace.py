@@ -50,7 +50,7 @@ class Pace:
         return self._trained + (self.clock() - self._since if self._running else 0.0)
 
     def samples_per_second(self) -> float | None:
-        """Of training alone; ``None`` until two batches are done."""
+        """Of training alone; `None` until two batches are done."""
         return self._samples / max(self._train_seconds(), 1e-9) if self._batches else None
 
     def seconds_left(self, batches: float, periods: float) -> float | None:

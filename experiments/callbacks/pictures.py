@@ -42,7 +42,7 @@ def _width(text: str, size: int) -> int:
 
 
 def _fit(text: str, size: int, width: int) -> str:
-    """The text, cut short with an ellipsis where it is wider than ``width`` pixels."""
+    """The text, cut short with an ellipsis where it is wider than `width` pixels."""
     if _width(text, size) <= width:
         return text
     while text and _width(text + "…", size) > width:
@@ -75,7 +75,7 @@ def as_rgb(images: NDArray[np.generic]) -> Pixels:
 
 
 def enlarge(images: Pixels, size: int) -> Pixels:
-    """Repeat pixels so that the longer side is about ``size``: (N, H, W, 3) → (N, kH, kW, 3)."""
+    """Repeat pixels so that the longer side is about `size`: (N, H, W, 3) → (N, kH, kW, 3)."""
     times = max(1, round(size / max(images.shape[1:3])))
     return images.repeat(times, axis=1).repeat(times, axis=2)
 
@@ -137,7 +137,7 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
 
 
 def _rotated(image: Image.Image, text: str, at: tuple[int, int], ink: Colour) -> None:
-    """Write text from bottom to top, its middle at height ``at[1]`` and its left edge at ``at[0]``."""
+    """Write text from bottom to top, its middle at height `at[1]` and its left edge at `at[0]`."""
     if not text:
         return
     strip = Image.new("RGB", (_width(text, SMALL) + 2, 16), PAPER)
@@ -276,7 +276,7 @@ def attention_map(
 
 
 def _shades(weights: NDArray[np.floating], cell: int) -> Image.Image:
-    """(T, S) shares in [0, 1] as a picture, white to blue, with ``cell`` pixels each."""
+    """(T, S) shares in [0, 1] as a picture, white to blue, with `cell` pixels each."""
     strength = np.sqrt(np.nan_to_num(weights).clip(0, 1))[..., None]
     pixels = np.rint(255 + (np.array(BLUE) - 255) * strength).astype(np.uint8)
     return Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1))

@@ -159,7 +159,7 @@ class Progress(Callback):
     # What is shown ------------------------------------------------------------------------------------------
 
     def _draw(self, trainer: L.Trainer, done: int = 0, batches: Sequence[float] = ()) -> None:
-        """Redraw the bar or write a line; ``done`` of ``batches`` is the position in an evaluation."""
+        """Redraw the bar or write a line; `done` of `batches` is the position in an evaluation."""
         where = f"{self._stage} {done}/{sum(batches):.0f}" if batches else ""
         if trainer.state.fn == "fit":
             line = self._line(trainer, where=where)
@@ -196,7 +196,7 @@ class Progress(Callback):
         self.console.file.flush()
 
     def _line(self, trainer: L.Trainer, *, epoch_done: bool = False, where: str = "") -> dict[str, str]:
-        """The line's pieces by name: ``epoch 3/12``, ``step 645/2580``, ``train/loss 0.1234``, …"""
+        """The line's pieces by name: `epoch 3/12`, `step 645/2580`, `train/loss 0.1234`, …"""
         epochs, steps = _epochs(trainer), self._steps(trainer)
         line = {
             "epoch": f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if math.isfinite(epochs) else ""),
@@ -222,7 +222,7 @@ class Progress(Callback):
 
     @property
     def _steps_between(self) -> int | None:
-        """Optimizer steps from one validation to the next; ``None`` where they go by epochs."""
+        """Optimizer steps from one validation to the next; `None` where they go by epochs."""
         return None if self.milestones is None else self.milestones.check_val_every_n_steps
 
     def _seconds_left(self, trainer: L.Trainer) -> float:
@@ -272,7 +272,7 @@ def batch_size(batch: Any) -> int:
 
 
 def duration(seconds: float) -> str:
-    """``0:42``, ``12:03`` or ``1:02:03``."""
+    """`0:42`, `12:03` or `1:02:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

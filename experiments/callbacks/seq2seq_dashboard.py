@@ -17,9 +17,9 @@ from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.milestones import parts_over
 from experiments.callbacks.summary import inspection, is_sharded
 from experiments.callbacks.tensorboard import Layout, add_picture, layout, writer
-from lit_modules.error_rates import Nearest, content_lengths, nearest_answers
 from lit_modules.functional.edit_distance import edit_alignment
-from lit_modules.special_tokens import BOS, EOS, PAD
+from lit_modules.generation.special_tokens import BOS, EOS, PAD
+from lit_modules.metrics.error_rates import Nearest, content_lengths, nearest_answers
 
 DRAWINGS = 10
 """Times that pictures and tables are drawn in a fit, at most."""
@@ -42,9 +42,9 @@ class Written(NamedTuple):
 class Seq2SeqDashboard(Callback):
     """Draws the dashboard of a sequence-to-sequence model.
 
-    Batches of validation and test are ``(source, target, alternatives)``; the module's steps return what it
-    ``written`` (B, T), and ``info`` has vocabularies, groups and names. Its ``network`` gives
-    ``cross_attention(source, target)``, (L, B, H, T, S).
+    Batches of validation and test are `(source, target, alternatives)`; the module's steps return what it
+    `written` (B, T), and `info` has vocabularies, groups and names. Its `network` gives
+    `cross_attention(source, target)`, (L, B, H, T, S).
 
     - After up to ten validations spread over the fit, the last among them: which token was written for
       which, in all of the set, as a matrix and as a list of the most frequent; the sequences with most edits;

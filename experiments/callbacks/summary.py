@@ -56,7 +56,7 @@ def forward_flops(module: nn.Module, sample: Any) -> int:
     A multiplication and its addition count as two. Element-wise work is left out, as in the literature.
 
     Args:
-        module: Called as ``module(sample)``, or ``module(*sample)`` for a tuple.
+        module: Called as `module(sample)`, or `module(*sample)` for a tuple.
         sample: A batch, usually of one sample, on the module's device.
     """
     return _measure(module, sample)[""]
@@ -73,7 +73,7 @@ _MORE_FORMULAS = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
 
 
 def _measure(module: nn.Module, sample: Any) -> dict[str, int]:
-    """Operations of each submodule by its dotted name; the whole module's is ``""``."""
+    """Operations of each submodule by its dotted name; the whole module's is `""`."""
     inputs = sample if isinstance(sample, tuple) else (sample,)
     # A fused attention kernel is one operation that the counter doesn't know on every device.
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FORMULAS)
@@ -87,10 +87,10 @@ def _measure(module: nn.Module, sample: Any) -> dict[str, int]:
 
 
 def example_input(pl_module: L.LightningModule) -> Any:
-    """A batch of one sample: the module's ``example_input_array``, or zeros of its ``info.input_shape``.
+    """A batch of one sample: the module's `example_input_array`, or zeros of its `info.input_shape`.
 
     Operations depend on shapes alone, and a made-up sample leaves loaders and generators untouched.
-    ``None`` where neither is known.
+    `None` where neither is known.
     """
     if pl_module.example_input_array is not None:
         return pl_module.example_input_array
@@ -127,7 +127,7 @@ def parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
 class Summary(Callback):
     """Prints the summary before a fit starts, in a terminal with rules and colour.
 
-    It works in ``setup``, where the module is whole on every strategy: later it may be sharded.
+    It works in `setup`, where the module is whole on every strategy: later it may be sharded.
 
     Args:
         console: Where to print; the standard output by default.
@@ -181,7 +181,7 @@ def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD
 
 
 def si(number: int | None) -> str:
-    """Three digits and a prefix: 12,345,678 → ``12.3 M``; nothing for ``None``."""
+    """Three digits and a prefix: 12,345,678 → `12.3 M`; nothing for `None`."""
     if number is None:
         return ""
     value, prefixes = float(number), ["", "k", "M", "G", "T", "P"]

@@ -20,7 +20,7 @@ Layout = dict[str, dict[str, list[Any]]]
 
 
 def writer(trainer: L.Trainer) -> SummaryWriter | None:
-    """Rank zero's TensorBoard writer; ``None`` on other ranks and in runs that don't log to TensorBoard."""
+    """Rank zero's TensorBoard writer; `None` on other ranks and in runs that don't log to TensorBoard."""
     if not trainer.is_global_zero:
         return None
     loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -31,12 +31,12 @@ def layout(quality: Sequence[str] = (), **categories: Mapping[str, Sequence[str]
     """The custom-scalars page: what a person looks at first, train and validation in one chart.
 
     Args:
-        quality: Metrics beside the loss, such as ``("accuracy",)``: each gets a chart of its curves in
+        quality: Metrics beside the loss, such as `("accuracy",)`: each gets a chart of its curves in
             training and validation.
         categories: Further sections, each mapping a chart's title to regular expressions of scalar tags.
 
     Returns:
-        What :meth:`SummaryWriter.add_custom_scalars` takes.
+        What `SummaryWriter.add_custom_scalars` takes.
     """
     charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", *quality)}
     charts["learning rate"] = ["^train/learning_rate$"]
@@ -67,8 +67,8 @@ def log_hyperparameters(
 ) -> None:
     """Fill the run's row in the hparams tab. Call it once, when the final metrics are known.
 
-    Metrics are written as scalars ``final/<name>``: the tab shows the last value of a scalar, which for a
-    curve such as ``val/loss`` is that of the last epoch and not that of the checkpoint that was chosen.
+    Metrics are written as scalars `final/<name>`: the tab shows the last value of a scalar, which for a
+    curve such as `val/loss` is that of the last epoch and not that of the checkpoint that was chosen.
 
     Args:
         to: The Trainer that logged the run, or its writer. Nothing happens where there is no writer.

@@ -214,6 +214,6 @@ class TrainingCurve(Callback):
 
 
 def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:
-    """Write scalars wherever the run is logged: TensorBoard and ``metrics.csv``."""
+    """Write scalars wherever the run is logged: TensorBoard and `metrics.csv`."""
     for logger in trainer.loggers:
         logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)

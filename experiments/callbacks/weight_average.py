@@ -16,8 +16,8 @@ class WeightAverage(Callback):
 
     The decay warms up as :math:`\min(d, (1 + n)/(10 + n))` after n steps, so that the random start is soon
     forgotten. Floating-point buffers (the running statistics of batch norm) are averaged like weights.
-    Validation sees the average, and a checkpoint's ``state_dict`` is the average; the weights in training are
-    beside it, for a resumed run. Lightning's own ``WeightAveraging`` copies the whole module, swaps metric
+    Validation sees the average, and a checkpoint's `state_dict` is the average; the weights in training are
+    beside it, for a resumed run. Lightning's own `WeightAveraging` copies the whole module, swaps metric
     states along with the weights and updates tensor by tensor; this one is a single fused update a step.
 
     Args:
@@ -83,7 +83,7 @@ class WeightAverage(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the average into ``state_dict`` and the weights in training beside it."""
+        """Put the average into `state_dict` and the weights in training beside it."""
         if self._average and not self._swapped:
             checkpoint["training_state_dict"] = checkpoint["state_dict"]
             averages = dict(zip(self._names, self._average, strict=True))

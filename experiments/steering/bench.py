@@ -13,19 +13,19 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from datamodules.prompt_sets import Prompt, PromptSet
+from datamodules.prompts.prompt_sets import Prompt, PromptSet
 from experiments.errors import UserError
 from experiments.extract import PARTS, all_examples, encode_prompt
-from experiments.language_models import LoadedModel
-from experiments.states_manifest import (
+from experiments.language_models.opening import LoadedModel
+from experiments.steering.methods import Pairs
+from experiments.steering.states_manifest import (
     Manifest,
     check_split,
     examples_sha256,
     read_manifest,
     weights_sha256,
 )
-from experiments.steering.methods import Pairs
-from lit_modules.answer_scores import AnswerScorer, Steer
+from lit_modules.generation.answer_scores import AnswerScorer, Steer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Bench:
     def rows(
         self, split: str, *, neutral: bool = False, seen: bool | None = None, limit: int = 0
     ) -> list[int]:
-        """Places of prompts in the set, in order; of more than ``limit``, as many drawn by lot; 0: all.
+        """Places of prompts in the set, in order; of more than `limit`, as many drawn by lot; 0: all.
 
         The lot is the same each time. Evenly spaced ones could all be of a few templates, for a topic's
         prompts stand together.
@@ -166,7 +166,7 @@ class Bench:
         Args:
             rows: The prompts asked, none of them neutral.
             plans: By name.
-            rank: Also compare with the other instantiations' answers, for ``right``.
+            rank: Also compare with the other instantiations' answers, for `right`.
         """
         found = {name: Scores() for name in plans}
         for places in self._batches(rows):
@@ -243,7 +243,7 @@ class Bench:
         return [self._answers(name, "wanted")[0] for name in names if name != prompt.instantiation]
 
     def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        """Places in ``rows``."""
+        """Places in `rows`."""
         for start in range(0, len(rows), self.batch_size):
             yield list(range(start, min(start + self.batch_size, len(rows))))
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import run_directory
-from experiments.config import Config
+from experiments.config.root import Config
+from experiments.config.steering_tasks import ChooseTaskConfig, ExtractTaskConfig
 from experiments.errors import UserError
 from experiments.extract import open_prompt_set
-from experiments.language_models import open_language_model
+from experiments.language_models.opening import open_language_model
 from experiments.steering.bench import Bench, Plan
 from experiments.steering.methods import METHODS, WITHOUT_FACTOR
-from experiments.steering.tasks_config import ChooseTaskConfig, ExtractTaskConfig
-from experiments.tasks import STATES, Stage
+from experiments.studies.tasks import STATES, Stage
+from experiments.training import run_directory
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
@@ -157,8 +157,8 @@ def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 32) -> Bench:
 
 def load_network(run_dir: Path) -> Learned:
     """A run's best network."""
-    from experiments import checkpoint
-    from experiments.build import restore
+    from experiments.training import checkpoint
+    from experiments.training.build import restore
 
     path = run_dir / "checkpoints" / "best.ckpt"
     module = restore(checkpoint.load(path), path).module
@@ -181,7 +181,7 @@ def target_layer(stage: Stage) -> int:
 
 
 def precision_of(settings: ExtractTaskConfig) -> str:
-    """What ``auto`` stands for on this machine."""
+    """What `auto` stands for on this machine."""
     if settings.precision != "auto":
         return settings.precision
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import Config
+from experiments.config.root import Config
+from experiments.config.steering_tasks import ChooseTaskConfig
 from experiments.steering import pictures
 from experiments.steering.bench import Bench, Plan, mean, perplexity_ratio
 from experiments.steering.chain import (
@@ -21,8 +22,7 @@ from experiments.steering.chain import (
 )
 from experiments.steering.methods import METHODS, WITHOUT_FACTOR
 from experiments.steering.plans import all_vectors
-from experiments.steering.tasks_config import ChooseTaskConfig
-from experiments.tasks import Stage
+from experiments.studies.tasks import Stage
 
 FIRST = ("none", "mean", "ridge", "l2s", "p2s")
 """The methods that every trained stage is looked at with."""
@@ -52,14 +52,14 @@ class ChooseTask:
         self.settings = settings
 
     def check(self, earlier: Mapping[str, Config]) -> None:
-        """See :func:`check_chain`."""
+        """See `check_chain`."""
         check_chain(earlier, chosen=False)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Networks by the margin of log-probabilities at α = 1; then the best ones' factors, and one of them.
 
         The margin grows with the factor until answers break, so a factor counts only while what the model
-        writes stays about as likely without steering: see ``perplexity_limit``.
+        writes stays about as likely without steering: see `perplexity_limit`.
         """
         bench, networks = open_bench(stages), trained(stages)
         rows = bench.rows("validation", limit=self.settings.prompts)
@@ -146,7 +146,7 @@ class ChooseTask:
 
 
 def first_look(bench: Bench, rows: Sequence[int], networks: Mapping[str, Stage]) -> dict[str, float]:
-    """The margin at α = 1 that each of ``FIRST`` has with each trained stage, as ``STAGE/METHOD``."""
+    """The margin at α = 1 that each of `FIRST` has with each trained stage, as `STAGE/METHOD`."""
     plans: dict[str, Plan] = {}
     for name, stage in networks.items():
         vectors = all_vectors(bench, rows, stage, load_network(stage.run_dir), FIRST)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from experiments import config as configs
-from experiments import run_directory
-from experiments.config import Config
+from experiments.config.check import load_config
+from experiments.config.root import Config
+from experiments.config.steering_tasks import CompareTaskConfig
 from experiments.steering.bench import mean
 from experiments.steering.chain import (
     Learned,
@@ -18,8 +18,8 @@ from experiments.steering.chain import (
 from experiments.steering.comparison import compare, table
 from experiments.steering.methods import METHODS
 from experiments.steering.plans import all_plans, network_dir, over_seeds
-from experiments.steering.tasks_config import CompareTaskConfig
-from experiments.tasks import Stage
+from experiments.studies.tasks import Stage
+from experiments.training import run_directory
 
 
 class CompareTask:
@@ -29,7 +29,7 @@ class CompareTask:
         self.settings = settings
 
     def check(self, earlier: Mapping[str, Config]) -> None:
-        """See :func:`check_chain`."""
+        """See `check_chain`."""
         check_chain(earlier, chosen=True)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
@@ -77,7 +77,7 @@ class CompareTask:
             if place != stage.run_dir:
                 say(f"training the network with seed {seed}")
                 # What the stage learned from is named in its own resolved config, not in the chain's.
-                again = configs.load(
+                again = load_config(
                     stage.config.plain, {"seed": seed, "run_dir": str(place), "resume": "auto"}
                 )
                 fit(again)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from datamodules.prompt_sets import Prompt
+from datamodules.prompts.prompt_sets import Prompt
 from experiments.steering.bootstrap import Estimate, mean_interval, ratio_interval
 from experiments.steering.methods import METHODS
 
@@ -24,7 +24,7 @@ def compare(
         rights: The same; NaN where a prompt's family has nothing to take its instantiation for.
 
     Returns:
-        ``SUBSET/METHOD/margin``, ``SUBSET/METHOD/right``, ``SUBSET/l2s_minus_RIVAL``, ``SUBSET/gap_closed``.
+        `SUBSET/METHOD/margin`, `SUBSET/METHOD/right`, `SUBSET/l2s_minus_RIVAL`, `SUBSET/gap_closed`.
     """
     subsets = {
         "all": list(range(len(prompts))),

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from experiments.config import Config
+from experiments.config.root import Config
+from experiments.config.steering_tasks import ExtractTaskConfig
 from experiments.extract import extract, open_prompt_set
-from experiments.language_models import open_language_model
+from experiments.language_models.opening import open_language_model
 from experiments.steering.chain import precision_of
-from experiments.steering.tasks_config import ExtractTaskConfig
-from experiments.tasks import STATES, Stage
+from experiments.studies.tasks import STATES, Stage
 
 
 class ExtractTask:

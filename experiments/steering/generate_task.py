@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from datamodules.prompt_sets import Prompt
-from experiments import run_directory
-from experiments.config import Config
+from datamodules.prompts.prompt_sets import Prompt
+from experiments.config.root import Config
+from experiments.config.steering_tasks import GenerateTaskConfig
 from experiments.steering.bench import Bench, Plan, Written, repetition
 from experiments.steering.bootstrap import Estimate, mean_interval
 from experiments.steering.chain import (
@@ -17,8 +17,8 @@ from experiments.steering.chain import (
 )
 from experiments.steering.methods import METHODS
 from experiments.steering.plans import all_plans, compared_networks, over_seeds
-from experiments.steering.tasks_config import GenerateTaskConfig
-from experiments.tasks import Stage
+from experiments.studies.tasks import Stage
+from experiments.training import run_directory
 
 COLUMNS = {
     "keyword_rate": "keyword rate",
@@ -42,7 +42,7 @@ class GenerateTask:
         self.settings = settings
 
     def check(self, earlier: Mapping[str, Config]) -> None:
-        """See :func:`check_chain`."""
+        """See `check_chain`."""
         check_chain(earlier, chosen=True)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
@@ -106,12 +106,12 @@ def figures(
 
     Args:
         prompts: That were answered.
-        written: Of each ``METHOD/SEED``.
+        written: Of each `METHOD/SEED`.
         named: The same; 1 where an answer names what it should.
 
     Returns:
-        ``METHOD/keyword_rate``, also with ``/INSTANTIATION``, ``METHOD/perplexity_ratio`` and
-        ``METHOD/repetition``, and ``METHOD/empty``, the share of answers without a token. The ratio is of
+        `METHOD/keyword_rate`, also with `/INSTANTIATION`, `METHOD/perplexity_ratio` and
+        `METHOD/repetition`, and `METHOD/empty`, the share of answers without a token. The ratio is of
         geometric means over the prompts that were answered without steering and with every seed.
     """
     topics = [prompt.topic for prompt in prompts]
@@ -157,12 +157,12 @@ def table(found: Mapping[str, Estimate]) -> str:
 def leave(
     run_dir: Path, prompts: Sequence[Prompt], texts: Mapping[str, Sequence[str]], *, seed: int, count: int
 ) -> None:
-    """Write all answers to ``generations.csv``, and some side by side to ``samples.md``.
+    """Write all answers to `generations.csv`, and some side by side to `samples.md`.
 
     Args:
         run_dir: Where to.
         prompts: That were answered.
-        texts: The answers of each ``METHOD/SEED``.
+        texts: The answers of each `METHOD/SEED`.
         seed: Whose answers are shown.
         count: How many prompts are shown, evenly spaced.
     """

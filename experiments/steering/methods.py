@@ -63,9 +63,9 @@ def steering_vectors(
     """What a method adds to the hidden states of each prompt asked.
 
     Args:
-        method: One of ``METHODS``.
+        method: One of `METHODS`.
         train: What it may learn from.
-        asked: Of these it sees ``h`` alone; the oracles, which bound the others, see the rest.
+        asked: Of these it sees `h` alone; the oracles, which bound the others, see the rest.
         learned: From hidden states (M, W) to the network's vectors (M, W).
         seed: Of random directions and of the shuffle.
 

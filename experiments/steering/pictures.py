@@ -13,7 +13,7 @@ from experiments.steering.methods import Pairs
 
 
 def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequence[str], path: Path) -> None:
-    """A heat map of ``margins["stage/method"]``."""
+    """A heat map of `margins["stage/method"]`."""
     values = np.array([[margins[f"{stage}/{method}"] for stage in stages] for method in methods])
     figure = _figure(1.5 + 1.1 * len(stages), 1.5 + 0.5 * len(methods))
     axes = figure.add_subplot()

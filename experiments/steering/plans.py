@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from experiments.config.steering_tasks import CompareTaskConfig
 from experiments.steering.bench import Bench, Plan, mean
 from experiments.steering.chain import Choice, Learned, input_layer, load_network, target_layer
 from experiments.steering.methods import METHODS, OF_A_SEED, steering_vectors
-from experiments.steering.tasks_config import CompareTaskConfig
-from experiments.tasks import Stage
+from experiments.studies.tasks import Stage
 
 
 def all_vectors(
@@ -41,7 +41,7 @@ def all_plans(
     *,
     of_a_seed: Collection[str] = OF_A_SEED,
 ) -> dict[str, Plan]:
-    """How each method answers these prompts, as ``METHOD/SEED``.
+    """How each method answers these prompts, as `METHOD/SEED`.
 
     Those that no seed decides are there once.
 
@@ -66,7 +66,7 @@ def over_seeds(values: Mapping[str, Sequence[float]], method: str) -> list[float
     """What belongs to each prompt, its mean over the seeds that a method was run with; NaN where one is.
 
     Args:
-        values: Of each ``METHOD/SEED``.
+        values: Of each `METHOD/SEED`.
         method: Whose.
     """
     runs = [own for key, own in values.items() if key.partition("/")[0] == method]
@@ -79,7 +79,7 @@ def network_dir(stage: Stage, compared: Path, seed: int) -> Path:
 
 
 def compared_networks(stage: Stage, stages: Mapping[str, Stage]) -> dict[int, Learned]:
-    """The networks of the comparing stage by their seeds; without such a stage, the one of ``stage``."""
+    """The networks of the comparing stage by their seeds; without such a stage, the one of `stage`."""
     for other in stages.values():
         settings = None if other.config.task is None else other.config.task.config
         if isinstance(settings, CompareTaskConfig):

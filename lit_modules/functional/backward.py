@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from lit_modules.functional.blocks import join, row_blocks
-from lit_modules.functional.checks import refusing_unknown_classes
 from lit_modules.functional.precision import widen
 from lit_modules.functional.softmax import softmax
+from lit_modules.functional.value_checks import refusing_unknown_classes
 
 
 class Linear(Function):

@@ -13,10 +13,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 from lit_modules.functional import backward
-from lit_modules.functional.checks import check_distribution, check_probabilities, refusing_unknown_classes
 from lit_modules.functional.precision import result_dtype, widen
 from lit_modules.functional.reduction import Reduction, reduce
 from lit_modules.functional.softmax import log_softmax
+from lit_modules.functional.value_checks import (
+    check_distribution,
+    check_probabilities,
+    refusing_unknown_classes,
+)
 
 Implementation = Literal["by_hand", "fused"]
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from lit_modules.functional.checks import check_distribution
 from lit_modules.functional.precision import result_dtype, widen
 from lit_modules.functional.reduction import Reduction, reduce
 from lit_modules.functional.softmax import log_softmax, softmax
+from lit_modules.functional.value_checks import check_distribution
 
 
 def kl_divergence(p: Tensor, q: Tensor, *, reduction: Reduction = "mean") -> Tensor:

@@ -48,7 +48,7 @@ def edit_alignment(
     and deletes before it inserts.
 
     Args:
-        a: As for :func:`edit_distance`.
+        a: As for `edit_distance`.
         b: As there.
         a_lengths: As there.
         b_lengths: As there.
@@ -58,7 +58,7 @@ def edit_alignment(
         gap opposite an insertion or a deletion; both are −1 in front, where an alignment is shorter.
 
     Raises:
-        ValueError: as :func:`edit_distance`.
+        ValueError: as `edit_distance`.
     """
     a, b, a_lengths, b_lengths = _broadcast(a, b, a_lengths, b_lengths)
     table = torch.stack(list(_rows(a, b)), -2).flatten(-2)  # (..., (M + 1) · (N + 1))

@@ -64,9 +64,9 @@ def one_vs_rest_auc(scores: Tensor, targets: Tensor) -> float:
         A number in [0, 1]; NaN where C is empty.
 
     Raises:
-        ValueError: shapes that don't match; see :func:`roc_auc`.
+        ValueError: shapes that don't match; see `roc_auc`.
 
-    Source: Provost & Domingos 2003 (one-vs-rest); the unweighted mean, as scikit-learn's ``average="macro"``.
+    Source: Provost & Domingos 2003 (one-vs-rest); the unweighted mean, as scikit-learn's `average="macro"`.
     """
     if scores.dim() != 2 or targets.shape != scores.shape[:1]:
         raise ValueError(

@@ -7,7 +7,7 @@ def make_activation(name: str) -> nn.Module:
     """Make the activation of that name; it works in place where its gradient needs only its output or input.
 
     Args:
-        name: ``"relu"``, ``"gelu"`` or ``"silu"``.
+        name: `"relu"`, `"gelu"` or `"silu"`.
 
     Raises:
         ValueError: There is no such activation.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.checks import (
+from lit_modules.layers.argument_checks import (
     AttentionImplementation,
     LayerImplementation,
     check_choice,

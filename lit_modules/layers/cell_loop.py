@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_modules.layers.checks import LayerImplementation, check_choice
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 from lit_modules.layers.recurrent import GRUCell, LSTMCell, RNNCell, State
 
 Cell = Literal["rnn", "gru", "lstm"]
@@ -15,7 +15,7 @@ CELLS: dict[str, Any] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
 
 
 class CellLoop(nn.Module):
-    r"""What a stack of :mod:`lit_modules.layers.recurrent` computes, spelt out.
+    r"""What a stack of `lit_modules.layers.recurrent` computes, spelt out.
 
     .. code-block:: text
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import LayerImplementation, check_choice
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 
 Size = int | tuple[int, int]
 """One number for both axes, or (vertical, horizontal)."""
@@ -143,7 +143,7 @@ def max_pool2d(
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution of images, :func:`conv2d`, with PyTorch's parameters and initial values.
+    """Convolution of images, `conv2d`, with PyTorch's parameters and initial values.
 
     Args:
         in_channels: C.
@@ -154,7 +154,7 @@ class Conv2d(nn.Conv2d):
         dilation: d.
         groups: G; divides both numbers of channels.
         bias: Whether each output channel has one.
-        implementation: PyTorch's kernel or :func:`conv2d`.
+        implementation: PyTorch's kernel or `conv2d`.
     """
 
     def __init__(
@@ -192,14 +192,14 @@ class Conv2d(nn.Conv2d):
 
 
 class MaxPool2d(nn.Module):
-    """Max-pooling of images, :func:`max_pool2d`.
+    """Max-pooling of images, `max_pool2d`.
 
     Args:
         kernel_size: K.
         stride: s; the kernel's size by default, so that windows don't overlap.
         padding: p, at most half of the kernel.
         dilation: d.
-        implementation: PyTorch's kernel or :func:`max_pool2d`.
+        implementation: PyTorch's kernel or `max_pool2d`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.checks import check_choice
+from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 
 AddedPositions = Literal["learned", "sinusoidal", "none"]

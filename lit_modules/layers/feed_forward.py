@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import LayerImplementation, check_choice, check_probability
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
 from lit_modules.layers.dropout import Dropout
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "squared_relu"]

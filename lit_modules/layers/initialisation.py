@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch.nn as nn
 
-from lit_modules.layers.checks import check_choice
+from lit_modules.layers.argument_checks import check_choice
 
 OutputInit = Literal["scaled", "zero"]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import LayerImplementation, check_choice
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 
 _FEW_ROWS = 16  # up to here the kernel that reads 8 bits beats a product with weights widened first
 _VECTOR = 32

@@ -24,15 +24,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import check_probability
+from lit_modules.layers.argument_checks import check_probability
 
 
 class LoRALinear(nn.Module):
     """A linear layer, frozen, with a low-rank update; the formula is at the head of this file.
 
-    The base's own weight is never written to: :meth:`merge` keeps W + s·BA beside it. So a weight that the
+    The base's own weight is never written to: `merge` keeps W + s·BA beside it. So a weight that the
     base shares with another layer stays what it is there, a saved state never holds the update twice, and
-    :meth:`unmerge` gives back the very same bits, however often. Switching to training mode unmerges.
+    `unmerge` gives back the very same bits, however often. Switching to training mode unmerges.
 
     A and B are fp32 for a base in half precision, where small updates would be rounded away.
 
@@ -137,15 +137,15 @@ def apply_lora(
 ) -> list[str]:
     """Give linear layers of a module low-rank updates, in place, and freeze everything else in it.
 
-    What else should train, such as a new head, is unfrozen afterwards by ``requires_grad_(True)``.
+    What else should train, such as a new head, is unfrozen afterwards by `requires_grad_(True)`.
 
     Args:
         module: Holds the layers; load its pre-trained weights first.
-        patterns: Shell-style patterns of module names, such as ``"*.attention.query"``.
-        rank: See :class:`LoRALinear`, as for the rest.
-        alpha: See :class:`LoRALinear`.
-        dropout: See :class:`LoRALinear`.
-        rank_stabilized: See :class:`LoRALinear`.
+        patterns: Shell-style patterns of module names, such as `"*.attention.query"`.
+        rank: See `LoRALinear`, as for the rest.
+        alpha: See `LoRALinear`.
+        dropout: See `LoRALinear`.
+        rank_stabilized: See `LoRALinear`.
 
     Returns:
         The names of the adapted layers.
@@ -196,7 +196,7 @@ def lora_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_lora_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load what :func:`lora_state_dict` gave into a module that :func:`apply_lora` adapted in the same way.
+    """Load what `lora_state_dict` gave into a module that `apply_lora` adapted in the same way.
 
     Args:
         module: Its other weights stay as they are; merged layers are merged anew.

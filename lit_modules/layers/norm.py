@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lit_modules.functional.backward import rms_norm
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import LayerImplementation, check_choice
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 
 BatchNormLayout = Literal["features_last", "channels_first"]
 

@@ -14,7 +14,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import check_choice
+from lit_modules.layers.argument_checks import check_choice
 
 RotaryLayout = Literal["half_split", "adjacent_pairs"]
 HeadOrder = Literal["BHTD", "BTHD"]

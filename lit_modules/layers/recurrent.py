@@ -12,7 +12,7 @@ A step reads an input x and the state that the step before left, and leaves the 
 (Elman 1990; Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; Cho et al. 2014, with
 the reset gate behind the product, where one product serves all three gates.)
 
-Parameters have PyTorch's names, shapes, order of gates and initial values, so a ``state_dict`` passes between
+Parameters have PyTorch's names, shapes, order of gates and initial values, so a `state_dict` passes between
 the two. Only a step's product with h has to wait for the step before: the products with x are one matrix
 product over the whole sequence, which is what makes a layer faster than a loop over a cell.
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_modules.functional.precision import widen
-from lit_modules.layers.checks import LayerImplementation, check_choice
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 
 State = tuple[Tensor, ...]
 """(h,) of an RNN or a GRU, (h, c) of an LSTM. The first is the output."""
@@ -118,7 +118,7 @@ class _CellOptions:
 
 
 class RNNCell(_CellOptions, nn.RNNCell):
-    """One step of an Elman network, :func:`rnn_step`."""
+    """One step of an Elman network, `rnn_step`."""
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Take a step from (B, D) inputs and a (B, H) state, zeros by default, to the next (B, H) state.
@@ -136,7 +136,7 @@ class RNNCell(_CellOptions, nn.RNNCell):
 
 
 class LSTMCell(_CellOptions, nn.LSTMCell):
-    """One step of an LSTM, :func:`lstm_step`."""
+    """One step of an LSTM, `lstm_step`."""
 
     def forward(self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Take a step from (B, D) inputs and a state (h, c), zeros by default, to the next; each is (B, H).
@@ -156,7 +156,7 @@ class LSTMCell(_CellOptions, nn.LSTMCell):
 
 
 class GRUCell(_CellOptions, nn.GRUCell):
-    """One step of a GRU, :func:`gru_step`."""
+    """One step of a GRU, `gru_step`."""
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Take a step from (B, D) inputs and a (B, H) state, zeros by default, to the next (B, H) state.
@@ -201,7 +201,7 @@ class _LayerOptions:
             bias: Whether both products have one.
             dropout: Rate on the outputs of every layer but the last, in training.
             bidirectional: Beside each layer runs another from the last step to the first.
-            implementation: PyTorch's kernel for the whole sequence, or :func:`run_by_hand`.
+            implementation: PyTorch's kernel for the whole sequence, or `run_by_hand`.
         """
         check_choice("implementation", implementation, LayerImplementation)
         super().__init__(  # type: ignore[call-arg]  # PyTorch's stack
@@ -217,7 +217,7 @@ class _LayerOptions:
 
 
 class RNN(_LayerOptions, nn.RNN):
-    """A stack of Elman layers over a sequence: :func:`rnn_step` at every position."""
+    """A stack of Elman layers over a sequence: `rnn_step` at every position."""
 
     def forward(  # type: ignore[override]  # `lengths` takes the place of PyTorch's packed sequences
         self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
@@ -246,7 +246,7 @@ class RNN(_LayerOptions, nn.RNN):
 
 
 class LSTM(_LayerOptions, nn.LSTM):
-    """A stack of LSTM layers over a sequence: :func:`lstm_step` at every position."""
+    """A stack of LSTM layers over a sequence: `lstm_step` at every position."""
 
     def forward(  # type: ignore[override]  # `lengths` takes the place of PyTorch's packed sequences
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None, *, lengths: Tensor | None = None
@@ -273,12 +273,12 @@ class LSTM(_LayerOptions, nn.LSTM):
 
 
 class GRU(_LayerOptions, nn.GRU):
-    """A stack of GRU layers over a sequence: :func:`gru_step` at every position."""
+    """A stack of GRU layers over a sequence: `gru_step` at every position."""
 
     def forward(  # type: ignore[override]  # `lengths` takes the place of PyTorch's packed sequences
         self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run over a batch of sequences; arguments and results are those of :meth:`RNN.forward`."""
+        """Run over a batch of sequences; arguments and results are those of `RNN.forward`."""
         _check_sequence(self, inputs, lengths)
         if self.implementation == "fused":
             return _run_fused(super().forward, inputs, hidden, lengths)

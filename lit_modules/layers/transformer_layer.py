@@ -10,8 +10,8 @@ from typing import Literal
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.layers.argument_checks import AttentionImplementation, LayerImplementation, check_choice
 from lit_modules.layers.attention import Attention, head_width
-from lit_modules.layers.checks import AttentionImplementation, LayerImplementation, check_choice
 from lit_modules.layers.feed_forward import Activation, FeedForward, SwiGLU
 from lit_modules.layers.kv_cache import DecoderLayerCache, KVCache
 from lit_modules.layers.norm import LayerNorm, RMSNorm

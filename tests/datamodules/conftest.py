@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.assets import fetch
+from datamodules.assets.fetch import fetch
+from datamodules.configs.mnist import MNISTConfig
 from datamodules.mnist import MNISTDataModule
-from datamodules.mnist_config import MNISTConfig
 
 
 @pytest.fixture(scope="session")

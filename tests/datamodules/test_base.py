@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PARTS, Part, ResidentDataModule
-from datamodules.epoch_loader import EpochLoader
 from datamodules.info import DataInfo
-from datamodules.resident import Transform
+from datamodules.loading.epoch_loader import EpochLoader
+from datamodules.loading.resident import Transform
 
 
 @dataclass(kw_only=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.configs.digit_sequences import DigitSequencesConfig
 from datamodules.digit_sequences import DigitSequencesDataModule, draw_strings
-from datamodules.digit_sequences_config import DigitSequencesConfig
 
 SIZES = {"train_size": 300, "val_size": 40, "test_size": 50, "batch_size": 64, "eval_batch_size": 16}
 ANSWERS = {"reverse": lambda s: s[::-1], "copy": str, "sort": lambda s: "".join(sorted(s))}

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from datamodules.configs.hello import HelloConfig
 from datamodules.hello import HelloDataModule
-from datamodules.hello_config import HelloConfig
 from datamodules.info import DataInfo
 
 

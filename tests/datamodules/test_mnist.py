@@ -13,14 +13,14 @@ from sklearn.datasets import load_digits
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from datamodules import mnist as mnist_module
+from datamodules.configs.mnist import AugmentConfig, DigitsConfig, FashionMNISTConfig, MNISTConfig
+from datamodules.loading.split import stratified_sample
 from datamodules.mnist import (
     DigitsDataModule,
     FashionMNISTDataModule,
     ImageDataModule,
     MNISTDataModule,
 )
-from datamodules.mnist_config import AugmentConfig, DigitsConfig, FashionMNISTConfig, MNISTConfig
-from datamodules.split import stratified_sample
 
 
 def digits(*, seed: int = 0, **values: Any) -> DigitsDataModule:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.configs.play_passages import PlayPassagesConfig
+from datamodules.configs.token_corpus import TokenizerConfig
 from datamodules.play_passages import (
     NAME,
     PlayPassagesDataModule,
@@ -19,9 +21,7 @@ from datamodules.play_passages import (
     parts_of,
     uncapitalised,
 )
-from datamodules.play_passages_config import PlayPassagesConfig
-from datamodules.shakespeare import Play
-from datamodules.token_corpus_config import TokenizerConfig
+from datamodules.text.shakespeare_plays import Play
 from datamodules.tokenizers import tokenizer_from_dict
 
 CHARACTERS = TokenizerConfig(kind="character")

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from datamodules.prompt_sets import FILES, Prompt, PromptSet, find_prompt_set, read_prompt_set
+from datamodules.prompts.prompt_sets import FILES, Prompt, PromptSet, find_prompt_set, read_prompt_set
 
 SPLITS = ("train", "validation", "test")
 SETS = ("referral", "yes_no")

@@ -10,10 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.configs.pronunciation import PronunciationConfig
+from datamodules.loading.token_rows import BOS, EOS, PAD
 from datamodules.pronunciation import PronunciationDataModule
-from datamodules.pronunciation_config import PronunciationConfig
-from datamodules.pronunciation_dictionary import Dictionary, drop_stress, parse_dictionary, read_dictionary
-from datamodules.token_rows import BOS, EOS, PAD
+from datamodules.text.pronunciation_dictionary import (
+    Dictionary,
+    drop_stress,
+    parse_dictionary,
+    read_dictionary,
+)
 
 VOWELS, CONSONANTS = ["AA", "IY", "UW"], ["B", "D", "K", "S"]
 

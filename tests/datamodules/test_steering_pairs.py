@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from datamodules.configs.steering_pairs import SteeringPairsConfig
 from datamodules.steering_pairs import SteeringPairsDataModule, synthetic_pairs
-from datamodules.steering_pairs_config import SteeringPairsConfig
 
 SMALL = {"width": 8, "size": 60, "val_size": 10, "batch_size": 16, "eval_batch_size": 25}
 OWN = {"val_size": 4, "test_size": 6, "batch_size": 4}
@@ -174,7 +174,7 @@ def test_refuses_a_validation_that_leaves_nothing() -> None:
 
 
 def extracted(folder: Path, **tensors: Tensor) -> str:
-    """A file of two layers, 3 and 7, as ``experiments.extract`` writes it."""
+    """A file of two layers, 3 and 7, as `experiments.extract` writes it."""
     manifest = {"model": "tiny", "model_sha256": "0" * 64, "template": "plain", "layers": [3, 7]}
     path = folder / "states.safetensors"
     save_file(tensors, path, metadata={"manifest": json.dumps(manifest)})

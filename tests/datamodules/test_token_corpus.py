@@ -9,19 +9,19 @@ import lightning as L
 import pytest
 import torch
 
+from datamodules.configs.token_corpus import (
+    ShakespeareConfig,
+    TextConfig,
+    TinyShakespeareConfig,
+    TokenizerConfig,
+)
+from datamodules.loading.token_windows import IGNORED
 from datamodules.token_corpus import (
     ShakespeareDataModule,
     TextDataModule,
     TinyShakespeareDataModule,
     TokenCorpusDataModule,
 )
-from datamodules.token_corpus_config import (
-    ShakespeareConfig,
-    TextConfig,
-    TinyShakespeareConfig,
-    TokenizerConfig,
-)
-from datamodules.token_windows import IGNORED
 from datamodules.tokenizers import tokenizer_from_dict
 
 SOURCE = Path(__file__)

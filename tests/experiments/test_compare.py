@@ -12,9 +12,9 @@ from PIL import Image
 from rich.console import Console
 
 from experiments.compare import compare, direction_of, main
-from experiments.compare_figure import read_curves
-from experiments.confusion import Confusion
 from experiments.errors import UserError
+from experiments.studies.comparison_figure import read_curves
+from experiments.training.confusion import Confusion
 
 
 def make_run(path: Path, metrics: dict | None, *, config: str | None = None, curve: str = "") -> Path:

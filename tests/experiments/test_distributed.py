@@ -13,12 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from datamodules.configs.mnist import DigitsConfig
 from datamodules.mnist import DigitsDataModule
-from datamodules.mnist_config import DigitsConfig
-from experiments import checkpoint
-from experiments.build import restore
-from experiments.config import to_yaml
-from experiments.curve_log import read
+from experiments.config.check import to_yaml
+from experiments.training import checkpoint
+from experiments.training.build import restore
+from experiments.training.curve_log import read
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 

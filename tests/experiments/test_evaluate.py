@@ -13,12 +13,12 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 import experiments
+from datamodules.configs.mnist import DigitsConfig
 from datamodules.info import DataInfo
 from datamodules.mnist import DigitsDataModule
-from datamodules.mnist_config import DigitsConfig
-from experiments import build, checkpoint
 from experiments.errors import UserError
 from experiments.evaluate import check_data, evaluate, main
+from experiments.training import build, checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torchmetrics.functional.text import perplexity
 
 from experiments.evaluate import main
 from experiments.evaluate_text import evaluate_text
-from experiments.language_models import open_trained
+from experiments.language_models.opening import open_trained
 
 TEXT = "a dog sat on the mat; the cat ran to the café.\n" * 3
 

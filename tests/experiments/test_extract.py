@@ -9,11 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from datamodules.prompt_sets import PromptSet, read_prompt_set
+from datamodules.prompts.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
 from experiments.extract import encode_prompt, extract, main, read_layers
-from experiments.language_models import LoadedModel, open_language_model
-from experiments.states_manifest import read_manifest
+from experiments.language_models.opening import LoadedModel, open_language_model
+from experiments.steering.states_manifest import read_manifest
 
 FILES = {
     "instantiations.txt": "cat | animal | mat\ndog | animal | café\nrest | neutral |\n",

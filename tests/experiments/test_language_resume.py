@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 import experiments
-from experiments import catalog, checkpoint, register
-from experiments.curve_log import read
+from experiments import register
+from experiments.config import registry
 from experiments.errors import Interrupted, UserError
+from experiments.training import checkpoint
+from experiments.training.curve_log import read
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
-from lit_modules.language_model_config import LanguageModelConfig
 
 STEPS_PER_EPOCH, EPOCHS = 5, 3
 
@@ -45,8 +47,8 @@ def settings(language_settings: dict[str, Any], work: Path) -> Iterator[dict[str
         "trainer": {**language_settings["trainer"], **trainer},
     }
     Stoppable.stop_at = None
-    del catalog.CATALOG["model"]["stoppable"]
-    catalog._own.discard(("model", "stoppable"))
+    del registry.CATALOG["model"]["stoppable"]
+    registry._own.discard(("model", "stoppable"))
 
 
 def stop(settings: dict[str, Any], *more: str, at: int) -> Interrupted:

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 import experiments
+from datamodules.configs.mnist import DigitsConfig
 from datamodules.mnist import DigitsDataModule
-from datamodules.mnist_config import DigitsConfig
-from experiments import checkpoint
 from experiments.predict import load_model, main
 from experiments.predict_images import classify
+from experiments.training import checkpoint
 
 
 @pytest.fixture(scope="module")

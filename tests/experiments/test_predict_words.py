@@ -10,9 +10,9 @@ import torch
 import experiments
 from experiments.predict import load_model, main
 from experiments.predict_words import predict_words, spell
-from lit_modules.beam_search import beam_search
-from lit_modules.special_tokens import BOS, EOS, PAD
-from lit_modules.two_way_search import two_way_search
+from lit_modules.generation.beam_search import beam_search
+from lit_modules.generation.special_tokens import BOS, EOS, PAD
+from lit_modules.generation.two_way_search import two_way_search
 
 LETTERS = ("<pad>", "<bos>", "<eos>", "'", "a", "b", "é", "Z")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import experiments
-from datamodules.length_buckets import LengthBuckets
+from datamodules.loading.length_buckets import LengthBuckets
 from experiments.errors import Interrupted, UserError
 
 EPOCHS = 2

@@ -18,11 +18,14 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 import experiments
-from experiments import catalog, checkpoint, config, register
+from experiments import register
+from experiments.config import registry
+from experiments.config.check import load_config
 from experiments.errors import RunError, UserError
 from experiments.run import main
+from experiments.training import checkpoint
 from lit_modules.base import LitModule
-from lit_modules.base_config import ModelConfig
+from lit_modules.configs.base import ModelConfig
 
 STEPS_PER_EPOCH = 6  # 1,257 training images in batches of 250
 
@@ -62,8 +65,8 @@ class PlainModel(LitModule):
 def own_model() -> Iterator[None]:
     register("model", "plain", PlainModel, PlainConfig)
     yield
-    del catalog.CATALOG["model"]["plain"]
-    catalog._own.discard(("model", "plain"))
+    del registry.CATALOG["model"]["plain"]
+    registry._own.discard(("model", "plain"))
 
 
 # ------------------------------------------------------------------------------------- what a run leaves
@@ -89,8 +92,8 @@ def test_a_run_leaves_every_file_with_what_it_promises(
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     assert sorted(p.name for p in work.iterdir()) == ["out", "tiny.yaml"]
 
-    resolved = config.load(folder / "config.yaml").plain
-    expected = config.load(tiny_file, "trainer.dashboard=true").plain
+    resolved = load_config(folder / "config.yaml").plain
+    expected = load_config(tiny_file, "trainer.dashboard=true").plain
     assert resolved == expected
 
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -131,8 +134,8 @@ def test_a_run_leaves_every_file_with_what_it_promises(
 def test_the_reported_test_metrics_are_scikit_learns_for_the_best_checkpoint(tiny: dict[str, Any]) -> None:
     result = experiments.run(tiny, "trainer.max_epochs=3", "trainer.ema_decay=0.5")
     module: Any = result.module
+    from datamodules.configs.mnist import DigitsConfig
     from datamodules.mnist import DigitsDataModule
-    from datamodules.mnist_config import DigitsConfig
 
     data = DigitsDataModule(DigitsConfig())
     data.setup()
@@ -149,7 +152,7 @@ def test_checkpoints_are_plain_data_with_config_and_info(tiny: dict[str, Any]) -
     result = experiments.run(tiny)
     for name in ("best", "last"):
         saved = torch.load(result.run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        assert saved["config"] == config.load(tiny).plain
+        assert saved["config"] == load_config(tiny).plain
         assert saved["info"]["input_shape"] == [1, 8, 8]
         assert list(saved["info"]["class_names"]) == list("0123456789")
 
@@ -226,7 +229,7 @@ class Blows(PlainModel):
 def test_the_last_good_checkpoint_is_named_and_stays_good(
     tiny: dict[str, Any], work: Path, own_model: None
 ) -> None:
-    catalog.CATALOG["model"]["plain"] = dataclasses.replace(catalog.entry("model", "plain"), target=Blows)
+    registry.CATALOG["model"]["plain"] = dataclasses.replace(registry.entry("model", "plain"), target=Blows)
     blown = {**tiny, "model": {"name": "plain"}}
     with pytest.raises(
         RunError, match=rf"became inf at step {STEPS_PER_EPOCH + 1}.*is out/checkpoints/last\.ckpt"
@@ -240,20 +243,20 @@ def test_the_last_good_checkpoint_is_named_and_stays_good(
 # ------------------------------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize("name", list(catalog.CATALOG["optimizer"]))
+@pytest.mark.parametrize("name", list(registry.CATALOG["optimizer"]))
 def test_every_optimizer_trains(name: str, tiny: dict[str, Any]) -> None:
     result = experiments.run({**tiny, "optimizer": {"name": name}}, "trainer.limit_train_batches=3")
     assert result.metrics["steps"] == 6
 
 
-@pytest.mark.parametrize("name", list(catalog.CATALOG["schedule"]))
+@pytest.mark.parametrize("name", list(registry.CATALOG["schedule"]))
 def test_every_schedule_gives_each_step_its_rate(name: str, tiny: dict[str, Any]) -> None:
-    from lit_modules.optim import build_schedule
+    from lit_modules.optim.builders import build_schedule
 
     result = experiments.run({**tiny, "schedule": {"name": name}}, "trainer.log_every_n_steps=1")
     with (result.run_dir / "metrics.csv").open(newline="") as file:
         rates = [float(r["value"]) for r in csv.DictReader(file) if r["name"] == "train/learning_rate"]
-    factor = build_schedule(catalog.schema("schedule", name)(), total_steps=12, steps_per_epoch=6)
+    factor = build_schedule(registry.schema("schedule", name)(), total_steps=12, steps_per_epoch=6)
     # The rate that is logged after a step is the one that the next step will use.
     assert rates == pytest.approx([0.05 * factor(step) for step in range(1, 13)])
 
@@ -272,7 +275,7 @@ def test_deterministic_mode_ends_with_the_run(tiny: dict[str, Any]) -> None:
             with_trainer({**tiny, "model": {"name": "watches"}}, deterministic=True, max_epochs=1)
         )
     finally:
-        del catalog.CATALOG["model"]["watches"]
+        del registry.CATALOG["model"]["watches"]
     assert set(seen) == {True}
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.deterministic
@@ -403,7 +406,7 @@ def test_a_failing_model_ends_with_one_line_its_cause_and_a_traceback_in_the_log
         def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
             raise KeyError("a cause\nof two lines")
 
-    catalog.CATALOG["model"]["plain"] = dataclasses.replace(catalog.entry("model", "plain"), target=Fails)
+    registry.CATALOG["model"]["plain"] = dataclasses.replace(registry.entry("model", "plain"), target=Fails)
     assert main([str(tiny_file), "model.name=plain", "run_dir=out"]) == 1
     err = capsys.readouterr().err
     assert "KeyError" in err

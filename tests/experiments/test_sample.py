@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.tokenizers import CharacterTokenizer
-from experiments.language_models import LoadedModel, open_trained
+from experiments.language_models.opening import LoadedModel, open_trained
 from experiments.sample import main, sample
-from lit_modules.generation import generate
-from lit_modules.generation_config import SamplingConfig
+from lit_modules.configs.generation import SamplingConfig
+from lit_modules.generation.generate import generate
 
 
 class Place:

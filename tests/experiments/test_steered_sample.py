@@ -7,10 +7,10 @@ import torch
 
 import experiments
 from experiments import steered_sample
-from experiments.language_models import open_language_model
+from experiments.language_models.opening import open_language_model
 from experiments.sample import main
-from experiments.states_manifest import weights_sha256
 from experiments.steered_sample import open_steered
+from experiments.steering.states_manifest import weights_sha256
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_modules.base import LitModule
-from lit_modules.optim_config import OneCycleConfig, SGDConfig
+from lit_modules.configs.optim import OneCycleConfig, SGDConfig
 
 
 class Data(L.LightningDataModule):

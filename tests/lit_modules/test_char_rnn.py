@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import experiments
-from experiments import catalog, checkpoint, register
+from experiments import register
+from experiments.config import registry
 from experiments.errors import Interrupted, UserError
+from experiments.training import checkpoint
 from lit_modules.char_rnn import IGNORED, CharRNN
-from lit_modules.char_rnn_config import CharRNNConfig
-from lit_modules.optim_config import SGDConfig
+from lit_modules.configs.char_rnn import CharRNNConfig
+from lit_modules.configs.optim import SGDConfig
 
 VOCABULARY = 6
 
@@ -251,8 +253,8 @@ def stoppable(work: Path) -> Iterator[dict[str, Any]]:
         },
     }
     StoppableRNN.stop_at = None
-    del catalog.CATALOG["model"]["stoppable_rnn"]
-    catalog._own.discard(("model", "stoppable_rnn"))
+    del registry.CATALOG["model"]["stoppable_rnn"]
+    registry._own.discard(("model", "stoppable_rnn"))
 
 
 def stop(sources: Any, *more: str, at: int) -> Path:
@@ -325,7 +327,7 @@ def test_a_text_run_writes_samples_and_is_continued_and_scored_from_the_command_
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from experiments import evaluate, sample
-    from experiments.language_models import open_trained
+    from experiments.language_models.opening import open_trained
 
     stoppable["model"]["name"] = "char_rnn"
     stoppable["trainer"]["dashboard"] = True

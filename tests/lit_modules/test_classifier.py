@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from lit_modules.classifier import Classifier
-from lit_modules.classifier_config import ClassifierConfig
+from lit_modules.configs.classifier import ClassifierConfig
 
 INFO = SimpleNamespace(class_names=("a", "b", "c"))
 

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_modules.image_classifier import ImageClassifier
-from lit_modules.image_classifier_config import (
+from lit_modules.configs.image_classifier import (
     ClassicCNNConfig,
     ImageClassifierConfig,
     MLPConfig,
     ResidualCNNConfig,
     VisionTransformerConfig,
 )
-from lit_modules.optim_config import SGDConfig
+from lit_modules.configs.optim import SGDConfig
+from lit_modules.image_classifier import ImageClassifier
 
 INFO = SimpleNamespace(input_shape=(1, 8, 8), class_names=("a", "b", "c"))
 CONFIGS = [

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.functional.text import perplexity
 
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.configs.optim import AdamWConfig, MuonConfig
 from lit_modules.language_model import LanguageModel
-from lit_modules.language_model_config import LanguageModelConfig
-from lit_modules.optim_config import AdamWConfig, MuonConfig
 
 V, T = 11, 8
 INFO = SimpleNamespace(vocab_size=V, context_length=T, bytes_per_token=1.5, test_bytes_per_token=2.0)

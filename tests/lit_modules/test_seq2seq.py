@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_modules.beam_search import beam_search
-from lit_modules.optim_config import AdamWConfig
+from lit_modules.configs.optim import AdamWConfig
+from lit_modules.configs.seq2seq import Seq2SeqConfig
+from lit_modules.generation.beam_search import beam_search
+from lit_modules.generation.special_tokens import BOS, EOS, PAD
+from lit_modules.generation.two_way_search import two_way_search
 from lit_modules.seq2seq import Seq2Seq
-from lit_modules.seq2seq_config import Seq2SeqConfig
-from lit_modules.special_tokens import BOS, EOS, PAD
-from lit_modules.two_way_search import two_way_search
 
 WORDS = ("<pad>", "<bos>", "<eos>", *"abcde")
 V, S, T = len(WORDS), 6, 5

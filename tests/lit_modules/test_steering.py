@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_modules.optim_config import AdamConfig
+from lit_modules.configs.optim import AdamConfig
+from lit_modules.configs.steering import SteeringConfig
 from lit_modules.steering import Steering
-from lit_modules.steering_config import SteeringConfig
 
 INFO = SimpleNamespace(input_shape=(6,), mean=(0.5,) * 6, std=(2.0,) * 6, target_scale=7.0)
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_modules.optim_config import AdamWConfig
+from lit_modules.configs.optim import AdamWConfig
+from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.text_classifier import TextClassifier
-from lit_modules.text_classifier_config import TextClassifierConfig
 
 INFO = SimpleNamespace(vocab_size=12, context_length=6, class_names=("a", "b", "c"))
 SMALL = TextClassifierConfig(depth=1, width=8, num_heads=2)

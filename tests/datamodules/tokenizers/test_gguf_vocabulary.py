@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tokenizers import pre_tokenizers
 
-from datamodules.assets import fetch
+from datamodules.assets.fetch import fetch
 from datamodules.tokenizers import LibraryBytePairTokenizer, tokenizer_of_gguf, train_byte_pairs
 
 SPECIAL = ["<|endoftext|>", "<|user|>"]
@@ -63,7 +63,7 @@ def test_what_is_not_implemented_is_refused_by_name(
 def test_smollm2s_ids_are_those_of_transformers(data_root: Path, hard_texts: list[str]) -> None:
     """The real file. The library reads all of it but that digits are cut out first."""
     transformers = pytest.importorskip("transformers")
-    from lit_modules.pretrained_gguf import read_gguf
+    from lit_modules.pretrained.gguf import read_gguf
 
     path = fetch("smollm2", data_root) / "SmolLM2-135M-Instruct.Q4_1.gguf"
     ours = tokenizer_of_gguf(read_gguf(path).tokenizer)

@@ -6,7 +6,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchvision import transforms
 
 from experiments.benchmark import classic_mnist
-from lit_modules.layers.classic_cnn import ClassicCNN
+from lit_modules.networks.classic_cnn import ClassicCNN
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from experiments.benchmark.decode import tiny_model
 from experiments.benchmark.library_llama import library_llama
-from lit_modules.pretrained import build_network
+from lit_modules.pretrained.readers import build_network
 
 
 @pytest.mark.parametrize("layout", ["adjacent_pairs", "half_split"])

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from experiments import catalog
 from experiments.benchmark import __main__ as command
 from experiments.benchmark import mnist
 from experiments.benchmark.harness import Sample
+from experiments.config import registry
 
 
 def test_time_to_target_ends_with_the_first_epoch_on_target() -> None:
@@ -25,7 +25,7 @@ def test_time_to_target_ends_with_the_first_epoch_on_target() -> None:
 
 def test_command(tmp_path, capsys) -> None:
     """Both, and every step between them, on scikit-learn's digits."""
-    names = list(catalog.CATALOG["model"])
+    names = list(registry.CATALOG["model"])
     path = tmp_path / "mnist.json"
     options = ["--quick", "--repeats", "2", "--max-epochs", "2", "--target", "0.2", "--json", str(path)]
     assert command.main(["mnist", *options]) == 0
@@ -40,25 +40,25 @@ def test_command(tmp_path, capsys) -> None:
         assert row["seconds per epoch"]["mean"] > 0
         is_ablation = str(row["training"]).startswith("+")
         assert len(row["seconds per epoch"]["values"]) == (1 if is_ablation else 2)
-    sprint = mnist.config.load(mnist.SPRINT)
+    sprint = mnist.load_config(mnist.SPRINT)
     assert len(rows[-1]["% after each epoch"].split()) == sprint.trainer.max_epochs
-    assert list(catalog.CATALOG["model"]) == names
+    assert list(registry.CATALOG["model"]) == names
     assert "full suite" in capsys.readouterr().out
 
 
 def test_the_suite_is_timed_and_tested_as_it_reports_itself(tmp_path) -> None:
     """The weights taken after the last epoch are those that the run tested, when they were its best."""
-    experiment = mnist.config.load(mnist.SPRINT, mnist.QUICK, {"trainer": {"precision": "32-true"}})
+    experiment = mnist.load_config(mnist.SPRINT, mnist.QUICK, {"trainer": {"precision": "32-true"}})
     data = mnist.build_data(experiment)
     trained = mnist.suite_fit(experiment, seed=3)
     assert len(trained.states) == len(trained.seconds) == experiment.trainer.max_epochs
     assert trained.seconds == sorted(trained.seconds)
     outcome = mnist.Outcome()
     outcome.add(trained, data)
-    result = mnist.config.load(mnist.SPRINT, mnist.QUICK, {"trainer": {"precision": "32-true"}, "seed": 3})
+    result = mnist.load_config(mnist.SPRINT, mnist.QUICK, {"trainer": {"precision": "32-true"}, "seed": 3})
     from experiments.run import run_config
 
     place = {**result.plain, "run_dir": str(tmp_path / "run")}
-    assert run_config(mnist.config.load(place)).metrics["test/accuracy"] in [
+    assert run_config(mnist.load_config(place)).metrics["test/accuracy"] in [
         pytest.approx(share) for share in outcome.accuracies[0]
     ]

@@ -5,10 +5,10 @@ import lightning as L
 import pytest
 import torch
 
-from experiments import config
 from experiments.benchmark import __main__ as command
 from experiments.benchmark import overhead
-from experiments.build import build_data, build_model
+from experiments.config.check import load_config
+from experiments.training.build import build_data, build_model
 
 
 class Steps(L.LightningModule):
@@ -46,7 +46,7 @@ def test_turns_are_whole_chunks_and_end_the_fit() -> None:
 def test_bare_steps_are_the_steps_of_the_fit(name: str) -> None:
     """From the same seed both come to the same weights: neither leaves a part of the step out."""
     quick = {**overhead.QUICK, "trainer": {"precision": "32-true", "max_epochs": 1}}
-    experiment = config.load(f"configs/{name}.yaml", quick)
+    experiment = load_config(f"configs/{name}.yaml", quick)
     torch.manual_seed(0)
     bare = overhead.BareLoop(experiment)
     torch.manual_seed(0)

@@ -34,7 +34,7 @@ class Ranks:
         return SimpleNamespace(world_size=self.world_size, strategy=strategy)
 
     def run(self, calls: int, seconds: list[float], seen_at: int | None, now: int = -1) -> list[list[bool]]:
-        """What each rank is told at each call, if rank 1 sees it and rank r's calls take ``seconds[r]``."""
+        """What each rank is told at each call, if rank 1 sees it and rank r's calls take `seconds[r]`."""
         told: list[list[bool]] = [[] for _ in range(self.world_size)]
 
         def work(rank: int) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import experiments
-from experiments import checkpoint
 from experiments.callbacks.checkpoints import Checkpoints
-from experiments.checkpoint import AtomicCheckpointIO
+from experiments.training import checkpoint
+from experiments.training.checkpoint import AtomicCheckpointIO
 
 
 def validate(callback: Checkpoints, **metrics: float) -> bool:

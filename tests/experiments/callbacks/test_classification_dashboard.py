@@ -22,7 +22,7 @@ from experiments.callbacks.classification_dashboard import (
     pictures_due,
     worst_mistakes,
 )
-from experiments.confusion import read_confusion
+from experiments.training.confusion import read_confusion
 
 # Lightning 2.6 asks PyTorch's pytree in a way that PyTorch 2.15 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import experiments
-from experiments import checkpoint
 from experiments.callbacks.exact_resume import ExactResume, random_state, set_random_state
 from experiments.errors import UserError
+from experiments.training import checkpoint
 
 STEPS_PER_EPOCH = 6
 

@@ -7,8 +7,8 @@ import torch
 
 from experiments.callbacks import flops
 from experiments.callbacks.flops import measured_peak, number_format, training_flops
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
-from lit_modules.language_model_config import LanguageModelConfig
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import experiments
 from datamodules.tokenizers import CharacterTokenizer
 from experiments.callbacks import language_dashboard
 from experiments.callbacks.language_dashboard import attention_maps, visible, written
-from experiments.curve_log import read as read_curve
-from lit_modules.generation import generate
-from lit_modules.generation_config import SamplingConfig
-from lit_modules.language_model_config import LanguageModelConfig
-from lit_modules.transformer_lm import build_transformer_lm
+from experiments.training.curve_log import read as read_curve
+from lit_modules.configs.generation import SamplingConfig
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.generation.generate import generate
+from lit_modules.networks.build_transformer_lm import build_transformer_lm
 
 
 def read(run_dir: Path) -> EventAccumulator:
@@ -94,14 +94,14 @@ def test_samples_go_on_from_the_validation_text_with_the_averaged_weights(
         assert text.count("▌") == 4  # in the headings and in the texts
         assert text.replace("\n    ", "\n").count(prompt + "▌") == 2
     # The last ones are what the trained module gives.
-    module = experiments.build.restore(*_last(run.run_dir)).module
+    module = experiments.training.build.restore(*_last(run.run_dir)).module
     ids = _tokenizer(module).encode(prompt)
     assert shown[15].strip() == written(module.network, _tokenizer(module), ids).strip()
 
 
 def _last(run_dir: Path) -> tuple[Any, Path]:
     path = run_dir / "checkpoints" / "last.ckpt"
-    return experiments.checkpoint.load(path), path
+    return experiments.training.checkpoint.load(path), path
 
 
 def _tokenizer(module: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import experiments
-from experiments import checkpoint
 from experiments.callbacks.milestones import Milestones, parts_over
 from experiments.errors import UserError
+from experiments.training import checkpoint
 
 STEPS_PER_EPOCH = 6
 

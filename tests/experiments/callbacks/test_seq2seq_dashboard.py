@@ -25,8 +25,8 @@ from experiments.callbacks.seq2seq_dashboard import (
     token_classes,
     worst,
 )
-from lit_modules.error_rates import TokenErrorRate, nearest_answers
-from lit_modules.special_tokens import BOS, EOS, PAD
+from lit_modules.generation.special_tokens import BOS, EOS, PAD
+from lit_modules.metrics.error_rates import TokenErrorRate, nearest_answers
 
 INFO = SimpleNamespace(
     source_vocabulary=("<pad>", "<bos>", "<eos>", "a", "b", "c"),

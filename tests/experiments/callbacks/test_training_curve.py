@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import experiments
-from experiments import catalog, register
+from experiments import register
 from experiments.callbacks.training_curve import MOST_PENDING, TrainingCurve
+from experiments.config import registry
 from experiments.errors import RunError
+from lit_modules.configs.image_classifier import MLPConfig
 from lit_modules.image_classifier import ImageClassifier
-from lit_modules.image_classifier_config import MLPConfig
 
 
 class Noted(ImageClassifier):
@@ -46,7 +47,7 @@ def noted(tiny: dict[str, Any]) -> Any:
     Noted.steps = []
     tiny["model"]["name"] = "noted"
     yield tiny
-    del catalog.CATALOG["model"]["noted"]
+    del registry.CATALOG["model"]["noted"]
 
 
 def points(folder: Path, name: str) -> dict[int, float]:
@@ -96,7 +97,7 @@ def test_a_loss_that_is_not_finite_is_refused_at_its_step(noted: dict[str, Any],
         with pytest.raises(RunError, match=rf"became {bad} at step 3 with learning rate 0\.05"):
             experiments.run(noted, "model.name=breaks", "model.hidden=[8]")
     finally:
-        del catalog.CATALOG["model"]["breaks"]
+        del registry.CATALOG["model"]["breaks"]
 
 
 def taken_in(losses: list[float], *, save_after: int | None = None) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def test_text_is_counted_in_tokens_and_validations_within_an_epoch_left_out(
             "data.drop_last=true",
         )
     finally:
-        del catalog.CATALOG["model"]["slow"]
+        del registry.CATALOG["model"]["slow"]
     # The point covers the step after the validation alone.
     assert points(result.run_dir, "tokens_per_second") == {4: 250 * 7 / 0.5}
     assert not points(result.run_dir, "samples_per_second")

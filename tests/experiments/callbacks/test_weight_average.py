@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import experiments
-from experiments import catalog, checkpoint, register
+from experiments import register
 from experiments.callbacks.weight_average import WeightAverage, averaged_tensors
+from experiments.config import registry
+from experiments.training import checkpoint
+from lit_modules.configs.image_classifier import MLPConfig
 from lit_modules.image_classifier import ImageClassifier
-from lit_modules.image_classifier_config import MLPConfig
 
 
 def network() -> nn.Module:
@@ -114,7 +116,7 @@ def test_validation_test_and_checkpoint_see_the_average_and_training_its_own_wei
     try:
         result = experiments.run(tiny, "trainer.ema_decay=0.9", "trainer.max_epochs=1")
     finally:
-        del catalog.CATALOG["model"]["watched"]
+        del registry.CATALOG["model"]["watched"]
     stages = [stage for stage, _ in Watched.seen]
     assert stages == ["sanity", *["train"] * 6, "val", "test"]
     weights = [value for _, value in Watched.seen]

@@ -43,7 +43,7 @@ def write_prompts(folder: Path) -> Path:
 def chain_settings(
     tmp_path_factory: pytest.TempPathFactory, write_llama: Callable[..., Path]
 ) -> dict[str, Any]:
-    """The stages of ``configs/steering_smollm2.yaml``, all small."""
+    """The stages of `configs/steering_smollm2.yaml`, all small."""
     folder = tmp_path_factory.mktemp("steering")
     extract = {
         "name": "steering_extract",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.prompt_sets import PromptSet, read_prompt_set
+from datamodules.prompts.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
-from experiments.language_models import LoadedModel, open_language_model
+from experiments.language_models.opening import LoadedModel, open_language_model
 from experiments.steering.bench import Bench, Plan, Written, perplexity_ratio, repetition
-from experiments.tasks import STATES
+from experiments.studies.tasks import STATES
 
 
 @pytest.fixture(name="model")

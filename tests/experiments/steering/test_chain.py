@@ -9,11 +9,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import experiments
-from experiments import study
-from experiments.config import load
-from experiments.dry_run import dry_run
+from experiments.config.check import load_config
 from experiments.errors import Interrupted, UserError
-from experiments.run_directory import read_metrics
+from experiments.studies import study
+from experiments.training.dry_run import dry_run
+from experiments.training.run_directory import read_metrics
 
 
 def test_tensorboard_shows_what_each_stage_left(chain_run: Path) -> None:
@@ -75,7 +75,7 @@ def test_whoever_stops_a_task_is_told_to_continue_the_chain(
 def test_a_chain_is_tried_without_being_run(
     chain_settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dry_run(load(chain_settings))
+    dry_run(load_config(chain_settings))
     said = capsys.readouterr().out
     assert "steering_extract has what is known before" in said
     assert "its data is not there before the stage extract has run" in said
@@ -114,13 +114,13 @@ def test_refuses_a_layer_that_is_not_extracted_before_anything_is_run(
         experiments.run(settings)
     assert not (tmp_path / "chain").exists()
     with pytest.raises(UserError, match=said):
-        dry_run(load(settings))
+        dry_run(load_config(settings))
 
 
 def test_refuses_a_task_outside_a_chain(chain_settings: dict[str, Any], tmp_path: Path) -> None:
     alone = {**chain_settings, "task": {"name": "steering_choose"}, "run_dir": str(tmp_path / "run")}
     with pytest.raises(UserError, match=r"task \(.*\): it stands in one of the stages, not beside them"):
-        load(alone)
+        load_config(alone)
     del alone["stages"]
     with pytest.raises(UserError, match="task steering_choose: a task is one of the stages of a chain"):
         experiments.run(alone)
@@ -135,4 +135,4 @@ def test_a_wrong_prompt_line_stops_a_chain_that_is_only_tried(
         file.write("skin | train | a mole\n")
     extract = {**chain_settings["stages"]["extract"]["task"], "prompts": str(folder)}
     with pytest.raises(UserError, match=r"topics\.txt:29: 3 fields, expected 4"):
-        dry_run(load({**chain_settings, "stages": {"extract": {"task": extract}}}))
+        dry_run(load_config({**chain_settings, "stages": {"extract": {"task": extract}}}))

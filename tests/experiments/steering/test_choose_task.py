@@ -4,9 +4,9 @@ import json
 import math
 from pathlib import Path
 
-from experiments.run_directory import read_metrics
 from experiments.steering.choose_task import Tried, best_factor
 from experiments.steering.methods import METHODS
+from experiments.training.run_directory import read_metrics
 
 
 def test_one_network_and_every_methods_factor_are_chosen(chain_run: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run_directory import read_metrics
 from experiments.steering.methods import METHODS
+from experiments.training.run_directory import read_metrics
 
 
 def test_the_comparison_has_every_method_and_what_decides(chain_run: Path) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from datamodules.prompt_sets import Prompt
+from datamodules.prompts.prompt_sets import Prompt
 from experiments.steering.comparison import RIVALS, compare, table
 from experiments.steering.methods import METHODS
 

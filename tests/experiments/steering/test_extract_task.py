@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from experiments.run_directory import read_metrics
-from experiments.states_manifest import read_manifest
+from experiments.steering.states_manifest import read_manifest
+from experiments.training.run_directory import read_metrics
 
 
 def test_all_prompts_are_read_at_the_layers_asked(chain_run: Path) -> None:

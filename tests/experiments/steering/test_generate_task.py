@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.prompt_sets import Prompt
-from experiments.run_directory import read_metrics
+from datamodules.prompts.prompt_sets import Prompt
 from experiments.steering.bench import Written
 from experiments.steering.bootstrap import Estimate
 from experiments.steering.generate_task import figures, samples, table
 from experiments.steering.methods import METHODS
+from experiments.training.run_directory import read_metrics
 
 
 def test_answers_are_written_and_counted(chain_run: Path) -> None:

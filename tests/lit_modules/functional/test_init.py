@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lit_modules import functional
-from lit_modules.functional import backward, blocks, checks, precision, reduction
+from lit_modules.functional import backward, blocks, precision, reduction
+from lit_modules.functional import value_checks as checks
 
 MODULES = (backward, blocks, checks, precision, reduction)
 PUBLIC = [(functional, name) for name in functional.__all__] + [

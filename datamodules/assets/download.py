@@ -1,0 +1,121 @@
+"""One file over HTTPS: a bound on the wait and on the size, and a progress bar where there is a terminal."""
+
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import requests
+    from rich.progress import Progress
+
+CONNECT_SECONDS = 5.0
+"""How long a host may take to answer: name look-up, all of its addresses and redirects together."""
+
+_READ_SECONDS = 30
+_CHUNK = 1 << 18
+
+
+class DownloadError(Exception):
+    """The file didn't come; the message says why."""
+
+
+class NoAnswerError(DownloadError):
+    """The host can't be reached, so asking it for another file is a waste of time."""
+
+
+def download(url: str, target: Path, *, limit: int) -> None:
+    """Download a file.
+
+    The transfer runs in a thread of its own, since the connection timeout of an HTTP client holds for each
+    of a host's addresses and for none of the name look-up: behind a firewall that drops packets, one mirror
+    with eight addresses would take eight times as long to fail.
+
+    Args:
+        url: Where it is; HTTPS.
+        target: Where it goes; on failure a part of it may be there.
+        limit: Largest size in bytes.
+
+    Raises:
+        DownloadError: The host refuses it, cuts it, or sends more than `limit`.
+        NoAnswerError: The host doesn't answer.
+        ValueError: The address isn't HTTPS.
+    """
+    if not url.startswith("https://"):
+        raise ValueError(f"address {url} must start with https://")
+    _Transfer(url, target, limit).run()
+
+
+class _Transfer:
+    """A download and the thread that waits for it."""
+
+    def __init__(self, url: str, target: Path, limit: int) -> None:
+        self.url, self.target, self.limit = url, target, limit
+        self.answered = threading.Event()  # or failed
+        self.abandoned = False
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        import requests  # noqa: F401 (on a busy machine this takes seconds, which are not the host's fault)
+
+        thread = threading.Thread(target=self._receive, daemon=True)
+        thread.start()
+        if not self.answered.wait(CONNECT_SECONDS):
+            self.abandoned = True
+            raise NoAnswerError(f"no answer within {CONNECT_SECONDS:g} s")
+        thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def _receive(self) -> None:
+        import requests
+
+        timeout = (CONNECT_SECONDS, _READ_SECONDS)
+        try:
+            with requests.get(self.url, stream=True, timeout=timeout) as response:
+                response.raise_for_status()
+                self.answered.set()
+                if not self.abandoned:
+                    self._save(response)
+        except requests.HTTPError as error:
+            self.error = DownloadError(f"answers {str(error).split(' for url')[0]}")
+        except (requests.ConnectionError, requests.Timeout) as error:
+            kind = DownloadError if self.answered.is_set() else NoAnswerError
+            self.error = kind(_root_cause(error))
+        except (requests.RequestException, OSError) as error:
+            self.error = DownloadError(_root_cause(error))
+        except DownloadError as error:
+            self.error = error
+        finally:
+            self.answered.set()
+
+    def _save(self, response: "requests.Response") -> None:
+        expected = int(response.headers.get("Content-Length", 0)) or None
+        with self.target.open("wb") as file, _bar() as bar:
+            task = bar.add_task(self.url.rsplit("/", 1)[-1], total=expected)
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                if file.tell() > self.limit:
+                    raise DownloadError(f"sends more than the {self.limit} bytes that the file may have")
+                bar.update(task, completed=file.tell())
+
+
+def _bar() -> "Progress":
+    """A progress bar on stderr, or one that draws nothing where that isn't a terminal."""
+    from rich import progress
+    from rich.console import Console
+
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+    silent = not sys.stderr.isatty()
+    return progress.Progress(
+        *columns, progress.TransferSpeedColumn(), console=Console(stderr=True), disable=silent
+    )
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost message, such as "Name or service not known", in place of a chain of wrappers."""
+    while (inner := getattr(error, "reason", None) or (error.args[0] if error.args else None)) is not None:
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return str(error).rsplit(": ", 1)[-1] or type(error).__name__

@@ -1,0 +1,1 @@
+"""The schemas of data sets; they import no torch."""

@@ -1,0 +1,113 @@
+"""A picture file of any size → one image in a data set's own format, for a model trained on that set."""
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from datamodules.info import DataInfo
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+_LEAST_CONTRAST = 0.05
+_PAPER = 0.15
+"""Brightness, as a share of the ink's, below which a pixel counts as background."""
+
+
+def read_image(path: Path | str, info: DataInfo) -> Tensor:
+    """Read a picture of one object and frame it as the training images are framed.
+
+    The picture is turned to grey, and to a light object on black, whichever way round it is. The object's
+    bounding box is scaled to `info.object_size`, keeping its aspect, and placed so that its centre of mass
+    (or of its box) is the image's centre: how MNIST was made (LeCun, Bottou, Bengio and Haffner, 1998,
+    section III.A).
+
+    Args:
+        path: A PNG, JPEG, BMP, GIF, TIFF or WebP file.
+        info: Description of the set that the model was trained on.
+
+    Returns:
+        uint8 (1, H, W), pixels 0 … 255.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not an image, or shows nothing, or the model doesn't take grey images.
+    """
+    if len(info.input_shape) != 3 or info.input_shape[0] != 1:
+        raise ValueError(f"the model takes inputs of shape {info.input_shape}, not grey images (1, H, W)")
+    _, height, width = info.input_shape
+    ink = _light_on_dark(_read_grey(Path(path)), path)  # (H_file, W_file)
+    fitted = _fit(_crop(ink), info.object_size or min(height, width))  # (h, w), at most object_size
+    framed = np.zeros((height, width), dtype=np.uint8)
+    top, left = _corner(fitted, height, width, of_mass=info.object_center == "mass")
+    framed[top : top + fitted.shape[0], left : left + fitted.shape[1]] = np.round(fitted * 255)
+    return torch.from_numpy(framed).unsqueeze(0)
+
+
+def _read_grey(path: Path) -> np.ndarray:
+    """Brightness in [0, 1], (H, W); what is transparent is given the colour that sets off the rest."""
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, expected an image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as opened:
+                picture = ImageOps.exif_transpose(opened)
+                if picture.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+                    return np.asarray(picture, dtype=np.float64) / 65535
+                pixels = np.asarray(picture.convert("LA"), dtype=np.float64) / 255
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not an image of a known kind ({', '.join(_FORMATS)})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"{path}: too many pixels; scale it down first") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: can't be read as an image: {error}") from error
+    grey, alpha = pixels[..., 0], pixels[..., 1]
+    if alpha.min() == 1 or alpha.max() == 0:
+        return grey
+    backdrop = 0.0 if np.average(grey, weights=alpha) > 0.5 else 1.0
+    return grey * alpha + backdrop * (1 - alpha)
+
+
+def _light_on_dark(grey: np.ndarray, path: Path | str) -> np.ndarray:
+    """Ink in [0, 1] with a background of 0. The background is what most of the border shows."""
+    low, high = grey.min(), grey.max()
+    if high - low < _LEAST_CONTRAST:
+        raise ValueError(f"{path}: shows nothing, all pixels are nearly the same")
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    background = np.median(border)
+    ink = background - grey if background > (low + high) / 2 else grey - background
+    ink = (ink / ink.max()).clip(0, 1)
+    return np.where(ink < _PAPER, 0, ink)
+
+
+def _crop(ink: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _fit(ink: np.ndarray, longest: int) -> np.ndarray:
+    """Scale so that the longer side has this many pixels; averages over the pixels that merge."""
+    scale = longest / max(ink.shape)
+    height, width = (max(1, round(side * scale)) for side in ink.shape)
+    scaled = Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    fitted = np.asarray(scaled)
+    return fitted / fitted.max()
+
+
+def _corner(fitted: np.ndarray, height: int, width: int, *, of_mass: bool) -> tuple[int, int]:
+    """Where the object's top left pixel goes, within the frame."""
+    corner = []
+    for axis, length in enumerate((height, width)):
+        side = fitted.shape[axis]
+        first = (length - side) // 2
+        if of_mass:
+            middle = np.average(np.arange(side) + 0.5, weights=fitted.sum(axis=1 - axis))
+            first = math.ceil(length / 2 - middle)  # MNIST's centres lie at 14 … 15, none below 14
+        corner.append(min(max(first, 0), length - side))
+    return corner[0], corner[1]

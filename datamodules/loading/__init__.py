@@ -1,0 +1,1 @@
+"""Serve batches: loaders whose position a checkpoint can hold, splits and buckets."""

@@ -1,0 +1,75 @@
+"""Batches from tensors that live on the training device: one gather each, no per-sample Python."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from datamodules.loading.epoch_loader import EpochLoader, mix_seed
+
+Batch = tuple[Tensor, ...]
+Transform = Callable[[Batch, torch.Generator], Batch]
+
+
+class ResidentLoader(EpochLoader):
+    """Serve batches of tensors that share their first dimension; see `EpochLoader` for the order.
+
+    Args:
+        tensors: Each (N, …); moved to `device` once, here.
+        batch_size: Samples per batch and rank.
+        shuffle: True for training, False for evaluation.
+        seed: Decides order and augmentation.
+        drop_last: Leave out a training epoch's smaller last batch.
+        transform: Turns a gathered batch into the one that is served. Its generator, on `device`, is
+            seeded by (seed, epoch, batch, rank), so a resumed run draws what the first would have drawn, and
+            the global generator is never touched.
+        rank: Index of this process.
+        world_size: Number of processes.
+        device: Where the tensors live and the batches are made.
+        max_batches: End each epoch after this many batches.
+
+    Raises:
+        ValueError: The tensors' lengths differ, or there are too few samples for one batch on each rank.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        drop_last: bool = False,
+        transform: Transform | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        max_batches: int | None = None,
+    ) -> None:
+        lengths = [len(t) for t in tensors]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"tensors must be equally long, but their lengths are {lengths}")
+        super().__init__(
+            lengths[0],
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+            max_batches=max_batches,
+        )
+        self.device = torch.device(device)
+        self.tensors = tuple(t.to(self.device) for t in tensors)
+        self.transform = transform
+        self._generator = torch.Generator(device=self.device)
+
+    def _serve(self, epoch: int, first: int) -> Iterator[Batch]:
+        order = self.order(epoch).to(self.device)
+        for index in range(first, len(self)):
+            chosen = order[self.batch_slice(index)]
+            batch = tuple(t.index_select(0, chosen) for t in self.tensors)
+            if self.transform is not None:
+                self._generator.manual_seed(mix_seed(self.seed, epoch, index, self.rank))
+                batch = self.transform(batch, self._generator)
+            yield batch

@@ -1,0 +1,1 @@
+"""Prompt sets for steering, and the reader of their files."""

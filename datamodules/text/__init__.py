@@ -1,0 +1,1 @@
+"""Read texts and dictionaries, and turn them into files of tokens."""

@@ -1,0 +1,127 @@
+"""Where a corpus's text comes from: files of UTF-8, read in pieces."""
+
+import codecs
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+_CHUNK = 1 << 18
+
+
+class TextSource(Protocol):
+    """A text that can be read again and again, always the same."""
+
+    def chunks(self) -> Iterator[str]:
+        """The text in pieces of moderate size."""
+
+
+@dataclass(frozen=True)
+class TextInMemory:
+    """A text that is there already."""
+
+    text: str
+
+    def chunks(self) -> Iterator[str]:
+        for start in range(0, len(self.text), _CHUNK):
+            yield self.text[start : start + _CHUNK]
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """UTF-8 files, one after the other with a line feed in between; never whole in memory.
+
+    Args:
+        paths: The files, in order.
+    """
+
+    paths: tuple[Path, ...]
+
+    @classmethod
+    def under(cls, path: Path) -> "TextFiles":
+        """A file, or every file of a folder and its subfolders, in the order of their paths.
+
+        Hidden files and folders, whose names start with a dot, are left out.
+
+        Raises:
+            ValueError: There is no such file or folder, or there is nothing in it.
+        """
+        if path.is_file():
+            return cls((path,))
+        if not path.is_dir():
+            raise ValueError(f"there is no file or folder {path}")
+        found = {p.relative_to(path): p for p in path.rglob("*") if p.is_file()}
+        visible = sorted(r for r in found if not any(part.startswith(".") for part in r.parts))
+        if not visible:
+            raise ValueError(f"the folder {path} has no files")
+        return cls(tuple(found[relative] for relative in visible))
+
+    def chunks(self) -> Iterator[str]:
+        """The text in pieces.
+
+        Raises:
+            ValueError: A file is not UTF-8, or can't be read; names it and the offset of the first bad byte.
+        """
+        for number, path in enumerate(self.paths):
+            if number:
+                yield "\n"
+            yield from _decoded(path)
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0  # of the first byte that the decoder hasn't turned into a character yet
+    try:
+        with path.open("rb") as file:
+            while True:
+                block = file.read(_CHUNK)
+                pending = len(decoder.getstate()[0])
+                try:
+                    text = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"{path} is not UTF-8: {error.reason} at byte {offset + error.start}; "
+                        "convert the file, or leave it out"
+                    ) from None
+                offset += pending + len(block) - len(decoder.getstate()[0])
+                if text:
+                    yield text
+                if not block:
+                    return
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class TextSummary:
+    """What one reading of a text tells.
+
+    Attributes:
+        sha256: Of its UTF-8 bytes, in hexadecimal.
+        characters: Their number.
+    """
+
+    sha256: str
+    characters: int
+
+
+def summarize(source: TextSource) -> TextSummary:
+    """Read a text once."""
+    digest, characters = hashlib.sha256(), 0
+    for chunk in source.chunks():
+        digest.update(chunk.encode())
+        characters += len(chunk)
+    return TextSummary(digest.hexdigest(), characters)
+
+
+def cut(chunks: Iterable[str], start: int, stop: int) -> Iterator[str]:
+    """The characters `start` … `stop` − 1 of a text in pieces, in pieces; reads no further than those."""
+    position = 0
+    for chunk in chunks:
+        piece = chunk[max(0, start - position) : max(0, stop - position)]
+        if piece:
+            yield piece
+        position += len(chunk)
+        if position >= stop:
+            return

@@ -1,0 +1,1 @@
+"""What a config may say: reading, checking and naming, without importing torch."""

@@ -1,0 +1,206 @@
+"""From YAML files and `key=value` overrides to a checked, typed experiment.
+
+*Read* each source and *merge* them left to right (`experiments.config.sources`), *expand* a study or
+chain into its fits (`experiments.config.variants`), *check* the result against the dataclasses that are its
+schema (`experiments.config.schema`). OmegaConf parses, merges and interpolates; the checks are ours, because
+they name the key, the file and line that set it, what is allowed and the nearest valid name. Nothing here
+imports torch.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import registry, variants
+from experiments.config.root import Child, Config, RootConfig, Section
+from experiments.config.schema import as_mapping, build, mapping_or_none, unknown_key
+from experiments.config.sources import (
+    DEFAULT_SECTIONS,
+    SECTIONS,
+    SURPRISING,
+    Layer,
+    is_key,
+    is_override,
+    merge,
+    read_file,
+    read_mapping,
+    read_override,
+)
+from experiments.config.trainer import TrainerConfig
+from experiments.errors import UserError
+
+_RESOLVER = re.compile(r"\$\{[^}]*:")
+_NUMBER = re.compile(r"[-+]?[0-9.][0-9_.]*([eE][-+]?[0-9]+)?")
+
+
+# --------------------------------------------------------------------------------------------- read
+
+
+def load_config(*sources: str | Path | Mapping[str, Any]) -> Config:
+    """Read, merge and check files, `key=value` strings and mappings, in this order of precedence.
+
+    Raises:
+        UserError: Anything that is wrong with them, in one or two lines.
+    """
+    if not sources:
+        raise UserError("name a config file, for example: python -m experiments.run configs/mnist_cnn.yaml")
+    files: list[Path | str] = []
+    layers: list[Layer] = []
+    # Overrides are one layer: the order in which a command line names optimizer.lr and optimizer.name
+    # must not decide whether the rate survives.
+    overrides = Layer()
+    for source in sources:
+        if isinstance(source, Mapping):
+            layers.append(read_mapping(source))
+        elif isinstance(source, str) and is_override(source):
+            one = read_override(source)
+            overrides = Layer(
+                cast(dict[str, Any], OmegaConf.to_container(OmegaConf.merge(overrides.values, one.values))),
+                overrides.origins | one.origins,
+            )
+        elif isinstance(source, Path) or source.endswith((".yaml", ".yml")) or is_key(source):
+            files.append(source)
+            layers.append(read_file(source))
+        else:
+            raise UserError(f"{source!r} is neither a config file nor of the form key.path=value")
+    name = re.sub(r"[^\w.,+-]|^\.", "_", Path(files[0]).stem) if files else "experiment"
+    return check_config(merge(read_mapping({"name": name}, "default"), *layers, overrides))
+
+
+# --------------------------------------------------------------------------------------------- check
+
+
+def check_config(layer: Layer) -> Config:
+    """Walk the merged values against their schemas.
+
+    Raises:
+        UserError: The first thing that is wrong: its key, its origin, what is allowed.
+    """
+    raw, layer = layer, _interpolate(layer)
+    values = layer.values
+    root_fields = {f.name for f in dataclasses.fields(RootConfig)}
+    known = [*root_fields, *SECTIONS, "trainer", "task", "variants", "baselines", "stages"]
+    for key in values:
+        if key not in known:
+            raise unknown_key(layer, key, known)
+    root = build(RootConfig, {k: v for k, v in values.items() if k in root_fields}, "", layer)
+    if not all(variants.FOLDER.fullmatch(part) for part in root.name.split("/")):
+        raise UserError(
+            f"name = {root.name!r} ({layer.origin('name')}): it becomes a folder; "
+            "use letters, digits and _ - + . /"
+        )
+    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
+        raise UserError("a config has stages, or variants with seeds and baselines, not both")
+    if "task" in values and values.keys() & {"stages", "variants"}:
+        raise UserError(f"task ({layer.origin('task')}): it stands in one of the stages, not beside them")
+    form, layers = variants.expand(raw, root)
+    children = [Child(path=path, config=check_config(child)) for path, child in layers]
+    # A chain's or study's own sections may be incomplete: each child completes them and is checked whole.
+    sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
+    task = _section("task", layer) if "task" in values else None
+    trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
+    plain: dict[str, Any] = dataclasses.asdict(root)
+    if children:  # as it was written: what ${seed} stands for is another number in each fit
+        plain |= {k: v for k, v in raw.values.items() if k not in root_fields}
+    else:
+        plain |= {k: {"name": s.name, **dataclasses.asdict(s.config)} for k, s in sections.items()}
+        plain["trainer"] = dataclasses.asdict(trainer)
+        if task is not None:
+            plain["task"] = {"name": task.name, **dataclasses.asdict(task.config)}
+    return Config(
+        form=form,
+        name=root.name,
+        seed=root.seed,
+        run_dir=root.run_dir,
+        resume=root.resume,
+        **(sections or {kind: getattr(children[0].config, kind) for kind in SECTIONS}),
+        trainer=trainer,
+        task=task,
+        plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v != []},
+        children=tuple(children),
+        baselines=_baselines(layer),
+    )
+
+
+def _baselines(layer: Layer) -> dict[str, Section]:
+    return {
+        str(key): _section(
+            "baseline",
+            layer,
+            as_mapping({} if values is None else values, f"baselines.{key}", layer),
+            f"baselines.{key}",
+            str(key),
+        )
+        for key, values in variants.named(layer, "baselines").items()
+    }
+
+
+def _section(
+    kind: str,
+    layer: Layer,
+    values: Mapping[str, Any] | None = None,
+    path: str = "",
+    default_name: str | None = None,
+) -> Section:
+    path = path or kind
+    if values is None:
+        values = mapping_or_none(layer, kind)
+    if "name" not in values and default_name is None:
+        # A section that sets a value or two without a name keeps the default piece.
+        default_name = DEFAULT_SECTIONS.get(kind, {}).get("name")
+    name = values.get("name", default_name)
+    if name is None:
+        raise UserError(f"{path}.name is missing; choose from {', '.join(registry.CATALOG[kind])}")
+    try:
+        schema = registry.schema(kind, name)
+    except UserError as error:
+        raise UserError(f"{path}.name ({layer.origin(f'{path}.name')}): {error}") from None
+    rest = {k: v for k, v in values.items() if k != "name"}
+    return Section(name, build(schema, rest, path, layer))
+
+
+def _interpolate(layer: Layer) -> Layer:
+    def refuse_resolvers(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                refuse_resolvers(item, f"{path}.{key}" if path else str(key))
+        elif isinstance(value, list):
+            for item in value:
+                refuse_resolvers(item, path)
+        elif isinstance(value, str) and _RESOLVER.search(value):
+            raise UserError(
+                f"{path} = {value} ({layer.origin(path)}): resolvers such as oc.env are switched off; "
+                f"${{section.key}} refers to another value"
+            )
+
+    refuse_resolvers(layer.values, "")
+    try:
+        known = OmegaConf.create({"seed": RootConfig.seed, **layer.values})  # ${seed} always stands for one
+        values = OmegaConf.to_container(known, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        path = str(getattr(error, "full_key", "") or "")
+        raise UserError(f"{path} ({layer.origin(path)}): {str(error).splitlines()[0]}") from None
+    return Layer(cast(dict[str, Any], values), layer.origins)
+
+
+def to_yaml(plain: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their own order, that `load_config` reads back as they are."""
+    return yaml.dump(dict(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes strings that PyYAML writes bare but our reading refuses or takes for numbers: y, 1e3."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    ambiguous = SURPRISING.fullmatch(text) or _NUMBER.fullmatch(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if ambiguous else None)
+
+
+_Dumper.add_representer(str, _represent_text)

@@ -1,0 +1,81 @@
+"""What `--help` and `--list` print, drawn from the schemas and the configs themselves."""
+
+import shutil
+import textwrap
+from pathlib import Path
+
+from experiments.config import registry
+from experiments.config.root import Config, RootConfig
+from experiments.config.schema import describe
+from experiments.config.sources import REPOSITORY, SECTIONS
+from experiments.config.trainer import TrainerConfig
+
+OPTIONS = {
+    "--help": "This page; with a config, the settings of its model, data, optimizer and schedule too.",
+    "--list": "Every config with what it shows.",
+    "--print-config": "The merged, checked config with all defaults, and nothing run.",
+    "--dry-run": "Check, build, run one batch of each stage, write nothing.",
+    "--debug": "Print the traceback of an error.",
+}
+
+
+def usage(experiment: Config | None) -> str:
+    """The help page; with a config also its own sections."""
+    lines = [
+        "python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]",
+        "",
+        "Later files win over earlier ones, overrides over files. Also, each with --help:",
+        "experiments.evaluate, .predict, .sample, .compare and .benchmark.",
+        "",
+        *(f"  {name:<16}{text}" for name, text in OPTIONS.items()),
+        "",
+    ]
+    lines += _table("run", RootConfig, "")
+    lines += [
+        "stages:, variants:, baselines:",
+        "  Named overrides of the rest of the config: fits in order, or fits to compare (see README.md).",
+        "",
+    ]
+    lines += _table("trainer", TrainerConfig, "trainer.")
+    for kind in SECTIONS:
+        if experiment is not None and not experiment.children:
+            name = getattr(experiment, kind).name
+            lines += _table(f"{kind}: {name}", registry.schema(kind, name), f"{kind}.")
+        else:
+            lines.append(f"{kind}.name")
+            lines += [f"  {name:<22}{entry.help}" for name, entry in registry.CATALOG[kind].items()]
+            lines.append("")
+    if experiment is None or experiment.children:
+        lines.append("stages.NAME.task.name")
+        lines += [f"  {name:<22}{entry.help}" for name, entry in registry.CATALOG["task"].items()]
+        lines.append("")
+    if experiment is None:
+        lines.append("The settings of a model or data set: python -m experiments.run CONFIG.yaml --help")
+    return "\n".join(lines).rstrip()
+
+
+def _table(title: str, schema: type, prefix: str) -> list[str]:
+    width = max(60, shutil.get_terminal_size((110, 24)).columns - 4)
+    lines = [title]
+    for key, allowed, default, text in describe(schema, prefix):
+        lines.append(f"  {key} = {default}")
+        lines += textwrap.wrap(
+            f"{text} Takes {allowed}.", width, initial_indent="      ", subsequent_indent="      "
+        )
+    return [*lines, ""]
+
+
+def summary(path: Path) -> str:
+    """What a config shows: the first sentence of its head comment."""
+    comment: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#") or line.strip("# ") == "":
+            break
+        comment.append(line.strip("# "))
+    return " ".join(comment).partition(". ")[0].rstrip(".")
+
+
+def list_configs() -> str:
+    """One line a config."""
+    paths = sorted((REPOSITORY / "configs").glob("*.yaml"))
+    return "\n".join(f"configs/{path.name:<28} {summary(path)}" for path in paths)

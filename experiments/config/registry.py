@@ -1,0 +1,265 @@
+"""The closed list of what a config can name, and the open door for a researcher's own classes.
+
+A config names a model, data set, optimizer, schedule or baseline by a short name. Nothing a file says is
+ever taken for an import path: the paths stand here, and are imported only when a run asks for them. Own
+classes enter by `register`, from Python code that their author runs.
+"""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Where a named piece lives.
+
+    Attributes:
+        target: The class, or its place as `"module:Class"`; `None` where the schema alone says it all
+            (an optimizer's config is turned into the optimizer by `lit_modules.optim.builders`).
+        schema: The torch-free dataclass of its config section, or its place.
+        help: What it is, in one line.
+    """
+
+    target: type | str | None
+    schema: type | str
+    help: str
+
+
+def _image_classifier(schema: str, help: str) -> Entry:
+    return Entry(
+        target="lit_modules.image_classifier:ImageClassifier",
+        schema=f"lit_modules.configs.image_classifier:{schema}",
+        help=help,
+    )
+
+
+def _images(datamodule: str, schema: str, help: str) -> Entry:
+    return Entry(
+        target=f"datamodules.mnist:{datamodule}", schema=f"datamodules.configs.mnist:{schema}", help=help
+    )
+
+
+def _text(datamodule: str, schema: str, help: str) -> Entry:
+    return Entry(
+        target=f"datamodules.token_corpus:{datamodule}",
+        schema=f"datamodules.configs.token_corpus:{schema}",
+        help=help,
+    )
+
+
+def _optim(schema: str, help: str) -> Entry:
+    return Entry(target=None, schema=f"lit_modules.configs.optim:{schema}", help=help)
+
+
+def _baseline(schema: str, help: str) -> Entry:
+    return Entry(target=None, schema=f"experiments.config.baselines:{schema}", help=help)
+
+
+def _task(module: str, name: str, help: str) -> Entry:
+    return Entry(
+        target=f"experiments.steering.{module}:{name}",
+        schema=f"experiments.config.steering_tasks:{name}Config",
+        help=help,
+    )
+
+
+CATALOG: dict[str, dict[str, Entry]] = {
+    "model": {
+        "mlp": _image_classifier("MLPConfig", "A multilayer perceptron on flattened images."),
+        "classic_cnn": _image_classifier(
+            "ClassicCNNConfig", "The two-convolution network of the MNIST example."
+        ),
+        "residual_cnn": _image_classifier("ResidualCNNConfig", "A small residual convolutional network."),
+        "vision_transformer": _image_classifier(
+            "VisionTransformerConfig", "A transformer encoder on patches of an image."
+        ),
+        "text_classifier": Entry(
+            target="lit_modules.text_classifier:TextClassifier",
+            schema="lit_modules.configs.text_classifier:TextClassifierConfig",
+            help="A transformer encoder that tells texts apart.",
+        ),
+        "language_model": Entry(
+            target="lit_modules.language_model:LanguageModel",
+            schema="lit_modules.configs.language_model:LanguageModelConfig",
+            help="A decoder-only transformer: GPT-2, Llama and what lies between.",
+        ),
+        "char_rnn": Entry(
+            target="lit_modules.char_rnn:CharRNN",
+            schema="lit_modules.configs.char_rnn:CharRNNConfig",
+            help="An RNN, GRU or LSTM that reads characters.",
+        ),
+        "seq2seq": Entry(
+            target="lit_modules.seq2seq:Seq2Seq",
+            schema="lit_modules.configs.seq2seq:Seq2SeqConfig",
+            help="An encoder–decoder transformer: reads a sequence, writes another.",
+        ),
+        "steering": Entry(
+            target="lit_modules.steering:Steering",
+            schema="lit_modules.configs.steering:SteeringConfig",
+            help="A two-layer network from a hidden state to the vector that steers it.",
+        ),
+    },
+    "data": {
+        "mnist": _images("MNISTDataModule", "MNISTConfig", "Handwritten digits, 28×28, 60,000 + 10,000."),
+        "fashion_mnist": _images(
+            "FashionMNISTDataModule", "FashionMNISTConfig", "Articles of clothing in MNIST's format."
+        ),
+        "digits": _images(
+            "DigitsDataModule", "DigitsConfig", "scikit-learn's 1,797 digits, 8×8; needs no network."
+        ),
+        "shakespeare": _text("ShakespeareDataModule", "ShakespeareConfig", "Shakespeare's plays, all 38."),
+        "tiny_shakespeare": _text(
+            "TinyShakespeareDataModule", "TinyShakespeareConfig", "1,115,394 characters of Shakespeare."
+        ),
+        "text": _text("TextDataModule", "TextConfig", "Your own text: a UTF-8 file or a folder."),
+        "pronunciation": Entry(
+            target="datamodules.pronunciation:PronunciationDataModule",
+            schema="datamodules.configs.pronunciation:PronunciationConfig",
+            help="Spelling to phonemes: the CMU Pronouncing Dictionary, or your own.",
+        ),
+        "play_passages": Entry(
+            target="datamodules.play_passages:PlayPassagesDataModule",
+            schema="datamodules.configs.play_passages:PlayPassagesConfig",
+            help="Passages of Shakespeare's plays and their kinds, folds parted by play.",
+        ),
+        "hello": Entry(
+            target="datamodules.hello:HelloDataModule",
+            schema="datamodules.configs.hello:HelloConfig",
+            help="One word to read and another to answer: the first lesson on RNNs.",
+        ),
+        "digit_sequences": Entry(
+            target="datamodules.digit_sequences:DigitSequencesDataModule",
+            schema="datamodules.configs.digit_sequences:DigitSequencesConfig",
+            help="Strings of digits to be reversed, copied or sorted.",
+        ),
+        "steering_pairs": Entry(
+            target="datamodules.steering_pairs:SteeringPairsDataModule",
+            schema="datamodules.configs.steering_pairs:SteeringPairsConfig",
+            help="Hidden states and the vectors that steer them: synthetic ones, or your own file.",
+        ),
+    },
+    "optimizer": {
+        "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),
+        "adam": _optim("AdamConfig", "Adam."),
+        "adamw": _optim("AdamWConfig", "Adam with decoupled weight decay."),
+        "adadelta": _optim("AdadeltaConfig", "Adadelta."),
+        "muon": _optim("MuonConfig", "Orthogonalised momentum for matrices, AdamW for the rest."),
+    },
+    "schedule": {
+        "constant": _optim("ConstantConfig", "The learning rate stays as it is."),
+        "one_cycle": _optim("OneCycleConfig", "Up, then down to almost nothing."),
+        "warmup_cosine": _optim("WarmupCosineConfig", "Linear warm-up, then half a cosine."),
+        "warmup_linear": _optim("WarmupLinearConfig", "Linear warm-up, then a straight line down."),
+        "step_decay": _optim("StepDecayConfig", "Times gamma every so many epochs."),
+    },
+    "baseline": {
+        "logistic_regression": _baseline("LogisticRegressionConfig", "Multinomial logistic regression."),
+        "bag_of_words": _baseline("BagOfWordsConfig", "Logistic regression on the words of a text."),
+        "linear_regression": _baseline(
+            "LinearRegressionConfig", "Ridge regression, of classes on one-hot targets."
+        ),
+        "k_nearest_neighbors": _baseline("KNearestNeighborsConfig", "The vote of the k nearest neighbours."),
+        "majority_class": _baseline("MajorityClassConfig", "Always the most frequent class."),
+        "mean_target": _baseline("MeanTargetConfig", "Always the mean of the training targets."),
+    },
+    "task": {
+        "steering_extract": _task(
+            "extract_task", "ExtractTask", "Read a prompt set with a frozen language model."
+        ),
+        "steering_choose": _task(
+            "choose_task", "ChooseTask", "Choose layers and factors of steering on validation prompts."
+        ),
+        "steering_test": _task("compare_task", "CompareTask", "Compare the ways to steer on test prompts."),
+        "steering_generate": _task(
+            "generate_task", "GenerateTask", "Let each way to steer write answers to test prompts."
+        ),
+    },
+}
+
+DASHBOARDS: dict[str, str] = {
+    "classification": "experiments.callbacks.classification_dashboard:ClassificationDashboard",
+    "seq2seq": "experiments.callbacks.seq2seq_dashboard:Seq2SeqDashboard",
+    "language": "experiments.callbacks.language_dashboard:LanguageDashboard",
+}
+"""The callback that draws a kind of model's dashboard, by the model's `dashboard` attribute."""
+
+_own: set[tuple[str, str]] = set()
+
+
+def register(kind: str, name: str, target: type, schema: type, *, help: str = "") -> None:
+    """Make an own class available to configs under a short name.
+
+    Args:
+        kind: `"model"` or `"data"` (an optimizer, schedule or baseline is built from its schema by the
+            suite, so a new one of those is a change of the suite).
+        name: The short name.
+        target: A LightningModule called as `target(config, info, optimizer=…, schedule=…)`, or a
+            LightningDataModule called as `target(config, seed=…)`.
+        schema: The keyword-only dataclass of its config section.
+        help: One line for `--help`.
+
+    Raises:
+        UserError: The kind is unknown, or the name is taken by something else.
+    """
+    if kind not in ("model", "data"):
+        raise UserError(f"can't register a {kind!r}; allowed: 'model', 'data'")
+    key = (kind, name)
+    taken = CATALOG[kind].get(name)
+    # A notebook cell that is run again defines its class again: that is a replacement, not a collision.
+    again = key in _own and taken is not None and _place(taken.target) == _place(target)
+    if taken is not None and not again:
+        raise UserError(f"the {kind} name {name!r} is taken by {_place(taken.target)}; choose another")
+    CATALOG[kind][name] = Entry(
+        target=target, schema=schema, help=help or (target.__doc__ or "").split("\n")[0]
+    )
+    _own.add(key)
+
+
+def entry(kind: str, name: object) -> Entry:
+    """Look a short name up.
+
+    Raises:
+        UserError: No such name; the message lists the choices and the nearest one.
+    """
+    names = CATALOG[kind]
+    if isinstance(name, str) and name in names:
+        return names[name]
+    raise UserError(f"unknown {kind} {name!r}{nearest(str(name), names)}; choose from {', '.join(names)}")
+
+
+def schema(kind: str, name: str) -> type:
+    """The dataclass of a named piece's config section; imports no torch for the suite's own."""
+    return _resolve(entry(kind, name).schema)
+
+
+def target(kind: str, name: str) -> Any:
+    """The class of a named model or data set."""
+    place = entry(kind, name).target
+    assert place is not None, f"a {kind} has no class"
+    return _resolve(place)
+
+
+def dashboard(name: str) -> Any:
+    """The callback class that draws a kind of model's dashboard."""
+    return _resolve(DASHBOARDS[name])
+
+
+def nearest(name: str, allowed: Any) -> str:
+    """`" (did you mean …?)"` when one allowed name is close, else nothing."""
+    close = difflib.get_close_matches(name, [str(a) for a in allowed], n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _resolve(place: type | str) -> Any:
+    if isinstance(place, type):
+        return place
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _place(target: type | str | None) -> str:
+    return f"{target.__module__}:{target.__qualname__}" if isinstance(target, type) else str(target)

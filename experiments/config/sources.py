@@ -1,0 +1,230 @@
+"""Reading a config's sources: YAML files, `key=value` overrides and mappings from Python.
+
+Each becomes a `Layer` of plain values that remember the file and line, or the override, that set them;
+`merge` lays them over each other.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.errors import UserError
+
+SECTIONS = ("model", "data", "optimizer", "schedule")
+DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
+    "optimizer": {"name": "adamw"},
+    "schedule": {"name": "constant"},
+}
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Sections whose keys are names of a person's choice, such as lr_0.1, where a dot divides nothing.
+NAMING = ("variants", "stages", "baselines")
+# YAML 1.1 reads these words and numbers in ways that surprise: no → false, 010 → 8, 1:30 → 90.
+SURPRISING = re.compile(r"(?i:yes|no|on|off|y|n)|[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?")
+
+
+@dataclass
+class Layer:
+    """Plain values and, for every dotted path in them, where it was set."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def origin(self, path: str) -> str:
+        """Where a path, or the nearest enclosing section, was set."""
+        while path and path not in self.origins:
+            path = path.rpartition(".")[0]
+        return self.origins.get(path, "default")
+
+
+def find_file(path: str | Path) -> Path:
+    """The config file as given, or in the repository's `configs` folder.
+
+    Raises:
+        UserError: There is no such file; names the nearest config.
+    """
+    given = Path(path)
+    folder = REPOSITORY / "configs"
+    names = [given.name, f"{given.name}.yaml"]
+    candidates = [
+        given,
+        REPOSITORY / given,
+        *(folder / n for n in names),
+        *(folder / "presets" / n for n in names),
+    ]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    near = difflib.get_close_matches(given.stem, [p.stem for p in folder.glob("*.yaml")], n=1)
+    hint = (
+        f"; did you mean configs/{near[0]}.yaml?" if near else "; python -m experiments.run --list shows all"
+    )
+    raise UserError(f"there is no config file {path}{hint}")
+
+
+def read_file(path: str | Path) -> Layer:
+    """Parse one YAML file.
+
+    Raises:
+        UserError: Missing, unreadable, not YAML, a duplicate key or a scalar that YAML would misread.
+    """
+    file = find_file(path)
+    label = str(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read {label}: {error}") from None
+    return _parse(text, label)
+
+
+def read_override(text: str) -> Layer:
+    """Parse one `key.path=value`; the value is YAML.
+
+    Raises:
+        UserError: It isn't of that form.
+    """
+    key, equals, value = text.partition("=")
+    parts = key.split(".")
+    if not equals or not all(_KEY.fullmatch(part) for part in parts):
+        why = "; a list is replaced whole, as in key=[1,2]" if "[" in key else ""
+        raise UserError(f"{text!r} is neither a config file nor of the form key.path=value{why}")
+    origin = "the command line"
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=False)
+        node = yaml.compose(value, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise UserError(f"the value of {key} is not valid YAML: {value!r}") from None
+    if node is not None:
+        _inspect(node, key, None, {})
+    return layer_of(cast(dict[str, Any], parsed), lambda path: origin)
+
+
+def read_mapping(values: Mapping[str, Any], origin: str = "the call") -> Layer:
+    """Take values from Python; keys may be dotted."""
+    return layer_of(values, lambda path: origin)
+
+
+def _parse(text: str, label: str) -> Layer:
+    lines: dict[str, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            if not isinstance(node, yaml.MappingNode):
+                raise UserError(f"{label}:1: a config is a mapping of keys to values")
+            _inspect(node, "", label, lines)
+        values = OmegaConf.to_container(OmegaConf.create(text or "{}"), resolve=False)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{label}{where}: not valid YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise UserError(f"{label}: an anchor's value contains itself, or the nesting is too deep") from None
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{label}: not valid YAML: {str(error).splitlines()[0]}") from None
+
+    def origin(path: str) -> str:
+        while path and path not in lines:
+            path = path.rpartition(".")[0]
+        return f"{label}:{lines[path]}" if path else label
+
+    return layer_of(cast(dict[str, Any], values), origin)
+
+
+def is_key(text: str) -> bool:
+    """Whether a word could be a single key: letters, digits and underscores."""
+    return _KEY.fullmatch(text) is not None
+
+
+def is_override(text: str) -> bool:
+    """Whether a word is meant as `key=value`; a YAML file may have a `=` in its path too."""
+    key, equals, _ = text.partition("=")
+    return bool(equals) and (
+        all(_KEY.fullmatch(part) for part in key.split(".")) or not text.endswith((".yaml", ".yml"))
+    )
+
+
+def _inspect(node: yaml.Node, path: str, label: str | None, lines: dict[str, int]) -> None:
+    """Record each key's line; refuse duplicates and scalars that YAML 1.1 reads by surprise.
+
+    Without a label the text is an override's.
+    """
+
+    def where(part: yaml.Node) -> str:
+        return "the command line" if label is None else f"{label}:{part.start_mark.line + 1}"
+
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            child = f"{path}.{key}" if path else key
+            if child in lines:
+                first = "" if label is None else f", first set in line {lines[child]}"
+                raise UserError(f"{where(key_node)}: duplicate key {child}{first}")
+            lines[child] = key_node.start_mark.line + 1
+            _inspect(value_node, child, label, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _inspect(item, path, label, lines)
+    elif isinstance(node, yaml.ScalarNode) and node.style is None and SURPRISING.fullmatch(node.value):
+        raise UserError(
+            f"{where(node)}: {path}: YAML does not read {node.value} as it looks; write true or false, "
+            f"a number without leading zeros, or a quoted string"
+        )
+
+
+def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
+    """Expand dotted keys and note the origin of every path."""
+    layer = Layer()
+
+    def put(target: dict[str, Any], mapping: Mapping[Any, Any], prefix: str) -> None:
+        for raw, value in mapping.items():
+            here = target
+            path = prefix
+            *parents, last = [str(raw)] if prefix in NAMING else str(raw).split(".")
+            for part in parents:
+                path = f"{path}.{part}" if path else part
+                here = here.setdefault(part, {})
+                layer.origins.setdefault(path, origin(f"{prefix}.{raw}" if prefix else str(raw)))
+                if not isinstance(here, dict):
+                    raise UserError(f"{raw} ({origin(path)}): {path} already has a value of its own")
+            path = f"{path}.{last}" if path else last
+            layer.origins[path] = origin(f"{prefix}.{raw}" if prefix else str(raw))
+            if isinstance(value, Mapping):
+                child = here.setdefault(last, {})
+                if not isinstance(child, dict):
+                    raise UserError(f"{raw} ({origin(path)}): {path} already has a value of its own")
+                put(child, value, path)
+            else:
+                here[last] = value
+
+    put(layer.values, values, "")
+    return layer
+
+
+def merge(*layers: Layer) -> Layer:
+    """Lay later sources over earlier ones.
+
+    Mappings merge and lists replace. A section whose `name` changes starts afresh: settings that an
+    earlier source gave to the earlier piece don't leak into the new one.
+    """
+    values: Any = OmegaConf.create({})
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for kind in SECTIONS:
+            new, old = layer.values.get(kind), values.get(kind)
+            if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
+                continue
+            if new["name"] != old.get("name", DEFAULT_SECTIONS.get(kind, {}).get("name")):
+                del values[kind]
+                origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
+        values = OmegaConf.merge(values, OmegaConf.create(layer.values))
+        origins.update(layer.origins)
+    return Layer(cast(dict[str, Any], OmegaConf.to_container(values, resolve=False)), origins)

@@ -1,0 +1,1 @@
+"""Open a language model, ours or a published one, and stream its text."""

@@ -1,0 +1,103 @@
+"""Other people's language models by name: SmolLM2, a folder of Hugging Face's kind, a GGUF file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.language_models.chat import chat_format
+from experiments.language_models.opening import LoadedModel
+
+ASSETS = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+"""Models that are fetched when they are asked for, and the file of each."""
+_END_NAMES = ("<|endoftext|>", "<|im_end|>")
+"""Special tokens that end a text in every vocabulary that has them."""
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether a command line's argument names a model that wasn't trained here."""
+    path = Path(name)
+    return name in ASSETS or path.suffix == ".gguf" or (path / "config.json").is_file()
+
+
+def open_pretrained(
+    name: str, precision: str = "fp32", *, root: Path | str = "data", laid_out: bool = True
+) -> LoadedModel:
+    """A pre-trained model on the device that the suite would train on.
+
+    Args:
+        name: `smollm2`, a folder with config.json and safetensors files, or a GGUF file.
+        precision: Of the weights: `fp32`, `bf16` or `int8` (with bf16 around them).
+        root: Folder that holds downloaded data.
+        laid_out: For generating; else it is a `TransformerLM`.
+
+    Raises:
+        UserError: It can't be had, or needs what isn't implemented; one line says which.
+    """
+    path = find_file(name, root=root)
+
+    import torch
+
+    from lit_modules.networks.decoding_lm import DecodingLM
+    from lit_modules.pretrained.readers import build_network, read_pretrained
+
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        pretrained = read_pretrained(path)
+        tokenizer, template = _vocabulary(path, pretrained.tokenizer)
+        network: Any = build_network(
+            pretrained, dtype=torch.bfloat16 if precision == "bf16" else torch.float32
+        ).to(device)
+        if laid_out:
+            network = DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if tokenizer.vocab_size > pretrained.vocab_size:
+        raise UserError(
+            f"the vocabulary of {path} doesn't match its network: {tokenizer.vocab_size} tokens, "
+            f"but the network has {pretrained.vocab_size}"
+        )
+    ends = {tokenizer.special_tokens[end] for end in _END_NAMES if end in tokenizer.special_tokens}
+    return LoadedModel(
+        name=name,
+        network=network,
+        tokenizer=tokenizer,
+        context_length=pretrained.context_length,
+        stop_ids=tuple(sorted(ends.union(pretrained.end_ids))),
+        chat=chat_format(template, tokenizer),
+    )
+
+
+def find_file(name: str, *, root: Path | str = "data") -> Path:
+    """The file or folder of a pre-trained model, fetched if need be; see `open_pretrained`."""
+    if name not in ASSETS:
+        return Path(name)
+    from datamodules.assets.fetch import fetch
+
+    return fetch(name, root) / ASSETS[name]
+
+
+def _vocabulary(path: Path, entries: dict[str, Any]) -> tuple[Any, Any]:
+    """The tokenizer of a model, and its chat template if it has one."""
+    from datamodules.tokenizers import read_gpt2_files, read_tokenizer_json, tokenizer_of_gguf
+
+    if path.is_file():
+        try:
+            return tokenizer_of_gguf(entries), entries.get("chat_template")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    if (path / "tokenizer.json").is_file():
+        return read_tokenizer_json(path / "tokenizer.json"), _template(path)
+    if (path / "vocab.json").is_file():
+        return read_gpt2_files(path), _template(path)
+    raise ValueError(f"{path} has no tokenizer.json, and no vocab.json and merges.txt")
+
+
+def _template(folder: Path) -> object:
+    """A template that can't be read is none: the model can still continue texts."""
+    try:
+        if (folder / "chat_template.jinja").is_file():
+            return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""Many fits: variants and seeds, stages, tasks, baselines and their comparison."""

@@ -1,0 +1,110 @@
+"""The figure of a comparison: each metric's mean ± spread with a dot a run, and the validation curves."""
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from experiments.compare import Comparison
+
+MAX_PANELS = 6  # of final metrics, and of curves: more would be too small to read
+Curve = list[tuple[int, float]]
+
+
+def draw(comparison: "Comparison", path: Path) -> None:
+    """Write a PNG: a panel for each shown metric, below them one for each `val/*` metric with a curve.
+
+    Args:
+        comparison: the groups and metrics to draw; groups keep their colour across panels.
+        path: the file to write.
+    """
+    metrics = comparison.columns[:MAX_PANELS]
+    curves = {group.name: [read_curves(run.path) for run in group.runs] for group in comparison.groups}
+    logged = sorted({name for runs in curves.values() for run in runs for name in run})[:MAX_PANELS]
+    per_row = max(1, min(4, max(len(metrics), len(logged))))
+    rows = math.ceil(len(metrics) / per_row) + math.ceil(len(logged) / per_row)
+    height = 1.2 + 0.3 * len(comparison.groups)
+    figure = Figure(figsize=(4.5 * per_row, rows * max(3.0, height)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, per_row)
+    for number, metric in enumerate(metrics):
+        axes = figure.add_subplot(grid[divmod(number, per_row)])
+        _draw_metric(axes, comparison, metric)
+        axes.tick_params(axis="y", labelleft=number % per_row == 0)
+    first = math.ceil(len(metrics) / per_row) * per_row
+    for number, metric in enumerate(logged):
+        axes = figure.add_subplot(grid[divmod(first + number, per_row)])
+        _draw_curves(axes, {name: [run.get(metric, []) for run in runs] for name, runs in curves.items()})
+        axes.set_title(_literal(metric))
+        handles, labels = axes.get_legend_handles_labels()
+        if number == 0 and handles:
+            axes.legend(handles, labels, fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def read_curves(run: Path) -> dict[str, Curve]:
+    """The `val/*` metrics of a run's `metrics.csv` as (step, value) pairs; empty where there are none."""
+    curves: dict[str, Curve] = defaultdict(list)
+    try:
+        with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if (row.get("name") or "").startswith("val/"):
+                    value = float(row["value"])
+                    finite = value if math.isfinite(value) else math.nan  # drawn as a gap
+                    curves[row["name"]].append((int(row["step"]), finite))
+    except (FileNotFoundError, KeyError, TypeError, ValueError):  # a cut last line ends the curve, no more
+        pass
+    return dict(curves)
+
+
+def _colour(number: int) -> tuple[float, ...]:
+    palette = colormaps["tab10" if number < 10 else "tab20"]
+    return tuple(palette(number % palette.N))
+
+
+def _draw_metric(axes: Axes, comparison: "Comparison", metric: str) -> None:
+    for row, group in enumerate(comparison.groups):
+        values, colour = group.values(metric), _colour(row)
+        if not values:
+            axes.text(
+                0.5, row, group.text(metric), transform=axes.get_yaxis_transform(), ha="center", va="center"
+            )
+            continue
+        spread = group.std(metric)
+        error = None if math.isnan(spread) else spread
+        axes.errorbar(group.mean(metric), row, xerr=error, fmt="|", color=colour, capsize=4, markersize=14)
+        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.5, markersize=5)
+    axes.set_yticks(range(len(comparison.groups)), [_literal(group.name) for group in comparison.groups])
+    axes.set_ylim(len(comparison.groups) - 0.5, -0.5)  # the first group on top, as in the table
+    axes.set_title(_literal(metric))
+    axes.grid(axis="x", alpha=0.3)
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.tick_params(axis="x", rotation=30)
+
+
+def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
+    """A thin line a run, and a thick one of the mean at the steps that every run of the group has."""
+    for number, (name, runs) in enumerate(groups.items()):
+        drawn = [dict(curve) for curve in runs if curve]
+        for curve in drawn:
+            axes.plot(list(curve), list(curve.values()), color=_colour(number), alpha=0.3, linewidth=1)
+        common = sorted(set.intersection(*(set(curve) for curve in drawn))) if drawn else []
+        if common:
+            mean = np.mean([[curve[step] for step in common] for curve in drawn], axis=0)
+            axes.plot(common, mean, ".-", color=_colour(number), linewidth=2, label=_literal(name))
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+
+
+def _literal(text: str) -> str:
+    """A dollar sign in a name isn't mathematics; a name of overrides can be longer than a panel is wide."""
+    return (text if len(text) <= 40 else text[:39] + "…").replace("$", r"\$")

@@ -1,0 +1,126 @@
+"""Finds run directories, reads their final metrics, and says which of them are one variant over its seeds.
+
+A run directory holds `metrics.json`. One that holds only `config.yaml` or `failed.json` is a run that
+failed. Any other directory is searched for runs; a study's are in `<variant>/seed_<n>/`.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+NOT_PART_OF_THE_QUESTION = {
+    "seed",
+    "run_dir",
+    "resume",
+}  # config keys in which the runs of a group may differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run directory: its final metrics by name, or why there are none."""
+
+    path: Path
+    metrics: Mapping[str, float]
+    failure: str | None = None
+
+
+def find_runs(path: Path) -> list[Path]:
+    """The run directories that `path` is or holds, at any depth, sorted as people count."""
+    if (path / "metrics.json").is_file():
+        return [path]
+    children = (child for child in path.iterdir() if child.is_dir() and not child.is_symlink())
+    found = [run for child in sorted(children, key=_natural) for run in find_runs(child)]
+    if not found and any((path / name).is_file() for name in ("config.yaml", "failed.json")):
+        return [path]
+    return found
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort `depth_4` before `depth_16`."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def read_run(path: Path) -> Run:
+    """Its metrics, or why it has none; values that aren't numbers are left out."""
+    try:
+        content = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Run(path=path, metrics={}, failure=_reason(path))
+    except ValueError as error:
+        return Run(path=path, metrics={}, failure=f"metrics.json can't be read: {error}")
+    items = content.items() if isinstance(content, dict) else ()
+    numbers = {k: float(v) for k, v in items if isinstance(v, int | float) and not isinstance(v, bool)}
+    return Run(path=path, metrics=numbers)
+
+
+def _reason(path: Path) -> str:
+    """What failed.json says of a failure: its `error` on one line, or else its `exit_status`."""
+    try:
+        content = json.loads((path / "failed.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "it has no metrics.json"
+    told = content if isinstance(content, dict) else {}
+    if "error" in told:
+        return " ".join(str(told["error"]).split())
+    return f"exit status {told.get('exit_status', 'unknown')}, see its run.log"
+
+
+def group_names(runs: Sequence[Path]) -> list[str]:
+    """The name of each run's group: its variant's in a study, or else its config's.
+
+    Runs of one name whose configs differ in more than the seed are told apart by what differs.
+    """
+    places = [run.resolve() for run in runs]
+    configs = {place: _config(place) for place in places}
+    variants = {place: place.parent if _is_seed(place) else place for place in places}
+    studies = {place.parent.parent for place in places if _is_seed(place)}
+    studies |= {place.parent for place in places if {"variants", "stages"} & _config(place.parent).keys()}
+    common = _common_folder(studies)
+    names = {}
+    alone: dict[str, list[Path]] = {}
+    for place in places:
+        if variants[place].parent in studies:
+            names[place] = variants[place].relative_to(common).as_posix()
+        else:
+            alone.setdefault(str(configs[place].get("name") or place.name), []).append(place)
+    for name, group in alone.items():
+        flat = {place: _flatten(configs[place]) for place in group}
+        keys = sorted({key for values in flat.values() for key in values} - NOT_PART_OF_THE_QUESTION)
+        differing = [key for key in keys if len({values.get(key) for values in flat.values()}) > 1]
+        for place in group:
+            names[place] = " ".join([name, *(f"{key}={flat[place].get(key)}" for key in differing)])
+    return [names[place] for place in places]
+
+
+def _is_seed(place: Path) -> bool:
+    return re.fullmatch(r"seed_\d+", place.name) is not None
+
+
+def _common_folder(studies: set[Path]) -> Path:
+    """The deepest folder that all studies are in or are: variants are named relative to it."""
+    chains = [[study, *study.parents] for study in studies]
+    shared = set(chains[0]).intersection(*chains) if chains else set()
+    return max(shared, key=lambda folder: len(folder.parts), default=Path())
+
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=False)
+    except Exception:  # a damaged config.yaml (YAML and OmegaConf each raise their own) costs only its name
+        return {}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def _flatten(config: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat

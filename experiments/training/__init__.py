@@ -1,0 +1,1 @@
+"""One fit, from a checked config to a run directory."""

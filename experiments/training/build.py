@@ -1,0 +1,171 @@
+"""From a checked config to data and model, and from a checkpoint alone to the model it holds."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import registry
+from experiments.config.check import check_config
+from experiments.config.root import Config
+from experiments.config.sources import merge, read_mapping, read_override
+from experiments.errors import RunError, UserError
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds.
+
+    Attributes:
+        experiment: The config it was trained with, overrides on top.
+        module: The LightningModule with the checkpoint's weights.
+        info: The description of the data it was trained on.
+    """
+
+    experiment: Config
+    module: Any
+    info: Any
+
+
+def build_data(experiment: Config) -> Any:
+    """The datamodule, fetched and set up, so that its `info` is known."""
+    with _user_mistakes("data"):
+        datamodule = registry.target("data", experiment.data.name)(
+            experiment.data.config, seed=experiment.seed
+        )
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+    return datamodule
+
+
+def build_model(experiment: Config, info: Any) -> Any:
+    """The LightningModule, with its optimizer's and schedule's configs."""
+    with _user_mistakes("model"):
+        return registry.target("model", experiment.model.name)(
+            experiment.model.config,
+            info,
+            optimizer=experiment.optimizer.config,
+            schedule=experiment.schedule.config,
+        )
+
+
+def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
+    """Rebuild a checkpoint's model; neither its data nor its run directory is needed.
+
+    Args:
+        saved: The checkpoint, as `load` gives it.
+        path: Its file, for the messages.
+        overrides: `key=value` strings laid over its config; the weights must still fit.
+
+    Raises:
+        UserError: The config names a piece that isn't registered here, an override is wrong, or the weights
+            don't fit the model.
+    """
+    from datamodules.info import DataInfo
+
+    for kind in ("model", "data"):
+        name = _piece(saved["config"], kind)
+        if name not in registry.CATALOG[kind]:
+            raise UserError(
+                f"{path} was trained with the {kind} {name!r}, which is none of the suite's; "
+                f"experiments.register({kind!r}, {name!r}, …) makes your own class known first"
+            )
+    experiment = check_config(
+        merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
+    )
+    try:
+        info = DataInfo.from_dict(saved["info"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
+    module = build_model(experiment, info)
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()  # below PyTorch's heading
+        raise UserError(f"the weights in {path} don't fit its model: {reason}") from error
+    return Restored(experiment, module.eval(), info)
+
+
+def initialise(module: Any, path: Path) -> str:
+    """Start a new run from a checkpoint's weights: all tensors that have the same name and shape.
+
+    Returns:
+        What was taken and what is new, for a person to read.
+
+    Raises:
+        UserError: The file is not a checkpoint, fits the model nowhere, or is of another vocabulary.
+    """
+    from experiments.training import checkpoint
+
+    whole = checkpoint.load(path)
+    check_vocabulary(whole, module.info, path)
+    saved = whole["state_dict"]
+    own = module.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"model.init_from={path}: none of its {len(saved)} tensors fits the model")
+    module.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
+    return f"initialised {len(fitting)} of {len(own)} tensors from {path}{rest}"
+
+
+def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
+    """Refuse data whose tokens aren't those that a checkpoint's weights were trained on.
+
+    Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens fit anything.
+
+    Args:
+        saved: The checkpoint.
+        info: The description of the data.
+        path: Its file, for the message.
+
+    Raises:
+        UserError: Both have a vocabulary, and not the same.
+    """
+    for kind in ("source_vocabulary", "target_vocabulary"):
+        before, now = list(saved["info"].get(kind) or ()), list(getattr(info, kind, ()))
+        if before and now and before != now:
+            raise UserError(
+                f"the data's {kind} of {len(now)} tokens isn't that of {path}, which has {len(before)}; use "
+                "the data that it was trained with"
+            )
+    old, new = saved["info"].get("tokenizer"), getattr(info, "tokenizer", None)
+    if not old or not new or _tokens_of(old) == _tokens_of(new):
+        return
+    sizes = f"{info.vocab_size} and there {saved['info'].get('vocab_size')} tokens"
+    if old.get("kind") != new.get("kind"):
+        sizes = f"of the kind {new.get('kind')}, there {old.get('kind')}"
+    elif saved["info"].get("vocab_size") == info.vocab_size:
+        sizes = f"{info.vocab_size} tokens, but not the same ones"
+    raise UserError(
+        f"the data's vocabulary doesn't match that of {path} ({sizes}); use the text and data.tokenizer "
+        "that it was trained with"
+    )
+
+
+def _tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a tokenizer's ids: not by whose code it is applied."""
+    return {key: value for key, value in tokenizer.items() if key != "implementation"}
+
+
+def _piece(plain: Any, kind: str) -> str:
+    """The name of a section's piece in a plain config."""
+    section = plain.get(kind) if isinstance(plain, Mapping) else None
+    return str(section.get("name")) if isinstance(section, Mapping) else "None"
+
+
+@contextlib.contextmanager
+def _user_mistakes(section: str) -> Iterator[None]:
+    """What a datamodule or model refuses of its settings is the config's mistake; a failed download isn't."""
+    from datamodules.assets.fetch import AssetError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{section}: {error}") from error
+    except AssetError as error:
+        raise RunError(str(error)) from error

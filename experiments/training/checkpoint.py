@@ -1,0 +1,95 @@
+"""Checkpoints as files: written whole or not at all, holding plain data, loaded without running anything.
+
+A checkpoint is a dictionary of tensors, numbers, strings, lists and dictionaries. Beside Lightning's own
+entries (`state_dict`, `optimizer_states`, `loops` …) it has `config`, the whole resolved config, and
+`info`, the description of the data, so that the file alone is enough to rebuild the model.
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from experiments.errors import RunError, UserError
+
+REQUIRED = ("config", "info", "state_dict")
+
+
+class CheckpointError(UserError):
+    """A checkpoint file is missing, damaged or not ours."""
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes under a temporary name and renames; reads plain data only.
+
+    Args:
+        held: Checkpoints that have been read already, by file; each is given out once, in place of a reading.
+    """
+
+    def __init__(self, held: Mapping[Path, dict[str, Any]] | None = None) -> None:
+        self._held = dict(held or {})
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the checkpoint so that `path` is at every moment absent, the old one or the new one."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except (OSError, RuntimeError) as error:
+            # After a failed write torch.save also fails to finish the archive, and raises that instead.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise RunError(f"can't write the checkpoint {target}: {cause.strerror or cause}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint of the suite; see `load`."""
+        held = self._held.pop(Path(path), None)
+        return load(Path(path)) if held is None else held
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint file."""
+        Path(path).unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, after checking each entry's checksum.
+
+    Raises:
+        CheckpointError: The file is missing, truncated, damaged, not a checkpoint, or not one of the suite.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"the checkpoint {path} is damaged at {damaged}")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except zipfile.BadZipFile:
+        raise CheckpointError(f"{path} is not a checkpoint, or a truncated one") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path} holds more than plain data, and is not loaded") from None
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"can't read the checkpoint {path}: {reason}") from None
+    missing = [k for k in REQUIRED if not isinstance(checkpoint, dict) or k not in checkpoint]
+    if missing:
+        raise CheckpointError(f"{path} is not a checkpoint of this suite: it lacks {', '.join(missing)}")
+    return checkpoint

@@ -1,0 +1,55 @@
+"""`--dry-run`: everything that a run needs is built and tried, and nothing is written."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import lightning as L
+
+from experiments import cli
+from experiments.callbacks.checkpoints import check_monitor
+from experiments.config.root import Config
+from experiments.run import say
+from experiments.studies.tasks import check_tasks
+from experiments.training import trainer as trainers
+from experiments.training.build import build_data, build_model, initialise
+from experiments.training.process_state import global_state_kept, quiet_lightning
+
+
+def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
+    """Build everything and run one batch of each stage, writing nothing.
+
+    Args:
+        experiment: What would be run.
+        stages: Names that `model.init_from` and `data.path` may have which are no files yet.
+
+    Raises:
+        UserError: Something the config names can't be had, or the monitored metric isn't logged.
+    """
+    check_tasks(experiment)
+    for child in experiment.children:
+        say(f"dry run of {child.path}")
+        dry_run(child.config, stages=[c.path for c in experiment.children])
+    if experiment.children:
+        return
+    if experiment.task is not None:
+        say(f"dry run of {experiment.name}: {experiment.task.name} has what is known before")
+        return
+    trainers.check_hardware(experiment.trainer)
+    if (path := getattr(experiment.data.config, "path", None)) in stages:
+        say(f"dry run of {experiment.name}: its data is not there before the stage {path} has run")
+        return
+    init_from = getattr(experiment.model.config, "init_from", None)
+    with global_state_kept(), quiet_lightning():
+        L.seed_everything(experiment.seed, workers=True, verbose=False)
+        datamodule = build_data(experiment)
+        module = build_model(experiment, datamodule.info)
+        if init_from is not None and init_from not in stages:
+            say(initialise(module, cli.find_checkpoint(init_from)))
+        settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
+        trainer = trainers.build_trainer(
+            settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True
+        )
+        trainer.fit(module, datamodule=datamodule)
+        check_monitor(experiment.trainer.monitor, trainer)
+        trainer.test(module, datamodule=datamodule, verbose=False)
+    say(f"dry run of {experiment.name}: model, data and a batch of each stage work; nothing was written")

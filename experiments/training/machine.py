@@ -1,0 +1,81 @@
+"""The machine, the versions and the revision that a figure comes from, and how much memory it took."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.config.sources import REPOSITORY
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "tensorboard", "numpy")
+
+
+def describe_machine() -> dict[str, Any]:
+    """The hardware and the versions that results and times depend on."""
+    import torch
+
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "processor": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
+    }
+
+
+def describe_revision(folder: Path = REPOSITORY) -> dict[str, Any]:
+    """The commit that runs, and whether files differ from it; both `None` outside a repository."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain")
+    return {
+        "git_revision": git("rev-parse", "HEAD"),
+        "git_changed": None if changes is None else bool(changes),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process held: of the GPU where there is one, else of the machine. NaN: unknown."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = peak_resident_bytes()
+    return float("nan") if peak is None else peak / 2**20
+
+
+def peak_resident_bytes() -> int | None:
+    """The most of the machine's memory that this process held; `None` where the system doesn't say."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux hands ru_maxrss on through exec, so a child would start at its parent's peak
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

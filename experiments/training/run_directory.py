@@ -1,0 +1,163 @@
+"""A run's directory: where it is, what is written there, which one a resumed run continues.
+
+runs/<name>/<time>-<suffix>/
+    config.yaml  environment.json  metrics.json  metrics.csv  run.log
+    checkpoints/best.ckpt  checkpoints/last.ckpt  tensorboard/
+"""
+
+import csv
+import datetime
+import io
+import json
+import math
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.config.check import to_yaml
+from experiments.config.root import Config
+from experiments.errors import UserError
+from experiments.training.machine import describe_machine, describe_revision
+
+RUN_DIR_VARIABLE = "EXPERIMENTS_RUN_DIR"
+"""Set for the processes that a run starts, so that all ranks write to one directory."""
+
+
+def choose(config: Config) -> Path:
+    """The directory a new run writes to; created on rank zero, the same for all ranks.
+
+    Raises:
+        UserError: `run_dir` names a directory that already holds a run, or can't be created.
+    """
+    if config.run_dir is not None:
+        path = Path(config.run_dir)
+        if (path / "config.yaml").exists() and not is_worker():
+            raise UserError(
+                f"run_dir {path} already holds a run; resume=auto continues it, another run_dir keeps both"
+            )
+    else:
+        path = inherited() or agree(Path("runs", *config.name.split("/"), _folder_name()))
+    if not is_worker():
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't create the run directory {path}: {error.strerror}") from None
+        if config.run_dir is None:
+            bequeath(path)
+    return path
+
+
+def inherited() -> Path | None:
+    """The directory that rank zero chose before it started this process, if it did."""
+    import torch.distributed as dist
+
+    if not is_worker() or (dist.is_available() and dist.is_initialized()):
+        return None  # once the ranks talk to each other they agree on every further run
+    path = os.environ.get(RUN_DIR_VARIABLE)
+    return Path(path) if path else None
+
+
+def bequeath(path: Path) -> None:
+    """Let the ranks that Lightning will start from this process use the same directory."""
+    if not is_worker():
+        os.environ[RUN_DIR_VARIABLE] = str(path.resolve())
+
+
+def _folder_name() -> str:
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_ID" in os.environ:
+        # srun starts all ranks at once: what they know in common is the job.
+        keys = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        return "-".join(["job", *(os.environ.get(key, "0") for key in keys)])
+    return f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+
+
+def is_worker() -> bool:
+    """Whether this process is a rank above zero, started by Lightning, torchrun or SLURM."""
+    return any(
+        int(os.environ.get(name, 0) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    )
+
+
+def agree(path: Path) -> Path:
+    """Rank zero's path, on every rank that torchrun started with it or that runs beside it already."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        return path
+    if not dist.is_initialized():
+        if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+            return path
+        # Lightning takes an initialised group as it is.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    names: list[Any] = [str(path.resolve())]
+    dist.broadcast_object_list(names, src=0)
+    return Path(names[0])
+
+
+def newest_unfinished(config: Config) -> Path | None:
+    """The newest run of this name and form that has something to continue from and no final result."""
+    result = "comparison.csv" if config.form == "variants" else "metrics.json"
+    begun = "checkpoints/*.ckpt" if config.form == "fit" else "*/**/config.yaml"  # of one of its fits
+    runs = (p.parent for p in Path("runs", *config.name.split("/")).glob("*/config.yaml"))
+    unfinished = [r for r in runs if not (r / result).exists() and any(r.glob(begun))]
+    return max(unfinished, key=lambda r: (r / "config.yaml").stat().st_mtime, default=None)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that no reader sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a table, its header first, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_start(path: Path, config: Config) -> None:
+    """Record what is about to run: the resolved config and the environment.
+
+    What a run that was killed before its first checkpoint has logged goes, since it comes again.
+    """
+    if (path / "config.yaml").exists():
+        for stale in (path / "metrics.csv", path / "metrics.json", *path.glob("tensorboard/events.*")):
+            stale.unlink(missing_ok=True)
+        for stale in path.glob("checkpoints/*.ckpt"):
+            stale.unlink()
+    write_text(path / "config.yaml", to_yaml(config.plain))
+    write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+
+def write_continuation(path: Path, config: Config) -> None:
+    """Record that a run goes on, perhaps for longer than planned: until it ends it has no final metrics."""
+    (path / "metrics.json").unlink(missing_ok=True)
+    write_text(path / "config.yaml", to_yaml(config.plain))
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Record the final metrics as one flat object; what isn't finite becomes null, which JSON can hold."""
+    flat = {k: (v if math.isfinite(v) else None) for k, v in metrics.items()}
+    write_text(path / "metrics.json", json.dumps(flat, indent=2) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Command line, code revision, versions and hardware: what a reader needs to judge the figures."""
+    return {
+        "command": [Path(sys.executable).name, *sys.argv],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        **describe_revision(),
+        **describe_machine(),
+    }
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The final metrics of a finished run; what wasn't finite is NaN."""
+    values = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return {k: math.nan if v is None else float(v) for k, v in values.items()}

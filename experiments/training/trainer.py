@@ -1,0 +1,233 @@
+"""A Lightning Trainer from the `trainer` section of a config, and what this machine can do of it."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from experiments.callbacks.checkpoints import Checkpoints
+from experiments.callbacks.exact_resume import ExactResume
+from experiments.callbacks.milestones import NEVER, Milestones
+from experiments.callbacks.progress import Progress
+from experiments.callbacks.summary import Summary
+from experiments.callbacks.training_curve import TrainingCurve
+from experiments.callbacks.weight_average import WeightAverage
+from experiments.config import registry
+from experiments.config.trainer import TrainerConfig
+from experiments.errors import UserError
+from experiments.training.checkpoint import AtomicCheckpointIO
+from experiments.training.curve_log import CurveLog
+from lit_modules.functional.precision import multiplies_bf16
+
+
+def check_hardware(config: TrainerConfig) -> None:
+    """Stop before anything is downloaded or built when this machine lacks what the config asks for.
+
+    Raises:
+        UserError: The accelerator, or as many devices, or the precision can't be had here.
+    """
+    accelerator = resolve_accelerator(config)
+    present = _available()
+    if accelerator not in present:
+        raise UserError(
+            f"trainer.accelerator = {config.accelerator!r}: this machine has no such device; "
+            f"available: {', '.join(sorted(present))}, or auto"
+        )
+    devices = config.devices
+    wanted = max(devices) + 1 if isinstance(devices, list) and devices else devices
+    if isinstance(wanted, int) and accelerator != "cpu" and wanted > present[accelerator]:
+        raise UserError(
+            f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
+        )
+    if isinstance(devices, list) and (accelerator == "cpu" or len(set(devices)) < len(devices)):
+        raise UserError(f"trainer.devices = {devices}: a list names each GPU once; a CPU takes a number")
+    if config.strategy == "fsdp" and accelerator != "cuda":
+        raise UserError("trainer.strategy = 'fsdp' shards over CUDA GPUs; here take ddp or auto")
+    if config.precision == "16-mixed" and accelerator == "cpu":
+        raise UserError("trainer.precision = '16-mixed' needs a GPU; a CPU has 32-true or bf16-mixed")
+    if config.precision == "64-true" and accelerator == "mps":
+        raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
+
+
+def resolve_accelerator(config: TrainerConfig) -> str:
+    """The kind of device `auto` stands for: a GPU if there is one, Apple's MPS, else the CPU."""
+    if config.accelerator == "gpu":
+        return "mps" if "mps" in _available() and "cuda" not in _available() else "cuda"
+    if config.accelerator != "auto":
+        return config.accelerator
+    return next(kind for kind in ("cuda", "mps", "cpu") if kind in _available())
+
+
+def _available() -> dict[str, int]:
+    found = {"cpu": 1}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.device_count()
+    if torch.backends.mps.is_available():
+        found["mps"] = 1
+    return found
+
+
+def resolve_precision(config: TrainerConfig) -> str:
+    """The number format `auto` stands for on this machine: bf16 only where the hardware multiplies it."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16-mixed" if multiplies_bf16(torch.device(resolve_accelerator(config))) else "32-true"
+
+
+def resolved(config: TrainerConfig) -> dict[str, Any]:
+    """What a checkpoint keeps of how its run computes, beside a config that may leave it to the machine."""
+    return {
+        "accelerator": resolve_accelerator(config),
+        "precision": resolve_precision(config),
+        "compile": config.compile,
+    }
+
+
+def settle(config: TrainerConfig, saved: Mapping[str, Any]) -> tuple[TrainerConfig, tuple[str, ...]]:
+    """Let `precision: auto` stand for what it stood for when the run began, here or on another machine.
+
+    Args:
+        config: The `trainer` section of a run that continues, or of a checkpoint to evaluate.
+        saved: What `resolved` gave when the checkpoint was written; empty if it wasn't kept.
+
+    Returns:
+        The section with its precision settled, and what a person should know where things differ.
+    """
+    here = resolved(config)
+    settled, notes = config, []
+    if config.precision == "auto":
+        settled = dataclasses.replace(config, precision=saved.get("precision", here["precision"]))
+    if settled.precision != here["precision"]:
+        notes.append(
+            f"precision {settled.precision}, as the run began; a new run on this machine would take "
+            f"{here['precision']}"
+        )
+    for key, what in (("accelerator", "device"), ("compile", "trainer.compile")):
+        if saved.get(key, here[key]) != here[key]:
+            notes.append(
+                f"{what} {here[key]}, {saved[key]} so far: the run goes on as it was but for rounding, "
+                "not to the bit"
+            )
+    return settled, tuple(notes)
+
+
+def build_trainer(
+    config: TrainerConfig,
+    *,
+    run_dir: Path | None,
+    dashboard: str | None,
+    resume: ExactResume | None,
+    resumed_step: int | None = None,
+    checkpoint_io: AtomicCheckpointIO | None = None,
+    fast_dev_run: bool = False,
+    more: Sequence[Callback] = (),
+) -> L.Trainer:
+    """The Trainer of one fit.
+
+    Args:
+        config: The `trainer` section.
+        run_dir: Where logs and checkpoints go; `None` writes nothing and keeps nothing.
+        dashboard: Short name of the dashboard callback of this kind of model.
+        resume: The callback that makes checkpoints exact; `None` for a Trainer that only evaluates.
+        resumed_step: The step a resumed run continues from: what was logged later comes again.
+        checkpoint_io: Reads and writes checkpoints; one that has read the run's already, for a resumed run.
+        fast_dev_run: Run one batch of each stage, log and keep nothing.
+        more: Own callbacks, called after the suite's.
+    """
+    callbacks: list[Callback] = []
+    loggers: list[Logger] = []
+    by_steps = resume is not None and config.check_val_every_n_steps is not None
+    milestones = None
+    if resume is not None:
+        milestones = Milestones(
+            check_val_every_n_steps=config.check_val_every_n_steps,
+            max_minutes=config.max_minutes,
+            clock=resume.seconds,
+        )
+        callbacks += [resume, milestones]
+        if config.ema_decay is not None:
+            callbacks.append(WeightAverage(config.ema_decay))
+        callbacks += [TrainingCurve(config.log_every_n_steps), Summary()]
+        if config.early_stopping_patience is not None:
+            callbacks.append(
+                EarlyStopping(
+                    config.monitor,
+                    mode=config.monitor_mode,
+                    patience=config.early_stopping_patience,
+                    min_delta=0.0,
+                )
+            )
+    if config.progress_bar:
+        callbacks.append(Progress(milestones=milestones))
+    if run_dir is not None:
+        loggers = [
+            TensorBoardLogger(
+                run_dir,
+                name="",
+                version="tensorboard",
+                default_hp_metric=False,
+                purge_step=None if resumed_step is None else resumed_step + 1,
+            ),
+            CurveLog(run_dir / "metrics.csv", resumed_step=resumed_step),
+        ]
+        if config.dashboard and dashboard is not None:
+            callbacks.append(registry.dashboard(dashboard)())
+        if resume is not None:
+            callbacks.append(
+                Checkpoints(
+                    folder=run_dir / "checkpoints",
+                    monitor=config.monitor,
+                    mode=config.monitor_mode,
+                    every_n_steps=config.checkpoint_every_n_steps,
+                )
+            )
+    return L.Trainer(
+        accelerator=resolve_accelerator(config),
+        devices=_devices(config),
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=resolve_precision(config),  # type: ignore[arg-type]
+        max_epochs=-1 if config.max_epochs is None else config.max_epochs,
+        max_steps=-1 if config.max_steps is None else config.max_steps,
+        gradient_clip_val=config.gradient_clip_norm,
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        check_val_every_n_epoch=None if by_steps else _epochs_between(config),
+        val_check_interval=NEVER if by_steps else None,  # Milestones says when
+        limit_train_batches=config.limit_train_batches,
+        limit_val_batches=config.limit_val_batches,
+        limit_test_batches=config.limit_test_batches,
+        log_every_n_steps=0,  # TrainingCurve draws the curve; nothing is logged by a step itself
+        deterministic=config.deterministic or None,  # False would import the compiler, for seconds
+        profiler=config.profiler,
+        num_sanity_val_steps=1,
+        fast_dev_run=fast_dev_run,
+        use_distributed_sampler=False,  # the datamodules shard, without padding evaluation
+        logger=loggers,
+        callbacks=[*callbacks, *more],
+        plugins=[checkpoint_io or AtomicCheckpointIO()],
+        enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )
+
+
+def _epochs_between(config: TrainerConfig) -> int:
+    """Epochs between two validations: no more than there are."""
+    return min(config.check_val_every_n_epoch, config.max_epochs or config.check_val_every_n_epoch)
+
+
+def _devices(config: TrainerConfig) -> Any:
+    if config.devices != "auto":
+        return config.devices
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun has decided
+    # On a CPU "auto" means one process, which uses all cores; more of them would only share the cores.
+    return 1 if resolve_accelerator(config) == "cpu" else "auto"

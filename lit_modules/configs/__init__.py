@@ -1,0 +1,1 @@
+"""The schemas of models, optimizers and schedules; they import no torch."""

@@ -1,0 +1,15 @@
+"""The schema fields that every classifier's config section shares."""
+
+from dataclasses import dataclass
+
+from datamodules.setting import setting
+from lit_modules.configs.base import ModelConfig
+
+
+@dataclass(kw_only=True)
+class ClassifierConfig(ModelConfig):
+    """Settings of any classifier, whatever it reads."""
+
+    label_smoothing: float = setting(
+        0.0, "Share of each training target that is spread over all classes.", min=0.0, max=1.0
+    )

@@ -1,0 +1,1 @@
+"""Write, search and score token by token."""

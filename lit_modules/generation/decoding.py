@@ -1,0 +1,76 @@
+"""What a model remembers between one token and the next, and how it is asked for the next token's logits.
+
+Shape letters: B rows, T tokens of the longest row, V tokens of the vocabulary.
+"""
+
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Rows = list[list[int]]
+
+
+class Decoding:
+    """Gives the logits of several texts' next tokens, and keeps what it can use again.
+
+    Args:
+        network: A `TransformerLM`, a `RecurrentLM`, or what is called like them. One without a
+            `context_length` looks back without end.
+        max_new_tokens: How many tokens a text will grow by at most, to reserve no more memory than that.
+        use_cache: Keep keys and values, or states. The logits are the same without, up to rounding.
+    """
+
+    def __init__(self, network: Any, *, max_new_tokens: int, use_cache: bool = True) -> None:
+        self.network = network
+        self.context_length: int | None = getattr(network, "context_length", None)
+        self.max_new_tokens = max_new_tokens
+        self.use_cache = use_cache
+        self._cache: Any = None
+        self._rows = 0
+
+    def next_logits(self, rows: Rows, kept: list[int] | None) -> Tensor:
+        """Scores each text's next token.
+
+        Args:
+            rows: B texts of at least one token, at most `context_length`.
+            kept: For each text, which one of the call before it is, with one more token. `None` where they
+                may be any: everything is then read anew.
+
+        Returns:
+            (B, V).
+        """
+        device = device_of(self.network)
+        if self._cache is not None and kept is not None:
+            if kept != list(range(self._rows)):
+                for layer in self._cache:
+                    layer.reorder(torch.tensor(kept, device=device))
+            self._rows = len(rows)
+            tokens = torch.tensor([[row[-1]] for row in rows], device=device)  # (B, 1)
+            return self.network(tokens, cache=self._cache, last_only=True)[:, -1]
+        self._rows = len(rows)
+        tokens, key_mask = left_padded(rows, device)
+        if self.use_cache:
+            capacity = tokens.shape[1] + self.max_new_tokens
+            self._cache = self.network.make_cache(min(capacity, self.context_length or capacity))
+        return self.network(tokens, key_mask=key_mask, cache=self._cache, last_only=True)[:, -1]
+
+
+def left_padded(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Texts as one tensor, padded at the left so that all end in the last column.
+
+    Returns:
+        int64 (B, T), and which tokens are real, boolean (B, T); `None` where all are.
+    """
+    longest = max(len(row) for row in rows)
+    tokens = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
+    if all(len(row) == longest for row in rows):
+        return tokens, None
+    padding = torch.tensor([longest - len(row) for row in rows], device=device)
+    return tokens, torch.arange(longest, device=device) >= padding.unsqueeze(-1)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's first weight lies."""
+    return next(chain(network.parameters(), network.buffers())).device

@@ -1,0 +1,120 @@
+"""What a language model holds of prompts, and of answers that it is made to begin, at chosen layers.
+
+Shape letters: B prompts, L chosen layers, T tokens of the longest, W width of the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lit_modules.functional.precision import widen
+from lit_modules.generation.decoding import device_of, left_padded
+from lit_modules.generation.steered import check_layer
+
+AnswerPosition = Literal["last", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForcedAnswers:
+    """A prompt, and the answers that the model is made to give to it.
+
+    Attributes:
+        prompt: Token ids, at least one.
+        wanted: Answers that show the wanted behaviour, at least one token each; none for a prompt that is to
+            be left as it is.
+        unwanted: Those that show the other.
+    """
+
+    prompt: Sequence[int]
+    wanted: Sequence[Sequence[int]] = ()
+    unwanted: Sequence[Sequence[int]] = ()
+
+
+@torch.inference_mode()
+def read_pairs(
+    network: Any,
+    examples: Sequence[ForcedAnswers],
+    *,
+    layers: Sequence[int],
+    position: AnswerPosition = "last",
+) -> tuple[Tensor, Tensor]:
+    """The hidden state of each prompt, and the difference that its answers make: prompt-to-steer.
+
+    A prompt is read once, whatever the number of its answers, which go on from its keys and values.
+
+    Args:
+        network: A `TransformerLM` in evaluation mode.
+        examples: B prompts with their answers; how many of these may differ.
+        layers: Of the network; a layer's hidden state is what it gives.
+        position: An answer stands for its `last` token's state, or for the `mean` over its tokens.
+
+    Returns:
+        h, the states of the prompts' last tokens, and z = mean of the wanted − mean of the unwanted answers'
+        states, zero for prompts without answers; at least fp32 (B, L, W) each.
+
+    Raises:
+        ValueError: A layer that the network doesn't have, an empty prompt or answer, a prompt with answers of
+            one kind alone, or a text longer than the network looks back.
+    """
+    for layer in layers:
+        check_layer(network, layer)
+    _check(examples, network.context_length)
+    device = device_of(network)
+    tokens, key_mask = left_padded([list(e.prompt) for e in examples], device)
+    answers = [answer for e in examples for answer in (*e.wanted, *e.unwanted)]
+    longest = max((len(answer) for answer in answers), default=0)
+    cache = network.make_cache(tokens.shape[1] + longest)
+    h = _read(network, tokens, key_mask, cache, layers, first=-1)[:, 0]  # (B, L, W)
+    z = torch.zeros_like(h)
+    if not answers:
+        return h, z
+    owners = [row for row, e in enumerate(examples) for _ in (*e.wanted, *e.unwanted)]
+    for layer_cache in cache:
+        layer_cache.reorder(torch.tensor(owners, device=device))
+    lengths = torch.tensor([len(answer) for answer in answers], device=device)
+    padded = [[*answer, *[0] * (longest - len(answer))] for answer in answers]
+    real = torch.arange(longest, device=device) < lengths.unsqueeze(-1)  # (answers, T)
+    states = _read(network, torch.tensor(padded, device=device), real, cache, layers)
+    if position == "last":
+        states = states[torch.arange(len(answers), device=device), lengths - 1]  # (answers, L, W)
+    else:
+        states = (states * real[:, :, None, None]).sum(1) / lengths[:, None, None]
+    signs = [
+        sign / len(some) for e in examples for sign, some in ((1, e.wanted), (-1, e.unwanted)) for _ in some
+    ]
+    weighted = states * torch.tensor(signs, device=device, dtype=states.dtype)[:, None, None]
+    return h, z.index_add(0, torch.tensor(owners, device=device), weighted)
+
+
+def _read(
+    network: Any,
+    tokens: Tensor,
+    key_mask: Tensor | None,
+    cache: list[Any],
+    layers: Sequence[int],
+    *,
+    first: int = 0,
+) -> Tensor:
+    """(B, T) → (B, T, L, W), from the `first` token on."""
+    states: list[Tensor] = []
+    network(tokens, key_mask=key_mask, cache=cache, hidden_states=states, last_only=True)
+    # The first is the embedding: what layer i gives comes behind it.
+    return torch.stack([widen(states[layer + 1][:, first:]) for layer in layers], dim=2)
+
+
+def _check(examples: Sequence[ForcedAnswers], context_length: int) -> None:
+    for number, example in enumerate(examples):
+        answers = [*example.wanted, *example.unwanted]
+        if not example.prompt or not all(answers):
+            raise ValueError(f"prompt {number} or an answer to it is empty")
+        if bool(example.wanted) != bool(example.unwanted):
+            raise ValueError(f"prompt {number} has answers of one kind alone: there is no difference to take")
+        length = len(example.prompt) + max(map(len, answers), default=0)
+        if length > context_length:
+            raise ValueError(
+                f"prompt {number} and its answer have {length} tokens, and the model looks back on "
+                f"{context_length}"
+            )

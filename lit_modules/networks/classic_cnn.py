@@ -1,0 +1,56 @@
+"""The network of PyTorch's own MNIST example, the peer that speed is measured against."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class ClassicCNN(nn.Module):
+    """Two convolutions, one pooling, two linear layers: pytorch/examples, `mnist/main.py`.
+
+    ::
+
+        conv 3×3 → 32 ─ relu ─ conv 3×3 → 64 ─ relu ─ max-pool 2×2 ─ dropout ¼ ─ flatten
+        ─ linear → 128 ─ relu ─ dropout ½ ─ linear → K
+
+    It returns logits where the example returns their log-softmax, which the cross-entropy takes here.
+
+    Shape letters: B images, C channels, H height, W width, K classes.
+
+    Args:
+        image_shape: (C, H, W) of one image.
+        num_classes: K.
+
+    Raises:
+        ValueError: The image is smaller than 8×8.
+    """
+
+    def __init__(self, *, image_shape: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        if len(image_shape) != 3 or min(image_shape[1:]) < 8:
+            raise ValueError(
+                f"image_shape is {tuple(image_shape)}, expected (channels, height, width) of at least 8×8"
+            )
+        channels, height, width = image_shape
+        places = ((height - 4) // 2) * ((width - 4) // 2)
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 32, 3),  # (B, 32, H − 2, W − 2)
+            nn.ReLU(inplace=True),
+            nn.Conv2d(32, 64, 3),  # (B, 64, H − 4, W − 4)
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),  # (B, 64, (H − 4)/2, (W − 4)/2)
+            nn.Dropout(0.25),
+            nn.Flatten(),
+            nn.Linear(64 * places, 128),
+            nn.ReLU(inplace=True),
+        )
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(128, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Activations of the hidden linear layer, (B, 128), of images (B, C, H, W)."""
+        return self.body(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        return self.head(self.dropout(self.features(images)))

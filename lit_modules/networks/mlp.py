@@ -1,0 +1,61 @@
+"""The multilayer perceptron on flattened images."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from lit_modules.layers.activations import make_activation
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them: x ← dropout(act(norm(W x + b))), then W x + b.
+
+    Shape letters: B images, C channels, H height, W width, F width of the last hidden layer, K classes.
+
+    Args:
+        image_shape: (C, H, W) of one image.
+        num_classes: K.
+        hidden: Widths of the hidden layers, first to last; none makes it a linear classifier.
+        activation: `"relu"`, `"gelu"` or `"silu"`.
+        batch_norm: Normalise each hidden layer over the batch before the activation (Ioffe and Szegedy
+            2015); the linear layer then has no bias, which the norm would take away again.
+        dropout: Probability that a hidden activation is zeroed in training (Srivastava et al. 2014).
+
+    Raises:
+        ValueError: `image_shape` is not (C, H, W), or the activation is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        num_classes: int,
+        hidden: Sequence[int],
+        activation: str = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape is {tuple(image_shape)}, expected (channels, height, width)")
+        channels, height, width = image_shape
+        widths = [channels * height * width, *hidden]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            layers.append(nn.Linear(fan_in, fan_out, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(fan_out))
+            layers.append(make_activation(activation))
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Activations of the last hidden layer, (B, F), of images (B, C, H, W)."""
+        return self.body(images.flatten(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        return self.head(self.features(images))

@@ -1,0 +1,150 @@
+"""The network of a character RNN: a token becomes a vector, a recurrent stack reads, a linear layer answers.
+
+Shape letters: B batch, T steps, V vocabulary, E embedding width, H hidden width, L layers.
+"""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.cell_loop import Cell, CellLoop
+from lit_modules.layers.recurrent import GRU, LSTM, RNN, State
+
+STACKS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+class StateCache:
+    """What a recurrent network remembers between two calls: a state of fixed size, however long the text.
+
+    Attributes:
+        state: Each tensor (L, B, H); `None` before the first token, where it stands for zeros.
+    """
+
+    def __init__(self, state: State | None = None) -> None:
+        self.state = state
+
+    def reorder(self, rows: Tensor) -> None:
+        """Make row i a copy of the former row `rows[i]`, as a KV cache does; (B',) indices."""
+        if self.state is not None:
+            self.state = tuple(part[:, rows] for part in self.state)
+
+
+class RecurrentLM(nn.Module):
+    r"""Logits of what comes at each position, from what was read up to and with it.
+
+    .. code-block:: text
+
+        tokens (B, T) → one-hot (B, T, V) or embedding (B, T, E) → RNN | GRU | LSTM (B, T, H)
+                      → [linear] → logits (B, T, V)
+
+    Without a read-out the hidden state itself is the logits, as in the lesson's first network: its width is
+    then the vocabulary's, and a tanh bounds each logit to [−1, 1].
+
+    Args:
+        vocab_size: V.
+        hidden_size: H.
+        cell: Kind of recurrent layer.
+        num_layers: L.
+        embedding_size: E; `None` feeds one-hot vectors.
+        read_out: Whether a linear layer turns hidden states into logits.
+        dropout: Rate on the inputs of every layer and of the read-out, in training.
+        loop: Step through the sequence with cells, `CellLoop`, instead of one call of a layer.
+        implementation: PyTorch's kernels, or ours.
+
+    Raises:
+        ValueError: The kind of cell is unknown, or there is no read-out and H is not V.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        cell: Cell = "gru",
+        num_layers: int = 1,
+        embedding_size: int | None = None,
+        read_out: bool = True,
+        dropout: float = 0.0,
+        loop: bool = False,
+        implementation: LayerImplementation = "fused",
+    ) -> None:
+        super().__init__()
+        check_choice("cell", cell, Cell)
+        if not read_out and hidden_size != vocab_size:
+            raise ValueError(
+                f"without a read-out the state is the logits, so its width must be the vocabulary's "
+                f"{vocab_size}, not {hidden_size}"
+            )
+        self.vocab_size = vocab_size
+        self.embedding = None if embedding_size is None else nn.Embedding(vocab_size, embedding_size)
+        options: dict[str, Any] = {
+            "input_size": vocab_size if embedding_size is None else embedding_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "dropout": dropout if num_layers > 1 else 0.0,  # PyTorch warns of a rate with nothing between
+            "implementation": implementation,
+        }
+        self.recurrent = CellLoop(cell=cell, **options) if loop else STACKS[cell](**options)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_size, vocab_size) if read_out else None
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        cache: list[StateCache] | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Read on from where the cache stands, which then stands behind these tokens.
+
+        Args:
+            tokens: int64 (B, T).
+            key_mask: Boolean (B, T), True = a real token; rows may be padded left or right, and have at least
+                one. Padding leaves a state as it is, and its logits mean nothing.
+            cache: From `make_cache`; without one the state is zeros before, and forgotten behind.
+            last_only: Only the logits after the last token, of which generation needs no others.
+
+        Returns:
+            Logits (B, T, V), or (B, 1, V) for `last_only`.
+
+        Raises:
+            ValueError: A row without a real token, or the state is that of another number of rows.
+        """
+        state = None if cache is None else cache[0].state
+        if state is not None and state[0].shape[1] != len(tokens):
+            raise ValueError(f"the state is that of {state[0].shape[1]} rows, and {len(tokens)} came")
+        if key_mask is None or bool(key_mask.all()):
+            hidden, after = self._read(tokens, state, None)  # (B, T, H)
+        else:
+            # Real tokens move to the front of their rows, and what was read of them moves back.
+            order = key_mask.int().argsort(dim=1, descending=True, stable=True)  # (B, T)
+            hidden, after = self._read(tokens.gather(1, order), state, key_mask.sum(1))
+            back = order.argsort(dim=1).unsqueeze(-1).expand_as(hidden)
+            hidden = hidden.gather(1, back)
+        if cache is not None:
+            cache[0].state = after
+        if last_only:
+            hidden = hidden[:, -1:]
+        return hidden if self.head is None else self.head(self.dropout(hidden))
+
+    def make_cache(self, capacity: int | None = None) -> list[StateCache]:
+        """A state of zeros; whatever the capacity of other networks' caches, it never is full."""
+        return [StateCache()]
+
+    def _read(self, tokens: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """(B, T) tokens → the last layer's (B, T, H), and the state after each row's last step."""
+        if self.embedding is None:
+            dtype = next(self.recurrent.parameters()).dtype
+            inputs = F.one_hot(tokens, self.vocab_size).to(dtype)  # (B, T, V)
+        else:
+            inputs = self.embedding(tokens)  # (B, T, E)
+        inputs = self.dropout(inputs)
+        if isinstance(self.recurrent, CellLoop):
+            return self.recurrent(inputs, state, lengths=lengths)
+        # PyTorch's RNN and GRU take and give a bare tensor.
+        before = state[0] if state is not None and len(state) == 1 else state
+        hidden, after = self.recurrent(inputs, before, lengths=lengths)
+        return hidden, after if isinstance(after, tuple) else (after,)

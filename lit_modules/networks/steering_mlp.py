@@ -1,0 +1,106 @@
+"""The two-layer network that guesses a steering vector from a hidden state.
+
+Shape letters: D width of both, F hidden units.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lit_modules.layers.argument_checks import check_choice, check_probability
+
+SteeringActivation = Literal["relu", "tanh"]
+SteeringSkip = Literal["none", "linear"]
+
+
+class SteeringMLP(nn.Module):
+    r"""g(h) = s · (W₂ (φ(W₁ x + b₁) − φ(c)) + b₂ [+ A x]), where x = (h − m) / σ.
+
+    As it usually circulates, c, m = 0, s, σ = 1 and there is no A: two linear layers with φ between them. The
+    hidden biases may instead start at c > 0, where a ReLU is the identity until a unit's input falls below
+    −c: the network then starts as a linear map through F units, and bends only as far as training bends it.
+    φ(c), which is what a unit gives at the start when it sees nothing, is taken off again, so that the output
+    starts around zero and the two matrices stay well conditioned. That is no further freedom: b₂ could hold
+    it.
+
+    Args:
+        width: D.
+        hidden: F.
+        activation: φ: `"relu"` or `"tanh"`.
+        skip: `"linear"` adds the linear map A past the hidden units, which starts at zero, as W₂ then does.
+        hidden_bias: c; 0 leaves the biases as PyTorch draws them.
+        dropout: Of x and of the hidden units, in training; pairs of a language model are few.
+        input_mean: m, (D,); none: zeros.
+        input_std: σ, (D,), where an entry of 0 (an input that never changed) counts as 1; none: ones.
+        output_scale: s.
+        min_length: In evaluation a vector shorter than this is zero, so that what needs no steering is left
+            exactly as it is.
+
+    Raises:
+        ValueError: An unknown activation or skip, dropout outside [0, 1); a mean or deviation of another
+            length than D.
+
+    Source: Parekh et al. 2025, "Learning to Steer" (arXiv 2508.12815).
+    """
+
+    input_mean: Tensor
+    input_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        hidden: int,
+        activation: SteeringActivation = "relu",
+        skip: SteeringSkip = "none",
+        hidden_bias: float = 0.0,
+        dropout: float = 0.0,
+        input_mean: Sequence[float] | None = None,
+        input_std: Sequence[float] | None = None,
+        output_scale: float = 1.0,
+        min_length: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_choice("activation", activation, SteeringActivation)
+        check_choice("skip", skip, SteeringSkip)
+        check_probability("dropout", dropout)
+        self.width = width
+        self.hidden = nn.Linear(width, hidden)
+        self.activation: nn.Module = nn.ReLU() if activation == "relu" else nn.Tanh()
+        self.output = nn.Linear(hidden, width)
+        self.skip = nn.Linear(width, width, bias=False) if skip == "linear" else None
+        self.rest = 0.0
+        if hidden_bias:
+            nn.init.constant_(self.hidden.bias, hidden_bias)
+            self.rest = float(self.activation(torch.tensor(hidden_bias)))
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.output.weight)
+        self.dropout = nn.Dropout(dropout)
+        self.output_scale = output_scale
+        self.min_length = min_length
+        self.register_buffer("input_mean", _vector("input_mean", input_mean, width, 0.0))
+        std = _vector("input_std", input_std, width, 1.0)
+        self.register_buffer("input_std", std.where(std != 0, 1.0))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Vectors (..., D) for hidden states (..., D)."""
+        x = self.dropout((states - self.input_mean) / self.input_std)
+        units = self.activation(self.hidden(x)) - self.rest  # (..., F)
+        vectors = self.output(self.dropout(units))
+        if self.skip is not None:
+            vectors = vectors + self.skip(x)
+        vectors = self.output_scale * vectors
+        if self.training or not self.min_length:
+            return vectors
+        return torch.where(vectors.norm(dim=-1, keepdim=True) < self.min_length, 0.0, vectors)
+
+
+def _vector(name: str, values: Sequence[float] | None, width: int, default: float) -> Tensor:
+    if values is None:
+        return torch.full((width,), default)
+    if len(values) != width:
+        raise ValueError(f"{name} has {len(values)} entries, expected the width {width}")
+    return torch.tensor(values, dtype=torch.get_default_dtype())

@@ -1,0 +1,184 @@
+"""Muon: momentum, made orthogonal, for the matrices of a network; AdamW for the rest."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from lit_modules.functional.precision import multiplies_bf16
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of x ← ax + bx³ + cx⁵: steepest at zero, and it keeps singular values in about [0.7, 1.2]."""
+
+
+def orthogonalize(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
+    r"""Push every singular value of a matrix towards one, keeping its singular vectors.
+
+    The quintic Newton–Schulz iteration of Jordan et al. 2024 ("Muon"): from X = G / ‖G‖_F,
+
+    .. math:: X ← aX + b (XXᵀ) X + c (XXᵀ)² X,
+
+    which applies the same polynomial to each singular value. It needs only matrix products, so it is cheap
+    on hardware made for them, and it is stable in bfloat16.
+
+    Args:
+        matrices: One matrix or a stack of them, `(*, M, N)`; zeros stay zeros.
+        steps: Iterations.
+        dtype: Precision of the products; the matrices' own by default.
+
+    Returns:
+        `(*, M, N)` in the matrices' dtype.
+    """
+    a, b, c = _COEFFICIENTS
+    norm = torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(1e-7)  # (*, 1, 1)
+    x = (matrices / norm).to(dtype or matrices.dtype).reshape(-1, *matrices.shape[-2:])  # (S, M, N)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT  # the Gram matrix below is then the smaller of the two
+    for _ in range(steps):
+        gram = x @ x.mT  # (S, K, K) with K = min(M, N)
+        quintic = torch.baddbmm(
+            gram, gram, gram, beta=b, alpha=c
+        )  # one rounding, where b·G + c·G² takes three
+        x = torch.baddbmm(x, quintic, x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype).reshape(matrices.shape)
+
+
+class Muon(Optimizer):
+    r"""Muon for groups whose `rule` is `"muon"`, AdamW for those whose `rule` is `"adamw"`.
+
+    With gradient G, momentum μ, learning rate γ and decay λ, a Muon step on a weight of M rows does
+
+    .. math::
+        B ← μB + (1 − μ) G, \quad W ← (1 − γλ) W − γ \sqrt{\max(1, M/N)} \\, O(μB + (1 − μ) G)
+
+    where O is `orthogonalize` and N the number of columns (Jordan et al. 2024, with the Nesterov form
+    of momentum). A convolution's filters `(out, in, height, width)` count as `out` rows. Matrices of one
+    shape are stacked, so that a deep network costs a few large products and not many small ones.
+
+    One optimizer with two rules, rather than two optimizers, keeps Lightning's automatic optimisation and
+    one learning-rate schedule for both.
+
+    Args:
+        params: Groups; each says its `rule` and may override any option below.
+        lr: Learning rate γ.
+        weight_decay: Decoupled decay λ, for both rules.
+        momentum: μ.
+        newton_schulz_steps: Iterations of `orthogonalize`.
+        betas: AdamW's β₁ and β₂.
+        eps: AdamW's ε.
+        fused: Whether AdamW's groups use PyTorch's fused kernel; their device must have one.
+
+    Raises:
+        ValueError: A group names another rule, or gives Muon a weight with fewer than two dimensions.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        *,
+        lr: float = 0.02,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        newton_schulz_steps: int = 5,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        fused: bool = False,
+    ) -> None:
+        defaults = {
+            "rule": "muon",
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "newton_schulz_steps": newton_schulz_steps,
+            "betas": betas,
+            "eps": eps,
+            "fused": fused,  # under this name `load_state_dict` puts AdamW's step counts on the device
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            if group["rule"] not in ("muon", "adamw"):
+                raise ValueError(f'a group has rule {group["rule"]!r}, expected "muon" or "adamw"')
+            for parameter in group["params"]:
+                if group["rule"] == "muon" and parameter.ndim < 2:
+                    raise ValueError(
+                        f"Muon got a weight of shape {tuple(parameter.shape)}, expected two dimensions or "
+                        'more; give it to a group with rule "adamw"'
+                    )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every parameter that has a gradient, by its group's rule.
+
+        Args:
+            closure: Recomputes the loss and its gradients first, as Lightning asks for.
+
+        Returns:
+            What the closure returned, or `None`.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["rule"] == "muon":
+                self._muon_step(parameters, group)
+            else:
+                self._adamw_step(parameters, group)
+        return loss
+
+    def _muon_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        momentum = group["momentum"]
+        alike = defaultdict(list)  # parameters that can be stacked
+        for parameter in parameters:
+            matrix = parameter.flatten(1)
+            alike[matrix.shape, parameter.dtype, parameter.device].append(parameter)
+        for (shape, dtype, device), members in alike.items():
+            directions = []
+            for parameter in members:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].lerp_(parameter.grad, 1 - momentum)
+                directions.append(parameter.grad.lerp(state["momentum"], momentum).flatten(1))  # type: ignore[union-attr]
+            updates = orthogonalize(
+                torch.stack(directions),  # (members, M, N)
+                steps=group["newton_schulz_steps"],
+                dtype=torch.bfloat16 if dtype == torch.float32 and multiplies_bf16(device) else dtype,
+            )
+            rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
+            for parameter, update in zip(members, updates, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.view_as(parameter), alpha=-rate)
+
+    def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                where = parameter.device if group["fused"] else "cpu"
+                state["step"] = torch.zeros((), dtype=torch.float32, device=where)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],  # type: ignore[misc]
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=group["fused"],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )

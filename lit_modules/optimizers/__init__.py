@@ -1,1 +1,0 @@
-"""Optimizers by hand; `lit_modules.optim` builds them, or PyTorch's, by name."""

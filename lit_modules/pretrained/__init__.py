@@ -1,0 +1,1 @@
+"""Read the models of other projects: Hugging Face folders and GGUF files."""

@@ -1,0 +1,87 @@
+"""GPT-2: what the settings of Hugging Face's config.json mean, and whose weights are whose.
+
+Shape letters: W width, V vocabulary.
+"""
+
+from torch import Tensor
+
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.configs.transformer import FeedForwardKind
+from lit_modules.pretrained.source_fields import HARMLESS, Fields, Pretrained, Tensors
+
+_HARMLESS = (
+    *(*HARMLESS, "attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "reorder_and_upcast_attn"),
+    *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
+    "summary_use_proj",
+)
+_ACTIVATIONS: dict[str, FeedForwardKind] = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+}
+
+
+def gpt2_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
+    """A model described by Hugging Face's config.json.
+
+    Raises:
+        ValueError: a setting or tensor is missing, of another kind, or not implemented.
+    """
+    width = fields.integer("n_embd", 768)
+    fields.choice("scale_attn_weights", (True,), True)
+    fields.choice("scale_attn_by_inverse_layer_idx", (False,), False)
+    fields.choice("add_cross_attention", (False,), False)
+    config = fields.architecture(
+        depth=fields.integer("n_layer", 12),
+        width=width,
+        num_heads=fields.integer("n_head", 12),
+        feed_forward=_ACTIVATIONS[fields.choice("activation_function", _ACTIVATIONS, "gelu_new")],
+        feed_forward_width=fields.integer("n_inner", 4 * width),
+        norm="layer_norm",
+        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
+        position="learned",
+        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        bias=True,
+    )
+    vocab_size, context_length = fields.integer("vocab_size", 50257), fields.integer("n_positions", 1024)
+    fields.finish(_HARMLESS)
+    weights = _weights(config, vocab_size, context_length, tensors)
+    tensors.finish((".attn.bias", ".attn.masked_bias"))  # masks, which older files keep as buffers
+    return Pretrained(config=config, vocab_size=vocab_size, context_length=context_length, state_dict=weights)
+
+
+def _weights(
+    config: LanguageModelConfig, vocab_size: int, context_length: int, tensors: Tensors
+) -> dict[str, Tensor]:
+    """Our state dict; the file's matrices are (inputs, outputs), and queries, keys and values are one."""
+    width, hidden = config.width, config.feed_forward_width or 0
+    prefix = "" if "wte.weight" in tensors else "transformer."
+    embedding = tensors.take(f"{prefix}wte.weight", vocab_size, width)
+    weights = {"embedding.weight": embedding}
+    weights["positions.table.weight"] = tensors.take(f"{prefix}wpe.weight", context_length, width)
+
+    def linear(ours: str, theirs: str, inputs: int, outputs: int) -> None:
+        weights[f"{ours}.weight"] = tensors.take(f"{theirs}.weight", inputs, outputs).T.contiguous()
+        weights[f"{ours}.bias"] = tensors.take(f"{theirs}.bias", outputs)
+
+    def norm(ours: str, theirs: str) -> None:
+        for part in ("weight", "bias"):
+            weights[f"{ours}.{part}"] = tensors.take(f"{theirs}.{part}", width)
+
+    for layer in range(config.depth):
+        ours, theirs = f"trunk.layers.{layer}", f"{prefix}h.{layer}"
+        norm(f"{ours}.attention_norm", f"{theirs}.ln_1")
+        norm(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
+        matrix = tensors.take(f"{theirs}.attn.c_attn.weight", width, 3 * width).T  # (3 W, W)
+        bias = tensors.take(f"{theirs}.attn.c_attn.bias", 3 * width)
+        for number, name in enumerate(("query", "key", "value")):
+            part = slice(number * width, (number + 1) * width)
+            weights[f"{ours}.attention.{name}.weight"] = matrix[part].contiguous()
+            weights[f"{ours}.attention.{name}.bias"] = bias[part].clone()
+        linear(f"{ours}.attention.output", f"{theirs}.attn.c_proj", width, width)
+        linear(f"{ours}.feed_forward.up", f"{theirs}.mlp.c_fc", width, hidden)
+        linear(f"{ours}.feed_forward.down", f"{theirs}.mlp.c_proj", hidden, width)
+    norm("trunk.final_norm", f"{prefix}ln_f")
+    weights["head.weight"] = tensors.take_head("lm_head.weight", embedding, config.tie_embeddings)
+    return weights

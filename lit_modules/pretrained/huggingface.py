@@ -1,0 +1,77 @@
+"""Checkpoints as Hugging Face stores them: a folder with config.json and safetensors files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lit_modules.pretrained.gpt2 import gpt2_of_config
+from lit_modules.pretrained.llama import llama_of_config
+from lit_modules.pretrained.source_fields import Fields, Pretrained, Tensors
+
+_READERS = {"llama": llama_of_config, "gpt2": gpt2_of_config}
+
+
+def read_folder(folder: Path) -> Pretrained:
+    """Reads a checkpoint. Its dropout rates, which matter to training alone, are left out.
+
+    Args:
+        folder: With config.json, and model.safetensors or model.safetensors.index.json beside its shards.
+
+    Raises:
+        ValueError: a file is missing, cut off or of another kind; a setting or a tensor isn't implemented.
+    """
+    path = folder / "config.json"
+    fields = Fields(_read_json(path), str(path))
+    kind = fields.choice("model_type", _READERS)
+    end = fields.raw("eos_token_id")
+    model = _READERS[kind](fields, Tensors(_read_tensors(folder), str(folder)))
+    model.end_ids = tuple(i for i in (end if isinstance(end, list) else [end]) if isinstance(i, int))
+    return model
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} isn't JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}, expected a mapping")
+    return values
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, of one file or of shards."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return _read_safetensors(single)
+    if not index.is_file():
+        raise ValueError(
+            f"{folder} has no model.safetensors and no {index.name}; other weight formats aren't read"
+        )
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ValueError(f"{index}: weight_map is missing or isn't a mapping of tensors to files")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(f"{index} names {name!r}, expected a .safetensors file of the same folder")
+        tensors |= _read_safetensors(folder / name)
+    missing = sorted(set(places) - set(tensors))
+    if missing:
+        raise ValueError(f"{index} promises tensor {missing[0]}, which {places[missing[0]]} doesn't hold")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path} isn't a whole safetensors file: {error}") from None

@@ -1,0 +1,246 @@
+"""Preparing token files: parts, caching, damage, and two processes at once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
+from datamodules.text import token_preparation
+from datamodules.text.text_source import TextFiles, TextInMemory
+from datamodules.text.token_preparation import (
+    PreparedCorpus,
+    bytes_per_target,
+    make_tokenizer,
+    part_bounds,
+    prepare_corpus,
+)
+from datamodules.tokenizers import BytePairTokenizer, ByteTokenizer, CharacterTokenizer, train_byte_pairs
+
+TEXT = "The quick brown fox — it's 7 — jumps over the lazy dog.\n" * 20
+
+
+def prepare(
+    root: Path, text: str = TEXT, tokenizer: TokenizerConfig | None = None, **values: Any
+) -> PreparedCorpus:
+    config = TokenCorpusConfig(root=str(root), tokenizer=tokenizer or TokenizerConfig(), **values)
+    return prepare_corpus(TextInMemory(text), config, name="test")
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(p.name for p in (root / "tokens").iterdir() if not p.name.startswith("."))
+
+
+@pytest.mark.parametrize("kind", ["character", "byte", "bpe"])
+@pytest.mark.parametrize("implementation", ["library", "by_hand"])
+def test_parts_are_contiguous_and_by_characters(tmp_path: Path, kind: Any, implementation: Any) -> None:
+    """So that every tokenizer is measured on the same text."""
+    settings = TokenizerConfig(kind=kind, implementation=implementation, vocab_size=280)
+    corpus = prepare(tmp_path, tokenizer=settings, val_fraction=0.2, test_fraction=0.1)
+    texts = [corpus.tokenizer.decode(corpus.parts[part].tolist()) for part in ("train", "val", "test")]
+    assert "".join(texts) == TEXT
+    assert [len(text) for text in texts] == [784, 224, 112]
+
+
+def test_two_parts_have_no_test(tmp_path: Path) -> None:
+    assert prepare(tmp_path, test_fraction=0.0).parts.keys() == {"train", "val"}
+
+
+def test_tiny_shakespeares_split_is_the_published_one() -> None:
+    config = TokenCorpusConfig(val_fraction=0.1, test_fraction=0.0)
+    assert part_bounds(1_115_394, config) == {"train": (0, 1_003_854), "val": (1_003_854, 1_115_394)}
+
+
+@pytest.mark.parametrize(
+    ("characters", "message"),
+    [(0, "the corpus is empty"), (1, "1 characters, which leaves none for the train part")],
+)
+def test_a_text_too_short_to_be_parted_is_refused(tmp_path: Path, characters: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, "x" * characters)
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_what_is_learned_is_learned_from_the_training_part() -> None:
+    source = TextInMemory("ab" * 50 + "xyz" * 50)
+    config = TokenizerConfig(kind="bpe", vocab_size=300)
+    learned = make_tokenizer(config, source, (0, 100))
+    assert isinstance(learned, BytePairTokenizer)
+    assert not [token for token in learned.tokens if len(token) > 1 and "x" in token]
+    alphabet = make_tokenizer(TokenizerConfig(), source, (0, 100))
+    assert isinstance(alphabet, CharacterTokenizer)
+    assert alphabet.alphabet == "abxyz"
+
+
+def test_a_vocabulary_from_files_is_taken_as_it_is(tmp_path: Path) -> None:
+    trained = train_byte_pairs(["the the the"], 260)
+    (tmp_path / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate(trained.tokens)}))
+    (tmp_path / "merges.txt").write_text("\n".join(trained.merges), encoding="utf-8")
+    settings = TokenizerConfig(kind="bpe", path=str(tmp_path))
+    corpus = prepare(tmp_path / "root", tokenizer=settings)
+    assert isinstance(corpus.tokenizer, BytePairTokenizer)
+    assert corpus.tokenizer.merges == trained.merges
+    (tmp_path / "merges.txt").write_text(trained.merges[0])
+    assert prepare(tmp_path / "root", tokenizer=settings).tokenizer.to_dict() != corpus.tokenizer.to_dict()
+    assert len(folders(tmp_path / "root")) == 2
+
+
+def test_what_was_prepared_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(tmp_path, tokenizer=TokenizerConfig(kind="bpe", vocab_size=280))
+    monkeypatch.delattr(token_preparation, "_prepare")
+    again = prepare(tmp_path, tokenizer=TokenizerConfig(kind="bpe", vocab_size=280))
+    assert again.tokenizer.to_dict() == first.tokenizer.to_dict()
+    assert all(np.array_equal(again.parts[part], first.parts[part]) for part in first.parts)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": TEXT + "."},
+        {"val_fraction": 0.1},
+        {"test_fraction": 0.1},
+        {"tokenizer": TokenizerConfig(kind="byte")},
+        {"tokenizer": TokenizerConfig(kind="bpe", vocab_size=280)},
+        {"tokenizer": TokenizerConfig(kind="bpe", vocab_size=281, individual_digits=True)},
+    ],
+)
+def test_another_text_split_or_tokenizer_is_prepared_beside_it(tmp_path: Path, changed: Any) -> None:
+    prepare(tmp_path, tokenizer=TokenizerConfig(kind="bpe", vocab_size=281))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    prepare(tmp_path, **{"tokenizer": TokenizerConfig(kind="bpe", vocab_size=281), **changed})
+    assert len(folders(tmp_path)) == 2
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_settings_that_change_no_token_share_a_folder(tmp_path: Path) -> None:
+    prepare(tmp_path, context_length=8, batch_size=1)
+    prepare(tmp_path, context_length=4, tokenizer=TokenizerConfig(vocab_size=300))
+    assert len(folders(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("val.tokens", b"GGUF", "val.tokens is not a token file"),
+        ("train.tokens", None, "No such file .*train.tokens"),
+        ("tokenizer.json", b"{", "tokenizer.json is damaged"),
+        ("tokenizer.json", b'{"kind": "byte"}', "has vocab_size .*, expected 256"),
+        ("tokenizer.json", b'{"kind": "none"}', "tokenizer.json is damaged: .* 'none' is unknown"),
+        ("tokenizer.json", b"\xff\xfe", "tokenizer.json is damaged"),
+    ],
+)
+def test_damage_is_one_line_and_nothing_is_overwritten(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    prepare(tmp_path)
+    (folder,) = folders(tmp_path)
+    path = tmp_path / "tokens" / folder / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{message}.*; remove the folder .*{folder} to have it") as error:
+        prepare(tmp_path)
+    assert "\n" not in str(error.value)
+    assert not path.exists() if content is None else path.read_bytes() == content
+
+
+def test_a_tokenizer_of_other_tokens_is_noticed(tmp_path: Path) -> None:
+    """The same vocabulary size, but other characters: the header's sha256 tells."""
+    prepare(tmp_path)
+    (folder,) = folders(tmp_path)
+    path = tmp_path / "tokens" / folder / "tokenizer.json"
+    path.write_text(path.read_text().replace("T", "U"))
+    with pytest.raises(ValueError, match="has tokenizer_sha256"):
+        prepare(tmp_path)
+
+
+def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "good").write_text(TEXT)
+    config = TokenCorpusConfig(root=str(tmp_path / "root"))
+    source = TextFiles((tmp_path / "good",))
+    for error in (KeyboardInterrupt, ValueError):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(token_preparation, "write_token_file", raising(error))
+            with pytest.raises(error):
+                prepare_corpus(source, config, name="test")
+        assert folders(tmp_path / "root") == []
+        assert not list((tmp_path / "root" / "tokens").glob(".test-*-*"))
+
+
+def raising(error: type[BaseException]) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error("stopped")
+
+    return fail
+
+
+def test_a_root_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"can't prepare tokens in .*file/tokens/test-\w+: "):
+        prepare(tmp_path / "file")
+
+
+def test_two_processes_at_once_prepare_once(tmp_path: Path) -> None:
+    program = f"""
+import time
+from datamodules.text import token_preparation as p
+from datamodules.text.text_source import TextInMemory
+from datamodules.configs.token_corpus import TokenCorpusConfig
+whole = p._prepare
+def slow(*arguments):
+    print("prepares", flush=True)
+    time.sleep(0.5)
+    whole(*arguments)
+p._prepare = slow
+print("ready", flush=True)
+input()
+corpus = p.prepare_corpus(TextInMemory({TEXT!r}), TokenCorpusConfig(root={str(tmp_path)!r}), name="test")
+print(len(corpus.parts["train"]))
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "".join(outputs).count("prepares") == 1
+    assert len({output.split()[-1] for output in outputs}) == 1
+
+
+def test_bytes_per_target_counts_what_is_predicted() -> None:
+    text = "aé€" * 7
+    characters = CharacterTokenizer.of([text])
+    ids = np.array(characters.encode(text), dtype=np.uint16)
+    assert bytes_per_target(ids, characters) == pytest.approx((len(text.encode()) - 1) / (len(text) - 1))
+    assert bytes_per_target(np.frombuffer(text.encode(), np.uint8), ByteTokenizer()) == 1
+    pairs = BytePairTokenizer(
+        [*train_byte_pairs([text], 258).tokens, "<|end|>"], [], special_tokens=["<|end|>"]
+    )
+    ids = np.array([97, 258, 256, 258], dtype=np.uint16)
+    assert bytes_per_target(ids, pairs) == pytest.approx(len(pairs.token_bytes(256)) / 3)
+
+
+def test_bytes_per_target_is_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "aé€" * 50
+    tokenizer = CharacterTokenizer.of([text])
+    ids = np.array(tokenizer.encode(text), dtype=np.uint16)
+    whole = bytes_per_target(ids, tokenizer)
+    monkeypatch.setattr(token_preparation, "_BLOCK", 7)
+    assert bytes_per_target(ids, tokenizer) == whole

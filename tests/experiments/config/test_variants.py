@@ -1,0 +1,78 @@
+"""Variants × seeds and stages become the configs of their fits."""
+
+from typing import Any
+
+import pytest
+
+from experiments.config.check import load_config
+from experiments.errors import UserError
+
+BASE: dict[str, Any] = {"model": {"name": "mlp"}, "data": {"name": "digits"}}
+
+
+def test_variants_times_seeds_expand_and_keep_their_own_settings() -> None:
+    loaded = load_config(
+        {
+            **BASE,
+            "optimizer": {"name": "sgd", "lr": 0.5},
+            "seeds": [3, 4],
+            "variants": {
+                "plain": {},
+                "lr_0.1": {"optimizer.lr": 0.1},
+                "adam": {"optimizer": {"name": "adam"}},
+            },
+            "baselines": {"majority_class": None, "near": {"name": "k_nearest_neighbors", "neighbors": 2}},
+        },
+        "data.batch_size=9",
+    )
+    assert loaded.form == "variants"
+    assert [child.path for child in loaded.children] == [
+        f"{variant}/seed_{seed}" for variant in ("plain", "lr_0.1", "adam") for seed in (3, 4)
+    ]
+    assert [child.config.seed for child in loaded.children] == [3, 4] * 3
+    rates = [child.config.optimizer.config.lr for child in loaded.children]
+    assert rates == [0.5, 0.5, 0.1, 0.1, 1e-3, 1e-3]
+    assert {child.config.data.config.batch_size for child in loaded.children} == {9}
+    assert {child.config.form for child in loaded.children} == {"fit"}
+    assert loaded.baselines["near"].name == "k_nearest_neighbors"
+    assert loaded.baselines["near"].config.neighbors == 2
+
+
+def test_seeds_alone_make_a_study_of_one_variant() -> None:
+    loaded = load_config({**BASE, "name": "x"}, "seeds=[0,1]")
+    assert [child.path for child in loaded.children] == ["x/seed_0", "x/seed_1"]
+    assert load_config({**BASE, "seeds": []}).form == "fit"
+
+
+def test_baselines_alone_compare_with_one_fit() -> None:
+    loaded = load_config({**BASE, "name": "x", "seed": 6}, "baselines.majority_class={}")
+    assert [child.path for child in loaded.children] == ["x/seed_6"]
+
+
+def test_stages_complete_the_rest_of_the_config_in_order() -> None:
+    loaded = load_config(
+        {
+            "data": {"name": "digits"},
+            "trainer": {"max_epochs": 3},
+            "stages": {
+                "first": {"model": {"name": "mlp"}},
+                "second": {"model": {"name": "mlp", "init_from": "first"}, "trainer.max_epochs": 1},
+            },
+        }
+    )
+    assert loaded.form == "stages"
+    assert [child.path for child in loaded.children] == ["first", "second"]
+    assert [child.config.trainer.max_epochs for child in loaded.children] == [3, 1]
+    assert loaded.children[1].config.name == "experiment/second"
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", ".hidden", "a/b"])
+@pytest.mark.parametrize("form", ["variants", "baselines", "stages"])
+def test_a_name_that_leaves_its_study_is_refused(tiny: dict[str, Any], form: str, name: str) -> None:
+    with pytest.raises(UserError, match="a name becomes a folder"):
+        load_config({**tiny, form: {name: {"name": "majority_class"} if form == "baselines" else {}}})
+
+
+def test_two_of_one_name_are_refused_whatever_their_case(tiny: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="two variants or baselines are named 'a'"):
+        load_config({**tiny, "variants": {"a": {}}, "baselines": {"A": {"name": "majority_class"}}})

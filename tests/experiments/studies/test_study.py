@@ -1,0 +1,330 @@
+"""Stages follow each other; variants, seeds and baselines run apart, are compared, and go on after a stop."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import experiments
+from experiments.config.check import load_config, to_yaml
+from experiments.config.sources import read_file
+from experiments.errors import Interrupted, UserError
+from experiments.run import main
+from experiments.studies import study
+from experiments.training import checkpoint
+from experiments.training.confusion import read_confusion
+
+STAGES: dict[str, Any] = {
+    "first": {"trainer.max_epochs": 3},
+    "second": {"model": {"init_from": "first"}, "optimizer": {"lr": 1e-30}},
+}
+
+
+# ------------------------------------------------------------------------------ stages
+
+
+def test_a_later_stage_starts_from_an_earlier_ones_best_weights(
+    tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = experiments.run(tiny, {"stages": STAGES}, "run_dir=chain")
+    first, second = (json.loads(Path(f"chain/{name}/metrics.json").read_text()) for name in STAGES)
+    assert first["epochs"] == 3
+    assert second["test/loss"] == pytest.approx(first["test/loss"], abs=1e-6)
+    assert (
+        load_config("chain/second/config.yaml").model.config.init_from == "chain/first/checkpoints/best.ckpt"
+    )
+    together = json.loads(Path("chain/metrics.json").read_text())
+    assert together["first/test/loss"] == first["test/loss"]
+    assert together["test/loss"] == together["second/test/loss"] == second["test/loss"]
+    assert result.metrics == second
+    assert list(result.children) == list(STAGES)
+    assert result.module is not None
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()[-2:]] == ["chain", "chain"]
+
+
+def test_a_stage_that_starts_from_none_before_it_is_refused_at_once(tiny: dict[str, Any], work: Path) -> None:
+    for later in ("second", "first"):
+        stages = {"first": {"model": {"init_from": later}}, "second": {}}
+        with pytest.raises(UserError, match=rf"stages\.first\.model\.init_from = '{later}'.*not come before"):
+            experiments.run(tiny, {"stages": stages})
+    assert not list(work.iterdir())
+
+
+def test_a_resumed_chain_passes_over_finished_stages(tiny: dict[str, Any]) -> None:
+    whole = experiments.run(tiny, {"stages": STAGES}, "run_dir=whole")
+    experiments.run(tiny, {"stages": STAGES}, "run_dir=chain")
+    # As it is when the second stage was killed before it had saved anything.
+    for path in (
+        *Path("chain/second/checkpoints").iterdir(),
+        Path("chain/second/metrics.json"),
+        Path("chain/metrics.json"),
+    ):
+        path.unlink()
+    before = Path("chain/first/metrics.json").stat().st_mtime_ns
+    again = experiments.run("resume=chain")
+    assert Path("chain/first/metrics.json").stat().st_mtime_ns == before
+    assert again.metrics["test/loss"] == whole.metrics["test/loss"]
+    states = [
+        checkpoint.load(Path(f"{d}/second/checkpoints/last.ckpt"))["state_dict"] for d in ("whole", "chain")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    with pytest.raises(UserError, match=r"other settings: model\.dropout"):
+        experiments.run("resume=chain", "model.dropout=0.5")
+    found = experiments.run(tiny, {"stages": STAGES}, "resume=auto")
+    assert found.run_dir not in (Path("chain"), Path("whole"))  # those are finished, and not under runs/
+
+
+# ------------------------------------------------------------------------------ studies, in this process
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run a study's fits here, which is quicker; one test below starts the real processes."""
+    started = []
+
+    def call(job: Any, arguments: tuple[Any, ...]) -> tuple[int, int | None]:
+        started.append(Path(arguments[0]).as_posix())
+        kept = sys.argv[:]
+        try:
+            job(*arguments)
+        except SystemExit as error:
+            return int(error.code or 0), None
+        finally:
+            sys.argv[:] = kept
+        raise AssertionError("a job ends with an exit status")
+
+    monkeypatch.setattr(study, "_in_own_process", call)
+    monkeypatch.setattr(study, "_end_with_parent", lambda: None)
+    return started
+
+
+STUDY: dict[str, Any] = {
+    "seeds": [0, 1],
+    "variants": {"small": {"model.hidden": [4]}, "wide_0.5": {"model.hidden": [32]}},
+    "baselines": {"majority_class": {}, "near": {"name": "k_nearest_neighbors", "neighbors": 1}},
+    "trainer.max_epochs": 4,
+}
+FITS = ["small/seed_0", "small/seed_1", "wide_0.5/seed_0", "wide_0.5/seed_1"]
+
+
+def test_variants_seeds_and_baselines_end_in_one_comparison(
+    tiny: dict[str, Any], in_this_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_config(tiny, STUDY).form == "variants"
+    result = experiments.run(tiny, STUDY, "run_dir=out")
+    assert in_this_process == [f"out/{path}" for path in ("majority_class", "near", *FITS)]
+    accuracy = {
+        path: json.loads(Path(f"out/{path}/metrics.json").read_text())["test/accuracy"] for path in FITS
+    }
+    with Path("out/comparison.csv").open(newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file) if row["metric"] == "test/accuracy"}
+    assert set(rows) == {"small", "wide_0.5", "majority_class", "near"}
+    pair = torch.tensor([accuracy[path] for path in FITS[2:]], dtype=torch.float64)
+    assert float(rows["wide_0.5"]["mean"]) == pytest.approx(pair.mean().item())
+    assert float(rows["wide_0.5"]["std"]) == pytest.approx(pair.std().item())
+    assert rows["near"]["best"] == "1"  # 1-nearest neighbour is right on 98 % of these digits
+    assert accuracy[FITS[0]] != accuracy[FITS[1]]
+    assert "**" in Path("out/comparison.md").read_text()
+    assert Path("out/comparison.png").read_bytes().startswith(b"\x89PNG")
+    out = capsys.readouterr().out
+    assert "wide_0.5" in out
+    assert out.splitlines()[-1].endswith("tensorboard --logdir out")
+    assert set(result.children) == {"majority_class", "near", *FITS}
+    for path in ("majority_class", "near"):
+        table = read_confusion(Path("out", path))
+        assert table is not None
+        assert sum(map(sum, table.counts)) == 360
+    assert result.module is None
+
+
+def test_one_variants_failure_is_listed_and_the_others_go_on(
+    tiny: dict[str, Any], in_this_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = {"bad": {"optimizer.lr": 1e30}, "good": {}}
+    result = experiments.run(tiny, {"variants": variants}, "run_dir=out")
+    out, err = capsys.readouterr()
+    assert "the loss became nan" in err
+    assert "bad/seed_0 failed with exit status 1; see out/bad/seed_0/run.log" in out
+    told = json.loads(Path("out/bad/seed_0/failed.json").read_text())
+    assert told["exit_status"] == 1
+    assert "the loss became nan at step" in told["error"]
+    listed = Path("out/comparison.md").read_text().split("failed:")[1]
+    assert "bad/seed_0" in listed
+    assert "the loss became nan at step" in listed
+    assert list(result.children) == ["good/seed_0"]
+    # Continued, the failed one is tried again and the finished one is not.
+    in_this_process.clear()
+    experiments.run("resume=out")
+    assert in_this_process == ["out/bad/seed_0"]
+    # When nothing is left to compare, the study fails.
+    assert main(["resume=out"]) == 0
+    Path("only_bad.yaml").write_text(to_yaml({**tiny, "variants": {"bad": variants["bad"]}}))
+    assert main(["only_bad.yaml", "run_dir=none"]) == 1
+    assert "none of the 1 fits finished; see none" in capsys.readouterr().err
+
+
+def test_a_continued_study_skips_what_is_finished_takes_new_seeds_and_refuses_other_settings(
+    tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    experiments.run(tiny, "seeds=[0,1]", "run_dir=out")
+    assert in_this_process == ["out/tiny/seed_0", "out/tiny/seed_1"]
+    in_this_process.clear()
+    experiments.run("resume=out")
+    assert in_this_process == []
+    experiments.run("resume=out", "seeds=[0,1,2]")
+    assert in_this_process == ["out/tiny/seed_2"]
+    in_this_process.clear()
+    experiments.run("resume=out", "trainer.max_epochs=3")
+    assert in_this_process == [f"out/tiny/seed_{seed}" for seed in (0, 1, 2)]
+    assert json.loads(Path("out/tiny/seed_0/metrics.json").read_text())["epochs"] == 3
+    with pytest.raises(UserError, match=r"other settings: optimizer\.lr"):
+        experiments.run("resume=out", "optimizer.lr=0.5")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "baselines.near.neighbors=2",
+            r"can't continue out/near .*baseline\.neighbors = 2 \(the run has 1\)",
+        ),
+        ("data.augment.shift=1", r"data\.augment\.shift = 1"),
+        ("data.val_size=100", r"data\.val_size = 100"),
+        ("seeds=[5]", r"out/near .*seed = 5 \(the run has 0\)"),
+    ],
+)
+def test_a_baseline_of_other_settings_is_refused(
+    override: str, said: str, tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    study = {"seeds": [0], "baselines": {"near": {"name": "k_nearest_neighbors", "neighbors": 1}}}
+    experiments.run(tiny, study, "run_dir=out", "trainer.max_epochs=1")
+    in_this_process.clear()
+    before = Path("out/config.yaml").read_text()
+    if override.startswith("baselines"):
+        experiments.run("resume=out", "data.num_workers=0")  # how it is loaded is free
+        before = Path("out/config.yaml").read_text()
+    else:  # when the fits have left nothing to compare with
+        Path("out/tiny/seed_0/config.yaml").unlink()
+    with pytest.raises(UserError, match=said):
+        experiments.run("resume=out", override)
+    assert in_this_process == []
+    assert Path("out/config.yaml").read_text() == before
+
+
+def test_a_baseline_is_given_each_seeds_data_where_they_differ(
+    tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    """As where the seed chooses the fold: every fit has a baseline on the very split it was tested on."""
+    study = {"seeds": [0, 1], "baselines": {"near": {"name": "k_nearest_neighbors", "neighbors": 1}}}
+    other_split = {"data": {**tiny["data"], "split_seed": "${seed}"}, "trainer.max_epochs": 1}
+    experiments.run(tiny, study, other_split, "run_dir=out")
+    assert in_this_process == [*(f"out/{v}/seed_{s}" for v in ("near", "tiny") for s in (0, 1))]
+    for seed in (0, 1):
+        beside = load_config(f"out/tiny/seed_{seed}/config.yaml").plain
+        told = read_file(Path(f"out/near/seed_{seed}/config.yaml")).values
+        assert told["data"] == beside["data"]
+        assert told["data"]["split_seed"] == told["seed"] == seed
+    found = [json.loads(Path(f"out/near/seed_{s}/metrics.json").read_text()) for s in (0, 1)]
+    assert found[0]["val/accuracy"] != found[1]["val/accuracy"]
+    with Path("out/comparison.csv").open(newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file) if row["metric"] == "val/accuracy"}
+    assert rows["near"]["runs"] == "2"
+    mean = (found[0]["val/accuracy"] + found[1]["val/accuracy"]) / 2
+    assert float(rows["near"]["mean"]) == pytest.approx(mean)
+    in_this_process.clear()
+    experiments.run("resume=out")
+    assert in_this_process == []
+    experiments.run("resume=out", "seeds=[0,1,2]")
+    assert in_this_process == ["out/near/seed_2", "out/tiny/seed_2"]
+
+
+def test_a_baseline_that_left_no_settings_is_run_again(
+    tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    study = {"baselines": {"majority_class": {}}}
+    experiments.run(tiny, study, "run_dir=out", "trainer.max_epochs=1")
+    Path("out/majority_class/config.yaml").unlink()
+    in_this_process.clear()
+    experiments.run("resume=out")
+    assert in_this_process == ["out/majority_class"]
+
+
+def test_auto_finds_the_unfinished_study_and_not_a_finished_one(
+    tiny: dict[str, Any], in_this_process: list[str]
+) -> None:
+    first = experiments.run(tiny, "seeds=[0,1]").run_dir
+    (first / "comparison.csv").unlink()
+    (first / "tiny" / "seed_1" / "metrics.json").unlink()
+    in_this_process.clear()
+    assert experiments.run(tiny, "seeds=[0,1]", "resume=auto").run_dir == first
+    assert in_this_process == [(first / "tiny" / "seed_1").as_posix()]
+    assert experiments.run(tiny, "seeds=[0,1]", "resume=auto").run_dir != first
+
+
+# ------------------------------------------------------------------------------ studies, in real processes
+
+
+def test_a_study_of_real_processes_stops_on_a_signal_and_continues(tiny: dict[str, Any], work: Path) -> None:
+    long = {**tiny, "name": "long", "seeds": [0, 1], "baselines": {"majority_class": {}}}
+    long["trainer"] = {**tiny["trainer"], "max_epochs": 2000}
+    (work / "long.yaml").write_text(to_yaml(long))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", "long.yaml", "run_dir=out"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 400  # only so that a defect does not hang
+        while not (work / "out/long/seed_0/checkpoints/best.ckpt").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert process.returncode == 130, err
+    assert len(err.splitlines()) == 2, err
+    assert "resume=out" in err
+    assert "[1/3] majority_class" in out
+    assert (work / "out/majority_class/metrics.json").exists()
+    assert not (work / "out/long/seed_1").exists()
+    saved = checkpoint.load(work / "out/long/seed_0/checkpoints/last.ckpt")
+    assert saved["global_step"] > 0
+
+
+def test_a_child_process_ends_with_its_status_and_hears_of_signals() -> None:
+    assert study._in_own_process(sys.exit, (3,)) == (3, None)
+    assert study._in_own_process(os.abort, ())[0] == 128 + signal.SIGABRT
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    import threading
+
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    # The signal reaches the child as SIGTERM, and the parent knows which one it was.
+    assert study._in_own_process(time.sleep, (300,)) == (143, signal.SIGINT)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_signal_between_two_fits_is_the_studys(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that is still importing may end with any status: what counts is that a signal came."""
+    monkeypatch.setattr(study, "_in_own_process", lambda job, arguments: (1, signal.SIGTERM))
+    with pytest.raises(Interrupted) as caught:
+        experiments.run(tiny, "seeds=[0,1]", "run_dir=out")
+    assert caught.value.signum == signal.SIGTERM
+    assert caught.value.run_dir == Path("out")
+    assert not Path("out/tiny/seed_1").exists()

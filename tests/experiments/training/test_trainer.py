@@ -1,0 +1,104 @@
+"""What a config asks of the machine is checked against what the machine has, and resolved by it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from experiments.config.trainer import TrainerConfig
+from experiments.errors import UserError
+from experiments.training import trainer as trainers
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    """Pretend to be a machine with these devices and CPU instructions."""
+
+    def pretend(devices: dict[str, int], *instructions: str, cuda_bf16: bool = False) -> None:
+        monkeypatch.setattr(trainers, "_available", lambda: devices)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda_bf16)
+
+    return pretend
+
+
+CONFIG = TrainerConfig()
+
+
+def test_this_machine_can_do_what_it_says_it_has() -> None:
+    for kind in trainers._available():
+        trainers.check_hardware(replace(CONFIG, accelerator=kind))
+        torch.zeros(1, device=kind)
+    trainers.check_hardware(CONFIG)
+
+
+def test_auto_takes_the_fastest_kind_there_is(machine) -> None:
+    for devices, expected in (
+        ({"cpu": 2, "cuda": 1}, "cuda"),
+        ({"cpu": 2, "mps": 1}, "mps"),
+        ({"cpu": 2}, "cpu"),
+    ):
+        machine(devices)
+        assert trainers.resolve_accelerator(CONFIG) == expected
+    machine({"cpu": 2, "mps": 1})
+    assert trainers.resolve_accelerator(replace(CONFIG, accelerator="gpu")) == "mps"
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "gpu", "mps", "tpu"])
+def test_a_device_that_is_missing_is_refused_with_what_there_is(machine, accelerator: str) -> None:
+    machine({"cpu": 2})
+    with pytest.raises(UserError, match=rf"trainer\.accelerator = '{accelerator}'.*available: cpu"):
+        trainers.check_hardware(replace(CONFIG, accelerator=accelerator))
+
+
+@pytest.mark.parametrize("devices", [3, [0, 2], [5]])
+def test_more_devices_than_there_are_are_refused(machine, devices: int | list[int]) -> None:
+    machine({"cpu": 2, "cuda": 2})
+    with pytest.raises(UserError, match=r"this machine has 2 cuda"):
+        trainers.check_hardware(replace(CONFIG, accelerator="cuda", devices=devices))
+    trainers.check_hardware(replace(CONFIG, accelerator="cuda", devices=[0, 1]))
+    # Processes on a CPU share it: any number will do.
+    trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=3))
+
+
+def test_precision_that_the_device_lacks_is_refused(machine) -> None:
+    machine({"cpu": 2, "mps": 1})
+    with pytest.raises(UserError, match=r"16-mixed.*needs a GPU"):
+        trainers.check_hardware(replace(CONFIG, accelerator="cpu", precision="16-mixed"))
+    with pytest.raises(UserError, match=r"64-true.*MPS"):
+        trainers.check_hardware(replace(CONFIG, accelerator="mps", precision="64-true"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "instructions", "cuda_bf16", "expected"),
+    [
+        ({"cpu": 1}, (), False, "32-true"),
+        ({"cpu": 1}, ("avx2", "avx512_f"), False, "32-true"),
+        ({"cpu": 1}, ("amx_bf16",), False, "bf16-mixed"),
+        ({"cpu": 1}, ("avx512_bf16",), False, "bf16-mixed"),
+        ({"cpu": 1, "cuda": 1}, ("amx_bf16",), False, "32-true"),
+        ({"cpu": 1, "cuda": 1}, (), True, "bf16-mixed"),
+        ({"cpu": 1, "mps": 1}, ("amx_bf16",), False, "32-true"),
+    ],
+)
+def test_auto_precision_is_bf16_only_where_that_is_fast(
+    machine, devices: dict[str, int], instructions: tuple[str, ...], cuda_bf16: bool, expected: str
+) -> None:
+    machine(devices, *instructions, cuda_bf16=cuda_bf16)
+    assert trainers.resolve_precision(CONFIG) == expected
+    assert trainers.resolve_precision(replace(CONFIG, precision="64-true")) == "64-true"
+
+
+def test_one_process_on_a_cpu_unless_torchrun_has_started_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, accelerator="cpu")
+    assert trainers._devices(config) == 1
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert trainers._devices(config) == 3
+    assert trainers._devices(replace(config, devices=2)) == 2
+
+
+@pytest.mark.parametrize("devices", [0, -1, [], [-1], "two", "0"])
+def test_devices_that_mean_nothing_are_refused(devices: int | list[int] | str) -> None:
+    with pytest.raises(ValueError, match="devices"):
+        TrainerConfig(devices=devices)
