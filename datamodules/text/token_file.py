@@ -1,131 +1,117 @@
-"""Tokens on disk: a header that says what they are, and the ids, mapped into memory when read."""
+"""Token ids on disk: a `.npy` file, and a JSON file beside it that describes and verifies it.
 
-import os
-import struct
-import uuid
+`train.npy` holds the ids as a one-dimensional array. `train.json` holds their count, type and vocabulary
+size, the sha256 of `train.npy`, and the sha256 of the text and of the tokenizer that the ids come from.
+"""
+
+import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-
-MAGIC = b"\x93TOKENS\n"
-VERSION = 1
-_HEADER = struct.Struct("<8sIIQQ32s32s32x")
-"""Magic, version, bytes per token, vocabulary size, token count, both sha256; 128 bytes in all."""
-_DTYPES: dict[int, np.dtype[Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+from numpy.lib.format import write_array_header_1_0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenFile:
-    """An open token file.
+class TokenOrigin:
+    """What the ids of a file mean and come from.
 
     Attributes:
-        tokens: The ids, uint16 or uint32 (N,), mapped copy-on-write: what is changed stays in memory.
-        vocab_size: The ids lie in 0 … `vocab_size` − 1.
-        source_sha256: Of the UTF-8 text that the tokens were made of, in hexadecimal.
-        tokenizer_sha256: Of the tokenizer that made them.
+        vocab_size: All ids are in 0 … `vocab_size` − 1.
+        source_sha256: Hexadecimal sha256 of the text's UTF-8 bytes.
+        tokenizer_sha256: Hexadecimal sha256 of the tokenizer's JSON.
     """
 
-    tokens: np.ndarray[Any, Any]
     vocab_size: int
     source_sha256: str
     tokenizer_sha256: str
 
 
-def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The narrowest type that holds the ids of a vocabulary."""
-    return _DTYPES[2 if vocab_size <= 1 << 16 else 4]
+def token_dtype(vocab_size: int) -> "np.dtype[Any]":
+    """Return the narrowest type that holds every id of a vocabulary."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def read_token_file(
-    path: Path,
-    *,
-    vocab_size: int | None = None,
-    source_sha256: str | None = None,
-    tokenizer_sha256: str | None = None,
-) -> TokenFile:
-    """Map a token file, once its header has been believed.
+def read_token_file(path: Path, origin: TokenOrigin) -> "np.ndarray[Any, Any]":
+    """Verify a token file and map it into memory.
+
+    To verify is to read the file once. One core hashes about 1.4 GB/s: 7 ms for five million tokens.
 
     Args:
-        path: The file.
-        vocab_size: What its vocabulary's size must be, if that matters.
-        source_sha256: What text it must have been made of.
-        tokenizer_sha256: By what tokenizer.
-
-    Raises:
-        OSError: It can't be read.
-        ValueError: It is no token file, cut off, empty, of another version, or not the expected one.
-    """
-    with path.open("rb") as file:
-        start = file.read(_HEADER.size)
-    if len(start) < _HEADER.size or start[: len(MAGIC)] != MAGIC:
-        raise ValueError(f"{path} is not a token file")
-    _, version, width, vocabulary, count, source, tokenizer = _HEADER.unpack(start)
-    if version != VERSION:
-        raise ValueError(f"{path} is a token file of version {version}; this program reads {VERSION}")
-    if width not in _DTYPES:
-        raise ValueError(f"{path} has tokens of {width} bytes; allowed are 2 and 4")
-    size, expected = path.stat().st_size, _HEADER.size + width * count
-    if size != expected:
-        raise ValueError(f"{path} has {size} bytes, but its header speaks of {expected}: it is damaged")
-    if count == 0:
-        raise ValueError(f"{path} holds no tokens")
-    found = {"vocab_size": vocabulary, "source_sha256": source.hex(), "tokenizer_sha256": tokenizer.hex()}
-    wanted = {"vocab_size": vocab_size, "source_sha256": source_sha256, "tokenizer_sha256": tokenizer_sha256}
-    for name, value in wanted.items():
-        if value is not None and found[name] != value:
-            raise ValueError(f"{path} has {name} {found[name]}, expected {value}")
-    tokens = np.memmap(path, dtype=_DTYPES[width], mode="c", offset=_HEADER.size, shape=(count,))
-    return TokenFile(tokens=tokens, **found)
-
-
-def write_token_file(
-    path: Path,
-    pieces: Iterable[Any],
-    *,
-    vocab_size: int,
-    source_sha256: str,
-    tokenizer_sha256: str,
-) -> int:
-    """Write tokens as they come; the file appears under its name only when it is whole.
-
-    Args:
-        path: The file; its folder must exist.
-        pieces: Sequences of ids, joined in the file; one of them is held at a time.
-        vocab_size: See `TokenFile`, also for the two sums.
-        source_sha256: In hexadecimal.
-        tokenizer_sha256: In hexadecimal.
+        path: The `.npy` file; the description is beside it.
+        origin: What the file must be made from.
 
     Returns:
-        The number of tokens.
+        The ids, uint16 or uint32 (N,). The map is copy-on-write: changes stay in memory.
 
     Raises:
-        ValueError: An id is not in the vocabulary.
+        OSError: A file is missing or unreadable.
+        ValueError: A file is damaged, or the ids come from another text or tokenizer.
     """
-    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    description = _read_description(path.with_suffix(".json"))
+    for name, wanted in asdict(origin).items():
+        if description.get(name) != wanted:
+            raise ValueError(f"{path} has {name} {description.get(name)}, expected {wanted}")
+    if (found := _sha256(path)) != description.get("sha256"):
+        raise ValueError(f"{path} is damaged: its sha256 is {found}, expected {description.get('sha256')}")
+    tokens: np.ndarray[Any, Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return tokens
+
+
+def write_token_file(path: Path, pieces: Iterable[Any], origin: TokenOrigin) -> int:
+    """Write ids and their description; hold one piece in memory at a time.
+
+    Args:
+        path: A new `.npy` file in an existing folder.
+        pieces: Sequences of ids, to be joined in this order.
+        origin: What the ids are made from.
+
+    Returns:
+        The number of ids.
+
+    Raises:
+        ValueError: An id is outside the vocabulary, or there are no ids.
+    """
+    dtype = token_dtype(origin.vocab_size)
+    with path.open("xb") as file:
+        _write_header(file, dtype, 0)
+        count = sum(_append(file, piece, origin.vocab_size) for piece in pieces)
+        if not count:
+            raise ValueError(f"no tokens to write to {path}")
+        file.seek(0)
+        _write_header(file, dtype, count)
+    description = {"count": count, "dtype": dtype.str, "sha256": _sha256(path), **asdict(origin)}
+    path.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    return count
+
+
+def _write_header(file: BinaryIO, dtype: "np.dtype[Any]", count: int) -> None:
+    """Write the header of a `.npy` file; it has 128 bytes for every count, so a second one fits over it."""
+    write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": (count,)})
+    assert file.tell() == 128
+
+
+def _append(file: BinaryIO, piece: Any, vocab_size: int) -> int:
+    ids = np.asarray(piece, dtype=np.int64)
+    if len(outside := ids[(ids < 0) | (ids >= vocab_size)]):
+        raise ValueError(f"token {outside[0]} is outside the vocabulary of {vocab_size} tokens")
+    file.write(ids.astype(token_dtype(vocab_size)).tobytes())
+    return len(ids)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_description(path: Path) -> dict[str, Any]:
     try:
-        with partial.open("xb") as file:
-            file.write(bytes(_HEADER.size))
-            count = _append(file, pieces, vocab_size)
-            sums = bytes.fromhex(source_sha256), bytes.fromhex(tokenizer_sha256)
-            file.seek(0)
-            width = token_dtype(vocab_size).itemsize
-            file.write(_HEADER.pack(MAGIC, VERSION, width, vocab_size, count, *sums))
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return count
-
-
-def _append(file: BinaryIO, pieces: Iterable[Any], vocab_size: int) -> int:
-    count = 0
-    for piece in pieces:
-        ids = np.asarray(piece, dtype=np.int64)
-        if len(ids) and not (ids.min() >= 0 and ids.max() < vocab_size):
-            raise ValueError(f"token {ids[(ids < 0) | (ids >= vocab_size)][0]} is not among the {vocab_size}")
-        file.write(ids.astype(token_dtype(vocab_size)).tobytes())
-        count += len(ids)
-    return count
+        description = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(description, dict):
+        raise ValueError(f"{path} is damaged: expected a JSON object")
+    return description

@@ -1,4 +1,4 @@
-"""A text made into token files, once: parted, its tokenizer trained, both kept under the data root."""
+"""Prepare a text once: split it, train its tokenizer, and save the token ids under the data root."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
 from datamodules.text.text_source import TextSource, TextSummary, cut, summarize
-from datamodules.text.token_file import read_token_file, write_token_file
+from datamodules.text.token_file import TokenOrigin, read_token_file, write_token_file
 from datamodules.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
@@ -25,18 +25,18 @@ from datamodules.tokenizers import (
     train_byte_pairs,
 )
 
-_LAYOUT = 1
-"""Counts up whenever the same config and text would be prepared differently."""
+_LAYOUT = 2
+"""Version of the prepared files. It is part of the folder's key, so files of an older version stay unused."""
 _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCorpus:
-    """A text as tokens.
+    """A text as token ids.
 
     Attributes:
-        tokenizer: What made them.
-        parts: The ids of `train`, `val` and, where the text has three parts, `test`; mapped files.
+        tokenizer: The tokenizer that produced the ids.
+        parts: The ids of `train`, `val` and, if the text has a test split, `test`, mapped from their files.
     """
 
     tokenizer: Tokenizer
@@ -44,19 +44,20 @@ class PreparedCorpus:
 
 
 def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) -> PreparedCorpus:
-    """Make the token files of a text, or find those that were made before.
+    """Prepare the token files of a text, or open the files of an earlier call.
 
-    What was prepared is found by the text's sha256, the parts and the tokenizer's settings. Two processes
-    that ask at once prepare once; a folder appears only when it is whole, and is never written again.
+    The folder `ROOT/tokens/NAME-KEY` holds the files. The key is a hash of the text, the splits and the
+    tokenizer's settings. If two processes call at once, one prepares and the other waits. The files are
+    written to a temporary folder, which is renamed when complete. A prepared folder never changes.
 
     Args:
         source: The text.
-        config: Parts and tokenizer.
-        name: What the folder's name starts with.
+        config: The splits and the tokenizer.
+        name: Start of the folder's name.
 
     Raises:
-        ValueError: The text is empty, too short to be parted or not UTF-8, or what was prepared is damaged
-            or can't be written.
+        ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged or
+            can't be written.
     """
     summary = summarize(source)
     parts = part_bounds(summary.characters, config)
@@ -74,14 +75,14 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
     try:
         return _open(folder, summary, parts)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{error}; remove the folder {folder} to have it prepared again") from error
+        raise ValueError(f"{error}; remove the folder {folder} to prepare it again") from error
 
 
 def part_bounds(characters: int, config: TokenCorpusConfig) -> dict[str, tuple[int, int]]:
-    """Where the parts of a text start and stop, in characters.
+    """Return the first character of each split and the one after its last.
 
     Raises:
-        ValueError: A part would be empty.
+        ValueError: A split would be empty.
     """
     if not characters:
         raise ValueError("the corpus is empty")
@@ -92,23 +93,23 @@ def part_bounds(characters: int, config: TokenCorpusConfig) -> dict[str, tuple[i
         bounds["test"] = (val, characters)
     for part, (start, stop) in bounds.items():
         if start == stop:
-            raise ValueError(f"the corpus has {characters} characters, which leaves none for the {part} part")
+            raise ValueError(f"the corpus has only {characters} characters: the {part} split is empty")
     return bounds
 
 
 def make_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[int, int]) -> Tokenizer:
-    """The tokenizer that a config describes.
+    """Build the tokenizer that a config describes.
 
-    Characters are those of the whole text, since one that training lacks couldn't be read at all; what is
-    *learned* is learned from the training part.
+    The alphabet of a character tokenizer comes from the whole text: a character that occurs only in the
+    validation split would otherwise have no token. Byte pairs are learned from the training split alone.
 
     Args:
-        config: What a token is.
+        config: Kind and settings of the tokenizer.
         source: The text.
-        training: Where its training part starts and stops, in characters.
+        training: First character of the training split and the one after its last.
 
     Raises:
-        ValueError: The files of a vocabulary are not what they should be.
+        ValueError: The vocabulary's files are missing or invalid.
     """
     match config.kind:
         case "character":
@@ -124,7 +125,7 @@ def make_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[
 
 
 def bytes_per_target(tokens: "np.ndarray[Any, Any]", tokenizer: Tokenizer) -> float:
-    """UTF-8 bytes that a token stands for, on average over all that are predicted: not the first."""
+    """Return the mean number of UTF-8 bytes per predicted token, which is every token but the first."""
     lengths = np.array([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)])
     lengths[list(tokenizer.special_tokens.values())] = 0
     blocks = (tokens[start : start + _BLOCK] for start in range(1, len(tokens), _BLOCK))
@@ -139,7 +140,7 @@ def _read_vocabulary(config: TokenizerConfig) -> Tokenizer:
 
 
 def _settings(config: TokenizerConfig) -> dict[str, Any]:
-    """All that a tokenizer depends on, the text aside."""
+    """Return everything that a tokenizer depends on, except the text."""
     if config.kind != "bpe":
         return {"kind": config.kind}
     return asdict(config) if config.path is None else _read_vocabulary(config).to_dict()
@@ -152,8 +153,8 @@ def _prepare(
     config: TokenizerConfig,
     folder: Path,
 ) -> None:
-    """Write everything beside its place, then move it there; the caller holds the lock."""
-    for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
+    """Write all files to a temporary folder, then rename it; the caller holds the lock."""
+    for stale in folder.parent.glob(f".{folder.name}-*"):  # left by a process that was killed
         shutil.rmtree(stale, ignore_errors=True)
     tokenizer = make_tokenizer(config, source, parts["train"])
     plain = json.dumps(tokenizer.to_dict(), ensure_ascii=True)
@@ -161,14 +162,10 @@ def _prepare(
     scratch.mkdir()
     try:
         (scratch / "tokenizer.json").write_text(plain, encoding="utf-8")
+        origin = _origin(tokenizer, plain.encode(), summary)
         for part, (start, stop) in parts.items():
-            write_token_file(
-                scratch / f"{part}.tokens",
-                tokenizer.encode_chunks(cut(source.chunks(), start, stop)),
-                vocab_size=tokenizer.vocab_size,
-                source_sha256=summary.sha256,
-                tokenizer_sha256=hashlib.sha256(plain.encode()).hexdigest(),
-            )
+            ids = tokenizer.encode_chunks(cut(source.chunks(), start, stop))
+            write_token_file(scratch / f"{part}.npy", ids, origin)
         os.replace(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -181,10 +178,14 @@ def _open(folder: Path, summary: TextSummary, parts: dict[str, tuple[int, int]])
         tokenizer = tokenizer_from_dict(json.loads(plain))
     except ValueError as error:
         raise ValueError(f"{folder / 'tokenizer.json'} is damaged: {error}") from error
-    expected: dict[str, Any] = {
-        "vocab_size": tokenizer.vocab_size,
-        "source_sha256": summary.sha256,
-        "tokenizer_sha256": hashlib.sha256(plain).hexdigest(),
-    }
-    files = {part: read_token_file(folder / f"{part}.tokens", **expected).tokens for part in parts}
+    origin = _origin(tokenizer, plain, summary)
+    files = {part: read_token_file(folder / f"{part}.npy", origin) for part in parts}
     return PreparedCorpus(tokenizer=tokenizer, parts=files)
+
+
+def _origin(tokenizer: Tokenizer, plain: bytes, summary: TextSummary) -> TokenOrigin:
+    return TokenOrigin(
+        vocab_size=tokenizer.vocab_size,
+        source_sha256=summary.sha256,
+        tokenizer_sha256=hashlib.sha256(plain).hexdigest(),
+    )

@@ -165,7 +165,7 @@ def test_a_second_loader_shares_the_tokens(text: Any) -> None:
     ("content", "message"),
     [
         (b"", "the corpus is empty"),
-        (b"short", "leaves none for the val part"),
+        (b"short", "the val split is empty"),
         (
             b"a text of some length" * 5,
             "the val part has 5 tokens, too few for a window of context_length 16",

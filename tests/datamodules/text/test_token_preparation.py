@@ -1,9 +1,10 @@
-"""Preparing token files: parts, caching, damage, and two processes at once."""
+"""Preparing token files: splits, reuse, damage, and two processes at once."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
 from datamodules.text import token_preparation
-from datamodules.text.text_source import TextFiles, TextInMemory
+from datamodules.text.text_source import TextInMemory
 from datamodules.text.token_preparation import (
     PreparedCorpus,
     bytes_per_target,
@@ -39,7 +40,7 @@ def folders(root: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["character", "byte", "bpe"])
 @pytest.mark.parametrize("implementation", ["library", "by_hand"])
 def test_parts_are_contiguous_and_by_characters(tmp_path: Path, kind: Any, implementation: Any) -> None:
-    """So that every tokenizer is measured on the same text."""
+    """Every tokenizer is evaluated on the same characters."""
     settings = TokenizerConfig(kind=kind, implementation=implementation, vocab_size=280)
     corpus = prepare(tmp_path, tokenizer=settings, val_fraction=0.2, test_fraction=0.1)
     texts = [corpus.tokenizer.decode(corpus.parts[part].tolist()) for part in ("train", "val", "test")]
@@ -58,9 +59,9 @@ def test_tiny_shakespeares_split_is_the_published_one() -> None:
 
 @pytest.mark.parametrize(
     ("characters", "message"),
-    [(0, "the corpus is empty"), (1, "1 characters, which leaves none for the train part")],
+    [(0, "the corpus is empty"), (1, "only 1 characters: the train split is empty")],
 )
-def test_a_text_too_short_to_be_parted_is_refused(tmp_path: Path, characters: int, message: str) -> None:
+def test_a_text_too_short_to_split_is_refused(tmp_path: Path, characters: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(tmp_path, "x" * characters)
     assert not (tmp_path / "tokens").exists()
@@ -126,8 +127,10 @@ def test_settings_that_change_no_token_share_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("val.tokens", b"GGUF", "val.tokens is not a token file"),
-        ("train.tokens", None, "No such file .*train.tokens"),
+        ("val.npy", b"GGUF", r"val\.npy is damaged: its sha256 is"),
+        ("train.npy", None, r"No such file .*train\.npy"),
+        ("val.json", b"{", r"val\.json is damaged"),
+        ("train.json", None, r"No such file .*train\.json"),
         ("tokenizer.json", b"{", "tokenizer.json is damaged"),
         ("tokenizer.json", b'{"kind": "byte"}', "has vocab_size .*, expected 256"),
         ("tokenizer.json", b'{"kind": "none"}', "tokenizer.json is damaged: .* 'none' is unknown"),
@@ -141,14 +144,16 @@ def test_damage_is_one_line_and_nothing_is_overwritten(
     (folder,) = folders(tmp_path)
     path = tmp_path / "tokens" / folder / name
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{message}.*; remove the folder .*{folder} to have it") as error:
+    with pytest.raises(
+        ValueError, match=f"{message}.*; remove the folder .*{folder} to prepare it again"
+    ) as error:
         prepare(tmp_path)
     assert "\n" not in str(error.value)
     assert not path.exists() if content is None else path.read_bytes() == content
 
 
 def test_a_tokenizer_of_other_tokens_is_noticed(tmp_path: Path) -> None:
-    """The same vocabulary size, but other characters: the header's sha256 tells."""
+    """The vocabulary size is the same, but the sha256 differs."""
     prepare(tmp_path)
     (folder,) = folders(tmp_path)
     path = tmp_path / "tokens" / folder / "tokenizer.json"
@@ -157,24 +162,43 @@ def test_a_tokenizer_of_other_tokens_is_noticed(tmp_path: Path) -> None:
         prepare(tmp_path)
 
 
-def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "good").write_text(TEXT)
-    config = TokenCorpusConfig(root=str(tmp_path / "root"))
-    source = TextFiles((tmp_path / "good",))
-    for error in (KeyboardInterrupt, ValueError):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(token_preparation, "write_token_file", raising(error))
-            with pytest.raises(error):
-                prepare_corpus(source, config, name="test")
-        assert folders(tmp_path / "root") == []
-        assert not list((tmp_path / "root" / "tokens").glob(".test-*-*"))
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_preparation_leaves_nothing_and_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(self: CharacterTokenizer, chunks: Any) -> Iterator[list[int]]:
+        for chunk in chunks:
+            yield self.encode(chunk)
+            raise error("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CharacterTokenizer, "encode_chunks", interrupted)
+        with pytest.raises(error):
+            prepare(tmp_path)
+    assert [p.name for p in (tmp_path / "tokens").iterdir() if not p.name.endswith(".lock")] == []
+    assert len(prepare(tmp_path).parts["train"]) == part_bounds(len(TEXT), TokenCorpusConfig())["train"][1]
 
 
-def raising(error: type[BaseException]) -> Any:
-    def fail(*_: Any, **__: Any) -> None:
-        raise error("stopped")
+def test_a_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    corpus = prepare(tmp_path)
+    (folder,) = folders(tmp_path)
+    left = tmp_path / "tokens" / f".{folder}-0123"
+    (tmp_path / "tokens" / folder).rename(left)
+    again = prepare(tmp_path)
+    assert np.array_equal(again.parts["train"], corpus.parts["train"])
+    assert not left.exists()
 
-    return fail
+
+def test_token_files_of_an_older_layout_stay_and_are_prepared_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(token_preparation, "_LAYOUT", 1)
+        prepare(tmp_path)
+    (old,) = folders(tmp_path)
+    prepare(tmp_path)
+    assert len(folders(tmp_path)) == 2
+    assert old in folders(tmp_path)
 
 
 def test_a_root_that_cannot_be_written_is_said(tmp_path: Path) -> None:
