@@ -43,9 +43,12 @@ def test_an_empty_set_is_empty(tmp_path: Path) -> None:
         (LABELS, "wrong magic number 00000801, expected 00000803"),
         (b"\0\0\x0d\3" + IMAGES[4:], "wrong magic number 00000d03, expected 00000803"),
         (b"<html><body>Not found", "wrong magic number 3c68746d"),
-        (gzip.compress(IMAGES)[:-12], "truncated or damaged gzip data"),
+        (gzip.compress(IMAGES, mtime=0)[:-12], "truncated or damaged gzip data"),
         (b"\x1f\x8b not really", "truncated or damaged gzip data"),
-        (gzip.compress(IMAGES)[:20] + b"\xff\xff\xff" + gzip.compress(IMAGES)[23:], "damaged gzip data"),
+        (
+            gzip.compress(IMAGES, mtime=0)[:20] + b"\xff\xff\xff" + gzip.compress(IMAGES, mtime=0)[23:],
+            "damaged gzip data",
+        ),
     ],
 )
 def test_damage_is_named_with_the_file(tmp_path: Path, data: bytes, message: str) -> None:
