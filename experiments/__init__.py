@@ -15,7 +15,7 @@ from experiments.config.registry import register
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
-    from experiments.run import Result
+    from experiments.training.fit import Result
 
 __all__ = ["register", "run"]
 
@@ -34,6 +34,6 @@ def run(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["Callback"
         experiments.errors.UserError: The config is wrong; one or two lines say how.
         experiments.errors.RunError: The run failed for a reason that one line explains.
     """
-    from experiments.run import run_sources
+    from experiments.launch import load_sources, run_config
 
-    return run_sources(*sources, callbacks=callbacks)
+    return run_config(load_sources(*sources), callbacks=callbacks)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
 
@@ -73,12 +71,6 @@ def one_line(error: BaseException) -> str:
 
 def _is_torchvision_mismatch(error: BaseException) -> bool:
     return "torchvision::nms" in str(error)
-
-
-def console() -> Console:
-    """Where tables go: as wide as the terminal, or wide enough for a table when there is none."""
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=120)
 
 
 def find_checkpoint(argument: str | Path) -> Path:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import cli
+from experiments.console import console
 from experiments.errors import UserError
 from experiments.studies.finished_runs import Run, find_runs, group_names, read_run
 from experiments.training.confusion import pooled
@@ -273,11 +274,11 @@ def main(arguments: list[str]) -> None:
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
     columns = options.columns.split(",") if options.columns else DEFAULT_COLUMNS
     comparison = compare(options.runs, output, columns)
-    console = cli.console()
-    console.print(comparison.table())
+    terminal = console()
+    terminal.print(comparison.table())
     for line in comparison.failures():
-        console.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
-    console.print(
+        terminal.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
+    terminal.print(
         f"written to {output}: comparison.csv, comparison.md, comparison.png", markup=False, soft_wrap=True
     )
 

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from experiments import cli
 from experiments.config.sources import Layer, read_override
+from experiments.console import console
 from experiments.errors import UserError
 from experiments.evaluate_text import evaluate_text
 from experiments.language_models.opening import PRECISIONS, open_language_model
@@ -148,7 +149,7 @@ def main(arguments: list[str]) -> None:
         for name, value in metrics.items():
             table.add_row(name, f"{value:.4f}")
         print(f"{path}, {options.split} split")
-        cli.console().print(table)
+        console().print(table)
 
 
 def _evaluate_text(options: argparse.Namespace) -> None:
@@ -163,7 +164,7 @@ def _evaluate_text(options: argparse.Namespace) -> None:
         table.add_row(name, f"{value:,.0f}" if name in ("tokens", "bytes") else f"{value:.4f}")
     context = "" if model.context_length is None else f", context {model.context_length}"
     print(f"{model.name} on {options.text}{context}")
-    cli.console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

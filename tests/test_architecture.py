@@ -77,14 +77,6 @@ REACH: dict[str, tuple[str, ...]] = {
 WITHOUT_LIGHTNING = ("lit_modules.functional", "lit_modules.layers", "lit_modules.networks")
 LONGEST_FILE = 350
 PENDING_RULES = {
-    "experiments",
-    "experiments.benchmark.lm",
-    "experiments.benchmark.mnist",
-    "experiments.benchmark.overhead",
-    "experiments.steering.compare_task",
-    "experiments.studies.study",
-    "experiments.studies.tasks",
-    "experiments.training.dry_run",
     "experiments.sample",
     "lit_modules.functional.backward",
     "lit_modules.layers.recurrent",

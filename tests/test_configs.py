@@ -16,7 +16,7 @@ from transformers import (
 
 from experiments.config.check import load_config
 from experiments.config.help import summary
-from experiments.run import main
+from experiments.launch import main
 from lit_modules.networks.build_transformer_lm import build_transformer_lm
 from lit_modules.pretrained.readers import read_pretrained
 

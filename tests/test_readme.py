@@ -77,7 +77,10 @@ def test_the_commands_run_in_the_readmes_order(
             arguments = [*arguments, "--quick"]
         elif name == "experiments.evaluate":
             arguments = [*arguments, f"data.root={REPOSITORY / 'data'}"]
-        package = f"{name}.__main__" if name == "experiments.benchmark" else name
+        package = {
+            "experiments.run": "experiments.launch",
+            "experiments.benchmark": "experiments.benchmark.__main__",
+        }.get(name, name)
         status = importlib.import_module(package).main(arguments)
         printed = capsys.readouterr()
         assert status == expected, f"{line}\n{printed.out}\n{printed.err}"

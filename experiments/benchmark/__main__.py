@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments import cli
 from experiments.benchmark.harness import positive
 from experiments.config.registry import nearest
+from experiments.console import console
 from experiments.errors import UserError
 
 
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"name a benchmark: {', '.join(known)}")
     path = options.json or Path("runs") / "benchmarks" / f"{name}.json"
     report = benchmark.run(options)
-    report.show(cli.console())
+    report.show(console())
     report.write(path, ["python", "-m", "experiments.benchmark", *arguments])
     print(f"written to {path}")
     return 0

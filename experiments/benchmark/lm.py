@@ -22,8 +22,8 @@ from experiments.benchmark.machine import training_device
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.config.check import load_config
 from experiments.config.root import Config
-from experiments.run import run_config
 from experiments.training.build import build_data
+from experiments.training.fit import fit
 
 CONFIG = "configs/lm_char_tiny_shakespeare.yaml"
 QUICK: dict[str, Any] = {
@@ -117,5 +117,5 @@ def suite_fit(experiment: Config, *, seed: int, epochs: int) -> Validations:
     watcher = Validations()
     with tempfile.TemporaryDirectory() as folder:
         place = {"seed": seed, "run_dir": str(Path(folder) / "run"), "trainer": {"max_epochs": epochs}}
-        run_config(load_config(experiment.plain, place), callbacks=[watcher])
+        fit(load_config(experiment.plain, place), callbacks=[watcher])
     return watcher

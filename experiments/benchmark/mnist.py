@@ -27,8 +27,8 @@ from experiments.benchmark.machine import training_device
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.config.check import load_config
 from experiments.config.root import Config
-from experiments.run import run_config
 from experiments.training.build import build_data, build_model
+from experiments.training.fit import fit
 from experiments.training.trainer import resolve_precision
 from lit_modules.networks.classic_cnn import ClassicCNN
 from lit_modules.optim.builders import build_optimizer, build_schedule
@@ -148,7 +148,7 @@ def suite_fit(experiment: Config, *, seed: int) -> Trained:
     watcher = EpochWeights()
     with tempfile.TemporaryDirectory() as folder:
         place = {"seed": seed, "run_dir": str(Path(folder) / "run")}
-        result = run_config(load_config(experiment.plain, place), callbacks=[watcher])
+        result = fit(load_config(experiment.plain, place), callbacks=[watcher])
     watcher.trained.seconds.append(result.metrics["fit_seconds"])
     return watcher.trained
 

@@ -25,8 +25,8 @@ from experiments.benchmark.machine import training_device
 from experiments.callbacks.weight_average import averaged_tensors
 from experiments.config.check import load_config
 from experiments.config.root import Config
-from experiments.run import run_config
 from experiments.training.build import build_data, build_model
+from experiments.training.fit import fit
 from experiments.training.process_state import quiet_lightning
 from experiments.training.trainer import resolve_accelerator, resolve_precision
 from lit_modules.configs.optim import ConstantConfig
@@ -121,9 +121,9 @@ def run(options: argparse.Namespace) -> Report:
         kinds = {"barebones": barebones_fit, "full": full_fit}
         watched: dict[str, list[TakingTurns]] = {kind: [] for kind in kinds}
         for _ in range(repeats):
-            for kind, fit in kinds.items():
+            for kind, run_fit in kinds.items():
                 watched[kind].append(TakingTurns(BareLoop(experiment).step, chunk=chunk, turns=turns))
-                fit(experiment, watched[kind][-1])
+                run_fit(experiment, watched[kind][-1])
         ratios = {kind: Sample(tuple(one.ratio() for one in all_)) for kind, all_ in watched.items()}
         bare = Sample(tuple(one.bare_seconds() for all_ in watched.values() for one in all_))
         ratios["bare"] = Sample((1.0,) * repeats)
@@ -151,7 +151,7 @@ def run(options: argparse.Namespace) -> Report:
 def full_fit(experiment: Config, watcher: Callback) -> None:
     """Everything that a run has: loggers, progress, curve, checkpoints, dashboard, run directory."""
     with tempfile.TemporaryDirectory() as folder:
-        run_config(replace(experiment, run_dir=str(Path(folder) / "run")), callbacks=[watcher])
+        fit(replace(experiment, run_dir=str(Path(folder) / "run")), callbacks=[watcher])
 
 
 def barebones_fit(experiment: Config, watcher: Callback) -> None:

@@ -20,6 +20,7 @@ from experiments.steering.methods import METHODS
 from experiments.steering.plans import all_plans, network_dir, over_seeds
 from experiments.studies.tasks import Stage
 from experiments.training import run_directory
+from experiments.training.fit import fit
 
 
 class CompareTask:
@@ -69,8 +70,6 @@ class CompareTask:
 
     def _networks(self, stage: Stage, run_dir: Path, say: Callable[[str], None]) -> dict[int, Learned]:
         """A trained network for each seed; the chosen stage's own is the one of its seed."""
-        from experiments.run import fit
-
         found = {}
         for seed in self.settings.seeds:
             place = network_dir(stage, run_dir, seed)

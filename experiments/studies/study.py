@@ -21,16 +21,15 @@ from experiments import cli, compare
 from experiments.config.check import load_config, to_yaml
 from experiments.config.root import Child, Config
 from experiments.config.sources import read_file
+from experiments.console import console, say
 from experiments.errors import Interrupted, RunError, UserError
-from experiments.run import Result, build_data, fit, say
 from experiments.studies.tasks import STATES, Stage, check_tasks, run_task
 from experiments.training import resume, run_directory
+from experiments.training.build import build_data
+from experiments.training.fit import Result, fit
 
-_PRELOADED = ["experiments.training.trainer", "torchmetrics", "torch.utils.tensorboard"]
-"""What the server of a study's processes imports before it forks them.
-
-Not `experiments.run`, which may be the main module, and each process imports that under another name.
-"""
+_PRELOADED = ["experiments.training.fit", "torchmetrics", "torch.utils.tensorboard"]
+"""What the server of a study's processes imports before it forks them."""
 
 
 def run_stages(experiment: Config) -> Result:
@@ -108,7 +107,7 @@ def run_variants(experiment: Config) -> Result:
     if len(failed) == len(jobs):
         raise RunError(f"none of the {len(jobs)} fits finished; see {run_dir}")
     folders = [run_dir / path for path, *_ in jobs]
-    cli.console().print(compare.compare(folders, run_dir).table())
+    console().print(compare.compare(folders, run_dir).table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {run_dir}")
     children = {path: run_dir / path for path, *_ in jobs if path not in failed}
     return Result(metrics={}, run_dir=run_dir, children=children)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from experiments.config import registry
 from experiments.config.root import Config
+from experiments.console import say
 from experiments.errors import UserError
-from experiments.run import Result, say
 from experiments.training import run_directory
+from experiments.training.fit import Result
 
 STATES = "states.safetensors"
 """The file of an extracting stage that a later stage's `data.path` means when it names that stage."""

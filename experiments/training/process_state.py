@@ -2,7 +2,43 @@
 
 import contextlib
 import logging
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.errors import Interrupted
+from experiments.training.run_directory import is_worker
+
+log = logging.getLogger("experiments")
+
+
+@contextlib.contextmanager
+def recorded(run_dir: Path) -> Iterator[None]:
+    """Write log records, warnings and any traceback to `run.log` while a run lasts."""
+    if is_worker():
+        with quiet_lightning():
+            yield
+        return
+    handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)  # unlike an assignment, this clears what the logger has cached
+    try:
+        with quiet_lightning():
+            log.info("command: %s", " ".join(sys.argv))
+            started = time.perf_counter()
+            yield
+            log.info("done in %.1f s", time.perf_counter() - started)
+    except (Exception, KeyboardInterrupt, Interrupted):
+        log.exception("the run ended early")
+        raise
+    finally:
+        log.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """Every way that a command can end is the right status and no more lines than a person needs."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -102,9 +100,3 @@ def test_a_checkpoint_is_found_by_file_folder_or_run(tmp_path: Path) -> None:
     (folder / "best.ckpt").write_bytes(b"")
     for argument in (tmp_path / "run", folder, str(folder / "best.ckpt")):
         assert cli.find_checkpoint(argument) == folder / "best.ckpt"
-
-
-def test_a_table_is_wide_enough_where_there_is_no_terminal() -> None:
-    code = "from experiments.cli import console; print(console().width, 'torch' in __import__('sys').modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["120", "False"]

@@ -22,7 +22,7 @@ from experiments import register
 from experiments.config import registry
 from experiments.config.check import load_config
 from experiments.errors import RunError, UserError
-from experiments.run import main
+from experiments.launch import main
 from experiments.training import checkpoint
 from lit_modules.base import LitModule
 from lit_modules.configs.base import ModelConfig

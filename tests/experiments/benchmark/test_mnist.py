@@ -6,6 +6,7 @@ from experiments.benchmark import __main__ as command
 from experiments.benchmark import mnist
 from experiments.benchmark.harness import Sample
 from experiments.config import registry
+from experiments.training.fit import fit
 
 
 def test_time_to_target_ends_with_the_first_epoch_on_target() -> None:
@@ -56,9 +57,7 @@ def test_the_suite_is_timed_and_tested_as_it_reports_itself(tmp_path) -> None:
     outcome = mnist.Outcome()
     outcome.add(trained, data)
     result = mnist.load_config(mnist.SPRINT, mnist.QUICK, {"trainer": {"precision": "32-true"}, "seed": 3})
-    from experiments.run import run_config
-
     place = {**result.plain, "run_dir": str(tmp_path / "run")}
-    assert run_config(mnist.load_config(place)).metrics["test/accuracy"] in [
+    assert fit(mnist.load_config(place)).metrics["test/accuracy"] in [
         pytest.approx(share) for share in outcome.accuracies[0]
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.config.check import load_config, to_yaml
 from experiments.errors import UserError
-from experiments.run import main
+from experiments.launch import main
 
 HEAD = "model: {name: mlp}\ndata: {name: digits}\n"
 BASE: dict[str, Any] = {"model": {"name": "mlp"}, "data": {"name": "digits"}}
@@ -235,7 +235,7 @@ def test_nothing_that_only_reads_configs_imports_torch(work: Path) -> None:
     (work / "bad.yaml").write_text(f"{HEAD}seed: -1\n")
     program = """
 import sys
-from experiments.run import main
+from experiments.launch import main
 for arguments, status in (
     ("--help", 0), ("-h", 0), ("--list", 0), ("good.yaml --help", 0), ("good.yaml --print-config", 0),
     ("study.yaml --help", 0), ("study.yaml --print-config", 0),

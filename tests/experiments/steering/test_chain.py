@@ -12,7 +12,7 @@ import experiments
 from experiments.config.check import load_config
 from experiments.errors import Interrupted, UserError
 from experiments.studies import study
-from experiments.training.dry_run import dry_run
+from experiments.studies.dry_run import dry_run
 from experiments.training.run_directory import read_metrics
 
 

@@ -17,7 +17,7 @@ import experiments
 from experiments.config.check import load_config, to_yaml
 from experiments.config.sources import read_file
 from experiments.errors import Interrupted, UserError
-from experiments.run import main
+from experiments.launch import main
 from experiments.studies import study
 from experiments.training import checkpoint
 from experiments.training.confusion import read_confusion

@@ -1,9 +1,6 @@
 """A checkpoint alone gives the model back."""
 
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +93,6 @@ def test_an_own_model_must_be_registered_first(tmp_path: Path, monkeypatch: pyte
     del registry.CATALOG["model"]["own_linear"]
     with pytest.raises(UserError, match=r"'own_linear'.*experiments\.register"):
         build.restore(checkpoint.load(best), best)
-
-
-def test_run_can_be_called_after_its_module_was_imported(tmp_path: Path) -> None:
-    program = (
-        "import sys\nfrom experiments.run import Result\nfrom experiments import run\n"
-        "import json\nassert callable(run)\nassert 'torch' not in sys.modules\n"
-        "try:\n    run('nowhere.yaml')\nexcept ValueError as error:\n    print(json.dumps(str(error)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "nowhere.yaml" in json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("kind", ["source_vocabulary", "target_vocabulary"])

@@ -28,7 +28,7 @@ from experiments.config import registry
 from experiments.config.check import to_yaml
 from experiments.errors import Interrupted, UserError
 from experiments.evaluate import evaluate
-from experiments.run import main
+from experiments.launch import main
 from experiments.training import checkpoint
 from experiments.training.curve_log import read
 from lit_modules.configs.image_classifier import ImageClassifierConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run import main
+from experiments.launch import main
 
 
 def test_a_dry_run_writes_nothing_and_sees_a_wrong_monitor(

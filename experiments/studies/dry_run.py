@@ -8,7 +8,7 @@ import lightning as L
 from experiments import cli
 from experiments.callbacks.checkpoints import check_monitor
 from experiments.config.root import Config
-from experiments.run import say
+from experiments.console import say
 from experiments.studies.tasks import check_tasks
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, initialise

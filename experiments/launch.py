@@ -1,0 +1,86 @@
+"""Read an experiment's sources, decide by its form what to run, and run it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import cli
+from experiments.config import registry
+from experiments.config.check import load_config, to_yaml
+from experiments.config.root import Config
+from experiments.config.sources import is_override
+from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from experiments.training.fit import Result
+
+
+def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
+    """Read and check an experiment's sources; `resume=RUN_DIR` alone reads the config of that run."""
+    named = [s for s in sources if not isinstance(s, str) or not is_override(s)]
+    resumed = [s.partition("=")[2] for s in sources if isinstance(s, str) and s.startswith("resume=")]
+    if not named and resumed and resumed[-1] != "auto":
+        path = Path(resumed[-1])
+        folder = path if path.is_dir() else path.parent.parent
+        if not (folder / "config.yaml").is_file():
+            raise UserError(f"resume={path}: {folder} holds no run (there is no config.yaml)")
+        return load_config(folder / "config.yaml", *sources)
+    return load_config(*sources)
+
+
+def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> "Result":
+    """Run a checked experiment: one fit, the stages of a chain, or the fits of a study.
+
+    Args:
+        experiment: The checked config.
+        callbacks: Own callbacks beside the suite's.
+
+    Raises:
+        UserError: `callbacks` are given for several fits.
+    """
+    if experiment.task is not None:
+        raise UserError(f"task {experiment.task.name}: a task is one of the stages of a chain")
+    if experiment.form == "fit":
+        from experiments.training.fit import fit
+
+        return fit(experiment, callbacks=callbacks)
+    if callbacks:
+        raise UserError(f"callbacks go with a single fit; {experiment.name} has {experiment.form}")
+    from experiments.studies import study
+    from experiments.training import trainer as trainers
+
+    for child in experiment.children:
+        trainers.check_hardware(child.config.trainer)
+
+    return study.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
+
+
+@cli.command
+def main(arguments: list[str]) -> int | None:
+    """Run the command `experiments.run`; see its `--help`."""
+    from experiments.config import help as manual
+
+    flags = [a for a in arguments if a.startswith("-")]
+    sources = [a for a in arguments if not a.startswith("-")]
+    for flag in flags:
+        if flag not in ("-h", "--help", "--list", "--print-config", "--dry-run"):
+            raise UserError(f"unknown option {flag}{registry.nearest(flag, manual.OPTIONS)}; see --help")
+    if "--help" in flags or "-h" in flags:
+        print(manual.usage(load_config(*sources) if sources else None))
+        return 0
+    if "--list" in flags:
+        print(manual.list_configs())
+        return 0
+    experiment = load_sources(*sources)
+    if "--print-config" in flags:
+        print(to_yaml(experiment.plain), end="")
+        return 0
+    if "--dry-run" in flags:
+        from experiments.studies.dry_run import dry_run
+
+        dry_run(experiment)
+        return 0
+    run_config(experiment)
+    return 0

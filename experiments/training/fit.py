@@ -1,0 +1,215 @@
+"""One fit, in five steps: prepare → build → train → test → record."""
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from rich.table import Table
+
+from experiments import cli
+from experiments.callbacks.checkpoints import Checkpoints
+from experiments.callbacks.exact_resume import ExactResume
+from experiments.callbacks.summary import parameter_count
+from experiments.callbacks.tensorboard import log_hyperparameters
+from experiments.callbacks.training_curve import TrainingCurve
+from experiments.config.root import Config
+from experiments.console import console, say
+from experiments.errors import Interrupted, RunError
+from experiments.training import checkpoint, resume, run_directory
+from experiments.training import trainer as trainers
+from experiments.training.build import build_data, build_model, check_vocabulary, initialise, restore
+from experiments.training.checkpoint import AtomicCheckpointIO
+from experiments.training.machine import peak_memory_mb
+from experiments.training.process_state import global_state_kept, recorded
+from experiments.training.resume import Start
+
+SomeCallback = TypeVar("SomeCallback", bound=L.Callback)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves.
+
+    Attributes:
+        metrics: Every final metric by its logged name, and `fit_seconds`, `parameters` and so on. For
+            stages, the metrics of the last stage; empty for a study.
+        run_dir: The run directory.
+        module: The trained module with its best weights; `None` for a study, which trains in other processes.
+        children: The results of the stages, or the directories of a study's fits, by name.
+    """
+
+    metrics: dict[str, float]
+    run_dir: Path
+    module: L.LightningModule | None = None
+    children: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of one fit, as `build` puts them together."""
+
+    datamodule: L.LightningDataModule
+    module: L.LightningModule
+    trainer: L.Trainer
+
+    def callback(self, kind: type[SomeCallback]) -> SomeCallback:
+        """Return the Trainer's callback of this class."""
+        return next(c for c in self.trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+
+
+def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
+    """Train, choose the best epoch by validation, test once, and leave a run directory.
+
+    Args:
+        experiment: A checked config of the form `fit`.
+        callbacks: Own callbacks beside the suite's.
+
+    Raises:
+        UserError: The config asks for something that this machine, the data or the model doesn't have.
+        RunError: Training failed for a reason that one line explains.
+        Interrupted: A signal stopped training; the state is saved.
+    """
+    start = prepare(experiment)
+    if resume.is_finished(experiment, start):
+        return finished(start.run_dir)
+    with recorded(start.run_dir), global_state_kept():
+        parts = build(experiment, start, callbacks)
+        train(parts, start)
+        test(parts, start)
+        metrics = record(parts, experiment, start.run_dir)
+    return Result(metrics=metrics, run_dir=start.run_dir, module=parts.module)
+
+
+def prepare(experiment: Config) -> Start:
+    """Check the hardware, decide where the fit begins, and open the directory of a new run."""
+    trainers.check_hardware(experiment.trainer)
+    init_from = _init_from(experiment)
+    if init_from is not None and experiment.resume is None:
+        cli.find_checkpoint(init_from)  # a missing file stops the run before it has a directory
+    start = resume.find_start(experiment)
+    if start.checkpoint is None and not run_directory.is_worker():
+        run_directory.write_start(start.run_dir, experiment)
+    return start
+
+
+def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> Parts:
+    """Build the data, the model and the Trainer, seeded; take up a resumed run's checkpoint."""
+    for note in start.notes:
+        say(note)
+    if start.checkpoint is not None:
+        say(f"continuing {start.run_dir} from {start.checkpoint.name}, step {start.step}")
+    settings, notes = trainers.settle(experiment.trainer, start.state.get("resolved", {}))
+    for note in notes:
+        say(note)
+    how = trainers.resolved(settings)
+    say(f"run directory {start.run_dir} · {how['accelerator']}, {how['precision']}")
+    L.seed_everything(experiment.seed, workers=True, verbose=False)
+    datamodule = build_data(experiment)
+    io = AtomicCheckpointIO()
+    if start.checkpoint is not None:
+        check_vocabulary(start.state, datamodule.info, start.checkpoint)
+        if not run_directory.is_worker():
+            run_directory.write_continuation(start.run_dir, experiment)
+        io = AtomicCheckpointIO({start.checkpoint: dict(start.state)})
+        start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
+    module = build_model(experiment, datamodule.info)
+    init_from = _init_from(experiment)
+    if start.checkpoint is None and init_from is not None:
+        say(initialise(module, cli.find_checkpoint(init_from)))
+    trainer = trainers.build_trainer(
+        settings,
+        run_dir=start.run_dir,
+        dashboard=getattr(module, "dashboard", None),
+        resume=ExactResume(experiment.plain, datamodule.info.to_dict(), how),
+        resumed_step=start.step,
+        checkpoint_io=io,
+        more=callbacks,
+    )
+    if settings.compile:
+        getattr(module, "network", module).compile()
+    return Parts(datamodule=datamodule, module=module, trainer=trainer)
+
+
+def train(parts: Parts, start: Start) -> None:
+    """Train from the start or from the checkpoint.
+
+    Raises:
+        RunError: Training ended before any validation.
+    """
+    path = None if start.checkpoint is None else str(start.checkpoint)
+    with _signals_named(start.run_dir):
+        parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
+    checkpoints = parts.callback(Checkpoints)
+    if not checkpoints.best.exists():
+        raise RunError(f"training ended without a validated checkpoint in {checkpoints.folder}")
+
+
+def test(parts: Parts, start: Start) -> None:
+    """Read the test split once, with the best weights."""
+    best = str(parts.callback(Checkpoints).best)
+    with _signals_named(start.run_dir):
+        parts.trainer.test(
+            parts.module, datamodule=parts.datamodule, ckpt_path=best, weights_only=True, verbose=False
+        )
+
+
+def record(parts: Parts, experiment: Config, run_dir: Path) -> dict[str, float]:
+    """Write the final metrics to the run directory and print them."""
+    trainer = parts.trainer
+    metrics = {
+        **parts.callback(Checkpoints).best_metrics,
+        **{k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test")},
+        "epochs": float(trainer.current_epoch),
+        "steps": float(trainer.global_step),
+        "fit_seconds": parts.callback(ExactResume).fit_seconds,
+        **parts.callback(TrainingCurve).throughput(parts.module),
+        "peak_memory_mb": peak_memory_mb(),
+        "parameters": float(parameter_count(parts.module)),
+    }
+    if trainer.is_global_zero:
+        run_directory.write_metrics(run_dir, metrics)
+        log_hyperparameters(trainer, experiment.plain, metrics)
+        _print(metrics, run_dir)
+    return metrics
+
+
+def finished(run_dir: Path) -> Result:
+    """Return the result of a finished run without running it again."""
+    say(f"{run_dir} is finished; a longer trainer.max_epochs, max_steps or max_minutes extends it")
+    metrics = run_directory.read_metrics(run_dir)
+    best = run_dir / "checkpoints" / "best.ckpt"
+    module = restore(checkpoint.load(best), best).module
+    if not run_directory.is_worker():
+        _print(metrics, run_dir)
+    return Result(metrics=metrics, run_dir=run_dir, module=module)
+
+
+def _init_from(experiment: Config) -> str | None:
+    return getattr(experiment.model.config, "init_from", None)
+
+
+def _print(metrics: Mapping[str, float], run_dir: Path) -> None:
+    table = Table("test metric", "value")
+    for key, value in metrics.items():
+        if key.startswith("test/"):
+            table.add_row(key, f"{value:.4f}")
+    table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
+    console().print(table)
+    say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {run_dir}")
+
+
+@contextlib.contextmanager
+def _signals_named(run_dir: Path) -> Iterator[None]:
+    """Turn Lightning's exit by a signal, in set-up and in the test, into `Interrupted`."""
+    try:
+        yield
+    except SystemExit as error:
+        last = run_dir / "checkpoints" / "last.ckpt"
+        signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        raise Interrupted(signum, run_dir, last if last.exists() else None) from error
