@@ -19,6 +19,8 @@ from typing import Any
 from rich.table import Table
 
 from experiments import cli
+from experiments.config import registry
+from experiments.config.describe import describe
 from experiments.config.sources import Layer, read_override
 from experiments.console import console
 from experiments.errors import UserError
@@ -29,10 +31,6 @@ from experiments.training.run_directory import is_worker
 SPLITS = ("test", "val")
 # Training's own spread over machines says nothing of where the checkpoint is evaluated.
 ONE_DEVICE = ("trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto")
-SAME_EXAMPLES = ("data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline")
-"""Data settings that leave each split's examples as they are."""
-PARTING = ("data.fold", "data.folds", "data.split_seed", "data.val_fraction", "data.test_fraction")
-"""Data settings that decide which examples are the test's."""
 _SHOWN = 150
 SIZES = ("train_size", "val_size", "test_size", "bytes_per_token", "test_bytes_per_token")
 
@@ -52,9 +50,9 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
         UserError: An override would change the model, the data isn't what the model was trained on, or the
             checkpoint can't be had.
     """
-    for text in overrides:
-        check_override(read_override(text), split)
     path, saved = cli.open_checkpoint(checkpoint)
+    for text in overrides:
+        check_override(read_override(text), split, saved["config"]["data"]["name"])
 
     from experiments.training import build
     from experiments.training import trainer as trainers
@@ -76,11 +74,16 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def check_override(override: Layer, split: str) -> None:
-    """Refuse a setting that would make it another model, or put training examples among those tested.
+def check_override(override: Layer, split: str, data: str) -> None:
+    """Refuse a setting that changes the model or may put training examples among those evaluated.
+
+    Args:
+        override: One `key=value` of the command line.
+        split: `"test"` or `"val"`.
+        data: The short name of the data set, which says what each of its settings decides.
 
     Raises:
-        UserError: It is such a setting.
+        UserError: The setting must stay as it was in training.
     """
     for key in override.values:
         if key not in ("data", "trainer"):
@@ -88,13 +91,15 @@ def check_override(override: Layer, split: str) -> None:
                 f"{list(override.origins)[-1]}: an evaluation keeps the checkpoint's {key}; "
                 "only data.… and trainer.… can be set"
             )
+    marks = {s.key: s.evaluation for s in describe(registry.schema("data", data), "data.")}
+    free = [key for key, mark in marks.items() if mark == "free"]
     for path in override.origins:
-        if split == "val" and path.startswith("data.") and path not in SAME_EXAMPLES:
+        if split == "val" and path.startswith("data.") and path not in free:
             raise UserError(
                 f"{path}: with --split val it could put training examples among the validation's; "
-                f"of data, {', '.join(SAME_EXAMPLES)} can be set"
+                f"of data, {', '.join(free)} can be set"
             )
-        if path in PARTING:
+        if marks.get(path) == "same":
             raise UserError(
                 f"{path}: it could put training examples among the test's; leave it as it was trained"
             )

@@ -2,11 +2,14 @@
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.config import registry
+from experiments.config.describe import describe
 from experiments.config.root import Config, RootConfig
-from experiments.config.schema import describe
+from experiments.config.schema import show
 from experiments.config.sources import REPOSITORY, SECTIONS
 from experiments.config.trainer import TrainerConfig
 
@@ -20,7 +23,7 @@ OPTIONS = {
 
 
 def usage(experiment: Config | None) -> str:
-    """The help page; with a config also its own sections."""
+    """Write the help page of `run`; with a config, its own values and the settings of its sections too."""
     lines = [
         "python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]",
         "",
@@ -30,39 +33,56 @@ def usage(experiment: Config | None) -> str:
         *(f"  {name:<16}{text}" for name, text in OPTIONS.items()),
         "",
     ]
-    lines += _table("run", RootConfig, "")
+    values = {} if experiment is None else experiment.plain
+    lines += _table("run", RootConfig, "", values)
     lines += [
         "stages:, variants:, baselines:",
         "  Named overrides of the rest of the config: fits in order, or fits to compare (see README.md).",
         "",
     ]
-    lines += _table("trainer", TrainerConfig, "trainer.")
+    lines += _table("trainer", TrainerConfig, "trainer.", values)
     for kind in SECTIONS:
         if experiment is not None and not experiment.children:
             name = getattr(experiment, kind).name
-            lines += _table(f"{kind}: {name}", registry.schema(kind, name), f"{kind}.")
+            lines += _table(f"{kind}: {name}", registry.schema(kind, name), f"{kind}.", values)
         else:
-            lines.append(f"{kind}.name")
-            lines += [f"  {name:<22}{entry.help}" for name, entry in registry.CATALOG[kind].items()]
-            lines.append("")
+            lines += _catalog(kind, f"{kind}.name")
     if experiment is None or experiment.children:
-        lines.append("stages.NAME.task.name")
-        lines += [f"  {name:<22}{entry.help}" for name, entry in registry.CATALOG["task"].items()]
-        lines.append("")
+        lines += _catalog("task", "stages.NAME.task.name")
     if experiment is None:
         lines.append("The settings of a model or data set: python -m experiments.run CONFIG.yaml --help")
     return "\n".join(lines).rstrip()
 
 
-def _table(title: str, schema: type, prefix: str) -> list[str]:
+def _catalog(kind: str, title: str) -> list[str]:
+    entries = registry.CATALOG[kind].items()
+    return [title, *(f"  {name:<22}{entry.help}" for name, entry in entries), ""]
+
+
+def _table(title: str, schema: type, prefix: str, values: Mapping[str, Any]) -> list[str]:
     width = max(60, shutil.get_terminal_size((110, 24)).columns - 4)
     lines = [title]
-    for key, allowed, default, text in describe(schema, prefix):
-        lines.append(f"  {key} = {default}")
+    for setting in describe(schema, prefix):
+        value = _lookup(values, setting.key, setting.default)
+        changed = "" if value == setting.default else f" (default: {setting.default})"
+        lines.append(f"  {setting.key} = {value}{changed}")
         lines += textwrap.wrap(
-            f"{text} Takes {allowed}.", width, initial_indent="      ", subsequent_indent="      "
+            f"{setting.help} Takes {setting.allowed}.",
+            width,
+            initial_indent="      ",
+            subsequent_indent="      ",
         )
     return [*lines, ""]
+
+
+def _lookup(values: Mapping[str, Any], key: str, default: str) -> str:
+    """Find the value of a dotted key and write it as YAML would."""
+    here: Any = values
+    for part in key.split("."):
+        if not isinstance(here, Mapping) or part not in here:
+            return default
+        here = here[part]
+    return show(here)
 
 
 def summary(path: Path) -> str:

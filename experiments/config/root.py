@@ -4,41 +4,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from datamodules.setting import setting
 from experiments.config.trainer import TrainerConfig
 
 Form = Literal["fit", "variants", "stages"]
 
 MAX_SEED = 2**32 - 1
-"""NumPy's generators take no larger one."""
+"""The largest seed that NumPy's generators accept."""
 
 
 @dataclass(kw_only=True)
 class RootConfig:
     """The keys of a config beside its sections."""
 
-    name: str = field(default="", metadata={"help": "Names the run directory; the file's name by default."})
-    seed: int = field(
-        default=0, metadata={"help": "Seeds weights, data order and augmentation.", "min": 0, "max": MAX_SEED}
+    name: str = setting("", "Name of the run directory; the file's name by default.", resume="free")
+    seed: int = setting(0, "Seed of the weights, the data order and the augmentation.", min=0, max=MAX_SEED)
+    run_dir: str | None = setting(None, "Folder of the run; runs/<name>/<time>-<suffix> by default.")
+    resume: str | None = setting(
+        None, "Run directory or checkpoint to continue exactly; auto: the newest unfinished run of this name."
     )
-    run_dir: str | None = field(
-        default=None, metadata={"help": "Where the run is written; runs/<name>/<time>-<suffix> by default."}
-    )
-    resume: str | None = field(
-        default=None, metadata={"help": "auto, or a checkpoint or run directory to continue exactly."}
-    )
-    seeds: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "Run every variant with each of these seeds, then compare.",
-            "min": 0,
-            "max": MAX_SEED,
-        },
-    )
+    seeds: list[int] = setting([], "Run every variant with each of these seeds.", min=0, max=MAX_SEED)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section that names its piece: the short name and its typed settings."""
+    """A section of a config: the short name of its component and the typed settings."""
 
     name: str
     config: Any
@@ -46,7 +36,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """One fit of a study or one stage of a chain: its subdirectory and its own checked config."""
+    """One fit of a study or one stage of a chain: its subdirectory and its checked config."""
 
     path: str
     config: "Config"
@@ -54,12 +44,12 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A checked experiment: a fit, or a study or chain whose fits are its ``children``.
+    """A checked experiment: one fit, or a study or chain with its fits in `children`.
 
     Attributes:
-        form: ``"fit"``, ``"variants"`` or ``"stages"``.
-        plain: Everything as plain containers, defaults included: what ``config.yaml`` and checkpoints hold.
-        task: What a chain's stage does instead of a fit.
+        form: `"fit"`, `"variants"` or `"stages"`.
+        plain: The whole config with its defaults as plain containers; saved in `config.yaml` and checkpoints.
+        task: The task of a stage that does not fit a model.
     """
 
     form: Form

@@ -1,14 +1,14 @@
-"""Checking plain values against the dataclasses that are their schema, with errors a person can act on.
+"""Check plain values against a schema, and report errors that a person can act on.
 
-A field's type hint says what it takes; its metadata says the rest: `help`, `choices`, and the bounds
-`min` and `max` (inclusive), `above` and `below` (exclusive), which hold for each element of a list.
+A schema is a dataclass. The type hint of a field gives the type; `datamodules.setting.setting` adds the help,
+the choices and the bounds. The bounds of a list apply to each element.
 """
 
 import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from experiments.config.registry import nearest
@@ -19,16 +19,16 @@ _IMPORT_KEYS = ("_target_", "_recursive_", "_partial_", "class_path", "init_args
 
 
 def build(schema: type, values: Mapping[str, Any], path: str, layer: Layer) -> Any:
-    """An instance of the schema from plain values.
+    """Build an instance of the schema from plain values.
 
     Args:
         schema: The dataclass.
-        values: The section's values, without its `name`.
-        path: The section's dotted path, empty for the root.
-        layer: Where the values were set, for the errors.
+        values: The values of the section, without its `name`.
+        path: The dotted path of the section; empty for the root.
+        layer: The origin of each value, for error messages.
 
     Raises:
-        UserError: A key, type or value that the schema doesn't allow, or a required one that is missing.
+        UserError: A key is unknown or missing, or a value has the wrong type or range.
     """
     fields = {f.name: f for f in dataclasses.fields(schema)}
     hints = typing.get_type_hints(schema)
@@ -49,7 +49,7 @@ def build(schema: type, values: Mapping[str, Any], path: str, layer: Layer) -> A
 
 
 def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer: Layer) -> Any:
-    """One value against its type hint and its field's range and choices."""
+    """Check one value against its type hint, bounds and choices."""
     if dataclasses.is_dataclass(hint):
         return build(
             typing.cast(type, hint), as_mapping({} if value is None else value, path, layer), path, layer
@@ -57,15 +57,15 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
     converted = _convert(hint, value)
     if converted is _NO:
         raise UserError(
-            f"{path} = {_show(value)} ({layer.origin(path)}) is of the wrong type; "
-            f"allowed: {_allowed(hint, metadata)}"
+            f"{path} = {show(value)} ({layer.origin(path)}) is of the wrong type; "
+            f"allowed: {allowed_values(hint, metadata)}"
         )
     for item in converted if isinstance(converted, list) else [converted]:
         if not _in_range(item, metadata):
             raise UserError(
-                f"{path} = {_show(value)} ({layer.origin(path)}) is not allowed"
+                f"{path} = {show(value)} ({layer.origin(path)}) is not allowed"
                 f"{nearest(str(item), metadata['choices']) if 'choices' in metadata else ''}; "
-                f"allowed: {_allowed(hint, metadata)}"
+                f"allowed: {allowed_values(hint, metadata)}"
             )
     return converted
 
@@ -74,7 +74,7 @@ _NO = object()
 
 
 def _convert(hint: Any, value: Any) -> Any:
-    """The value as the hinted type, or `_NO`. Nothing is guessed: only an int passes as a float."""
+    """Convert a value to the hinted type, or return `_NO`; the only conversion of types is int to float."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         results = (_convert(option, value) for option in typing.get_args(hint))
@@ -110,8 +110,8 @@ def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
     )
 
 
-def _allowed(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """What a field takes, in words: `an integer ≥ 1`."""
+def allowed_values(hint: Any, metadata: Mapping[str, Any]) -> str:
+    """Describe in words what a field accepts, such as `an integer ≥ 1`."""
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
 
     def name(h: Any) -> str:
@@ -133,14 +133,18 @@ def _allowed(hint: Any, metadata: Mapping[str, Any]) -> str:
 
 
 def as_mapping(value: Any, path: str, layer: Layer) -> dict[str, Any]:
-    """The value, if it is a mapping; else a UserError that says it must be one."""
+    """Return the value if it is a mapping.
+
+    Raises:
+        UserError: It is something else.
+    """
     if not isinstance(value, Mapping):
-        raise UserError(f"{path} = {_show(value)} ({layer.origin(path)}) must be a mapping of keys to values")
+        raise UserError(f"{path} = {show(value)} ({layer.origin(path)}) must be a mapping of keys to values")
     return typing.cast(dict[str, Any], value)
 
 
 def mapping_or_none(layer: Layer, key: str) -> dict[str, Any]:
-    """The mapping under a key of the root; empty where it is null or missing.
+    """Return the mapping under a root key; empty if it is null or missing.
 
     Raises:
         UserError: It is something else.
@@ -150,7 +154,7 @@ def mapping_or_none(layer: Layer, key: str) -> dict[str, Any]:
 
 
 def unknown_key(layer: Layer, path: str, known: Iterable[str]) -> UserError:
-    """The error for a key that a section doesn't have."""
+    """Make the error for a key that a section does not have."""
     section, _, key = path.rpartition(".")
     where = f"unknown key {path} ({layer.origin(path)})"
     if key in _IMPORT_KEYS:
@@ -161,25 +165,6 @@ def unknown_key(layer: Layer, path: str, known: Iterable[str]) -> UserError:
     return UserError(f"{where}{nearest(key, known)}; allowed{inside}: {', '.join(sorted(known))}")
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Write a value as a config would."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def describe(schema: type, prefix: str = "") -> Sequence[tuple[str, str, str, str]]:
-    """One row a field for `--help`: key, what it takes, default, help."""
-    rows: list[tuple[str, str, str, str]] = []
-    hints = typing.get_type_hints(schema)
-    for f in dataclasses.fields(schema):
-        if dataclasses.is_dataclass(hints[f.name]):
-            rows.extend(describe(typing.cast(type, hints[f.name]), f"{prefix}{f.name}."))
-            continue
-        if f.default is not dataclasses.MISSING:
-            default = _show(f.default)
-        elif f.default_factory is not dataclasses.MISSING:
-            default = _show(f.default_factory())
-        else:
-            default = "required"
-        rows.append(
-            (prefix + f.name, _allowed(hints[f.name], f.metadata), default, str(f.metadata.get("help", "")))
-        )
-    return rows

@@ -7,36 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.check import load_config
+from experiments.config.describe import settings_of
 from experiments.config.root import Config
 from experiments.errors import UserError
 from experiments.training import checkpoint, run_directory
-
-# What may differ between a run and its continuation: where it runs, how long, and what is shown and kept.
-FREE = {
-    "name",
-    "data.root",
-    "data.num_workers",
-    "model.init_from",
-    *(
-        f"trainer.{key}"
-        for key in (
-            "max_epochs",
-            "max_steps",
-            "max_minutes",
-            "accelerator",
-            "devices",
-            "num_nodes",
-            "strategy",
-            "dashboard",
-            "progress_bar",
-            "profiler",
-            "compile",
-            "checkpoint_every_n_steps",
-            "early_stopping_patience",
-            "limit_test_batches",
-        )
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -189,10 +163,11 @@ def check_same(
     Raises:
         UserError: Names the first settings that differ, with both values.
     """
+    free = {setting.key for setting in settings_of(new) if setting.resume == "free"}
     different = [
         f"{path} = {value!r} (the run has {old!r})"
         for path, value, old in _differences(new, saved)
-        if path not in FREE
+        if path not in free
     ]
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from experiments.config.schema import build, describe
+from experiments.config.schema import build
 from experiments.config.sources import Layer, read_mapping
 from experiments.errors import UserError
 
@@ -128,30 +128,3 @@ def test_a_required_key_that_is_missing_says_what_it_is_for() -> None:
 def test_a_check_across_fields_names_the_section_and_its_origin() -> None:
     with pytest.raises(UserError, match=r"part \(here\): sizes: 5 entries are more than width 4"):
         make(sizes=[1, 1, 1, 1, 1])
-
-
-def test_help_lists_every_field_nested_ones_by_their_path() -> None:
-    rows = {key: (allowed, default, text) for key, allowed, default, text in describe(Schema, "part.")}
-    assert rows["part.width"] == ("an integer ≥ 1", "required", "How wide.")
-    assert rows["part.inner.chance"] == ("a number ≥ 0 and ≤ 1", "0.0", "A probability.")
-    assert rows["part.word"] == ("red, green or null", "null", "What.")
-    assert len(rows) == 8
-
-
-def test_every_field_of_the_suites_schemas_has_help_and_a_default_that_is_allowed() -> None:
-    """The defaults go through the same checks as a file's values."""
-    import dataclasses
-
-    from experiments.config import registry
-    from experiments.config.root import RootConfig
-    from experiments.config.trainer import TrainerConfig
-
-    schemas = [RootConfig, TrainerConfig]
-    schemas += [registry.schema(kind, name) for kind, names in registry.CATALOG.items() for name in names]
-    for schema in schemas:
-        for key, _, _, text in describe(schema):
-            assert text.endswith("."), f"{schema.__name__}.{key}"
-        required = [f for f in dataclasses.fields(schema) if f.default is f.default_factory]
-        if not required:
-            default = schema()
-            assert build(schema, dataclasses.asdict(default), "x", Layer()) == default

@@ -1,0 +1,89 @@
+"""Describe the settings of schemas for the help, the reference, shell completion, resuming and evaluation."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from experiments.config import registry
+from experiments.config.root import RootConfig
+from experiments.config.schema import allowed_values, show
+from experiments.config.sources import SECTIONS
+from experiments.config.trainer import TrainerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting of a schema.
+
+    Attributes:
+        key: The dotted key, such as `data.augment.shift`.
+        allowed: The accepted values, in words.
+        default: The default as YAML would write it, or `required`.
+        help: One or two sentences.
+        choices: The accepted values, if they can be listed.
+        resume: `"free"` if the setting may change when a run is resumed.
+        evaluation: `"free"`, `"test"` or `"same"`; see `datamodules.setting.setting`.
+    """
+
+    key: str
+    allowed: str
+    default: str
+    help: str
+    choices: tuple[str, ...]
+    resume: Literal["same", "free"]
+    evaluation: Literal["same", "test", "free"]
+
+
+def describe(schema: type, prefix: str = "") -> list[Setting]:
+    """List the settings of a schema, nested ones by their dotted key."""
+    settings: list[Setting] = []
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        hint, key = hints[field.name], prefix + field.name
+        if dataclasses.is_dataclass(hint):
+            settings += describe(typing.cast(type, hint), f"{key}.")
+            continue
+        if field.default is not dataclasses.MISSING:
+            default = show(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            default = show(field.default_factory())
+        else:
+            default = "required"
+        settings.append(
+            Setting(
+                key=key,
+                allowed=allowed_values(hint, field.metadata),
+                default=default,
+                help=field.metadata.get("help", ""),
+                choices=tuple(_choices(hint, field.metadata)),
+                resume=field.metadata.get("resume", "same"),
+                evaluation=field.metadata.get("evaluation", "test"),
+            )
+        )
+    return settings
+
+
+def settings_of(plain: Mapping[str, Any]) -> list[Setting]:
+    """List the settings of a plain config: those of the root, the trainer and each named section."""
+    settings = [*describe(RootConfig), *describe(TrainerConfig, "trainer.")]
+    for kind in SECTIONS:
+        name = (plain.get(kind) or {}).get("name")
+        if name in registry.CATALOG[kind]:
+            settings += describe(registry.schema(kind, name), f"{kind}.")
+    return settings
+
+
+def _choices(hint: Any, metadata: Mapping[str, Any]) -> Iterator[str]:
+    if "choices" in metadata:
+        yield from map(str, metadata["choices"])
+    elif hint is bool:
+        yield from ("true", "false")
+    elif typing.get_origin(hint) is Literal:
+        yield from map(str, typing.get_args(hint))
+    for option in typing.get_args(hint) if typing.get_origin(hint) is not Literal else ():
+        if option is type(None):
+            yield "null"
+        elif "choices" not in metadata:
+            yield from _choices(option, {})
