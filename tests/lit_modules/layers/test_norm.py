@@ -39,7 +39,13 @@ def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
 
 
 def assert_as_accurate(ours: nn.Module, theirs: nn.Module, x: Tensor, dtype: torch.dtype) -> None:
-    """Errors against fp64 on the same rounded numbers are at most 1.5 times PyTorch's."""
+    """Check that errors against fp64 on the same rounded numbers are at most 1.5 times PyTorch's.
+
+    A weight's gradient is a sum over the rows, and the processor's kernel chooses its order. A sum of n terms
+    of random sign in any order has a relative error of about √n · u (Higham & Mary 2019, "A new approach to
+    probabilistic rounding error analysis"; u = 2⁻²⁴, because all implementations sum in fp32), so that much
+    is always allowed there.
+    """
     x = x.to(dtype)
     truth = results(theirs.to(dtype).double(), x.double())
 
@@ -53,7 +59,9 @@ def assert_as_accurate(ours: nn.Module, theirs: nn.Module, x: Tensor, dtype: tor
     reference = errors(theirs)
     theirs.load_state_dict(state)
     measured = errors(ours)
-    assert all(m <= 1.5 * r + 1e-12 for m, r in zip(measured, reference, strict=True)), (measured, reference)
+    any_order = math.sqrt(len(x)) * 2**-24
+    allowed = [max(1.5 * r, 1e-12 if index < 2 else any_order) for index, r in enumerate(reference)]
+    assert all(m <= a for m, a in zip(measured, allowed, strict=True)), (measured, allowed)
 
 
 SCALES = (1.0, 1e-4, 1e4)
