@@ -78,7 +78,6 @@ WITHOUT_LIGHTNING = ("lit_modules.functional", "lit_modules.layers", "lit_module
 LONGEST_FILE = 350
 PENDING_RULES = {
     "experiments.sample",
-    "lit_modules.functional.backward",
     "lit_modules.layers.recurrent",
 }
 """Files that the rules below don't hold for yet."""

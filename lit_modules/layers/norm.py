@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_modules.functional.backward import rms_norm
+from lit_modules.functional.normalization import rms_norm
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 

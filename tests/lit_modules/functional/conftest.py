@@ -1,4 +1,4 @@
-"""How a function is held to its oracle: to 1e-10 in fp64, and in fp32 and bf16 to PyTorch's own error."""
+"""Comparisons with an oracle: to 1e-10 in fp64, and to PyTorch's own error in fp32 and bf16."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +30,29 @@ def assert_equal_in_fp64() -> Callable[..., None]:
         outcomes = zip(value_and_gradients(ours, wide), value_and_gradients(oracle, wide), strict=True)
         for got, expected in outcomes:
             torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-14)
+
+    return check
+
+
+@pytest.fixture
+def assert_derivatives(assert_equal_in_fp64: Callable[..., None]) -> Callable[..., None]:
+    """First and second derivatives equal finite differences and the oracle's, on strided inputs too."""
+
+    def strided(x: Tensor) -> Tensor:
+        return torch.stack([x, -x], dim=-1)[..., 0]
+
+    def check(
+        ours: Callable[..., Tensor],
+        oracle: Callable[..., Tensor],
+        draw: Callable[[int], Sequence[Tensor]],
+    ) -> None:
+        inputs = [x.requires_grad_() for x in draw(0)]
+        assert torch.autograd.gradcheck(ours, inputs)
+        assert torch.autograd.gradgradcheck(ours, inputs)
+        assert_equal_in_fp64(ours, oracle, *draw(1))
+        assert_equal_in_fp64(
+            lambda *xs: ours(*map(strided, xs)), lambda *xs: oracle(*map(strided, xs)), *draw(2)
+        )
 
     return check
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lit_modules import functional
-from lit_modules.functional import backward, blocks, precision, reduction
+from lit_modules.functional import backward, blocks, normalization, precision, reduction
 from lit_modules.functional import value_checks as checks
 
-MODULES = (backward, blocks, checks, precision, reduction)
+MODULES = (backward, blocks, checks, normalization, precision, reduction)
 PUBLIC = [(functional, name) for name in functional.__all__] + [
     (module, name)
     for module in MODULES
