@@ -7,7 +7,7 @@ from torch import Tensor
 
 from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.digit_sequences import DigitSequencesConfig
-from datamodules.info import DataInfo
+from datamodules.info import SequencePairInfo
 from datamodules.loading.epoch_loader import mix_seed
 from datamodules.loading.token_rows import BOS, EOS, PAD, SPECIAL, vocabulary
 
@@ -26,6 +26,7 @@ class DigitSequencesDataModule(ResidentDataModule):
     """
 
     config: DigitSequencesConfig
+    info: SequencePairInfo
 
     def setup(self, stage: str | None = None) -> None:
         """Draw the strings and part them; a second call changes nothing."""
@@ -40,7 +41,7 @@ class DigitSequencesDataModule(ResidentDataModule):
         for name, own in zip(PARTS, torch.arange(len(source)).split(sizes), strict=True):
             alternatives = () if name == "train" else (target[own].unsqueeze(1),)
             self._parts[name] = (source[own], target[own], *alternatives)
-        self._info = DataInfo(
+        self._info = SequencePairInfo(
             source_vocabulary=VOCABULARY,
             target_vocabulary=VOCABULARY,
             source_length=config.max_length + 1,

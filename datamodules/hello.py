@@ -4,7 +4,7 @@ import torch
 
 from datamodules.base import DataModule, Part
 from datamodules.configs.hello import HelloConfig
-from datamodules.info import DataInfo
+from datamodules.info import SequenceLabellingInfo
 from datamodules.loading.resident import ResidentLoader
 
 
@@ -19,11 +19,12 @@ class HelloDataModule(DataModule):
     """
 
     config: HelloConfig
+    info: SequenceLabellingInfo
 
     def setup(self, stage: str | None = None) -> None:
         """Find the alphabet."""
         vocabulary = tuple(sorted({*self.config.text, *self.config.target}))
-        self._info = DataInfo(
+        self._info = SequenceLabellingInfo(
             class_names=vocabulary,
             vocab_size=len(vocabulary),
             context_length=len(self.config.text),

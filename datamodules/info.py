@@ -1,87 +1,204 @@
-"""What a model may know of the data before it sees any: one frozen description, all plain data."""
+"""Descriptions of data: what a model, a dashboard or a command may know about a data set.
 
+There is one frozen dataclass per kind of data. All values are plain, so a checkpoint can carry them.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """A data set as a model, a dashboard and the predict command see it.
-
-    Every attribute has a default, since no kind of data has them all: a model names the ones it needs.
+    """What every description holds. A new kind of data is a subclass with a `kind` of its own.
 
     Attributes:
-        input_shape: Shape of one input; (C, H, W) for images.
-        class_names: Names of the classes, in the order of their indices.
-        mean: Mean of each channel over the training images, of pixel values scaled to [0, 1]; of each entry
-            where an input is a vector.
-        std: Standard deviation of the same values.
-        target_scale: Root mean square of the entries of training targets that are vectors; 0 for others.
-        steering: Of a language model's hidden states that are to be steered: the model, template and layers
-            they are of, and `mean`, the mean of the training vectors that aren't zero; empty for others.
-        object_size: Longest side in pixels of the depicted object within an image; 0 where unknown.
-        object_center: What lies at an image's middle: the object's centre of `mass` or of its `box`.
-        vocab_size: Number of tokens that a text is made of; 0 for other data.
-        context_length: Tokens in one window of a text.
-        tokenizer: What makes tokens of a text and back, as its `to_dict` gives it.
-        continuous: Row i of a batch goes on where row i of the batch before it ended, so that a recurrent
-            network can carry its state over; an epoch's first batch starts anew.
-        bytes_per_token: UTF-8 bytes that one target of the validation part stands for on average; a loss in
-            nats per token divided by it and by ln 2 is in bits per byte.
-        test_bytes_per_token: The same of the test part.
-        source_vocabulary: What the tokens of a sequence to be read stand for, in the order of their ids; the
-            first three are `<pad>`, `<bos>` and `<eos>`.
-        target_vocabulary: The same of a sequence to be written.
-        source_length: Tokens of the longest sequence to be read, special ones included.
-        target_length: Tokens of the longest sequence to be written, special ones included.
-        target_groups: For each target token the class that it belongs to in lenient scoring, such as a
-            phoneme without its stress; none where there is no such scoring.
-        train_size: Number of training examples; for a text, its windows.
+        train_size: Number of training examples; for a token corpus, the number of windows.
         val_size: Number of validation examples.
         test_size: Number of test examples.
-        error_names: What a target token and a whole target are called in the names of error rates, and what
-            a lenient rate's name ends with: `phoneme_error_rate_without_stress`.
     """
 
-    input_shape: tuple[int, ...] = ()
-    class_names: tuple[str, ...] = ()
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    target_scale: float = 0.0
-    steering: dict[str, Any] = field(default_factory=dict, hash=False)
+    kind: ClassVar[str] = "other"
+
+    train_size: int = 0
+    val_size: int = 0
+    test_size: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers with the kind first; tuples become lists."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {"kind": self.kind, **plain}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo(DataInfo):
+    """Labelled images.
+
+    Attributes:
+        input_shape: Shape of one image, (C, H, W).
+        class_names: Names of the K classes, by class index.
+        mean: Mean of each channel over the training images, with pixel values scaled to [0, 1].
+        std: Standard deviation of the same values.
+        object_size: Longest side of the depicted object in pixels; 0 if unknown.
+        object_center: Which centre of the object is the image's centre: that of its `mass` or of its `box`.
+    """
+
+    kind = "images"
+
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     object_size: int = 0
     object_center: str = "box"
-    vocab_size: int = 0
-    context_length: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextInfo(DataInfo):
+    """A long text, read in windows of tokens.
+
+    Attributes:
+        vocab_size: Size V of the vocabulary.
+        context_length: Number T of tokens in a window.
+        tokenizer: The tokenizer, as its `to_dict` returns it.
+        continuous: Whether row i of a batch continues row i of the previous batch, so that a recurrent
+            network can carry its state.
+        bytes_per_token: Mean number of UTF-8 bytes per validation target; 0 if unknown. A loss in nats per
+            token, divided by this number and by ln 2, is in bits per byte.
+        test_bytes_per_token: The same for the test targets.
+    """
+
+    kind = "text"
+
+    vocab_size: int
+    context_length: int
     tokenizer: dict[str, Any] = field(default_factory=dict, hash=False)
     continuous: bool = False
     bytes_per_token: float = 0.0
     test_bytes_per_token: float = 0.0
-    source_vocabulary: tuple[str, ...] = ()
-    target_vocabulary: tuple[str, ...] = ()
-    source_length: int = 0
-    target_length: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceLabellingInfo(DataInfo):
+    """Short sequences of characters with one target character per position.
+
+    Attributes:
+        class_names: The V characters, by index.
+        vocab_size: Size V of the vocabulary.
+        context_length: Number T of characters in a sequence.
+    """
+
+    kind = "sequence_labelling"
+
+    class_names: tuple[str, ...]
+    vocab_size: int
+    context_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledTextInfo(DataInfo):
+    """Short texts with one class each.
+
+    Attributes:
+        class_names: Names of the K classes, by class index.
+        vocab_size: Size V of the vocabulary.
+        context_length: Number T of tokens in the longest text.
+        tokenizer: The tokenizer, as its `to_dict` returns it.
+    """
+
+    kind = "labelled_text"
+
+    class_names: tuple[str, ...]
+    vocab_size: int
+    context_length: int
+    tokenizer: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencePairInfo(DataInfo):
+    """Pairs of a source sequence and a target sequence.
+
+    Attributes:
+        source_vocabulary: The source tokens, by id; the first three are `<pad>`, `<bos>` and `<eos>`.
+        target_vocabulary: The target tokens, by id; the first three are the same.
+        source_length: Number of tokens in the longest source, special tokens included.
+        target_length: Number of tokens in the longest target, special tokens included.
+        target_groups: The group of each target token in lenient scoring, for example a phoneme without its
+            stress; empty if there is no lenient scoring.
+        error_names: Names of the error rates: a target token, a whole target, and the suffix of lenient
+            rates, as in `phoneme_error_rate_without_stress`.
+    """
+
+    kind = "sequence_pairs"
+
+    source_vocabulary: tuple[str, ...]
+    target_vocabulary: tuple[str, ...]
+    source_length: int
+    target_length: int
     target_groups: tuple[int, ...] = ()
-    train_size: int = 0
-    val_size: int = 0
-    test_size: int = 0
     error_names: tuple[str, ...] = ("token", "sequence", "lenient")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers, tuples as lists, so that checkpoints, JSON and YAML carry it alike."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DataInfo":
-        """The inverse of `to_dict`.
+@dataclass(frozen=True, kw_only=True)
+class VectorPairInfo(DataInfo):
+    """Pairs of an input vector and a target vector, such as hidden states and steering vectors.
 
-        Raises:
-            ValueError: A key is not one of the attributes.
-        """
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"data description has unknown keys {unknown}, known are {sorted(known)}")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**given)
+    Attributes:
+        input_shape: Shape of one vector, (D,).
+        mean: Mean of each input entry over the training pairs.
+        std: Standard deviation of each input entry over the training pairs.
+        target_scale: Root mean square of the entries of the training targets.
+        steering: For hidden states of a language model: the model, the template, the layers, and the `mean`
+            of the training targets that are not zero. Otherwise empty.
+    """
+
+    kind = "vector_pairs"
+
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    target_scale: float
+    steering: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def info_from_dict(values: Mapping[str, Any]) -> DataInfo:
+    """Invert `DataInfo.to_dict`.
+
+    Args:
+        values: The dictionary. Checkpoints of older versions have no `kind`; it is then inferred.
+
+    Returns:
+        The description.
+
+    Raises:
+        ValueError: The kind or a key is unknown.
+        TypeError: A key is missing.
+    """
+    classes: list[type[DataInfo]] = [DataInfo, *DataInfo.__subclasses__()]
+    kinds = {cls.kind: cls for cls in classes}
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    if "kind" not in given:
+        cls = _infer_kind(given, classes)
+        return cls(**{key: given[key] for key in given.keys() & _keys(cls)})
+    kind = given.pop("kind")
+    if kind not in kinds:
+        raise ValueError(f"unknown kind of data {kind!r}; known are {', '.join(kinds)}")
+    if unknown := sorted(given.keys() - _keys(kinds[kind])):
+        raise ValueError(f"the description of {kind} has unknown keys {', '.join(unknown)}")
+    return kinds[kind](**given)
+
+
+def _infer_kind(values: Mapping[str, Any], classes: list[type[DataInfo]]) -> type[DataInfo]:
+    """Find the smallest kind that has all the keys that are set.
+
+    Older descriptions had the keys of every kind, most of them empty, but these two were always set.
+    """
+    used = {key for key, value in values.items() if value} - {"object_center", "error_names"}
+    fitting = [cls for cls in classes if used <= _keys(cls)]
+    if not fitting:
+        raise ValueError(f"no kind of data has the keys {', '.join(sorted(used))}")
+    return min(fitting, key=lambda cls: len(_keys(cls)))
+
+
+def _keys(cls: type[DataInfo]) -> set[str]:
+    return {f.name for f in fields(cls)}

@@ -16,7 +16,7 @@ from datamodules.configs.mnist import (
 )
 from datamodules.images.augment import augment, normalize
 from datamodules.images.idx import read_idx
-from datamodules.info import DataInfo
+from datamodules.info import ImageInfo
 from datamodules.loading.epoch_loader import EpochLoader
 from datamodules.loading.resident import Transform
 from datamodules.loading.split import stratified_sample
@@ -46,6 +46,7 @@ class ImageDataModule(ResidentDataModule):
     object_center: ClassVar[str]
 
     config: ImageDataConfig
+    info: ImageInfo
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Training images uint8 (N, C, H, W) and targets int64 (N,), test images and targets."""
@@ -71,7 +72,7 @@ class ImageDataModule(ResidentDataModule):
             "val": (images[val], targets[val]),
             "test": (test_images, test_targets),
         }
-        self._info = DataInfo(
+        self._info = ImageInfo(
             input_shape=tuple(images.shape[1:]),
             class_names=self.class_names,
             mean=self.mean,

@@ -16,7 +16,7 @@ from torch import Tensor
 from datamodules.assets.fetch import fetch
 from datamodules.base import PARTS, Part, ResidentDataModule
 from datamodules.configs.play_passages import PlayPassagesConfig
-from datamodules.info import DataInfo
+from datamodules.info import LabelledTextInfo
 from datamodules.loading.folds import balanced_folds
 from datamodules.loading.resident import Transform
 from datamodules.text.shakespeare_plays import Play, read_plays, spoken_text
@@ -67,6 +67,8 @@ class PlayPassagesDataModule(ResidentDataModule):
         config: The data section of the experiment config.
         seed: The run's seed; decides the order of the training passages.
     """
+
+    info: LabelledTextInfo
 
     def __init__(self, config: PlayPassagesConfig, *, seed: int = 0) -> None:
         super().__init__(config, seed=seed)
@@ -120,7 +122,7 @@ class PlayPassagesDataModule(ResidentDataModule):
         for name in PARTS:
             kinds = torch.tensor([class_names.index(passage.kind) for passage in self._passages[name]])
             self._parts[name] = padded(ids[name], longest), kinds
-        self._info = DataInfo(
+        self._info = LabelledTextInfo(
             class_names=class_names,
             vocab_size=self._tokenizer.vocab_size,
             context_length=longest,

@@ -8,7 +8,7 @@ from torch import Tensor
 from datamodules.assets.fetch import fetch
 from datamodules.base import Part, ResidentDataModule
 from datamodules.configs.pronunciation import PronunciationConfig
-from datamodules.info import DataInfo
+from datamodules.info import SequencePairInfo
 from datamodules.loading.epoch_loader import EpochLoader, mix_seed
 from datamodules.loading.length_buckets import LengthBuckets
 from datamodules.loading.resident import Transform
@@ -44,6 +44,7 @@ class PronunciationDataModule(ResidentDataModule):
     """
 
     config: PronunciationConfig
+    info: SequencePairInfo
 
     def prepare_data(self) -> None:
         """Fetch the dictionary; Lightning calls it on one process of each machine.
@@ -72,7 +73,7 @@ class PronunciationDataModule(ResidentDataModule):
         for name, chosen in words.items():
             part = _encoded(chosen, dictionary, encoder(letters), encoder(phonemes))
             self._parts[name] = _training_pairs(*part) if name == "train" else _by_length(*part)
-        self._info = DataInfo(
+        self._info = SequencePairInfo(
             source_vocabulary=letters,
             target_vocabulary=phonemes,
             source_length=max(map(len, dictionary)) + 1,

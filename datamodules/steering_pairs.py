@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.steering_pairs import SteeringPairsConfig
-from datamodules.info import DataInfo
+from datamodules.info import VectorPairInfo
 from datamodules.loading.epoch_loader import mix_seed
 
 Pairs = tuple[Tensor, Tensor]
@@ -32,6 +32,7 @@ class SteeringPairsDataModule(ResidentDataModule):
     """
 
     config: SteeringPairsConfig
+    info: VectorPairInfo
 
     def setup(self, stage: str | None = None) -> None:
         """Draw or read the pairs and split them; a second call changes nothing.
@@ -49,7 +50,7 @@ class SteeringPairsDataModule(ResidentDataModule):
             parts, source = read_pairs(Path(config.path), config)
         states, targets = parts["train"]
         self._parts.update(parts)
-        self._info = DataInfo(
+        self._info = VectorPairInfo(
             input_shape=tuple(states.shape[1:]),
             mean=tuple(states.mean(0).tolist()),
             std=tuple(states.std(0).tolist()),

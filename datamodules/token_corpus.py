@@ -13,7 +13,7 @@ from datamodules.configs.token_corpus import (
     TinyShakespeareConfig,
     TokenCorpusConfig,
 )
-from datamodules.info import DataInfo
+from datamodules.info import TextInfo
 from datamodules.loading.epoch_loader import EpochLoader
 from datamodules.loading.token_windows import OrderedWindows, RandomWindows, StreamWindows, as_tensor
 from datamodules.text.shakespeare_plays import Plays
@@ -44,6 +44,8 @@ class TokenCorpusDataModule(DataModule):
 
     corpus_name: ClassVar[str]
     """What the folder of its tokens is called after."""
+
+    info: TextInfo
 
     def __init__(self, config: TokenCorpusConfig, *, seed: int = 0) -> None:
         super().__init__(config, seed=seed)
@@ -89,7 +91,7 @@ class TokenCorpusDataModule(DataModule):
                 f"which take {needed}; lower one of them"
             )
         windows = {name: -(-(len(tokens) - 1) // config.context_length) for name, tokens in parts.items()}
-        self._info = DataInfo(
+        self._info = TextInfo(
             vocab_size=corpus.tokenizer.vocab_size,
             context_length=config.context_length,
             tokenizer=corpus.tokenizer.to_dict(),

@@ -113,9 +113,9 @@ def check_data(trained: Any, found: Any) -> None:
     """
     old, new = trained.to_dict(), found.to_dict()
     for key in old:
-        if key not in SIZES and old[key] != new[key]:
+        if key not in SIZES and old[key] != new.get(key):
             raise UserError(
-                f"data: its {key} is {_short(new[key])}, but the model was trained on {_short(old[key])}"
+                f"data: its {key} is {_short(new.get(key))}, but the model was trained on {_short(old[key])}"
             )
 
 

@@ -52,7 +52,9 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
     Raises:
         UserError: The model is of another kind, an option doesn't go with it, or a word can't be read.
     """
-    if model.info.source_vocabulary:
+    from datamodules.info import SequencePairInfo
+
+    if isinstance(model.info, SequencePairInfo):
         from experiments.predict_words import predict_words
 
         return predict_words(model, inputs, **options)

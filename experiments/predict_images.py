@@ -7,14 +7,13 @@ import torch
 
 from datamodules.images.augment import normalize
 from datamodules.images.image_files import read_image
+from datamodules.info import ImageInfo
 from experiments.errors import UserError
 from experiments.prediction import Prediction
 from experiments.training.build import Restored
 
 SHOWN = 3
 """How many of the most probable classes a line names."""
-NEEDED = ("input_shape", "class_names", "mean", "std")
-"""What must be known of the training data to feed a model pictures and to name what it sees."""
 
 
 def predict_images(classifier: Restored, images: Sequence[str]) -> Iterator[Prediction | Exception]:
@@ -31,13 +30,12 @@ def check_classifier(model: Restored) -> None:
     """Refuse what can't be fed pictures.
 
     Raises:
-        UserError: Says what is lacking.
+        UserError: It was not trained on images.
     """
-    lacking = [key for key in NEEDED if not getattr(model.info, key)]
-    if lacking or len(model.info.input_shape) != 3:
+    if not isinstance(model.info, ImageInfo):
         raise UserError(
-            f"{model.experiment.model.name} takes neither words nor pictures: the data it was trained on has "
-            + (f"no {', '.join(lacking)}" if lacking else f"inputs of shape {model.info.input_shape}")
+            f"{model.experiment.model.name} takes neither words nor pictures: "
+            f"it was trained on data of the kind {model.info.kind!r}"
         )
 
 

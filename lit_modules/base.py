@@ -1,11 +1,13 @@
 """What every LightningModule of the suite shares: its config, the data's description, its optimizer."""
 
 import math
+from types import UnionType
 from typing import Any
 
 import lightning as L
 from torch.optim.lr_scheduler import LambdaLR
 
+from datamodules.info import DataInfo
 from lit_modules.optim.builders import build_optimizer, build_schedule
 
 
@@ -18,18 +20,32 @@ class LitModule(L.LightningModule):
 
     Args:
         config: The model's own section of the experiment config.
-        info: What the datamodule says of its data; each model names the attributes that it needs.
+        info: The description of the data.
         optimizer: An optimizer config of `lit_modules.configs.optim`; needed only to train.
         schedule: A schedule config of `lit_modules.configs.optim`; `None` keeps the rate constant.
+
+    Raises:
+        ValueError: The model can't learn from this kind of data.
     """
 
     dashboard: str | None = None
     """Short name of the callback that draws this kind of model's dashboard."""
+    info_type: type | UnionType = DataInfo
+    """The descriptions of data that the model accepts."""
+    data_names: tuple[str, ...] = ()
+    """Names of data sets that fit, for the error message."""
+
+    info: DataInfo
 
     def __init__(self, config: Any, info: Any, *, optimizer: Any = None, schedule: Any = None) -> None:
         super().__init__()
-        self.config = config
         self.info = info
+        if not isinstance(info, self.info_type):
+            raise ValueError(
+                f"{type(self).__name__} can't learn from data of the kind {info.kind!r}; "
+                f"choose data.name {', '.join(self.data_names)}"
+            )
+        self.config = config
         self.optimizer_config = optimizer
         self.schedule_config = schedule
 

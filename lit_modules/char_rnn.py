@@ -1,12 +1,13 @@
 """The character RNN: answers each character of a sequence, or guesses the next one of a long text."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from datamodules.info import SequenceLabellingInfo, TextInfo
 from lit_modules.base import LitModule
 from lit_modules.configs.char_rnn import CharRNNConfig
 from lit_modules.layers.recurrent import State
@@ -17,34 +18,6 @@ Batch = tuple[Tensor, Tensor]
 
 IGNORED = -100
 """The target of a position where there is nothing to answer."""
-
-
-class TokenInfo(Protocol):
-    """What a character RNN needs to know of its data."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of tokens that there are."""
-
-    @property
-    def context_length(self) -> int:
-        """T, tokens in a window."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The V characters, where the data is a sequence to be answered; none for a text."""
-
-    @property
-    def continuous(self) -> bool:
-        """Whether row i of a batch goes on where row i of the batch before it ended."""
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Mean length in bytes of the tokens of a text's validation part; 0 where the data is no text."""
-
-    @property
-    def test_bytes_per_token(self) -> float:
-        """The same of the test part."""
 
 
 class CharRNN(LitModule):
@@ -70,18 +43,22 @@ class CharRNN(LitModule):
             carried; there is no read-out, and `hidden` is not the size of the vocabulary.
     """
 
+    info_type = TextInfo | SequenceLabellingInfo
+    data_names = ("hello", "shakespeare", "tiny_shakespeare", "text")
+
     config: CharRNNConfig
-    info: TokenInfo
+    info: TextInfo | SequenceLabellingInfo
 
     def __init__(
-        self, config: CharRNNConfig, info: TokenInfo, *, optimizer: Any = None, schedule: Any = None
+        self,
+        config: CharRNNConfig,
+        info: TextInfo | SequenceLabellingInfo,
+        *,
+        optimizer: Any = None,
+        schedule: Any = None,
     ) -> None:
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
-        if info.vocab_size < 1:
-            raise ValueError(
-                "a character RNN needs tokens, and this data has none; choose data.name hello or a text"
-            )
-        if config.carry_state and not info.continuous:
+        if config.carry_state and not (isinstance(info, TextInfo) and info.continuous):
             raise ValueError(
                 "carry_state: true needs batches that go on where the last ones ended; set data.sampling to "
                 "sequential, or carry_state to false"
@@ -103,9 +80,11 @@ class CharRNN(LitModule):
             implementation=config.kernel,
         )
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
-        self.dashboard = "language" if info.bytes_per_token else None
-        self.val_metrics = _metrics(info.bytes_per_token)
-        self.test_metrics = _metrics(info.test_bytes_per_token)
+        val_bytes, test_bytes = (
+            (info.bytes_per_token, info.test_bytes_per_token) if isinstance(info, TextInfo) else (0.0, 0.0)
+        )
+        self.dashboard = "language" if val_bytes else None
+        self.val_metrics, self.test_metrics = _metrics(val_bytes), _metrics(test_bytes)
         self._carried: dict[str, State] = {}
         self._answer: Tensor | None = None
 
@@ -130,7 +109,7 @@ class CharRNN(LitModule):
 
     def progress_note(self) -> str:
         """The first sequence of the last validation batch as it was answered."""
-        if self._answer is None:
+        if self._answer is None or isinstance(self.info, TextInfo):
             return ""
         return "predicted " + "".join(self.info.class_names[index] for index in self._answer.tolist())
 
@@ -177,7 +156,7 @@ class CharRNN(LitModule):
             assert isinstance(metric, MeanMetric)
             metric.update(values.get(name, counted))
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
-        if self.info.class_names:
+        if isinstance(self.info, SequenceLabellingInfo):
             self._answer = logits[0].argmax(-1)
         return {"loss": counted.mean(), "logits": logits, "targets": targets}
 

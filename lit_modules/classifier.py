@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from datamodules.info import ImageInfo, LabelledTextInfo
 from lit_modules.base import LitModule
 
 Batch = tuple[Tensor, Tensor]
@@ -27,6 +28,7 @@ class Classifier(LitModule):
 
     dashboard = "classification"
 
+    info: ImageInfo | LabelledTextInfo
     network: nn.Module
 
     def __init__(self, config: Any, info: Any, *, optimizer: Any = None, schedule: Any = None) -> None:

@@ -1,10 +1,11 @@
 """Image classification: a network, cross-entropy, accuracy."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
+from datamodules.info import ImageInfo
 from lit_modules.classifier import Classifier
 from lit_modules.configs.image_classifier import (
     ClassicCNNConfig,
@@ -16,18 +17,6 @@ from lit_modules.networks.classic_cnn import ClassicCNN
 from lit_modules.networks.mlp import MLP
 from lit_modules.networks.pooled_transformer import build_vision_transformer
 from lit_modules.networks.residual_cnn import ResidualCNN
-
-
-class ImageInfo(Protocol):
-    """What an image classifier needs to know of its data."""
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of one image."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the K classes, in the order of their indices."""
 
 
 class ImageClassifier(Classifier):
@@ -42,6 +31,11 @@ class ImageClassifier(Classifier):
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
     """
+
+    info_type = ImageInfo
+    data_names = ("mnist", "fashion_mnist", "digits")
+
+    info: ImageInfo
 
     def __init__(self, config: Any, info: ImageInfo, *, optimizer: Any = None, schedule: Any = None) -> None:
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)

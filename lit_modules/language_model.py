@@ -1,11 +1,12 @@
 """The language model: guesses each next token of a text."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datamodules.info import TextInfo
 from lit_modules.base import LitModule
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.metrics.token_metrics import BitsPerByte, Perplexity, TokenLoss
@@ -15,26 +16,6 @@ Batch = tuple[Tensor, Tensor]
 
 IGNORED = -100
 """The target of a token that nobody is to guess: padding, a prompt."""
-
-
-class TextInfo(Protocol):
-    """What a language model needs to know of its text."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of tokens that there are."""
-
-    @property
-    def context_length(self) -> int:
-        """T, tokens in a window."""
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Mean length in bytes of the validation part's tokens; 0 where that is unknown."""
-
-    @property
-    def test_bytes_per_token(self) -> float:
-        """The same of the test part."""
 
 
 class LanguageModel(LitModule):
@@ -57,6 +38,8 @@ class LanguageModel(LitModule):
     """
 
     dashboard = "language"
+    info_type = TextInfo
+    data_names = ("shakespeare", "tiny_shakespeare", "text")
 
     config: LanguageModelConfig
     info: TextInfo
@@ -65,11 +48,6 @@ class LanguageModel(LitModule):
         self, config: LanguageModelConfig, info: TextInfo, *, optimizer: Any = None, schedule: Any = None
     ) -> None:
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
-        if info.vocab_size < 1 or info.context_length < 1:
-            raise ValueError(
-                "a language model needs a text, and this data has no tokens; "
-                "choose data.name shakespeare, tiny_shakespeare or text"
-            )
         self.network = self.build_network(config, info)
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
         self.val_metrics = _metrics(info.bytes_per_token)

@@ -1,45 +1,26 @@
 """Sequence to sequence: reads one sequence and writes another, such as a word's letters and its phonemes."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from datamodules.info import SequencePairInfo
 from lit_modules.base import LitModule
 from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.functional.precision import widen
 from lit_modules.generation.beam_search import Hypotheses, beam_search, greedy_search
 from lit_modules.generation.special_tokens import BOS, PAD
 from lit_modules.generation.two_way_search import reverse_targets, two_way_search
-from lit_modules.metrics.error_rates import ErrorRateInfo, error_rates
+from lit_modules.metrics.error_rates import error_rates
 from lit_modules.metrics.token_metrics import TokenLoss
 from lit_modules.networks.encoder_decoder import EncoderDecoder
 from lit_modules.networks.transformer_options import transformer_options
 
 TrainingBatch = tuple[Tensor, Tensor]
 Batch = tuple[Tensor, Tensor, Tensor]
-
-
-class SequenceInfo(ErrorRateInfo, Protocol):
-    """What a sequence-to-sequence model needs to know of its data."""
-
-    @property
-    def source_vocabulary(self) -> tuple[str, ...]:
-        """The tokens that are read, the special ones first."""
-
-    @property
-    def target_vocabulary(self) -> tuple[str, ...]:
-        """The V tokens that are written, the special ones first."""
-
-    @property
-    def source_length(self) -> int:
-        """S of the longest source."""
-
-    @property
-    def target_length(self) -> int:
-        """T of the longest target, BOS and EOS included."""
 
 
 class Seq2Seq(LitModule):
@@ -70,19 +51,16 @@ class Seq2Seq(LitModule):
     """
 
     dashboard = "seq2seq"
+    info_type = SequencePairInfo
+    data_names = ("digit_sequences", "pronunciation")
 
     config: Seq2SeqConfig
-    info: SequenceInfo
+    info: SequencePairInfo
 
     def __init__(
-        self, config: Seq2SeqConfig, info: SequenceInfo, *, optimizer: Any = None, schedule: Any = None
+        self, config: Seq2SeqConfig, info: SequencePairInfo, *, optimizer: Any = None, schedule: Any = None
     ) -> None:
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
-        if not info.source_vocabulary or not info.target_vocabulary:
-            raise ValueError(
-                "a sequence-to-sequence model needs pairs of sequences, and this data has none; "
-                "choose data.name digit_sequences or pronunciation"
-            )
         if config.share_embeddings and info.source_vocabulary != info.target_vocabulary:
             raise ValueError(
                 "share_embeddings: true needs one vocabulary for source and target, and this data has two; "
@@ -173,7 +151,7 @@ class Seq2Seq(LitModule):
         return {"loss": counted.mean(), "logits": logits, "targets": labels, "written": written}
 
 
-def build_encoder_decoder(config: Seq2SeqConfig, info: SequenceInfo) -> EncoderDecoder:
+def build_encoder_decoder(config: Seq2SeqConfig, info: SequencePairInfo) -> EncoderDecoder:
     """Builds the network that a config describes, with fresh weights.
 
     Args:

@@ -1,12 +1,13 @@
 """Learned steering: guesses from a prompt's hidden state which vector would steer the prompt."""
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from datamodules.info import VectorPairInfo
 from lit_modules.base import LitModule
 from lit_modules.configs.steering import SteeringConfig
 from lit_modules.functional.precision import widen
@@ -15,26 +16,6 @@ from lit_modules.metrics.vector_metrics import MeanCosine, VectorR2
 from lit_modules.networks.steering_mlp import SteeringMLP
 
 Batch = tuple[Tensor, Tensor]
-
-
-class PairInfo(Protocol):
-    """What a steering network needs to know of its pairs."""
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """(D,), of a hidden state and of a vector."""
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of each entry of the hidden states, over training."""
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Of each entry of the hidden states, over training."""
-
-    @property
-    def target_scale(self) -> float:
-        """Root mean square of the vectors' entries, over training."""
 
 
 class Steering(LitModule):
@@ -50,23 +31,23 @@ class Steering(LitModule):
         schedule: See `LitModule`.
 
     Raises:
-        ValueError: The data has no pairs of vectors.
+        ValueError: The data has no pairs of vectors, or all training targets are zero.
 
     Source: Parekh et al. 2025, "Learning to Steer" (arXiv 2508.12815), formula 8.
     """
 
+    info_type = VectorPairInfo
+    data_names = ("steering_pairs",)
+
     config: SteeringConfig
-    info: PairInfo
+    info: VectorPairInfo
 
     def __init__(
-        self, config: SteeringConfig, info: PairInfo, *, optimizer: Any = None, schedule: Any = None
+        self, config: SteeringConfig, info: VectorPairInfo, *, optimizer: Any = None, schedule: Any = None
     ) -> None:
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
-        if len(info.input_shape) != 1 or not info.target_scale:
-            raise ValueError(
-                "a steering network needs pairs of vectors, and this data has none; "
-                "choose data.name steering_pairs"
-            )
+        if not info.target_scale:
+            raise ValueError("all training targets are zero vectors, so there is nothing to learn")
         (width,) = info.input_shape
         self.network = SteeringMLP(
             width=width,

@@ -1,32 +1,17 @@
 """Text classification: a transformer encoder tells which class a text is of."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassF1Score
 
+from datamodules.info import LabelledTextInfo
 from lit_modules.classifier import Classifier
 from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.metrics.ranking_metrics import OneVsRestAUC
 from lit_modules.networks.pooled_transformer import build_text_encoder
-
-
-class LabelledTextInfo(Protocol):
-    """What a text classifier needs to know of its data."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of tokens that there are."""
-
-    @property
-    def context_length(self) -> int:
-        """T, tokens of the longest text."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the K classes, in the order of their indices."""
 
 
 class TextClassifier(Classifier):
@@ -48,6 +33,9 @@ class TextClassifier(Classifier):
         ValueError: The data has no tokens or no classes, or the architecture's values don't fit together.
     """
 
+    info_type = LabelledTextInfo
+    data_names = ("play_passages",)
+
     config: TextClassifierConfig
     info: LabelledTextInfo
 
@@ -59,11 +47,6 @@ class TextClassifier(Classifier):
         optimizer: Any = None,
         schedule: Any = None,
     ) -> None:
-        if info.vocab_size < 1 or len(info.class_names) < 2:
-            raise ValueError(
-                "a text classifier needs texts of several classes, and this data has none; "
-                "choose data.name play_passages"
-            )
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
         self.network = self.build_network(config, info)
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)

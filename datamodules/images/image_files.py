@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from datamodules.info import DataInfo
+from datamodules.info import ImageInfo
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 _LEAST_CONTRAST = 0.05
@@ -17,7 +17,7 @@ _PAPER = 0.15
 """Brightness, as a share of the ink's, below which a pixel counts as background."""
 
 
-def read_image(path: Path | str, info: DataInfo) -> Tensor:
+def read_image(path: Path | str, info: ImageInfo) -> Tensor:
     """Read a picture of one object and frame it as the training images are framed.
 
     The picture is turned to grey, and to a light object on black, whichever way round it is. The object's

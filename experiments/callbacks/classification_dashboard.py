@@ -238,7 +238,7 @@ def first_layer_filters(module: nn.Module, input_shape: Sequence[int]) -> Tensor
 
 def _draw_filters(to: SummaryWriter, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    weights = first_layer_filters(pl_module, datamodule.info.input_shape)
+    weights = first_layer_filters(pl_module, getattr(datamodule.info, "input_shape", ()))
     if weights is not None:
         shape = " × ".join(str(n) for n in weights.shape)
         picture = pictures.filter_grid(weights.float().cpu().numpy(), f"first layer, {shape}")

@@ -78,12 +78,13 @@ def open_trained(checkpoint: str | Path) -> LoadedModel:
     """
     path, saved = cli.open_checkpoint(checkpoint)
 
+    from datamodules.info import TextInfo
     from datamodules.tokenizers import tokenizer_from_dict
     from experiments.training import build
 
     restored = build.restore(saved, path)
     network: Any = getattr(restored.module, "network", None)
-    if not restored.info.tokenizer or not hasattr(network, "make_cache"):
+    if not isinstance(restored.info, TextInfo) or not hasattr(network, "make_cache"):
         raise UserError(
             f"{path} is no language model: it was trained with the model {restored.experiment.model.name!r} "
             f"on the data {restored.experiment.data.name!r}"

@@ -62,7 +62,7 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
         UserError: The config names a piece that isn't registered here, an override is wrong, or the weights
             don't fit the model.
     """
-    from datamodules.info import DataInfo
+    from datamodules.info import info_from_dict
 
     for kind in ("model", "data"):
         name = _piece(saved["config"], kind)
@@ -75,7 +75,7 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
         merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
     )
     try:
-        info = DataInfo.from_dict(saved["info"])
+        info = info_from_dict(saved["info"])
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
     module = build_model(experiment, info)

@@ -4,26 +4,15 @@ Shape letters: B sequences, A alternatives of the right answer, T tokens.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from datamodules.info import SequencePairInfo
 from lit_modules.functional.edit_distance import edit_distance
 from lit_modules.generation.special_tokens import EOS, PAD
-
-
-class ErrorRateInfo(Protocol):
-    """What the error rates need to know of the data."""
-
-    @property
-    def target_groups(self) -> tuple[int, ...]:
-        """For each token the class that it belongs to in lenient scoring; none where there is no such."""
-
-    @property
-    def error_names(self) -> tuple[str, ...]:
-        """What a token and a whole sequence are called, and what a lenient rate's name ends with."""
 
 
 class ErrorRate(Metric):
@@ -141,7 +130,7 @@ def content_lengths(tokens: Tensor) -> Tensor:
     return (ends.cumsum(-1) == 0).sum(-1)
 
 
-def error_rates(info: ErrorRateInfo) -> nn.ModuleDict:
+def error_rates(info: SequencePairInfo) -> nn.ModuleDict:
     """The metrics of an evaluation by name, such as `phoneme_error_rate` and `word_error_rate`.
 
     Where the data has groups of tokens, each is there a second time with `_without_stress`, or whatever

@@ -3,12 +3,12 @@ import torch
 
 from datamodules.configs.hello import HelloConfig
 from datamodules.hello import HelloDataModule
-from datamodules.info import DataInfo
+from datamodules.info import SequenceLabellingInfo
 
 
 def test_the_lesson_is_one_pair_for_every_purpose() -> None:
     data = HelloDataModule(HelloConfig())
-    assert data.info == DataInfo(
+    assert data.info == SequenceLabellingInfo(
         class_names=("e", "h", "l", "o"),
         vocab_size=4,
         context_length=5,

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 import experiments
 from datamodules.configs.mnist import DigitsConfig
-from datamodules.info import DataInfo
+from datamodules.info import TextInfo
 from datamodules.mnist import DigitsDataModule
 from experiments.errors import UserError
 from experiments.evaluate import check_data, evaluate, main
@@ -132,10 +132,11 @@ def test_other_data_is_refused(
 
 
 def test_another_vocabulary_is_not_printed_whole() -> None:
-    trained = DataInfo(tokenizer={"kind": "bpe", "tokens": [f"token{n}" for n in range(5000)]}, val_size=3)
+    tokenizer = {"kind": "bpe", "tokens": [f"token{n}" for n in range(5000)]}
+    trained = TextInfo(vocab_size=5000, context_length=8, tokenizer=tokenizer, val_size=3)
     check_data(trained, dataclasses.replace(trained, val_size=4, bytes_per_token=2.5))
     with pytest.raises(UserError, match=r"data: its tokenizer is {'kind': 'byte'}, but .* 'bpe', ") as error:
-        check_data(trained, DataInfo(tokenizer={"kind": "byte"}))
+        check_data(trained, dataclasses.replace(trained, tokenizer={"kind": "byte"}))
     assert len(str(error.value)) < 300
 
 

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from PIL import Image
 
 import experiments
 from datamodules.configs.mnist import DigitsConfig
+from datamodules.info import TextInfo
 from datamodules.mnist import DigitsDataModule
+from experiments.errors import UserError
 from experiments.predict import load_model, main
-from experiments.predict_images import classify
-from experiments.training import checkpoint
+from experiments.predict_images import check_classifier, classify
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +115,11 @@ def test_a_bad_picture_is_named_and_the_others_are_classified(
         assert error.startswith(f"error: {path}: ")
 
 
-def test_a_model_of_something_else_is_refused(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    saved = checkpoint.load(run_dir / "checkpoints" / "best.ckpt")
-    saved["info"]["mean"] = []
-    torch.save(saved, tmp_path / "other.ckpt")
-    assert main([str(tmp_path / "other.ckpt"), "a.png"]) == 2
-    said = capsys.readouterr().err
-    assert "mlp takes neither words nor pictures: the data it was trained on has no mean" in said
+def test_a_model_of_something_else_is_refused() -> None:
+    experiment = SimpleNamespace(model=SimpleNamespace(name="char_rnn"))
+    model: Any = SimpleNamespace(info=TextInfo(vocab_size=4, context_length=3), experiment=experiment)
+    with pytest.raises(UserError, match=r"char_rnn takes neither words nor pictures: .* the kind 'text'"):
+        check_classifier(model)
 
 
 @pytest.mark.parametrize("option", ["--n-best", "--beam-size"])

@@ -1,6 +1,5 @@
 """The horizon of a schedule is the number of optimizer steps that a fit takes."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules.info import DataInfo
 from lit_modules.base import LitModule
 from lit_modules.configs.optim import OneCycleConfig, SGDConfig
 
@@ -20,7 +20,7 @@ class Data(L.LightningDataModule):
 
 class Model(LitModule):
     def __init__(self, **optim: Any) -> None:
-        super().__init__(None, SimpleNamespace(), **optim)
+        super().__init__(None, DataInfo(), **optim)
         self.network = nn.Linear(3, 1)
         self.horizon: tuple[int, int] | None = None
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import experiments
+from datamodules.info import ImageInfo, SequenceLabellingInfo, TextInfo
 from experiments import register
 from experiments.config import registry
 from experiments.errors import Interrupted, UserError
@@ -28,27 +29,16 @@ from lit_modules.configs.optim import SGDConfig
 VOCABULARY = 6
 
 
-def text_info(**changes: Any) -> SimpleNamespace:
-    values = {
-        "vocab_size": VOCABULARY,
-        "context_length": 5,
-        "class_names": (),
-        "continuous": True,
-        "bytes_per_token": 1.5,
-        "test_bytes_per_token": 2.0,
-    }
-    return SimpleNamespace(**values | changes)
-
-
-WORDS = text_info(
-    class_names=tuple("abcdef"), continuous=False, bytes_per_token=0.0, test_bytes_per_token=0.0
+TEXT = TextInfo(
+    vocab_size=VOCABULARY, context_length=5, continuous=True, bytes_per_token=1.5, test_bytes_per_token=2.0
 )
+WORDS = SequenceLabellingInfo(class_names=tuple("abcdef"), vocab_size=VOCABULARY, context_length=5)
 
 
 def model(info: Any = None, **settings: Any) -> CharRNN:
     torch.manual_seed(0)
     config = CharRNNConfig(**{"hidden": 7, "embedding": 4, **settings})
-    return CharRNN(config, text_info() if info is None else info, optimizer=SGDConfig(lr=0.1))
+    return CharRNN(config, TEXT if info is None else info, optimizer=SGDConfig(lr=0.1))
 
 
 def windows(rows: int = 3, steps: int = 20, width: int = 5, seed: int = 1) -> list[tuple[Tensor, Tensor]]:
@@ -426,7 +416,7 @@ def test_what_does_not_fit_is_refused_in_one_line(work: Path) -> None:
         experiments.run(lesson(hidden=8))
     with pytest.raises(UserError, match=r"model: carry_state: true needs .* data.sampling to sequential"):
         experiments.run(lesson(carry_state=True))
-    with pytest.raises(ValueError, match="needs tokens, and this data has none"):
-        model(text_info(vocab_size=0))
+    with pytest.raises(ValueError, match=r"kind 'images'; choose data\.name hello"):
+        model(ImageInfo(input_shape=(1, 8, 8), class_names=("a",), mean=(0.1,), std=(0.3,)))
     with pytest.raises(UserError, match=r"model.cell = 'gruu' .* allowed: rnn . gru . lstm"):
         experiments.run(lesson(cell="gruu"))

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import lightning as L
 import pytest
 import torch
@@ -9,10 +7,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from datamodules.info import ImageInfo
 from lit_modules.classifier import Classifier
 from lit_modules.configs.classifier import ClassifierConfig
 
-INFO = SimpleNamespace(class_names=("a", "b", "c"))
+INFO = ImageInfo(input_shape=(4,), class_names=("a", "b", "c"), mean=(0.0,), std=(1.0,))
 
 
 class Own(Classifier):

@@ -1,5 +1,5 @@
 import copy
-from types import SimpleNamespace
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules.info import ImageInfo
 from lit_modules.configs.image_classifier import (
     ClassicCNNConfig,
     ImageClassifierConfig,
@@ -19,7 +20,7 @@ from lit_modules.configs.image_classifier import (
 from lit_modules.configs.optim import SGDConfig
 from lit_modules.image_classifier import ImageClassifier
 
-INFO = SimpleNamespace(input_shape=(1, 8, 8), class_names=("a", "b", "c"))
+INFO = ImageInfo(input_shape=(1, 8, 8), class_names=("a", "b", "c"), mean=(0.5,), std=(0.25,))
 CONFIGS = [
     MLPConfig(hidden=[9]),
     ResidualCNNConfig(widths=[4, 8], blocks=[0, 1]),
@@ -154,7 +155,7 @@ def test_refuses_a_config_without_a_network_and_images_that_are_too_small():
     with pytest.raises(ValueError, match=r"ImageClassifierConfig.*build_network"):
         ImageClassifier(ImageClassifierConfig(), INFO)
     with pytest.raises(ValueError, match="8×8"):
-        ImageClassifier(ClassicCNNConfig(), SimpleNamespace(input_shape=(1, 4, 4), class_names=("a", "b")))
+        ImageClassifier(ClassicCNNConfig(), replace(INFO, input_shape=(1, 4, 4)))
 
 
 def test_config_names_the_key_that_is_wrong():

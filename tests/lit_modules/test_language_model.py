@@ -1,4 +1,3 @@
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -9,12 +8,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.functional.text import perplexity
 
+from datamodules.info import TextInfo, VectorPairInfo
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.configs.optim import AdamWConfig, MuonConfig
 from lit_modules.language_model import LanguageModel
 
 V, T = 11, 8
-INFO = SimpleNamespace(vocab_size=V, context_length=T, bytes_per_token=1.5, test_bytes_per_token=2.0)
+INFO = TextInfo(vocab_size=V, context_length=T, bytes_per_token=1.5, test_bytes_per_token=2.0)
 GPT2 = LanguageModelConfig(depth=2, width=16, num_heads=2)
 LLAMA = LanguageModelConfig(
     depth=2,
@@ -114,7 +114,7 @@ def test_logged_metrics_are_those_of_all_tokens_together(stage: str) -> None:
 
 
 def test_without_the_length_of_tokens_there_are_no_bits_per_byte() -> None:
-    info = SimpleNamespace(vocab_size=V, context_length=T, bytes_per_token=0.0, test_bytes_per_token=0.0)
+    info = TextInfo(vocab_size=V, context_length=T, bytes_per_token=0.0, test_bytes_per_token=0.0)
     (metrics,) = trainer().validate(LanguageModel(GPT2, info), loader(*batch(), 3), verbose=False)
     assert set(metrics) == {"val/loss", "val/perplexity"}
 
@@ -179,6 +179,5 @@ def test_a_subclass_brings_its_own_network() -> None:
 
 
 def test_data_without_tokens_is_refused() -> None:
-    info = SimpleNamespace(vocab_size=0, context_length=0, bytes_per_token=0.0, test_bytes_per_token=0.0)
-    with pytest.raises(ValueError, match=r"needs a text, and this data has no tokens; choose data\.name"):
-        LanguageModel(GPT2, info)
+    with pytest.raises(ValueError, match=r"kind 'vector_pairs'; choose data\.name shakespeare"):
+        LanguageModel(GPT2, VectorPairInfo(input_shape=(3,), mean=(0.0,), std=(1.0,), target_scale=1.0))

@@ -1,7 +1,6 @@
 """The step's loss and what evaluation logs, against loops, `F.cross_entropy` and each sequence alone."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules.info import SequencePairInfo, TextInfo
 from lit_modules.configs.optim import AdamWConfig
 from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.generation.beam_search import beam_search
@@ -20,7 +20,7 @@ from lit_modules.seq2seq import Seq2Seq
 
 WORDS = ("<pad>", "<bos>", "<eos>", *"abcde")
 V, S, T = len(WORDS), 6, 5
-INFO = SimpleNamespace(
+INFO = SequencePairInfo(
     source_vocabulary=WORDS,
     target_vocabulary=WORDS,
     source_length=S,
@@ -218,9 +218,8 @@ def test_every_value_reaches_the_network() -> None:
 
 
 def test_data_that_does_not_fit_is_refused() -> None:
-    nothing = SimpleNamespace(**(vars(INFO) | {"source_vocabulary": ()}))
-    with pytest.raises(ValueError, match="needs pairs of sequences, and this data has none"):
-        Seq2Seq(SMALL, nothing)
-    two = SimpleNamespace(**(vars(INFO) | {"target_vocabulary": (*WORDS[:-1], "f")}))
+    with pytest.raises(ValueError, match=r"Seq2Seq can't learn from data of the kind 'text'; .*digit_seq"):
+        Seq2Seq(SMALL, TextInfo(vocab_size=4, context_length=3))
+    two = replace(INFO, target_vocabulary=(*WORDS[:-1], "f"))
     with pytest.raises(ValueError, match="share_embeddings: true needs one vocabulary"):
         Seq2Seq(replace(SMALL, share_embeddings=True), two)

@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules.info import ImageInfo, VectorPairInfo
 from lit_modules.configs.optim import AdamConfig
 from lit_modules.configs.steering import SteeringConfig
 from lit_modules.steering import Steering
 
-INFO = SimpleNamespace(input_shape=(6,), mean=(0.5,) * 6, std=(2.0,) * 6, target_scale=7.0)
+INFO = VectorPairInfo(input_shape=(6,), mean=(0.5,) * 6, std=(2.0,) * 6, target_scale=7.0)
 
 
 def pairs(count: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -108,7 +109,8 @@ def test_half_precision_is_lifted_before_the_loss() -> None:
 
 
 def test_refuses_data_without_pairs() -> None:
-    images = SimpleNamespace(input_shape=(1, 8, 8), mean=(0.1,), std=(0.3,), target_scale=0.0)
-    for info in (images, SimpleNamespace(**(vars(INFO) | {"target_scale": 0.0}))):
-        with pytest.raises(ValueError, match=r"needs pairs of vectors.*data\.name steering_pairs"):
-            Steering(SteeringConfig(), info)
+    images = ImageInfo(input_shape=(1, 8, 8), class_names=("a",), mean=(0.1,), std=(0.3,))
+    with pytest.raises(ValueError, match=r"data of the kind 'images'; choose data\.name steering_pairs"):
+        Steering(SteeringConfig(), images)
+    with pytest.raises(ValueError, match="all training targets are zero"):
+        Steering(SteeringConfig(), replace(INFO, target_scale=0.0))

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import lightning as L
 import pytest
 import sklearn.metrics
@@ -8,11 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules.info import LabelledTextInfo, TextInfo
 from lit_modules.configs.optim import AdamWConfig
 from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.text_classifier import TextClassifier
 
-INFO = SimpleNamespace(vocab_size=12, context_length=6, class_names=("a", "b", "c"))
+INFO = LabelledTextInfo(vocab_size=12, context_length=6, class_names=("a", "b", "c"))
 SMALL = TextClassifierConfig(depth=1, width=8, num_heads=2)
 
 
@@ -95,8 +94,6 @@ def test_a_subclass_brings_its_own_network():
     torch.testing.assert_close(module(tokens), F.embedding_bag(tokens, module.network[0].weight))
 
 
-@pytest.mark.parametrize("lacking", [{"vocab_size": 0}, {"class_names": ()}])
-def test_data_without_texts_or_classes_is_refused(lacking: dict):
-    info = SimpleNamespace(**(vars(INFO) | lacking))
-    with pytest.raises(ValueError, match=r"needs texts of several classes.*play_passages"):
-        TextClassifier(SMALL, info)
+def test_data_without_labelled_texts_is_refused():
+    with pytest.raises(ValueError, match=r"data of the kind 'text'; choose data\.name play_passages"):
+        TextClassifier(SMALL, TextInfo(vocab_size=12, context_length=6))

@@ -1,5 +1,6 @@
 """Pictures of all kinds become images in the training set's own format."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from datamodules.images.image_files import read_image
-from datamodules.info import DataInfo
+from datamodules.info import ImageInfo
 from datamodules.mnist import MNISTDataModule
 
-INFO = DataInfo(input_shape=(1, 28, 28), object_size=20, object_center="mass")
+INFO = ImageInfo(
+    input_shape=(1, 28, 28), class_names=(), mean=(), std=(), object_size=20, object_center="mass"
+)
 
 
 def stroke(height: int = 90, width: int = 140) -> np.ndarray:
@@ -63,7 +66,7 @@ def test_object_fills_its_box_about_its_centre_of_mass(tmp_path: Path) -> None:
 
 
 def test_box_is_centred_where_the_set_says_so(tmp_path: Path) -> None:
-    info = DataInfo(input_shape=(1, 8, 8), object_size=8, object_center="box")
+    info = replace(INFO, input_shape=(1, 8, 8), object_size=8, object_center="box")
     image = read_image(save(tmp_path / "l.png", stroke()), info)[0]
     assert image.any(1).all(), "the object is as high as the frame"
     assert image.any(0).nonzero().flatten().tolist() == [1, 2, 3, 4, 5]
@@ -162,4 +165,4 @@ def test_an_enormous_image_is_refused_before_it_is_unpacked(
 @pytest.mark.parametrize("shape", [(), (3, 28, 28), (64,)])
 def test_a_model_that_takes_no_grey_images_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="not grey images"):
-        read_image(save(tmp_path / "l.png", stroke()), DataInfo(input_shape=shape))
+        read_image(save(tmp_path / "l.png", stroke()), replace(INFO, input_shape=shape))

@@ -1,10 +1,10 @@
 import itertools
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from datamodules.info import TextInfo
 from experiments.callbacks import flops
 from experiments.callbacks.flops import measured_peak, number_format, training_flops
 from lit_modules.configs.language_model import LanguageModelConfig
@@ -27,7 +27,7 @@ def test_matrices_are_multiplied_in_the_runs_precision(precision: str, dtype: to
 
 def test_training_takes_three_products_for_each_of_the_forward_pass() -> None:
     """Counted by hand: 2 operations a weight and token, and attention's two products of T × T."""
-    info = SimpleNamespace(vocab_size=11, context_length=8, bytes_per_token=1.0, test_bytes_per_token=1.0)
+    info = TextInfo(vocab_size=11, context_length=8, bytes_per_token=1.0, test_bytes_per_token=1.0)
     config = LanguageModelConfig(depth=3, width=16, num_heads=2, tie_embeddings=False)
     matrices = 3 * (4 * 16 * 16 + 2 * 16 * 64) + 16 * 11
     attention = 3 * 2 * (2 * 8 * 8 * 16)

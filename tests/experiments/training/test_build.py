@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import experiments
-from datamodules.info import DataInfo
+from datamodules.info import DataInfo, SequencePairInfo
 from experiments.config import registry
 from experiments.errors import UserError
 from experiments.training import build, checkpoint
@@ -97,8 +97,10 @@ def test_an_own_model_must_be_registered_first(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("kind", ["source_vocabulary", "target_vocabulary"])
 def test_weights_of_other_sequences_are_refused(kind: str) -> None:
-    saved = {"info": DataInfo(source_vocabulary=("a", "b"), target_vocabulary=("a", "b")).to_dict()}
-    same = DataInfo(source_vocabulary=("a", "b"), target_vocabulary=("a", "b"))
+    same = SequencePairInfo(
+        source_vocabulary=("a", "b"), target_vocabulary=("a", "b"), source_length=3, target_length=4
+    )
+    saved = {"info": same.to_dict()}
     build.check_vocabulary(saved, same, Path("x.ckpt"))
     build.check_vocabulary(saved, DataInfo(), Path("x.ckpt"))
     build.check_vocabulary({"info": {}}, same, Path("x.ckpt"))  # of a file from before there were sequences

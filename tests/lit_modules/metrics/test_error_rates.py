@@ -1,12 +1,13 @@
 """Error rates against counts made by hand and by loops."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
+from datamodules.info import SequencePairInfo
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.metrics.error_rates import (
     ErrorRate,
@@ -139,10 +140,15 @@ def test_content_ends_before_its_end_or_padding() -> None:
 
 
 def test_metrics_go_by_the_names_of_the_data() -> None:
-    info = SimpleNamespace(target_groups=(), error_names=("phoneme", "word", "without_stress"))
+    info = SequencePairInfo(
+        source_vocabulary=(),
+        target_vocabulary=(),
+        source_length=1,
+        target_length=2,
+        error_names=("phoneme", "word", "without_stress"),
+    )
     assert list(error_rates(info)) == ["phoneme_error_rate", "word_error_rate"]
-    info.target_groups = (0, 1, 2, 3, 3)
-    metrics = error_rates(info)
+    metrics = error_rates(replace(info, target_groups=(0, 1, 2, 3, 3)))
     assert list(metrics)[2:] == ["phoneme_error_rate_without_stress", "word_error_rate_without_stress"]
     assert rate(metrics["word_error_rate"], written([4]), answers([[3]])) == 1  # type: ignore[arg-type]
     assert rate(metrics["word_error_rate_without_stress"], written([4]), answers([[3]])) == 0  # type: ignore[arg-type]
