@@ -48,13 +48,13 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
         return fit(experiment, callbacks=callbacks)
     if callbacks:
         raise UserError(f"callbacks go with a single fit; {experiment.name} has {experiment.form}")
-    from experiments.studies import study
+    from experiments.studies import stages, study
     from experiments.training import trainer as trainers
 
     for child in experiment.children:
         trainers.check_hardware(child.config.trainer)
 
-    return study.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
+    return stages.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
 
 
 @cli.command

@@ -1,11 +1,10 @@
-"""The figure of a comparison: each metric's mean ± spread with a dot a run, and the validation curves."""
+"""Draw a comparison: mean ± spread of each metric with a dot for each run, and the validation curves."""
 
 import csv
 import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,19 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from experiments.compare import Comparison
+from experiments.studies.comparison import Comparison
 
-MAX_PANELS = 6  # of final metrics, and of curves: more would be too small to read
+MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
 Curve = list[tuple[int, float]]
 
 
-def draw(comparison: "Comparison", path: Path) -> None:
-    """Write a PNG: a panel for each shown metric, below them one for each `val/*` metric with a curve.
+def draw(comparison: Comparison, path: Path) -> None:
+    """Write a PNG with a panel for each shown metric and, below, one for each `val/*` metric with a curve.
 
     Args:
-        comparison: the groups and metrics to draw; groups keep their colour across panels.
-        path: the file to write.
+        comparison: Groups and metrics to draw. A group has the same colour in all panels.
+        path: File to write.
     """
     metrics = comparison.columns[:MAX_PANELS]
     curves = {group.name: [read_curves(run.path) for run in group.runs] for group in comparison.groups}
@@ -52,16 +50,16 @@ def draw(comparison: "Comparison", path: Path) -> None:
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """The `val/*` metrics of a run's `metrics.csv` as (step, value) pairs; empty where there are none."""
+    """Read the `val/*` metrics of a run's `metrics.csv` as (step, value) pairs; empty if there are none."""
     curves: dict[str, Curve] = defaultdict(list)
     try:
         with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 if (row.get("name") or "").startswith("val/"):
                     value = float(row["value"])
-                    finite = value if math.isfinite(value) else math.nan  # drawn as a gap
+                    finite = value if math.isfinite(value) else math.nan  # Drawn as a gap.
                     curves[row["name"]].append((int(row["step"]), finite))
-    except (FileNotFoundError, KeyError, TypeError, ValueError):  # a cut last line ends the curve, no more
+    except (FileNotFoundError, KeyError, TypeError, ValueError):  # A cut last line ends the curve.
         pass
     return dict(curves)
 
@@ -71,7 +69,7 @@ def _colour(number: int) -> tuple[float, ...]:
     return tuple(palette(number % palette.N))
 
 
-def _draw_metric(axes: Axes, comparison: "Comparison", metric: str) -> None:
+def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> None:
     for row, group in enumerate(comparison.groups):
         values, colour = group.values(metric), _colour(row)
         if not values:
@@ -84,7 +82,7 @@ def _draw_metric(axes: Axes, comparison: "Comparison", metric: str) -> None:
         axes.errorbar(group.mean(metric), row, xerr=error, fmt="|", color=colour, capsize=4, markersize=14)
         axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.5, markersize=5)
     axes.set_yticks(range(len(comparison.groups)), [_literal(group.name) for group in comparison.groups])
-    axes.set_ylim(len(comparison.groups) - 0.5, -0.5)  # the first group on top, as in the table
+    axes.set_ylim(len(comparison.groups) - 0.5, -0.5)  # The first group is on top, as in the table.
     axes.set_title(_literal(metric))
     axes.grid(axis="x", alpha=0.3)
     axes.ticklabel_format(axis="x", useOffset=False)
@@ -92,7 +90,7 @@ def _draw_metric(axes: Axes, comparison: "Comparison", metric: str) -> None:
 
 
 def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
-    """A thin line a run, and a thick one of the mean at the steps that every run of the group has."""
+    """Draw a thin line for each run, and a thick line for the mean at the steps that all runs share."""
     for number, (name, runs) in enumerate(groups.items()):
         drawn = [dict(curve) for curve in runs if curve]
         for curve in drawn:
@@ -106,5 +104,5 @@ def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
 
 
 def _literal(text: str) -> str:
-    """A dollar sign in a name isn't mathematics; a name of overrides can be longer than a panel is wide."""
+    """Escape dollar signs, which matplotlib reads as mathematics, and shorten a name to the panel's width."""
     return (text if len(text) <= 40 else text[:39] + "…").replace("$", r"\$")

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import experiments
 from experiments.config.check import load_config
 from experiments.errors import Interrupted, UserError
-from experiments.studies import study
+from experiments.studies import stages
 from experiments.studies.dry_run import dry_run
 from experiments.training.run_directory import read_metrics
 
@@ -66,7 +66,7 @@ def test_whoever_stops_a_task_is_told_to_continue_the_chain(
     def stopped(*given: Any) -> None:
         raise Interrupted(signal.SIGINT, tmp_path / "chain" / "extract" / "seed_1", None)
 
-    monkeypatch.setattr(study, "run_task", stopped)
+    monkeypatch.setattr(stages, "run_task", stopped)
     with pytest.raises(Interrupted) as error:
         experiments.run({**chain_settings, "run_dir": str(tmp_path / "chain")})
     assert error.value.run_dir == tmp_path / "chain"

@@ -1,4 +1,4 @@
-"""Stages follow each other; variants, seeds and baselines run apart, are compared, and go on after a stop."""
+"""Variants, seeds and baselines run apart, are compared, and continue after a stop."""
 
 import csv
 import json
@@ -22,66 +22,6 @@ from experiments.studies import study
 from experiments.training import checkpoint
 from experiments.training.confusion import read_confusion
 
-STAGES: dict[str, Any] = {
-    "first": {"trainer.max_epochs": 3},
-    "second": {"model": {"init_from": "first"}, "optimizer": {"lr": 1e-30}},
-}
-
-
-# ------------------------------------------------------------------------------ stages
-
-
-def test_a_later_stage_starts_from_an_earlier_ones_best_weights(
-    tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = experiments.run(tiny, {"stages": STAGES}, "run_dir=chain")
-    first, second = (json.loads(Path(f"chain/{name}/metrics.json").read_text()) for name in STAGES)
-    assert first["epochs"] == 3
-    assert second["test/loss"] == pytest.approx(first["test/loss"], abs=1e-6)
-    assert (
-        load_config("chain/second/config.yaml").model.config.init_from == "chain/first/checkpoints/best.ckpt"
-    )
-    together = json.loads(Path("chain/metrics.json").read_text())
-    assert together["first/test/loss"] == first["test/loss"]
-    assert together["test/loss"] == together["second/test/loss"] == second["test/loss"]
-    assert result.metrics == second
-    assert list(result.children) == list(STAGES)
-    assert result.module is not None
-    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()[-2:]] == ["chain", "chain"]
-
-
-def test_a_stage_that_starts_from_none_before_it_is_refused_at_once(tiny: dict[str, Any], work: Path) -> None:
-    for later in ("second", "first"):
-        stages = {"first": {"model": {"init_from": later}}, "second": {}}
-        with pytest.raises(UserError, match=rf"stages\.first\.model\.init_from = '{later}'.*not come before"):
-            experiments.run(tiny, {"stages": stages})
-    assert not list(work.iterdir())
-
-
-def test_a_resumed_chain_passes_over_finished_stages(tiny: dict[str, Any]) -> None:
-    whole = experiments.run(tiny, {"stages": STAGES}, "run_dir=whole")
-    experiments.run(tiny, {"stages": STAGES}, "run_dir=chain")
-    # As it is when the second stage was killed before it had saved anything.
-    for path in (
-        *Path("chain/second/checkpoints").iterdir(),
-        Path("chain/second/metrics.json"),
-        Path("chain/metrics.json"),
-    ):
-        path.unlink()
-    before = Path("chain/first/metrics.json").stat().st_mtime_ns
-    again = experiments.run("resume=chain")
-    assert Path("chain/first/metrics.json").stat().st_mtime_ns == before
-    assert again.metrics["test/loss"] == whole.metrics["test/loss"]
-    states = [
-        checkpoint.load(Path(f"{d}/second/checkpoints/last.ckpt"))["state_dict"] for d in ("whole", "chain")
-    ]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    with pytest.raises(UserError, match=r"other settings: model\.dropout"):
-        experiments.run("resume=chain", "model.dropout=0.5")
-    found = experiments.run(tiny, {"stages": STAGES}, "resume=auto")
-    assert found.run_dir not in (Path("chain"), Path("whole"))  # those are finished, and not under runs/
-
-
 # ------------------------------------------------------------------------------ studies, in this process
 
 
@@ -101,8 +41,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             sys.argv[:] = kept
         raise AssertionError("a job ends with an exit status")
 
-    monkeypatch.setattr(study, "_in_own_process", call)
-    monkeypatch.setattr(study, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(study, "run_in_process", call)
+    monkeypatch.setattr(study, "end_with_parent", lambda: None)
     return started
 
 
@@ -305,24 +245,11 @@ def test_a_study_of_real_processes_stops_on_a_signal_and_continues(tiny: dict[st
     assert saved["global_step"] > 0
 
 
-def test_a_child_process_ends_with_its_status_and_hears_of_signals() -> None:
-    assert study._in_own_process(sys.exit, (3,)) == (3, None)
-    assert study._in_own_process(os.abort, ())[0] == 128 + signal.SIGABRT
-    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    import threading
-
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    # The signal reaches the child as SIGTERM, and the parent knows which one it was.
-    assert study._in_own_process(time.sleep, (300,)) == (143, signal.SIGINT)
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
-
-
 def test_a_signal_between_two_fits_is_the_studys(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child that is still importing may end with any status: what counts is that a signal came."""
-    monkeypatch.setattr(study, "_in_own_process", lambda job, arguments: (1, signal.SIGTERM))
+    monkeypatch.setattr(study, "run_in_process", lambda job, arguments: (1, signal.SIGTERM))
     with pytest.raises(Interrupted) as caught:
         experiments.run(tiny, "seeds=[0,1]", "run_dir=out")
     assert caught.value.signum == signal.SIGTERM

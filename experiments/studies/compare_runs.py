@@ -1,0 +1,73 @@
+"""Read finished runs into a comparison, and write it as CSV, Markdown and a figure."""
+
+import csv
+import fnmatch
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.errors import UserError
+from experiments.studies.comparison import Comparison, Group
+from experiments.studies.finished_runs import find_runs, group_names, read_run
+
+DEFAULT_COLUMNS = ("test/*", "fit_seconds", "parameters")
+
+
+def compare_runs(
+    runs: Sequence[Path], output: Path | None = None, columns: Sequence[str] = DEFAULT_COLUMNS
+) -> Comparison:
+    """Read run and study directories into one comparison.
+
+    Args:
+        runs: Runs, studies, or folders of them at any depth.
+        output: Folder for `comparison.csv`, `comparison.md` and `comparison.png`; None writes nothing.
+        columns: Names or patterns (`val/*`) of the metrics to show.
+
+    Raises:
+        UserError: A directory is missing, no run is found, no run has metrics, or no metric is in
+            `columns`.
+    """
+    for path in runs:
+        if not path.is_dir():
+            raise UserError(f"{path}: no such directory")
+    found = list({run.resolve(): run for path in runs for run in find_runs(path)}.values())
+    where = ", ".join(map(str, runs))
+    if not found:
+        raise UserError(f"no run directory (with a metrics.json) in {where}")
+    read = [read_run(path) for path in found]
+    names = list(dict.fromkeys(name for run in read for name in run.metrics))
+    if not names:
+        raise UserError(f"none of the {len(found)} runs in {where} has metrics in its metrics.json")
+    shown = [name for pattern in columns for name in sorted(fnmatch.filter(names, pattern))]
+    if not shown:
+        raise UserError(f"no metric matches {', '.join(columns)}; there are {', '.join(sorted(names))}")
+    groups: dict[str, Group] = {}
+    for run, name in zip(read, group_names(found), strict=True):
+        groups.setdefault(name, Group(name=name)).runs.append(run)
+    comparison = Comparison(groups=list(groups.values()), columns=list(dict.fromkeys(shown)))
+    if output is not None:
+        write_comparison(comparison, output)
+    return comparison
+
+
+def write_comparison(comparison: Comparison, output: Path) -> None:
+    """Write `comparison.csv` (every metric), `comparison.md` and `comparison.png` to a folder."""
+    from experiments.studies.comparison_figure import draw  # matplotlib takes a second to import
+
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["variant", "metric", "mean", "std", "runs", "failed", "best", "values"])
+        for group in comparison.groups:
+            failed = sum(run.failure is not None for run in group.runs)
+            for metric in sorted({name for run in group.runs for name in run.metrics}) or [""]:
+                mean, std = (_blank_if_nan(value) for value in (group.mean(metric), group.std(metric)))
+                values = " ".join(repr(run.metrics[metric]) for run in group.runs if metric in run.metrics)
+                best = int(comparison.is_best(group, metric))
+                rows.writerow([group.name, metric, mean, std, len(group.runs), failed, best, values])
+    (output / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
+    draw(comparison, output / "comparison.png")
+
+
+def _blank_if_nan(value: float) -> str:
+    return "" if math.isnan(value) else repr(value)

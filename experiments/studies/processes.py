@@ -1,0 +1,80 @@
+"""Run each fit of a study in its own process, so that a crash or a memory leak stays in that process.
+
+On Linux, processes are forked from a server that has imported the libraries and computed nothing. This saves
+each fit the seconds that the imports take. On other systems, each process is a fresh interpreter.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_PRELOADED = ["experiments.training.fit", "torchmetrics", "torch.utils.tensorboard"]
+"""What the server imports before it forks."""
+
+
+def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[int, int | None]:
+    """Run a function in its own process and wait for it.
+
+    SIGINT and SIGTERM are both passed on as SIGTERM, because an interpreter that is still importing ends
+    silently on SIGTERM.
+
+    Args:
+        job: A function of a module, with picklable arguments.
+        arguments: Positional arguments of `job`.
+
+    Returns:
+        The exit status, and the first signal that arrived while waiting (None without one).
+    """
+    process = _process_context().Process(target=job, args=arguments)
+    received: list[int] = []
+
+    def forward(signum: int, frame: Any) -> None:
+        received.append(signum)
+        pass_on()
+
+    def pass_on() -> None:
+        # `process.is_alive()` would reap the process while `join` waits for it.
+        if process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
+
+    previous = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # A terminal sends Ctrl-C to both processes. The child inherits "ignore" and hears only from us.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process.start()
+        signal.signal(signal.SIGINT, forward)
+        if received:
+            pass_on()
+        process.join()
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+    code = process.exitcode or 0
+    # A negative exit code is the number of the signal that killed the process.
+    return (128 - code if code < 0 else code), (received[0] if received else None)
+
+
+def end_with_parent() -> None:
+    """Send SIGTERM to this process when its parent process dies."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _process_context() -> Any:
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context

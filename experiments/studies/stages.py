@@ -1,0 +1,98 @@
+"""Run the `stages` of a chain one after the other: fits and tasks that use the results of earlier stages."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.config.check import load_config
+from experiments.config.root import Config
+from experiments.console import say
+from experiments.errors import Interrupted, UserError
+from experiments.studies.study_directory import open_directory
+from experiments.studies.tasks import STATES, Stage, check_tasks, run_task
+from experiments.training import resume, run_directory
+from experiments.training.fit import Result, fit
+
+
+def run_stages(experiment: Config) -> Result:
+    """Run the fits and tasks of a chain in order.
+
+    `model.init_from` and `data.path` of a fit may name an earlier stage.
+
+    Raises:
+        UserError: A stage uses one that does not come before it, or the settings of a resumed chain differ.
+        Interrupted: A signal stopped the chain; `resume` continues it.
+    """
+    _check_order(experiment)
+    check_tasks(experiment)
+    run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
+    done: dict[str, Result] = {}
+    earlier: dict[str, Stage] = {}
+    for child in experiment.children:
+        say(f"stage {child.path}")
+        config = dataclasses.replace(
+            _with_data(child.config, earlier),
+            run_dir=str(run_dir / child.path),
+            resume="auto" if resumed else None,
+        )
+        try:
+            if config.task is None:
+                done[child.path] = fit(_with_weights(config, earlier))
+            else:
+                done[child.path] = run_task(config, earlier)
+        except Interrupted as error:
+            raise Interrupted(error.signum, run_dir, error.path) from None
+        earlier[child.path] = Stage(config, run_dir / child.path)
+    last = done[experiment.children[-1].path]
+    metrics = {
+        f"{name}/{key}": value for name, result in done.items() for key, value in result.metrics.items()
+    }
+    if not run_directory.is_worker():
+        run_directory.write_metrics(run_dir, {**metrics, **last.metrics})
+    say(f"directory of all stages: {run_dir}\ndashboard:               tensorboard --logdir {run_dir}")
+    return Result(metrics=last.metrics, run_dir=run_dir, module=last.module, children=done)
+
+
+def _check_order(experiment: Config) -> None:
+    """Refuse a fit that uses its own or a later stage."""
+    names = [child.path for child in experiment.children]
+    for position, child in enumerate(experiment.children):
+        for key, named in (("model.init_from", _init_from(child.config)), ("data.path", _path(child.config))):
+            if named in names[position:] and child.config.task is None:
+                raise UserError(f"stages.{child.path}.{key} = {named!r}: that stage does not come before it")
+
+
+def _check_same(experiment: Config, folder: Path) -> None:
+    """Refuse to continue a chain with other settings."""
+    stages = {child.path: Stage(child.config, folder / child.path) for child in experiment.children}
+    for stage in stages.values():
+        if (stage.run_dir / "config.yaml").exists():
+            config = _with_data(stage.config, stages)
+            saved = load_config(stage.run_dir / "config.yaml")
+            resume.check_same(config.plain, saved.plain, stage.run_dir)
+
+
+def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:
+    """Replace a `data.path` that names a stage by the file that this stage leaves."""
+    stage = stages.get(str(_path(config)))
+    if config.task is not None or stage is None:
+        return config
+    return load_config(config.plain, {"data.path": str(stage.run_dir / STATES)})
+
+
+def _with_weights(config: Config, stages: Mapping[str, Stage]) -> Config:
+    """Replace a `model.init_from` that names a stage by the best checkpoint of this stage."""
+    stage = stages.get(str(_init_from(config)))
+    if stage is None:
+        return config
+    place = {key: value for key in ("run_dir", "resume") if (value := getattr(config, key)) is not None}
+    best = stage.run_dir / "checkpoints" / "best.ckpt"
+    return load_config(config.plain, {"model.init_from": str(best), **place})
+
+
+def _init_from(config: Config) -> str | None:
+    return getattr(config.model.config, "init_from", None)
+
+
+def _path(config: Config) -> str | None:
+    return getattr(config.data.config, "path", None)
