@@ -257,7 +257,7 @@ def main(arguments: list[str]) -> None:
     if options.steer is None:
         model = open_language_model(options.model, options.precision or "fp32")
     else:
-        from experiments.steered_sample import open_steered
+        from experiments.steering.steered_samples import open_steered
 
         model = open_steered(options.model, options.steer, options.precision)
     texts: list[str] = options.chat or options.prompt or [START]
@@ -306,7 +306,7 @@ def _show_steered(
     settings: SamplingConfig,
 ) -> None:
     """Answers three ways, one below the other."""
-    from experiments.steered_sample import steered_samples
+    from experiments.steering.steered_samples import steered_samples
 
     alpha = 1.0 if options.alpha is None else options.alpha
     found = steered_samples(model, options.steer, ids, settings, alpha=alpha)

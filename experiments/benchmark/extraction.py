@@ -14,8 +14,8 @@ from torch import Tensor
 
 from experiments.benchmark.decode import tiny_model
 from experiments.benchmark.harness import Report, Sample, interleaved, positive, timed
-from experiments.extract import PRECISIONS, forced_answers, open_prompt_set
 from experiments.language_models.opening import open_language_model
+from experiments.steering.extraction import forced_answers, open_prompt_set
 from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
 from lit_modules.networks.transformer_lm import TransformerLM
 from lit_modules.pretrained.readers import build_network
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=positive, default=64, metavar="N", help="prompts of it, evenly spaced (64)")
     add("--answers", type=positive, default=2, metavar="K", help="of each side (2)")
     add("--batch-size", type=positive, default=32, metavar="B", help="prompts read together (32)")
-    add("--precision", choices=PRECISIONS, default="bf16", help="of the weights (bf16)")
+    add("--precision", choices=("fp32", "bf16"), default="bf16", help="of the weights (bf16)")
 
 
 def run(options: argparse.Namespace) -> Report:

@@ -1,4 +1,4 @@
-"""Learned steering of a frozen language model, from a prompt set to a table that compares the ways to steer.
+"""Learned steering of a frozen language model, from a prompt set to a table that compares the methods.
 
-What a chain of stages runs besides training; see `docs/steering.md`.
+`docs/steering.md` describes the chain of stages.
 """

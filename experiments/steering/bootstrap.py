@@ -1,8 +1,8 @@
-"""Intervals for what was measured on the same prompts: they are drawn again, all prompts of a topic together.
+"""Bootstrap intervals that resample whole topics.
 
-Prompts of a topic are alike, so that an interval over single prompts would be too narrow.
+Prompts of one topic are similar, so an interval that resamples single prompts would be too narrow.
 
-Shape letters: N prompts, C topics, R times that they are drawn.
+Shape letters: C topics, R resamples.
 """
 
 from collections.abc import Hashable, Sequence
@@ -17,7 +17,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a ratio of means, and the interval that holds 95 % of those of drawn topics."""
+    """A mean or a ratio of means, with its 95 % percentile interval."""
 
     value: float
     low: float
@@ -28,14 +28,14 @@ class Estimate:
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
-    """The mean, and its percentile interval.
+    """Estimate a mean with its percentile interval.
 
-    For the difference of two methods pass the differences, prompt by prompt: the pairs are then kept.
+    To compare two methods, pass their differences prompt by prompt. This keeps the pairs together.
 
     Args:
-        values: One for each prompt.
-        clusters: The prompts' topics.
-        seed: Of the draws.
+        values: One value for each prompt.
+        clusters: The topic of each prompt.
+        seed: Seed of the resampling.
     """
     return ratio_interval(values, [1.0] * len(values), clusters, seed=seed)
 
@@ -43,21 +43,23 @@ def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, seed
 def ratio_interval(
     above: Sequence[float], below: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
 ) -> Estimate:
-    """Σ above / Σ below, and its percentile interval.
+    """Estimate Σ above / Σ below with its percentile interval.
 
     Args:
-        above: One for each prompt.
-        below: One for each prompt.
-        clusters: The prompts' topics.
-        seed: Of the draws.
+        above: One value for each prompt.
+        below: One value for each prompt.
+        clusters: The topic of each prompt.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: There are no values, or not as many of each.
+        ValueError: There are no values, or their numbers differ.
 
     Source: Efron & Tibshirani 1993, chapters 13 and 8.3.
     """
     if not len(above) == len(below) == len(clusters) or not len(above):
-        raise ValueError(f"{len(above)} and {len(below)} values of {len(clusters)} prompts: expected as many")
+        raise ValueError(
+            f"{len(above)} and {len(below)} values of {len(clusters)} prompts: expected equal numbers above 0"
+        )
     names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
     members = np.array([names[name] for name in clusters])
     sums = np.stack([np.bincount(members, weights=np.asarray(v, dtype=float)) for v in (above, below)])

@@ -1,44 +1,45 @@
-"""What a stage that trains nothing knows of the stages before it, and the file that each of them leaves."""
+"""What a task finds in the stages before it: the model, the networks, the choice, and their files."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from experiments.config.root import Config
-from experiments.config.steering_tasks import ChooseTaskConfig, ExtractTaskConfig
+from experiments.config.steering_tasks import ChooseTaskConfig, CompareTaskConfig, ExtractTaskConfig
 from experiments.errors import UserError
-from experiments.extract import open_prompt_set
 from experiments.language_models.opening import open_language_model
-from experiments.steering.bench import Bench, Plan
-from experiments.steering.methods import METHODS, WITHOUT_FACTOR
+from experiments.steering.evaluator import Evaluator, Plan
+from experiments.steering.extraction import open_prompt_set
+from experiments.steering.methods import METHODS, WITHOUT_FACTOR, Learned
 from experiments.studies.tasks import STATES, Stage
-from experiments.training import run_directory
+from experiments.training import checkpoint, run_directory
+from experiments.training.build import restore
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
-NOTHING_EXTRACTED = "no stage before this one extracts hidden states; put a task steering_extract first"
-NOTHING_TRAINED = "no stage before this one trains on extracted layers (data.input_layer is null)"
-NOTHING_CHOSEN = "no stage before this one has chosen layers and factors; put a task steering_choose first"
-Learned = Callable[[Tensor], Tensor]
-"""A trained network, from hidden states (M, W) to vectors (M, W)."""
+"""Name of the file that a choosing stage leaves."""
+NOTHING_EXTRACTED = "no earlier stage extracts hidden states; put a task steering_extract first"
+NOTHING_TRAINED = "no earlier stage trains on extracted layers (data.input_layer is null)"
+NOTHING_CHOSEN = "no earlier stage chooses layers and factors; put a task steering_choose first"
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What validation decided.
+    """The result of validation.
 
     Attributes:
-        stage: Name of the stage whose network is used.
-        input_layer: That it learned from.
-        target_layer: That it steers.
+        stage: Name of the stage that trained the chosen network.
+        input_layer: Layer that the network reads.
+        target_layer: Layer that is steered.
         alphas: Factor of each method.
-        instruction: What prompting puts before each prompt.
+        instruction: Instruction of the method `prompting`.
     """
 
     stage: str
@@ -48,80 +49,96 @@ class Choice:
     instruction: str
 
     def plan(self, method: str, vectors: Tensor) -> Plan:
-        """How a method answers with these vectors (M, W)."""
+        """Build the plan of a method with the vectors (M, W)."""
         return Plan(
             layer=self.target_layer,
             vectors=vectors,
-            alpha=self.factor(method),
+            factor=self.factor(method),
             instruction=self.instruction if method == "prompting" else "",
         )
 
     def factor(self, method: str) -> float:
-        """What a method's vectors are multiplied by.
+        """Return the factor of a method.
 
         Raises:
-            UserError: The choice was made when the method wasn't there.
+            UserError: The choice was made before the method existed.
         """
         if method in WITHOUT_FACTOR:
             return 0.0
         if method not in self.alphas:
-            raise UserError(f"no factor was chosen for {method}; let the choosing stage run again")
+            raise UserError(f"no factor was chosen for {method}; run the choosing stage again")
         return self.alphas[method]
 
     def with_alpha(self, alpha: float) -> "Choice":
-        """The same layers with one factor for all methods."""
+        """Return the same choice with one factor for all methods."""
         return dataclasses.replace(self, alphas=dict.fromkeys(METHODS, alpha))
 
-    def write(self, path: Path, **more: Any) -> None:
-        """To a JSON file, with what else a reader may want."""
+    def write(self, run_dir: Path, **more: Any) -> None:
+        """Write the choice and further values to the JSON file of a run directory."""
         content = {**self.__dict__, "alphas": dict(self.alphas), **more}
-        run_directory.write_text(path, json.dumps(content, indent=2) + "\n")
+        run_directory.write_text(run_dir / CHOICE, json.dumps(content, indent=2) + "\n")
+
+
+def find_task(configs: Mapping[str, Config], schema: type[Settings]) -> tuple[str, Settings] | None:
+    """Find the first stage with a task of this kind.
+
+    Returns:
+        The name of the stage and the settings of its task.
+    """
+    for name, config in configs.items():
+        if config.task is not None and isinstance(config.task.config, schema):
+            return name, config.task.config
+    return None
 
 
 def check_chain(earlier: Mapping[str, Config], *, chosen: bool) -> None:
-    """What can be known before anything is run of the stages before one that steers.
+    """Check the stages before a steering task, before anything runs.
 
     Args:
-        earlier: Their configs.
-        chosen: Whether one of them must choose.
+        earlier: The configs of the earlier stages by name.
+        chosen: Whether a stage must have chosen layers and factors.
 
     Raises:
-        UserError: None of them extracts, trains or chooses, or one trains on a layer that isn't extracted.
+        UserError: No stage extracts, trains or chooses, or a stage trains on a layer that is not extracted.
     """
-    tasks = [config.task.config for config in earlier.values() if config.task is not None]
-    extracting = [settings for settings in tasks if isinstance(settings, ExtractTaskConfig)]
-    if not extracting:
+    extracting = find_task(earlier, ExtractTaskConfig)
+    if extracting is None:
         raise UserError(NOTHING_EXTRACTED)
     fits = {name: config.data.config for name, config in earlier.items() if config.task is None}
     if all(getattr(data, "input_layer", None) is None for data in fits.values()):
         raise UserError(NOTHING_TRAINED)
-    if chosen and not any(isinstance(settings, ChooseTaskConfig) for settings in tasks):
+    if chosen and find_task(earlier, ChooseTaskConfig) is None:
         raise UserError(NOTHING_CHOSEN)
-    layers = extracting[0].layers
+    layers = extracting[1].layers
     for name, data in fits.items():
         for key in ("input_layer", "target_layer"):
             if (layer := getattr(data, key, None)) is not None and layer not in layers:
                 raise UserError(
-                    f"the stage {name} has data.{key} = {layer}, and extracted are layers "
-                    f"{', '.join(map(str, layers))}; take one of them, or add it to task.layers"
+                    f"stage {name}: data.{key} is {layer}, but task.layers has only "
+                    f"{', '.join(map(str, layers))}; choose one of them, or add {layer} to task.layers"
                 )
 
 
+def configs_of(stages: Mapping[str, Stage]) -> dict[str, Config]:
+    """Return the config of each stage."""
+    return {name: stage.config for name, stage in stages.items()}
+
+
 def read_choice(stages: Mapping[str, Stage]) -> Choice:
-    """What the choosing stage wrote.
+    """Read the result of the choosing stage.
 
     Raises:
-        UserError: There was none before.
+        UserError: There is no such stage.
     """
-    for stage in stages.values():
-        if (stage.run_dir / CHOICE).is_file():
-            content = json.loads((stage.run_dir / CHOICE).read_text(encoding="utf-8"))
-            return Choice(**{key: content[key] for key in Choice.__dataclass_fields__})
-    raise UserError(NOTHING_CHOSEN)
+    choosing = find_task(configs_of(stages), ChooseTaskConfig)
+    if choosing is None:
+        raise UserError(NOTHING_CHOSEN)
+    content = json.loads((stages[choosing[0]].run_dir / CHOICE).read_text(encoding="utf-8"))
+    return Choice(**{field.name: content[field.name] for field in dataclasses.fields(Choice)})
 
 
 def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    """The stages before that trained a steering network on extracted layers.
+    """Select the stages that trained a steering network on extracted layers.
 
     Raises:
         UserError: There is none.
@@ -136,30 +153,45 @@ def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
     return found
 
 
-def open_bench(stages: Mapping[str, Stage], *, batch_size: int = 32) -> Bench:
-    """The frozen model, the prompts and the hidden states of the extracting stage.
+def open_evaluator(stages: Mapping[str, Stage], *, batch_size: int = 32) -> Evaluator:
+    """Open the frozen model, the prompts and the hidden states of the extracting stage.
 
     Raises:
-        UserError: No stage before has extracted any.
+        UserError: There is no such stage.
     """
-    for stage in stages.values():
-        settings = None if stage.config.task is None else stage.config.task.config
-        if isinstance(settings, ExtractTaskConfig):
-            return Bench(
-                open_language_model(settings.language_model, precision_of(settings), laid_out=False),
-                open_prompt_set(settings.prompts),
-                stage.run_dir / STATES,
-                answers=settings.answers,
-                batch_size=batch_size,
-            )
-    raise UserError(NOTHING_EXTRACTED)
+    extracting = find_task(configs_of(stages), ExtractTaskConfig)
+    if extracting is None:
+        raise UserError(NOTHING_EXTRACTED)
+    name, settings = extracting
+    return Evaluator(
+        open_language_model(settings.language_model, precision_of(settings), laid_out=False),
+        open_prompt_set(settings.prompts),
+        stages[name].run_dir / STATES,
+        answers=settings.answers,
+        batch_size=batch_size,
+    )
+
+
+def precision_of(settings: ExtractTaskConfig) -> str:
+    """Resolve the precision `auto` on this machine."""
+    if settings.precision != "auto":
+        return settings.precision
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def input_layer(stage: Stage) -> int:
+    """Return the layer that the network of a stage reads."""
+    return int(stage.config.data.config.input_layer)
+
+
+def target_layer(stage: Stage) -> int:
+    """Return the layer that the network of a stage steers."""
+    return int(stage.config.data.config.target_layer)
 
 
 def load_network(run_dir: Path) -> Learned:
-    """A run's best network."""
-    from experiments.training import checkpoint
-    from experiments.training.build import restore
-
+    """Load the best network of a run."""
     path = run_dir / "checkpoints" / "best.ckpt"
     module = restore(checkpoint.load(path), path).module
 
@@ -170,19 +202,18 @@ def load_network(run_dir: Path) -> Learned:
     return learned
 
 
-def input_layer(stage: Stage) -> int:
-    """Whose hidden states a stage's network learned from."""
-    return int(stage.config.data.config.input_layer)
+def network_dir(stage: Stage, compared: Path, seed: int) -> Path:
+    """Return the run directory of a stage's network with a seed.
+
+    The comparing stage trains the networks with other seeds in its own directory `compared`.
+    """
+    return stage.run_dir if seed == stage.config.seed else compared / f"{stage.run_dir.name}_seed_{seed}"
 
 
-def target_layer(stage: Stage) -> int:
-    """Which layer a stage's network steers."""
-    return int(stage.config.data.config.target_layer)
-
-
-def precision_of(settings: ExtractTaskConfig) -> str:
-    """What `auto` stands for on this machine."""
-    if settings.precision != "auto":
-        return settings.precision
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return "bf16" if multiplies_bf16(device) else "fp32"
+def compared_networks(stage: Stage, stages: Mapping[str, Stage]) -> dict[int, Learned]:
+    """Load the networks of the comparing stage by seed; without that stage, the network of `stage`."""
+    comparing = find_task(configs_of(stages), CompareTaskConfig)
+    if comparing is None:
+        return {stage.config.seed: load_network(stage.run_dir)}
+    name, settings = comparing
+    return {seed: load_network(network_dir(stage, stages[name].run_dir, seed)) for seed in settings.seeds}

@@ -1,28 +1,28 @@
-"""The stage that reads a prompt set with a frozen model, for all the stages after it."""
+"""The stage that reads a prompt set with a frozen model, for all later stages."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from experiments.config.root import Config
 from experiments.config.steering_tasks import ExtractTaskConfig
-from experiments.extract import extract, open_prompt_set
 from experiments.language_models.opening import open_language_model
 from experiments.steering.chain import precision_of
+from experiments.steering.extraction import extract, open_prompt_set
 from experiments.studies.tasks import STATES, Stage
 
 
 class ExtractTask:
-    """Makes the file of hidden states that later stages learn from and are measured with."""
+    """Write the file of hidden states that later stages train on and are evaluated with."""
 
     def __init__(self, settings: ExtractTaskConfig) -> None:
         self.settings = settings
 
     def check(self, earlier: Mapping[str, Config]) -> None:
-        """Read the prompts, so that a wrong line is found before anything is run."""
+        """Read the prompts, to find a wrong line before anything runs."""
         open_prompt_set(self.settings.prompts)
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
-        """Extract, or find the file of a run that was cut."""
+        """Extract the hidden states, or verify the file of an interrupted chain."""
         settings = self.settings
         model = open_language_model(settings.language_model, precision_of(settings), laid_out=False)
         prompts = open_prompt_set(settings.prompts)

@@ -1,10 +1,12 @@
-"""The ways to steer that are compared: each gives every prompt a vector, from the same training pairs.
+"""The steering methods that are compared. Each computes one vector per prompt from the same training pairs.
 
 Shape letters: N training prompts, M prompts to steer, W width.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,22 +16,26 @@ from experiments.errors import UserError
 METHODS = {
     "none": "no steering",
     "prompting": "an instruction before the prompt",
-    "random": "random directions of the learned vectors' lengths",
+    "random": "random directions with the lengths of the learned vectors",
     "mean": "the mean vector of training",
-    "mean_rescaled": "the mean vector, as long as vectors are on average",
-    "router": "the mean vector of the family that a linear probe tells",
-    "fine_router": "the mean vector of the instantiation that a linear probe tells",
+    "mean_rescaled": "the mean vector, scaled to the mean length of the vectors",
+    "router": "the mean vector of the family that a linear probe predicts",
+    "fine_router": "the mean vector of the instantiation that a linear probe predicts",
     "ridge": "ridge regression from hidden state to vector",
     "l2s": "the learned network",
-    "l2s_shuffled": "the learned network's vectors, given to other prompts",
+    "l2s_shuffled": "the vectors of the learned network, shuffled between prompts",
     "instantiation_mean": "oracle: the mean vector of the true instantiation",
     "p2s": "oracle: the prompt's own vector, from its own forced answers",
 }
-"""In the order of the table."""
+"""Description of each method, in the order of the table."""
 WITHOUT_FACTOR = ("none", "prompting")
-"""Those that add nothing to hidden states."""
-OF_A_SEED = ("random", "l2s", "l2s_shuffled")
-"""Those that differ from one seed to another."""
+"""Methods that add nothing to hidden states."""
+SEEDED = ("random", "l2s", "l2s_shuffled")
+"""Methods that depend on the seed."""
+Learned = Callable[[Tensor], Tensor]
+"""A trained network, from hidden states (M, W) to vectors (M, W)."""
+Predict = Callable[[Tensor], list[str]]
+"""A probe, from hidden states (M, W) to M names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +43,10 @@ class Pairs:
     """Prompts with their hidden states and vectors.
 
     Attributes:
-        h: (N, W), at the layer that the vectors are learned from.
-        z: (N, W), prompt-to-steer at the layer that is steered; zero for neutral prompts.
-        instantiations: Names of what the prompts are to be steered towards.
-        families: Those ones'.
+        h: Hidden states at the input layer, (N, W).
+        z: Prompt-to-steer vectors at the target layer, (N, W); zero for neutral prompts.
+        instantiations: Name of the instantiation of each prompt.
+        families: Name of the family of each prompt.
     """
 
     h: Tensor
@@ -53,83 +59,110 @@ class Pairs:
 
     @property
     def steered(self) -> Tensor:
-        """Boolean (N,): which prompts are not neutral."""
+        """True for prompts that are not neutral, (N,)."""
         return self.z.square().sum(-1) > 0
 
 
-def steering_vectors(
-    method: str, train: Pairs, asked: Pairs, *, learned: Callable[[Tensor], Tensor], seed: int = 0
-) -> Tensor:
-    """What a method adds to the hidden states of each prompt asked.
+class FittedMethods:
+    """The methods, fitted to the training pairs of two layers. Each fit is done on first use and kept.
 
     Args:
-        method: One of `METHODS`.
-        train: What it may learn from.
-        asked: Of these it sees `h` alone; the oracles, which bound the others, see the rest.
-        learned: From hidden states (M, W) to the network's vectors (M, W).
-        seed: Of random directions and of the shuffle.
-
-    Returns:
-        (M, W).
-
-    Raises:
-        UserError: There is no such method.
+        train: The training pairs.
     """
-    generator = torch.Generator().manual_seed(seed)
-    zeros = torch.zeros_like(asked.z)
-    mean = train.z[train.steered].mean(0)
-    match method:
-        case "none" | "prompting":
-            return zeros
-        case "random":
-            directions = torch.randn(zeros.shape, generator=generator)
-            lengths = learned(asked.h).norm(dim=-1, keepdim=True)
-            return directions / directions.norm(dim=-1, keepdim=True) * lengths
-        case "mean":
-            return mean.expand_as(zeros)
-        case "mean_rescaled":
-            length = train.z[train.steered].norm(dim=-1).mean()
-            return (mean / mean.norm() * length).expand_as(zeros)
-        case "router":
-            return group_means(train.z, train.families, _routed(train.h, train.families, asked.h))
-        case "fine_router":
-            names = _routed(train.h, train.instantiations, asked.h)
-            return group_means(train.z, train.instantiations, names)
-        case "ridge":
-            return ridge(train, asked.h)
-        case "l2s":
-            return learned(asked.h)
-        case "l2s_shuffled":
-            return learned(asked.h)[derangement(len(asked), generator)]
-        case "instantiation_mean":
-            return group_means(train.z, train.instantiations, asked.instantiations)
-        case "p2s":
-            return asked.z
-    raise UserError(f"unknown way to steer {method!r}; choose from {', '.join(METHODS)}")
+
+    def __init__(self, train: Pairs) -> None:
+        self.train = train
+
+    def vectors(self, method: str, asked: Pairs, *, learned: Learned, seed: int = 0) -> Tensor:
+        """Compute the vector that a method adds to the hidden states of each prompt.
+
+        Args:
+            method: One of `METHODS`.
+            asked: The prompts to steer. Only the oracles use more of them than `h`.
+            learned: The trained network.
+            seed: Seed of random directions and of the shuffle.
+
+        Returns:
+            Vectors (M, W).
+
+        Raises:
+            UserError: The method is unknown.
+        """
+        train = self.train
+        generator = torch.Generator().manual_seed(seed)
+        match method:
+            case "none" | "prompting":
+                return torch.zeros_like(asked.z)
+            case "random":
+                directions = torch.randn(asked.z.shape, generator=generator)
+                lengths = learned(asked.h).norm(dim=-1, keepdim=True)
+                return directions / directions.norm(dim=-1, keepdim=True) * lengths
+            case "mean":
+                return self.mean.expand_as(asked.z)
+            case "mean_rescaled":
+                length = train.z[train.steered].norm(dim=-1).mean()
+                return (self.mean / self.mean.norm() * length).expand_as(asked.z)
+            case "router":
+                return group_means(train.z, train.families, self.predict_family(asked.h))
+            case "fine_router":
+                return group_means(train.z, train.instantiations, self.predict_instantiation(asked.h))
+            case "ridge":
+                return self.ridge(asked.h)
+            case "l2s":
+                return learned(asked.h)
+            case "l2s_shuffled":
+                return learned(asked.h)[derangement(len(asked), generator)]
+            case "instantiation_mean":
+                return group_means(train.z, train.instantiations, asked.instantiations)
+            case "p2s":
+                return asked.z
+        raise UserError(f"unknown steering method {method!r}; choose from {', '.join(METHODS)}")
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Mean vector of the training prompts that are not neutral, (W,)."""
+        return self.train.z[self.train.steered].mean(0)
+
+    @cached_property
+    def predict_family(self) -> Predict:
+        """Probe that predicts the family of a prompt."""
+        return linear_probe(self.train.h, self.train.families)
+
+    @cached_property
+    def predict_instantiation(self) -> Predict:
+        """Probe that predicts the instantiation of a prompt."""
+        return linear_probe(self.train.h, self.train.instantiations)
+
+    @cached_property
+    def ridge(self) -> Learned:
+        """Ridge regression from hidden states to vectors."""
+        return fit_ridge(self.train)
 
 
 def group_means(vectors: Tensor, groups: Sequence[str], wanted: Sequence[str]) -> Tensor:
-    """The mean of a group's vectors, (N, W), for each name wanted: (M, W)."""
+    """Compute the mean of a group's vectors (N, W) for each wanted group, (M, W)."""
     means = {name: vectors[torch.tensor([group == name for group in groups])].mean(0) for name in set(wanted)}
     return torch.stack([means[name] for name in wanted])
 
 
 def derangement(count: int, generator: torch.Generator) -> Tensor:
-    """An order in which nothing keeps its place, int64 (count,); of a single thing there is none."""
+    """Draw a permutation without fixed points, int64 (count,); a single element stays in place."""
     order = torch.randperm(count, generator=generator)
     places = torch.empty_like(order)
     places[order] = order.roll(1)
     return places
 
 
-def ridge(train: Pairs, h: Tensor) -> Tensor:
-    """Vectors (M, W) by ridge regression on standardised hidden states, its penalty by leave-one-out.
+def fit_ridge(train: Pairs) -> Learned:
+    """Fit ridge regression from standardised hidden states to vectors.
 
-    The penalty is the one of lowest generalised cross-validation among powers of ten (Golub et al. 1979).
+    The penalty is the power of ten (or half power) with the lowest generalised cross-validation score.
+
+    Source: Golub, Heath & Wahba 1979.
     """
     mean, std = train.h.double().mean(0), train.h.double().std(0)
     std = std.where(std > 0, 1.0)
-    x, asked = (train.h.double() - mean) / std, (h.double() - mean) / std
+    x = (train.h.double() - mean) / std
     centre = train.z.double().mean(0)
     u, s, vt = torch.linalg.svd(x, full_matrices=False)
     projected = u.T @ (train.z.double() - centre)  # (rank, W)
@@ -138,26 +171,29 @@ def ridge(train: Pairs, h: Tensor) -> Tensor:
     for penalty in torch.logspace(-2, 6, 17, dtype=torch.float64):
         shrunk = s**2 / (s**2 + penalty)
         residual = left + ((1 - shrunk).unsqueeze(-1) * projected).square().sum()
-        # One for the mean that was taken off.
+        # The subtracted mean uses one degree of freedom.
         score = float(residual / (len(x) - 1 - shrunk.sum()).clamp_min(1e-9) ** 2)
         if score < best:
             best, weights = score, (s / (s**2 + penalty)).unsqueeze(-1) * projected
-    return (asked @ (vt.T @ weights) + centre).to(train.z.dtype)
+    slopes = vt.T @ weights  # (W, W)
+
+    def predict(h: Tensor) -> Tensor:
+        return (((h.double() - mean) / std) @ slopes + centre).to(train.z.dtype)
+
+    return predict
 
 
-def _routed(train: Tensor, groups: Sequence[str], h: Tensor) -> list[str]:
-    """The group of each hidden state by logistic regression from those of training, (N, W)."""
-    import warnings
-
+def linear_probe(states: Tensor, names: Sequence[str]) -> Predict:
+    """Fit logistic regression from hidden states (N, W) to names."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if len(set(groups)) == 1:
-        return [groups[0]] * len(h)
+    if len(set(names)) == 1:
+        return lambda h: [names[0]] * len(h)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe.fit(train.numpy(), list(groups))
-    return [str(name) for name in probe.predict(h.numpy())]
+        probe.fit(states.numpy(), list(names))
+    return lambda h: [str(name) for name in probe.predict(h.numpy())]

@@ -1,22 +1,21 @@
-"""The plans that are compared: every way to steer, and the learned ones with the network of each seed.
+"""The plans that are compared: one for each method, and for seeded methods one for each seed.
 
-Shape letters: M prompts asked, W width.
+Shape letters: M evaluated prompts, W width.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from torch import Tensor
 
-from experiments.config.steering_tasks import CompareTaskConfig
-from experiments.steering.bench import Bench, Plan, mean
-from experiments.steering.chain import Choice, Learned, input_layer, load_network, target_layer
-from experiments.steering.methods import METHODS, OF_A_SEED, steering_vectors
+from experiments.steering.chain import Choice, input_layer, target_layer
+from experiments.steering.evaluator import Evaluator, Plan
+from experiments.steering.measures import mean
+from experiments.steering.methods import METHODS, SEEDED, Learned
 from experiments.studies.tasks import Stage
 
 
 def all_vectors(
-    bench: Bench,
+    evaluator: Evaluator,
     rows: Sequence[int],
     stage: Stage,
     learned: Learned,
@@ -24,64 +23,49 @@ def all_vectors(
     *,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Each method's vectors for the prompts asked, from the training prompts at a stage's layers."""
+    """Compute the vectors (M, W) of each method at the layers of a stage."""
     layers = {"input_layer": input_layer(stage), "target_layer": target_layer(stage)}
-    places = [*bench.rows("train"), *bench.rows("train", neutral=True)]
-    train, asked = bench.pairs(places, **layers), bench.pairs(rows, **layers)
-    return {method: steering_vectors(method, train, asked, learned=learned, seed=seed) for method in methods}
+    fitted, asked = evaluator.fitted(**layers), evaluator.pairs(rows, **layers)
+    return {method: fitted.vectors(method, asked, learned=learned, seed=seed) for method in methods}
 
 
 def all_plans(
-    bench: Bench,
+    evaluator: Evaluator,
     rows: Sequence[int],
     stage: Stage,
     choice: Choice,
     networks: Mapping[int, Learned],
     methods: Iterable[str] = METHODS,
     *,
-    of_a_seed: Collection[str] = OF_A_SEED,
+    seeded: Collection[str] = SEEDED,
 ) -> dict[str, Plan]:
-    """How each method answers these prompts, as `METHOD/SEED`.
+    """Build the plan of each method, named `METHOD/SEED`.
 
-    Those that no seed decides are there once.
+    A method without a seed has one plan, named with the lowest seed.
 
     Args:
-        bench: The model and its prompts.
-        rows: The prompts asked.
-        stage: That the layers are of.
+        evaluator: The model and its prompts.
+        rows: Indices of the evaluated prompts.
+        stage: The stage with the chosen layers.
         choice: The factors.
         networks: The learned network of each seed.
-        methods: Which.
-        of_a_seed: Those that are there for each seed.
+        methods: Names of the methods.
+        seeded: Methods with a plan for each seed.
     """
     found = {}
     for seed, learned in networks.items():
-        own = [method for method in methods if method in of_a_seed or seed == min(networks)]
-        for method, vectors in all_vectors(bench, rows, stage, learned, own, seed=seed).items():
+        own = [method for method in methods if method in seeded or seed == min(networks)]
+        for method, vectors in all_vectors(evaluator, rows, stage, learned, own, seed=seed).items():
             found[f"{method}/{seed}"] = choice.plan(method, vectors)
     return found
 
 
 def over_seeds(values: Mapping[str, Sequence[float]], method: str) -> list[float]:
-    """What belongs to each prompt, its mean over the seeds that a method was run with; NaN where one is.
+    """Average the values of a method over its seeds, prompt by prompt; NaN if one value is NaN.
 
     Args:
-        values: Of each `METHOD/SEED`.
-        method: Whose.
+        values: The values of each `METHOD/SEED`, one for each prompt.
+        method: Name of the method.
     """
     runs = [own for key, own in values.items() if key.partition("/")[0] == method]
     return [mean(values) for values in zip(*runs, strict=True)]
-
-
-def network_dir(stage: Stage, compared: Path, seed: int) -> Path:
-    """Where a stage's network of a seed is: its own, or trained by the comparing stage in its directory."""
-    return stage.run_dir if seed == stage.config.seed else compared / f"{stage.run_dir.name}_seed_{seed}"
-
-
-def compared_networks(stage: Stage, stages: Mapping[str, Stage]) -> dict[int, Learned]:
-    """The networks of the comparing stage by their seeds; without such a stage, the one of `stage`."""
-    for other in stages.values():
-        settings = None if other.config.task is None else other.config.task.config
-        if isinstance(settings, CompareTaskConfig):
-            return {seed: load_network(network_dir(stage, other.run_dir, seed)) for seed in settings.seeds}
-    return {stage.config.seed: load_network(stage.run_dir)}

@@ -1,4 +1,4 @@
-"""What a file of hidden states was made of: kept in it, read from it, held against what is wanted."""
+"""Write, read and verify the manifest of a file of hidden states."""
 
 import dataclasses
 import hashlib
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a file of hidden states was made of; two that are equal hold the same numbers, up to rounding.
+    """Origin of a file of hidden states. Files with equal manifests hold equal numbers, up to rounding.
 
     Attributes:
-        model: Its name, for people.
-        model_sha256: Of its weights as they were used, so the precision is in it.
-        prompts: The prompt set's name, for people.
-        prompts_sha256: Of the token ids of all prompts and answers, in order.
-        template: How a prompt was put to the model.
-        layers: In the order of the file.
-        position: Where an answer's hidden state was taken.
+        model: Name of the model, for messages.
+        model_sha256: Digest of the weights in the precision that was used.
+        prompts: Name of the prompt set, for messages.
+        prompts_sha256: Digest of the token ids of all prompts and answers, in order.
+        template: Template of the prompts, `chat` or `plain`.
+        layers: Layers in the order of the file.
+        position: Position of the hidden state of an answer, `last` or `mean`.
     """
 
     model: str
@@ -41,10 +41,10 @@ class Manifest:
 
 
 def save_with_manifest(path: Path, tensors: dict[str, "Tensor"], manifest: Manifest) -> None:
-    """Write a file of hidden states under another name and rename it.
+    """Write a file of hidden states under a temporary name and rename it.
 
     Raises:
-        UserError: It can't be written.
+        UserError: The file cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -54,16 +54,16 @@ def save_with_manifest(path: Path, tensors: dict[str, "Tensor"], manifest: Manif
         save_file(tensors, temporary, metadata={"manifest": json.dumps(dataclasses.asdict(manifest))})
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What a file of hidden states was made of.
+    """Read the manifest of a file of hidden states.
 
     Raises:
-        UserError: It is no such file.
+        UserError: The file is missing or has no manifest.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -72,14 +72,14 @@ def read_manifest(path: Path) -> Manifest:
             content = json.loads((file.metadata() or {})["manifest"])
         return Manifest(**{**content, "layers": tuple(content["layers"])})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no file of hidden states that this command made") from error
+        raise UserError(f"{path} is not a file of hidden states from experiments.extract") from error
 
 
 def check_manifest(path: Path, wanted: Manifest) -> None:
-    """Refuse a file that was made of something else.
+    """Check that a file has the wanted manifest.
 
     Raises:
-        UserError: Says of what, and what to do.
+        UserError: A value differs.
     """
     found = read_manifest(path)
     advice = "remove it, or choose another file"
@@ -90,7 +90,7 @@ def check_manifest(path: Path, wanted: Manifest) -> None:
         )
     if found.prompts_sha256 != wanted.prompts_sha256:
         raise UserError(
-            f"{path} was made of other prompts or answers: {found.prompts} ({found.prompts_sha256[:12]}), "
+            f"{path} was made from other prompts or answers: {found.prompts} ({found.prompts_sha256[:12]}), "
             f"not {wanted.prompts} ({wanted.prompts_sha256[:12]}); {advice}"
         )
     for name in ("template", "layers", "position"):
@@ -102,14 +102,14 @@ def check_manifest(path: Path, wanted: Manifest) -> None:
 
 
 def check_split(path: Path, wanted: Sequence[int]) -> None:
-    """Refuse a file whose prompts have moved between training, validation and test since it was made.
+    """Check that every prompt of a file is still in the same split.
 
     Args:
-        path: Of a file of hidden states.
-        wanted: The split of each prompt, as in the file.
+        path: The file of hidden states.
+        wanted: The split code of each prompt, in the order of the file.
 
     Raises:
-        UserError: Some have moved.
+        UserError: A split has changed.
     """
     from safetensors import safe_open
 
@@ -117,12 +117,12 @@ def check_split(path: Path, wanted: Sequence[int]) -> None:
         found = file.get_tensor("split").tolist()
     if found != list(wanted):
         raise UserError(
-            f"{path} was made when prompts were in other splits; remove it, or choose another file"
+            f"{path} was made with other splits of the prompts; remove it, or choose another file"
         )
 
 
 def weights_sha256(network: Any) -> str:
-    """Of a network's parameters and buffers by name, in the type that they have."""
+    """Compute the digest of a network's parameters and buffers, with their names and types."""
     import torch
 
     digest = hashlib.sha256()
@@ -133,7 +133,7 @@ def weights_sha256(network: Any) -> str:
 
 
 def examples_sha256(examples: Sequence["ForcedAnswers"]) -> str:
-    """Of the token ids of prompts and answers, in order."""
+    """Compute the digest of the token ids of prompts and answers, in order."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(f"{list(example.prompt)} {example.wanted} {example.unwanted}\n".encode())
@@ -141,5 +141,5 @@ def examples_sha256(examples: Sequence["ForcedAnswers"]) -> str:
 
 
 def in_words(value: object) -> str:
-    """One of a manifest's values, for people."""
+    """Format a value of a manifest for messages."""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,12 +1,11 @@
-"""What a language model makes of answers to prompts, steered or not, and what it answers itself.
+"""Score and generate answers to prompts that are read once, with or without steering.
 
-Shape letters: B prompts, A answers to all of them, T tokens of the longest answer, V vocabulary, W width.
+Shape letters: B prompts, A answers to all prompts, T tokens of the longest answer, V vocabulary.
 """
 
 import copy
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,38 +14,23 @@ from torch import Tensor
 from lit_modules.functional.precision import widen
 from lit_modules.functional.sampling import greedy
 from lit_modules.generation.decoding import device_of, left_padded
-from lit_modules.generation.steered import steered
+from lit_modules.generation.steered import SteeringVectors, steered
 from lit_modules.layers.kv_cache import KVCache
 
 
-@dataclass(frozen=True, kw_only=True)
-class Steer:
-    """What is added where.
-
-    Attributes:
-        layer: Of the network.
-        vectors: (B, W), one for each prompt.
-        alpha: Their factor.
-    """
-
-    layer: int
-    vectors: Tensor
-    alpha: float = 1.0
-
-
 class AnswerScorer:
-    """Prompts that have been read once, whatever is then asked about them.
+    """Read prompts once, then score or generate any number of answers.
 
-    Steering begins at a prompt's last token, from which the answer's first is chosen (`generated` of
-    `steered`): all before it is the same however it is steered.
+    Steering begins at the last token of a prompt, whose output chooses the first token of the answer
+    (`generated` of `steered`). The keys and values before that token do not depend on the steering.
 
     Args:
         network: A `TransformerLM` in evaluation mode.
-        prompts: Token ids, at least one each.
-        longest_answer: Tokens that an answer may have at most.
+        prompts: Token ids, at least one for each prompt.
+        longest_answer: Largest number of tokens in an answer.
 
     Raises:
-        ValueError: A prompt is empty, or too long for the network with an answer behind it.
+        ValueError: A prompt is empty, or a prompt with its answer exceeds the context length.
     """
 
     def __init__(self, network: Any, prompts: Sequence[Sequence[int]], *, longest_answer: int = 1) -> None:
@@ -55,8 +39,8 @@ class AnswerScorer:
         longest = max(map(len, prompts)) - 1 + longest_answer
         if longest > network.context_length:
             raise ValueError(
-                f"a prompt and its answer have {longest} tokens, and the model looks back on "
-                f"{network.context_length}"
+                f"a prompt and its answer have {longest} tokens, more than the context length "
+                f"{network.context_length} of the model"
             )
         self.network = network
         self.last = [prompt[-1] for prompt in prompts]
@@ -66,26 +50,26 @@ class AnswerScorer:
         self._cache: list[KVCache] = network.make_cache(longest)
         before = [list(prompt[:-1]) for prompt in prompts]
         if any(before):
-            # A row without a token before its last is read as padding alone, of which nothing is kept.
+            # A prompt of one token is read as padding only, which leaves nothing in the cache.
             tokens, key_mask = left_padded(before, self.device)
             with torch.inference_mode():
                 network(tokens, key_mask=key_mask, cache=self._cache, last_only=True)
 
     @torch.inference_mode()
     def log_probabilities(
-        self, answers: Sequence[Sequence[Sequence[int]]], steer: Steer | None = None
+        self, answers: Sequence[Sequence[Sequence[int]]], steering: SteeringVectors | None = None
     ) -> list[list[float]]:
-        """Mean log-probability of a token of each answer, in nats.
+        """Compute the mean log-probability per token of each answer, in nats.
 
         Args:
-            answers: Any number to each prompt, of at least one token each.
-            steer: Nothing by default.
+            answers: Token ids of any number of answers for each prompt, at least one token per answer.
+            steering: One vector for each prompt; by default there is no steering.
 
         Returns:
-            A number for each answer, prompt by prompt.
+            For each prompt, one number per answer.
 
         Raises:
-            ValueError: An answer is empty, or longer than was said.
+            ValueError: An answer is empty or longer than `longest_answer`.
         """
         owners = [row for row, own in enumerate(answers) for _ in own]
         flat = [list(answer) for own in answers for answer in own]
@@ -95,7 +79,7 @@ class AnswerScorer:
             raise ValueError("an answer is empty")
         texts = [[self.last[owner], *answer[:-1]] for owner, answer in zip(owners, flat, strict=True)]
         tokens, real = self._right_padded(texts)  # (A, T)
-        logits = self._read(tokens, real, owners, steer)  # (A, T, V)
+        logits = self._read(tokens, real, owners, steering)  # (A, T, V)
         targets, _ = self._right_padded(flat)
         chosen = widen(logits).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # (A, T)
         means = ((chosen * real).sum(1) / real.sum(1)).tolist()
@@ -105,11 +89,11 @@ class AnswerScorer:
         return found
 
     @torch.inference_mode()
-    def next_log_probabilities(self, steer: Steer | None = None) -> Tensor:
-        """Log-probabilities of the answers' first token, at least fp32 (B, V)."""
+    def next_log_probabilities(self, steering: SteeringVectors | None = None) -> Tensor:
+        """Compute the log-probabilities of the next token of each prompt, at least fp32 (B, V)."""
         rows = list(range(len(self.last)))
         tokens, real = self._right_padded([[token] for token in self.last])
-        return widen(self._read(tokens, real, rows, steer)[:, 0]).log_softmax(-1)
+        return widen(self._read(tokens, real, rows, steering)[:, 0]).log_softmax(-1)
 
     @torch.inference_mode()
     def write(
@@ -118,31 +102,33 @@ class AnswerScorer:
         *,
         stop_ids: Collection[int] = (),
         vocab_size: int | None = None,
-        steer: Steer | None = None,
+        steering: SteeringVectors | None = None,
     ) -> list[list[int]]:
-        """The most probable token after the other, for each prompt, until it stops.
+        """Generate an answer to each prompt greedily.
 
-        The same as greedy `generate` within the network's context, without
-        reading the prompts anew. All rows are written to the end of the longest, so that a prompt's row is
-        computed beside the same others whatever they are steered by.
+        The result equals greedy `generate`, but the prompts are not read again. Finished rows stay in the
+        batch until the last row ends, so a row is always computed beside the same other rows.
 
         Args:
-            max_new_tokens: At most as many as `longest_answer`.
-            stop_ids: Tokens that end an answer, and aren't part of it.
-            vocab_size: Choose among the first so many tokens alone.
-            steer: Nothing by default.
+            max_new_tokens: Largest number of new tokens, at most `longest_answer`.
+            stop_ids: Tokens that end an answer; they are not part of it.
+            vocab_size: Choose only among this many first tokens.
+            steering: One vector for each prompt; by default there is no steering.
+
+        Returns:
+            The token ids of each answer.
 
         Raises:
-            ValueError: More tokens than `longest_answer`.
+            ValueError: `max_new_tokens` is larger than `longest_answer`.
         """
         if max_new_tokens > self.longest_answer:
             raise ValueError(
-                f"max_new_tokens is {max_new_tokens}, more than longest_answer, {self.longest_answer}"
+                f"max_new_tokens is {max_new_tokens}, allowed is at most longest_answer {self.longest_answer}"
             )
         written: list[list[int]] = [[] for _ in self.last]
         going = set(range(len(written)))
         cache, tokens = copy.deepcopy(self._cache), torch.tensor(self.last, device=self.device)
-        with self._steered(steer, list(range(len(written)))):
+        with self._steered(steering, list(range(len(written)))):
             for _ in range(max_new_tokens):
                 logits = self.network(tokens.unsqueeze(-1), cache=cache, last_only=True)[:, -1, :vocab_size]
                 tokens = greedy(logits)  # (B,)
@@ -154,18 +140,20 @@ class AnswerScorer:
                     break
         return written
 
-    def _read(self, tokens: Tensor, real: Tensor, owners: list[int], steer: Steer | None) -> Tensor:
-        # Deep, since reordering to as many rows as before would happen in the storage of this one.
+    def _read(
+        self, tokens: Tensor, real: Tensor, owners: list[int], steering: SteeringVectors | None
+    ) -> Tensor:
+        # A deep copy: reordering to the same number of rows would overwrite the shared storage.
         cache = copy.deepcopy(self._cache)
         for layer in cache:
             layer.reorder(torch.tensor(owners, device=self.device))
-        with self._steered(steer, owners):
+        with self._steered(steering, owners):
             return self.network(tokens, key_mask=real, cache=cache)
 
-    def _steered(self, steer: Steer | None, owners: list[int]) -> AbstractContextManager[Any]:
-        if steer is None:
+    def _steered(self, steering: SteeringVectors | None, owners: list[int]) -> AbstractContextManager[Any]:
+        if steering is None:
             return nullcontext()
-        return steered(self.network, layer=steer.layer, vectors=steer.vectors[owners], alpha=steer.alpha)
+        return steered(self.network, steering.select(owners))
 
     def _right_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(row) for row in rows], device=self.device)

@@ -1,11 +1,13 @@
-"""Adds vectors to a language model's hidden states while it reads and writes, and leaves no trace after.
+"""Add steering vectors to the hidden states of a language model while it reads and generates.
 
 Shape letters: B rows, T tokens of one call, W width of the model.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +17,32 @@ from lit_modules.layers.kv_cache import KVCache
 SteeredPositions = Literal["prompt", "generated", "both"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SteeringVectors:
+    """Vectors to add to the output of one layer.
+
+    Attributes:
+        layer: Index of the layer, 0 … depth − 1.
+        vectors: One vector for each row, (B, W).
+        factor: Factor α of all vectors. 0 means no steering.
+    """
+
+    layer: int
+    vectors: Tensor
+    factor: float = 1.0
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """Take the vectors of some rows, in the given order."""
+        return dataclasses.replace(self, vectors=self.vectors[list(rows)])
+
+
 class SteeredRows:
-    """Which rows are read at the moment, and where their prompts end; see `steered`.
+    """The shifts of the rows in the current batch; see `steered`.
 
     Args:
-        shifts: (B, W), what to add to the rows' hidden states.
-        positions: To which of their tokens.
-        prompt_lengths: Of the rows; `None` until `follow` says them.
+        shifts: What to add to the hidden states of each row, (B, W).
+        positions: Which tokens of a row to steer.
+        prompt_lengths: Number of prompt tokens in each row; `None` until `follow` is called.
     """
 
     def __init__(
@@ -32,26 +53,36 @@ class SteeredRows:
         self._lengths = None if prompt_lengths is None else torch.tensor(prompt_lengths)
 
     def follow(self, rows: Sequence[int], prompt_lengths: Sequence[int]) -> None:
-        """Say what the next call reads: `generate` does, as `on_read`.
+        """Set which rows the next call reads; pass this method to `generate` as `on_read`.
 
         Args:
-            rows: Of the vectors, those that go on, in the order of the batch.
-            prompt_lengths: How many tokens of each one's prompt are in sight.
+            rows: Indices of the rows that are still being generated, in batch order.
+            prompt_lengths: Number of prompt tokens of each row within the context.
         """
         self._shifts = self._all[list(rows)]
         self._lengths = torch.tensor(prompt_lengths)
 
     def shifted(self, states: Tensor, key_mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        """The hidden states (B, T, W) with each row's vector added where it belongs."""
+        """Add the vector of each row to its steered positions.
+
+        Args:
+            states: Hidden states (B, T, W).
+            key_mask: True for real tokens, (B, T); `None` if there is no padding.
+            cache: Keys and values of earlier tokens and of these.
+
+        Returns:
+            Hidden states (B, T, W).
+
+        Raises:
+            ValueError: The number of rows is wrong, or the prompt lengths are unknown.
+        """
         if len(states) != len(self._shifts):
-            raise ValueError(
-                f"a batch of {len(states)} rows is read, but there are vectors for {len(self._shifts)}"
-            )
+            raise ValueError(f"the batch has {len(states)} rows, but there are {len(self._shifts)} vectors")
         shifts = self._shifts.to(states.device, states.dtype).unsqueeze(1)  # (B, 1, W)
         if self._positions == "both":
             return states + shifts
         if self._lengths is None:
-            raise ValueError(f"to steer {self._positions} tokens, say how long the prompts are")
+            raise ValueError(f"steering {self._positions} tokens needs prompt_lengths")
         lengths = self._lengths.to(states.device).unsqueeze(-1)  # (B, 1)
         places = _positions(states, key_mask, cache)  # (B, T)
         chosen = places < lengths if self._positions == "prompt" else places >= lengths - 1
@@ -61,57 +92,53 @@ class SteeredRows:
 @contextmanager
 def steered(
     network: Any,
+    steering: SteeringVectors,
     *,
-    layer: int,
-    vectors: Tensor,
-    alpha: float,
     positions: SteeredPositions = "both",
     prompt_lengths: Sequence[int] | None = None,
 ) -> Iterator[SteeredRows]:
-    """Within it, `alpha` times each row's vector is added to what `trunk.layers[layer]` gives.
+    """Add `factor` times the vector of each row to the output of one layer, within a `with` block.
 
-    With the cache and without it the same tokens get the same vector. Nothing is left behind, whatever is
-    raised within; `alpha = 0` changes not a bit, for then nothing is hooked at all.
+    A token gets the same vector with and without the cache. The hook is removed at the end, also after an
+    error. With `factor = 0` there is no hook, so the outputs are bit-identical to the plain network.
 
-        with steered(network, layer=17, vectors=vectors, alpha=1.0, positions="generated") as rows:
+        with steered(network, steering, positions="generated") as rows:
             generate(network, prompts, settings, on_read=rows.follow)
 
     Args:
-        network: A `TransformerLM`. One laid out for generating has no layers that could be hooked.
-        layer: 0 … depth − 1.
-        vectors: (B, W), one for each row of a batch.
-        alpha: Their factor.
-        positions: `prompt`: the tokens of the prompt. `generated`: those that choose what is generated,
-            from the prompt's last token on. `both`: all.
-        prompt_lengths: Tokens of each row's prompt, from the row's first real token; not needed for `both`
-            nor where `follow` is called.
+        network: A `TransformerLM` that is not laid out for generation.
+        steering: The layer, one vector for each row of a batch, and the factor.
+        positions: `prompt`: tokens of the prompt. `generated`: tokens whose output chooses a generated
+            token, from the last prompt token on. `both`: all tokens.
+        prompt_lengths: Number of prompt tokens in each row, counted from the first real token. Not needed
+            for `both` or if `follow` is called.
 
     Yields:
-        What follows the rows as they end.
+        An object that follows the rows of the batch.
 
     Raises:
-        ValueError: No such layer, vectors of another width, or, while reading, of another number.
+        ValueError: The layer does not exist, or the vectors have the wrong width or number.
     """
     layers = layers_of(network)
-    check_layer(network, layer)
+    check_layer(network, steering.layer)
     width = network.embedding.embedding_dim
-    if vectors.ndim != 2 or vectors.shape[1] != width:
+    if steering.vectors.ndim != 2 or steering.vectors.shape[1] != width:
         raise ValueError(
-            f"vectors have shape {tuple(vectors.shape)}, expected (rows, {width}), the model's width"
+            f"vectors have shape {tuple(steering.vectors.shape)}, expected (rows, {width}), the model's width"
         )
     if positions not in get_args(SteeredPositions):
         raise ValueError(
             f"positions is {positions!r}, expected one of {', '.join(map(repr, get_args(SteeredPositions)))}"
         )
-    rows = SteeredRows(alpha * vectors, positions, prompt_lengths)
-    if alpha == 0:
+    rows = SteeredRows(steering.factor * steering.vectors, positions, prompt_lengths)
+    if steering.factor == 0:
         yield rows
         return
 
     def shift(module: nn.Module, inputs: Any, settings: dict[str, Any], states: Tensor) -> Tensor:
         return rows.shifted(states, settings.get("key_mask"), settings.get("cache"))
 
-    handle = layers[layer].register_forward_hook(shift, with_kwargs=True)
+    handle = layers[steering.layer].register_forward_hook(shift, with_kwargs=True)
     try:
         yield rows
     finally:
@@ -119,10 +146,10 @@ def steered(
 
 
 def layers_of(network: Any) -> nn.ModuleList:
-    """The layers of a decoder.
+    """Return the layers of a decoder.
 
     Raises:
-        ValueError: It has none, or is laid out for generating.
+        ValueError: The network has none, or is laid out for generation.
     """
     layers = getattr(getattr(network, "trunk", None), "layers", None)
     if not isinstance(layers, nn.ModuleList):
@@ -134,10 +161,10 @@ def layers_of(network: Any) -> nn.ModuleList:
 
 
 def check_layer(network: Any, layer: int) -> None:
-    """Refuse a layer that a decoder doesn't have.
+    """Check that a decoder has a layer.
 
     Raises:
-        ValueError: Names the layer and what is allowed.
+        ValueError: The layer does not exist.
     """
     depth = len(layers_of(network))
     if not 0 <= layer < depth:
@@ -145,12 +172,12 @@ def check_layer(network: Any, layer: int) -> None:
 
 
 def _positions(states: Tensor, key_mask: Tensor | None, cache: KVCache | None) -> Tensor:
-    """Where the tokens of a call that has just been read stand in their rows, (B, T); padding anywhere."""
+    """Return the position of each token in its row, (B, T); the position of padding is arbitrary."""
     batch, length, _ = states.shape
     if key_mask is None:
         key_mask = torch.ones(batch, length, dtype=torch.bool, device=states.device)
     before: Tensor | int = 0
-    if cache is not None:  # which has them already
+    if cache is not None:  # it already counts the tokens of this call
         total = cache.length if cache.row_lengths is None else cache.row_lengths.unsqueeze(-1)
         before = total - key_mask.sum(-1, keepdim=True)
     return before + key_mask.cumsum(-1) - 1

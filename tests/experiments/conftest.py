@@ -83,3 +83,32 @@ def language_run(language_settings: dict[str, Any], tmp_path_factory: pytest.Tem
 
     settings = {**language_settings, "run_dir": str(tmp_path_factory.mktemp("runs") / "language")}
     return experiments.run(settings).run_dir
+
+
+ANIMALS = {
+    "instantiations.txt": "cat | animal | mat\ndog | animal | café\nrest | neutral |\n",
+    "topics.txt": "".join(
+        f"{name} | {split} | {word} {number} | the {word} sat {number}.\n".replace("1", "a").replace(
+            "2", "the"
+        )
+        for name, word in (("cat", "mat"), ("dog", "café"), ("rest", "ran"))
+        for number, split in (("1", "train"), ("2", "validation"), ("to", "test"))
+    ),
+    "templates.txt": "* | seen | the {topic}\n* | seen | {statement} on\n* | unseen | a dog; {topic}\n",
+    "completions.txt": (
+        "cat | wanted | fit | the cat\ncat | wanted | fit | on the mat\ncat | wanted | score | a mat\n"
+        "dog | wanted | fit | a dog\ndog | wanted | score | ran\n"
+        "animal | unwanted | fit | sat\nanimal | unwanted | score | the\n"
+    ),
+}
+"""A prompt set of eighteen prompts, of which six are neutral, in letters that the tiny model knows."""
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    """The folder of a small prompt set."""
+    folder = tmp_path / "animals"
+    folder.mkdir()
+    for name, text in ANIMALS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder

@@ -84,13 +84,13 @@ def test_a_chain_is_tried_without_being_run(
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        (["choose"], "stages.choose: no stage before this one extracts hidden states"),
-        (["extract", "choose"], "stages.choose: no stage before this one trains on extracted layers"),
+        (["choose"], "stages.choose: no earlier stage extracts hidden states"),
+        (["extract", "choose"], "stages.choose: no earlier stage trains on extracted layers"),
         (
             ["extract", "train_0", "test"],
-            "stages.test: no stage before this one has chosen",
+            "stages.test: no earlier stage chooses",
         ),
-        (["extract", "train_0", "generate"], "stages.generate: no stage before this one has chosen"),
+        (["extract", "train_0", "generate"], "stages.generate: no earlier stage chooses"),
         (["train_0", "extract"], r"stages.train_0.data.path = 'extract': that stage does not come before"),
     ],
 )
@@ -109,7 +109,7 @@ def test_refuses_a_layer_that_is_not_extracted_before_anything_is_run(
 ) -> None:
     stages = {**chain_settings["stages"], "train_1": {"data": {key: 2}}}
     settings = {**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")}
-    said = rf"stages\.choose: the stage train_1 has data\.{key} = 2, and extracted are layers 0, 1; take one"
+    said = rf"stages\.choose: stage train_1: data\.{key} is 2, but task\.layers has only 0, 1; choose one"
     with pytest.raises(UserError, match=said):
         experiments.run(settings)
     assert not (tmp_path / "chain").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.prompts.prompt_sets import Prompt
-from experiments.steering.bench import Written
 from experiments.steering.bootstrap import Estimate
+from experiments.steering.evaluator import Answers
 from experiments.steering.generate_task import figures, samples, table
 from experiments.steering.methods import METHODS
 from experiments.training.run_directory import read_metrics
@@ -69,11 +69,11 @@ def test_figures_are_means_over_prompts_and_seeds() -> None:
         )
         for n in range(2)
     ]
-    once = {f"{method}/0": Written([[1, 2], [3]], [-1.0, -2.0]) for method in METHODS}
+    once = {f"{method}/0": Answers([[1, 2], [3]], [-1.0, -2.0]) for method in METHODS}
     written = once | {
-        "l2s/0": Written([[1, 1, 1, 1], [3]], [-2.0, -2.0]),
-        "l2s/1": Written([[1, 1, 1, 1], [3]], [-4.0, -2.0]),
-        "mean/0": Written([[1, 2], []], [-1.5, math.nan]),
+        "l2s/0": Answers([[1, 1, 1, 1], [3]], [-2.0, -2.0]),
+        "l2s/1": Answers([[1, 1, 1, 1], [3]], [-4.0, -2.0]),
+        "mean/0": Answers([[1, 2], []], [-1.5, math.nan]),
     }
     named = {key: [1.0, 0.0] for key in written} | {"l2s/1": [1.0, 1.0]}
     found = figures(prompts, written, named)

@@ -48,7 +48,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"can't write .*states\.safetensors: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write .*states\.safetensors: No space left on device"):
         save_with_manifest(tmp_path / "states.safetensors", {"h": torch.ones(1)}, MADE)
     assert list(tmp_path.iterdir()) == []
 
@@ -78,7 +78,7 @@ def test_refuses_a_file_of_another_kind(manifest: str, tmp_path: Path) -> None:
     path = tmp_path / "states.safetensors"
     for metadata in ({"manifest": manifest}, None):
         save_file({"h": torch.ones(1)}, path, metadata=metadata)
-        with pytest.raises(UserError, match="is no file of hidden states that this command made"):
+        with pytest.raises(UserError, match="is not a file of hidden states"):
             read_manifest(path)
 
 

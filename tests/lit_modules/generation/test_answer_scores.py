@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_modules.configs.generation import SamplingConfig
-from lit_modules.generation.answer_scores import AnswerScorer, Steer
+from lit_modules.generation.answer_scores import AnswerScorer
 from lit_modules.generation.generate import generate
-from lit_modules.generation.steered import steered
+from lit_modules.generation.steered import SteeringVectors, steered
 from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.transformer_lm import TransformerLM
 
@@ -30,22 +30,24 @@ def build() -> TransformerLM:
     return network.eval()
 
 
-def steers() -> list[Steer | None]:
+def steers() -> list[SteeringVectors | None]:
     vectors = 2 * torch.randn(len(PROMPTS), WIDTH, generator=torch.Generator().manual_seed(3))
-    return [None, Steer(layer=1, vectors=vectors), Steer(layer=0, vectors=vectors, alpha=-0.5)]
+    return [
+        None,
+        SteeringVectors(layer=1, vectors=vectors),
+        SteeringVectors(layer=0, vectors=vectors, factor=-0.5),
+    ]
 
 
 @torch.no_grad()
-def alone(network: TransformerLM, row: int, answer: list[int], steer: Steer | None) -> Tensor:
+def alone(network: TransformerLM, row: int, answer: list[int], steer: SteeringVectors | None) -> Tensor:
     """Log-probabilities (T + 1, V) of the answer's tokens and of what follows them."""
     text, length = [*PROMPTS[row], *answer], len(PROMPTS[row])
     if steer is None:
         return network(torch.tensor([text]))[0, length - 1 :].log_softmax(-1)
     with steered(
         network,
-        layer=steer.layer,
-        vectors=steer.vectors[[row]],
-        alpha=steer.alpha,
+        steer.select([row]),
         positions="generated",
         prompt_lengths=[length],
     ):
@@ -53,7 +55,7 @@ def alone(network: TransformerLM, row: int, answer: list[int], steer: Steer | No
 
 
 @pytest.mark.parametrize("steer", steers())
-def test_answers_score_as_each_text_alone(steer: Steer | None) -> None:
+def test_answers_score_as_each_text_alone(steer: SteeringVectors | None) -> None:
     network = build()
     scorer = AnswerScorer(network, PROMPTS, longest_answer=4)
     for _ in range(2):  # the second time shows that nothing was changed by the first
@@ -73,7 +75,7 @@ def test_answers_score_as_each_text_alone(steer: Steer | None) -> None:
 @pytest.mark.parametrize("steer", steers())
 @pytest.mark.parametrize("stop_ids", [(), (0, 2, 5, 11)])
 def test_answers_are_those_that_generating_from_each_whole_prompt_gives(
-    steer: Steer | None, stop_ids: tuple[int, ...]
+    steer: SteeringVectors | None, stop_ids: tuple[int, ...]
 ) -> None:
     network = build()
     scorer = AnswerScorer(network, PROMPTS, longest_answer=6)
@@ -85,14 +87,12 @@ def test_answers_are_those_that_generating_from_each_whole_prompt_gives(
             continue
         with steered(
             network,
-            layer=steer.layer,
-            vectors=steer.vectors[[row]],
-            alpha=steer.alpha,
+            steer.select([row]),
             positions="generated",
         ) as rows:
             expected += generate(network, [prompt], settings, vocab_size=V - 1, on_read=rows.follow)
     for _ in range(2):  # the second time shows that nothing was changed by the first
-        found = scorer.write(6, stop_ids=stop_ids, vocab_size=V - 1, steer=steer)
+        found = scorer.write(6, stop_ids=stop_ids, vocab_size=V - 1, steering=steer)
         assert found == expected
     lengths = {len(answer) for answer in found}
     assert lengths == {6} if not stop_ids else min(lengths) < 6
@@ -102,7 +102,7 @@ def test_zero_vectors_beside_others_leave_an_answer_as_it_is() -> None:
     scorer = AnswerScorer(build(), PROMPTS, longest_answer=6)
     vectors = torch.zeros(len(PROMPTS), WIDTH)
     vectors[1] = 5 * torch.randn(WIDTH, generator=torch.Generator().manual_seed(1))
-    plain, some = scorer.write(6), scorer.write(6, steer=Steer(layer=1, vectors=vectors))
+    plain, some = scorer.write(6), scorer.write(6, steering=SteeringVectors(layer=1, vectors=vectors))
     assert [a == b for a, b in zip(plain, some, strict=True)] == [True, False, True]
 
 
@@ -135,12 +135,12 @@ def test_refuses_what_can_not_be_read() -> None:
     with pytest.raises(ValueError, match="a prompt is empty"):
         AnswerScorer(network, [[1], []])
     with pytest.raises(
-        ValueError, match="a prompt and its answer have 13 tokens, and the model looks back on 12"
+        ValueError, match="a prompt and its answer have 13 tokens, more than the context length 12"
     ):
         AnswerScorer(network, [[1] * 10], longest_answer=4)
     with pytest.raises(ValueError, match="an answer is empty"):
         AnswerScorer(network, [[1]]).log_probabilities([[[]]])
-    with pytest.raises(ValueError, match="max_new_tokens is 3, more than longest_answer, 2"):
+    with pytest.raises(ValueError, match="max_new_tokens is 3, allowed is at most longest_answer 2"):
         AnswerScorer(network, [[1]], longest_answer=2).write(3)
     with pytest.raises(ValueError, match="the cache holds 1 tokens a row"):
         AnswerScorer(network, [[1]]).log_probabilities([[[1, 2]]])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
-from lit_modules.generation.steered import SteeredPositions, steered
+from lit_modules.generation.steered import SteeredPositions, SteeringVectors, steered
 from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.transformer_lm import TransformerLM
@@ -90,9 +90,7 @@ def test_a_padded_batch_is_steered_row_by_row(
     key_mask = torch.tensor(real if side == "left" else [row[::-1] for row in real])
     with steered(
         network,
-        layer=layer,
-        vectors=shifts,
-        alpha=0.7,
+        SteeringVectors(layer=layer, vectors=shifts, factor=0.7),
         positions=positions,
         prompt_lengths=[len(prompt) for prompt in PROMPTS],
     ):
@@ -117,7 +115,7 @@ def test_rows_are_continued_as_each_would_be_alone(
         counts[row] += 1
         return counts[row] == ends[row]
 
-    with steered(network, layer=1, vectors=shifts, alpha=1.5, positions=positions) as rows:
+    with steered(network, SteeringVectors(layer=1, vectors=shifts, factor=1.5), positions=positions) as rows:
         made = generate(network, PROMPTS, settings, use_cache=use_cache, on_read=rows.follow, on_token=count)
     assert made == [
         continue_by_hand(network, prompt, end, shift=1.5 * shift, layer=1, positions=positions)
@@ -131,7 +129,9 @@ def test_the_cache_makes_no_difference_beyond_the_context(positions: SteeredPosi
     network, settings = build(context=12), SamplingConfig(temperature=0, max_new_tokens=30)
     made = []
     for use_cache in (True, False):
-        with steered(network, layer=0, vectors=vectors(), alpha=1.0, positions=positions) as rows:
+        with steered(
+            network, SteeringVectors(layer=0, vectors=vectors(), factor=1.0), positions=positions
+        ) as rows:
             made.append(generate(network, PROMPTS, settings, use_cache=use_cache, on_read=rows.follow))
     assert made[0] == made[1]
 
@@ -140,10 +140,10 @@ def test_the_cache_makes_no_difference_beyond_the_context(positions: SteeredPosi
 def test_alpha_zero_changes_no_bit_and_hooks_nothing() -> None:
     network, tokens = build(), torch.tensor([PROMPTS[0]])
     before = network(tokens)
-    with steered(network, layer=1, vectors=torch.full((1, WIDTH), torch.inf), alpha=0.0):
+    with steered(network, SteeringVectors(layer=1, vectors=torch.full((1, WIDTH), torch.inf), factor=0.0)):
         assert not any(module._forward_hooks for module in network.modules())
         torch.testing.assert_close(network(tokens), before, rtol=0, atol=0)
-    with steered(network, layer=1, vectors=vectors(1), alpha=1.0):
+    with steered(network, SteeringVectors(layer=1, vectors=vectors(1), factor=1.0)):
         assert not torch.allclose(network(tokens), before)
 
 
@@ -153,7 +153,7 @@ def test_nothing_is_left_behind_whatever_is_raised() -> None:
     before = network(tokens)
 
     def fail() -> None:
-        with steered(network, layer=1, vectors=vectors(1), alpha=1.0):
+        with steered(network, SteeringVectors(layer=1, vectors=vectors(1), factor=1.0)):
             network(tokens)
             raise RuntimeError("inside")
 
@@ -168,18 +168,18 @@ def test_two_layers_are_steered_at_once() -> None:
     network, tokens = build(), torch.tensor([PROMPTS[0]])
     first, second = vectors(2).split(1)
     with (
-        steered(network, layer=0, vectors=first, alpha=1.0),
-        steered(network, layer=0, vectors=second, alpha=1.0),
+        steered(network, SteeringVectors(layer=0, vectors=first, factor=1.0)),
+        steered(network, SteeringVectors(layer=0, vectors=second, factor=1.0)),
     ):
         twice = network(tokens)
-    with steered(network, layer=0, vectors=first + second, alpha=1.0):
+    with steered(network, SteeringVectors(layer=0, vectors=first + second, factor=1.0)):
         torch.testing.assert_close(network(tokens), twice, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
 def test_half_precision_stays_half_precision() -> None:
     network = build().bfloat16()
-    with steered(network, layer=1, vectors=vectors(1), alpha=1.0):
+    with steered(network, SteeringVectors(layer=1, vectors=vectors(1), factor=1.0)):
         assert network(torch.tensor([PROMPTS[0]])).dtype == torch.bfloat16
 
 
@@ -188,29 +188,32 @@ def test_refuses_what_does_not_fit() -> None:
     for layer in (-1, DEPTH):
         with (
             pytest.raises(ValueError, match=rf"layer {layer} is out of range, the model has 0 … 2"),
-            steered(network, layer=layer, vectors=vectors(1), alpha=1.0),
+            steered(network, SteeringVectors(layer=layer, vectors=vectors(1), factor=1.0)),
         ):
             pass
     with (
         pytest.raises(ValueError, match=r"vectors have shape \(1, 8\), expected \(rows, 16\)"),
-        steered(network, layer=0, vectors=vectors(1)[:, :8], alpha=1.0),
+        steered(network, SteeringVectors(layer=0, vectors=vectors(1)[:, :8], factor=1.0)),
     ):
         pass
     with (
         pytest.raises(ValueError, match="positions is 'all', expected one of 'prompt', 'generated', 'both'"),
-        steered(network, layer=0, vectors=vectors(1), alpha=1.0, positions="all"),  # type: ignore[arg-type]
+        steered(network, SteeringVectors(layer=0, vectors=vectors(1), factor=1.0), positions="all"),  # type: ignore[arg-type]
     ):
         pass
     with (
         pytest.raises(ValueError, match="a DecodingLM has no layers"),
-        steered(DecodingLM(network), layer=0, vectors=vectors(1), alpha=1.0),
+        steered(DecodingLM(network), SteeringVectors(layer=0, vectors=vectors(1), factor=1.0)),
     ):
         pass
-    with steered(network, layer=0, vectors=vectors(2), alpha=1.0), pytest.raises(ValueError) as error:
-        network(torch.tensor([PROMPTS[0]]))
-    assert "a batch of 1 rows is read, but there are vectors for 2" in str(error.value)
     with (
-        steered(network, layer=0, vectors=vectors(1), alpha=1.0, positions="prompt"),
-        pytest.raises(ValueError, match="to steer prompt tokens, say how long the prompts are"),
+        steered(network, SteeringVectors(layer=0, vectors=vectors(2), factor=1.0)),
+        pytest.raises(ValueError) as error,
+    ):
+        network(torch.tensor([PROMPTS[0]]))
+    assert "the batch has 1 rows, but there are 2 vectors" in str(error.value)
+    with (
+        steered(network, SteeringVectors(layer=0, vectors=vectors(1), factor=1.0), positions="prompt"),
+        pytest.raises(ValueError, match="steering prompt tokens needs prompt_lengths"),
     ):
         network(torch.tensor([PROMPTS[0]]))

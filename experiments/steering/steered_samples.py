@@ -1,4 +1,4 @@
-"""The same prompts answered without steering, with the mean vector, and with a learned network's vectors."""
+"""Answer prompts without steering, with the mean vector, and with the vectors of a learned network."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from experiments.steering.states_manifest import weights_sha256
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
 from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
-from lit_modules.generation.steered import check_layer, steered
+from lit_modules.generation.steered import SteeringVectors, check_layer, steered
 from lit_modules.networks.transformer_lm import TransformerLM
 
 WAYS = ("unsteered", "mean vector", "learned")
@@ -28,33 +28,33 @@ def steered_samples(
     *,
     alpha: float = 1.0,
 ) -> dict[str, list[str]]:
-    """Answers to each prompt, three ways; the vectors are computed once, from the prompts alone.
+    """Generate answers to each prompt in three ways. The vectors depend only on the prompts.
 
     Args:
-        model: Opened with its layers, not laid out for generating.
-        checkpoint: Of a steering network that learned from this model's hidden states, or its run directory.
-        prompts: Token ids, as the network's training put them to the model.
-        settings: How to choose tokens.
-        alpha: Factor of both kinds of vectors.
+        model: The model to steer, not laid out for generation.
+        checkpoint: A checkpoint or run directory of a steering network that was trained on hidden states of
+            this model.
+        prompts: Token ids, in the template of the training data.
+        settings: Sampling settings.
+        alpha: Factor of the mean vector and of the learned vectors.
 
     Returns:
-        By way, a text for each prompt.
+        A text for each prompt, for each of `WAYS`.
 
     Raises:
-        UserError: The checkpoint is none of a steering network, learned from pairs of no model or of another
-            one, or doesn't fit this one.
+        UserError: The checkpoint holds no steering network, or was trained on another model.
     """
     module, source = open_steering(checkpoint)
     if not isinstance(model.network, TransformerLM):
-        raise UserError(f"{model.name} has no layers that could be steered; expected a transformer")
+        raise UserError(f"{model.name} has no layers that can be steered; expected a transformer")
     width = model.network.embedding.embedding_dim
     if module.info.input_shape != (width,):
         raise UserError(
-            f"{checkpoint} steers a width of {module.info.input_shape[0]}, and {model.name} has {width}"
+            f"{checkpoint} steers a model of width {module.info.input_shape[0]}, but {model.name} has {width}"
         )
     if source["model_sha256"] != weights_sha256(model.network):
         raise UserError(
-            f"{checkpoint} learned from {source['model']}, not from {model.name} with these weights; if they "
+            f"{checkpoint} was trained on {source['model']}, not on {model.name} with these weights; if they "
             "are the same model, leave out --precision"
         )
     layer = int(source["target_layer"])
@@ -70,9 +70,8 @@ def steered_samples(
     settings = dataclasses.replace(settings, stop_ids=[*settings.stop_ids, *model.stop_ids])
     found: dict[str, list[str]] = {}
     for way, vectors, factor in zip(WAYS, (mean, mean, learned), (0.0, alpha, alpha), strict=True):
-        with steered(
-            model.network, layer=layer, vectors=vectors, alpha=factor, positions="generated"
-        ) as rows:
+        steering = SteeringVectors(layer=layer, vectors=vectors, factor=factor)
+        with steered(model.network, steering, positions="generated") as rows:
             written = generate(
                 model.network,
                 prompts,
@@ -85,10 +84,10 @@ def steered_samples(
 
 
 def open_steered(name: str, checkpoint: str | Path, precision: str | None = None) -> LoadedModel:
-    """The model to be steered, in the precision asked for, or else in that which the network learned from.
+    """Open the model to steer, by default in the precision that the steering network was trained on.
 
     Raises:
-        UserError: There is no such model, or the checkpoint is none of a steering network.
+        UserError: The model does not exist, or the checkpoint holds no steering network.
     """
     _, source = open_steering(checkpoint)
     model = open_language_model(name, precision or "fp32", laid_out=False)
@@ -100,10 +99,10 @@ def open_steered(name: str, checkpoint: str | Path, precision: str | None = None
 
 
 def open_steering(checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:
-    """A steering network, and what it learned from.
+    """Load a steering network and the description of its training data.
 
     Raises:
-        UserError: The checkpoint is none of a steering network, or of one that learned from no model.
+        UserError: The checkpoint holds no steering network, or one that was trained on synthetic pairs.
     """
     path, saved = cli.open_checkpoint(checkpoint)
 
@@ -112,10 +111,12 @@ def open_steering(checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:
 
     module = restore(saved, path).module
     if not isinstance(module, Steering):
-        raise UserError(f"{path} is no steering network: its model is {saved['config']['model']['name']!r}")
+        raise UserError(
+            f"{path} is not a steering network: its model is {saved['config']['model']['name']!r}"
+        )
     source = saved["info"].get("steering")
     if not source:
         raise UserError(
-            f"{path} learned from pairs of no language model; extract some with experiments.extract"
+            f"{path} was not trained on pairs of a language model; extract some with experiments.extract"
         )
     return module, source

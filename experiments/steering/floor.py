@@ -1,7 +1,7 @@
-"""How far a network with F hidden units can get on the synthetic steering pairs, beside how far it got.
+"""Compute lower bounds on the error of a network with F hidden units on synthetic steering pairs.
 
-Computes what no F units can go below, and what the best linear map of rank F learns from the training pairs;
-given run directories of configs/steering_synthetic.yaml, draws their curves above these lines.
+Prints the lowest possible error of a linear map of rank F, and the error of the map with the best fit to the
+training pairs. Given run directories of configs/steering_synthetic.yaml, draws their loss curves above them.
 
 Shape letters: D width, F hidden units, N training pairs.
 """
@@ -26,11 +26,11 @@ Curve = list[tuple[int, float]]
 
 
 def quarter_circle_floor(width: int, hidden: int) -> float:
-    """The energy per output outside the best rank-F approximation of a square W with normal entries.
+    """Compute the energy per output outside the best rank-F approximation of a square normal matrix W.
 
-    The singular values of W, divided by √D, follow for large D the quarter-circle law, of density
-    √(4 − x²) / π on [0, 2]. With x = 2 sin t, the share of them below 2 sin t is (2t + sin 2t) / π, and their
-    share of the energy, whose whole is D per output, (4t − sin 4t) / (2π).
+    For large D the singular values of W / √D follow the quarter-circle law with density √(4 − x²) / π on
+    [0, 2]. Substitute x = 2 sin t: a share (2t + sin 2t) / π of the values is below 2 sin t. These values
+    hold a share (4t − sin 4t) / (2π) of the energy. The total energy is D per output.
 
     Args:
         width: D.
@@ -50,18 +50,18 @@ def quarter_circle_floor(width: int, hidden: int) -> float:
 
 
 def rank_floors(states: Array, weight: Array, hidden: int, noise: float) -> dict[str, float]:
-    """Held-out errors per output of rank-F linear maps, for new h ~ N(0, I).
+    """Compute held-out errors per output of linear maps of rank F, for new h ~ N(0, I).
 
     Args:
-        states: The training pairs' h, (N, D).
-        weight: W, (D, D); with N > D and little noise, least squares finds as good as it.
+        states: The h of the training pairs, (N, D).
+        weight: W, (D, D). With N > D and little noise, least squares finds practically the same matrix.
         hidden: F.
-        noise: Standard deviation σ of what W doesn't explain.
+        noise: Standard deviation σ of the noise.
 
     Returns:
-        `best`: of the best rank-F approximation of W, which no linear map of that rank can beat;
-        `fitted`: of the map of rank F with the least training error, which projects the outputs on the
-        directions in which the *training* outputs vary most; `zero`: of answering zero.
+        `best`: error of the best rank-F approximation of W, the lower bound. `fitted`: error of the rank-F
+        map with the lowest training error; it projects the outputs on the directions in which the training
+        outputs vary most. `zero`: error of predicting zero.
     """
     width = weight.shape[1]
     energies = np.linalg.eigvalsh(weight.T @ weight)  # ascending squares of the singular values
@@ -77,7 +77,7 @@ def rank_floors(states: Array, weight: Array, hidden: int, noise: float) -> dict
 def synthetic_floors(
     width: int, size: int, hidden: int, noise: float = 0.01, seed: int = 0
 ) -> dict[str, float]:
-    """The floors of a draw of W and of the training pairs, and that of the quarter-circle law."""
+    """Draw W and the training pairs, and compute their bounds and that of the quarter-circle law."""
     generator = np.random.default_rng(seed)
     weight, states = generator.normal(size=(width, width)), generator.normal(size=(size, width))
     law = quarter_circle_floor(width, hidden) + noise**2
@@ -85,10 +85,10 @@ def synthetic_floors(
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """`train/loss` and `val/loss` of a run by step.
+    """Read `train/loss` and `val/loss` of a run by step.
 
     Raises:
-        UserError: It has none.
+        UserError: The run has no `val/loss`.
     """
     curves: dict[str, Curve] = defaultdict(list)
     path = run / "metrics.csv"
@@ -102,12 +102,12 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float], path: Path) -> None:
-    """Write a PNG: each run's training loss (thin) and held-out loss, over horizontal lines.
+    """Draw the training loss (thin) and held-out loss of each run, with a horizontal line for each bound.
 
     Args:
-        curves: From a name to `read_curves`.
-        floors: From what a line is to its height.
-        path: The file.
+        curves: The result of `read_curves` by name of the run.
+        floors: The bounds by label.
+        path: The PNG file.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -141,10 +141,10 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float],
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """The network's runs among directories and studies, by the names of their variants.
+    """Find the runs of networks in run and study directories, by name of their variant.
 
     Raises:
-        UserError: A directory is missing, or none holds a run.
+        UserError: A directory is missing, or no directory holds a run.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -160,30 +160,36 @@ def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.steering_floor",
+        prog="python -m experiments.steering.floor",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, metavar="RUN", help="run or study directories whose curves are drawn")
-    add("--width", type=int, default=2048, metavar="D", help="entries of a vector; default: 2048")
+    add("runs", nargs="*", type=Path, metavar="RUN", help="run or study directories to draw")
+    add("--width", type=int, default=2048, metavar="D", help="width of a vector; default: 2048")
     add("--size", type=int, default=10_000, metavar="N", help="training pairs; default: 10000")
     add("--hidden", type=int, default=1024, metavar="F", help="hidden units; default: 1024")
-    add("--noise", type=float, default=0.01, metavar="SIGMA", help="default: 0.01")
-    add("--output", type=Path, default=Path("steering_floor.png"), metavar="FILE", help="the picture")
+    add("--noise", type=float, default=0.01, metavar="SIGMA", help="standard deviation; default: 0.01")
+    add(
+        "--output",
+        type=Path,
+        default=Path("steering_floor.png"),
+        metavar="FILE",
+        help="the PNG file; default: steering_floor.png",
+    )
     return parser
 
 
 @cli.command
 def main(arguments: list[str]) -> None:
-    """Print the floors, and draw runs above them; see `--help`."""
+    """Print the bounds and draw the runs; see `--help`."""
     options = build_parser().parse_args(arguments)
     if min(options.width, options.hidden) < 1 or options.size <= options.width:
         raise UserError(
-            f"--width {options.width}, --hidden {options.hidden} and --size {options.size}: all are at least "
-            "1, and there must be more pairs than a vector has entries"
+            f"--width {options.width}, --hidden {options.hidden} and --size {options.size}: --width and "
+            "--hidden must be at least 1, and --size greater than --width"
         )
     runs = named_runs(options.runs)
     curves = {name: read_curves(run) for name, run in runs.items()}
@@ -192,7 +198,7 @@ def main(arguments: list[str]) -> None:
         f"rank {options.hidden}, by the quarter-circle law": floors["law"],
         f"rank {options.hidden}, best approximation of a drawn W": floors["best"],
         f"rank {options.hidden}, best fit to {options.size} pairs": floors["fitted"],
-        "answering zero": floors["zero"],
+        "predicting zero": floors["zero"],
     }
     for name, value in said.items():
         print(f"{name}: {value:.1f}")

@@ -1,4 +1,4 @@
-"""What a steering chain draws: margins by layer, factors, and where the vectors lie."""
+"""Draw the figures of a steering chain: margins by stage and by factor, and a projection of the vectors."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from experiments.steering.methods import Pairs
 
 
 def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequence[str], path: Path) -> None:
-    """A heat map of `margins["stage/method"]`."""
+    """Draw a heat map of `margins["STAGE/METHOD"]`."""
     values = np.array([[margins[f"{stage}/{method}"] for stage in stages] for method in methods])
     figure = _figure(1.5 + 1.1 * len(stages), 1.5 + 0.5 * len(methods))
     axes = figure.add_subplot()
@@ -27,7 +27,7 @@ def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequenc
 
 
 def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
-    """A line a method: the margin by the factor α."""
+    """Draw the margin over the factor α, one line for each method."""
     figure = _figure(7, 4.5)
     axes = figure.add_subplot()
     for number, (method, curve) in enumerate(curves.items()):
@@ -41,7 +41,10 @@ def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
 
 
 def projection(pairs: Pairs, path: Path) -> None:
-    """The vectors that aren't zero on their two main directions, coloured by family; one alone by member."""
+    """Draw the vectors that are not neutral on their first two principal components.
+
+    Colors show the families, or the instantiations if there is only one family.
+    """
     chosen = pairs.steered
     vectors = pairs.z[chosen].float()
     families = [f for f, kept in zip(pairs.families, chosen.tolist(), strict=True) if kept]
@@ -55,8 +58,8 @@ def projection(pairs: Pairs, path: Path) -> None:
     for number, family in enumerate(dict.fromkeys(families)):
         own = places[[f == family for f in families]]
         axes.plot(own[:, 0], own[:, 1], ".", markersize=4, color=colours(number), label=family)
-    axes.set_xlabel("first direction")
-    axes.set_ylabel("second direction")
+    axes.set_xlabel("first component")
+    axes.set_ylabel("second component")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
 

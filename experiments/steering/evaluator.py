@@ -1,6 +1,6 @@
-"""A frozen model with its prompts and their hidden states, and what steering does to it there.
+"""Evaluate steering methods on a frozen language model with its prompts and their hidden states.
 
-Shape letters: N prompts of the set, L layers of the file, M prompts asked, W width.
+Shape letters: N prompts of the set, L layers of the file, M evaluated prompts, W width.
 """
 
 import math
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
 
 from datamodules.prompts.prompt_sets import Prompt, PromptSet
 from experiments.errors import UserError
-from experiments.extract import PARTS, all_examples, encode_prompt
 from experiments.language_models.opening import LoadedModel
-from experiments.steering.methods import Pairs
+from experiments.steering.extraction import all_examples, encode_prompt, split_codes
+from experiments.steering.measures import mean
+from experiments.steering.methods import FittedMethods, Pairs
 from experiments.steering.states_manifest import (
     Manifest,
     check_split,
@@ -25,35 +25,30 @@ from experiments.steering.states_manifest import (
     read_manifest,
     weights_sha256,
 )
-from lit_modules.generation.answer_scores import AnswerScorer, Steer
+from lit_modules.generation.answer_scores import AnswerScorer
+from lit_modules.generation.steered import SteeringVectors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One way to answer the prompts asked.
+class Plan(SteeringVectors):
+    """One way to answer the evaluated prompts, with one vector for each, (M, W).
 
     Attributes:
-        layer: That is steered.
-        vectors: (M, W).
-        alpha: Their factor.
-        instruction: Put before each prompt.
+        instruction: Text in front of each prompt.
     """
 
-    layer: int
-    vectors: Tensor
-    alpha: float = 1.0
     instruction: str = ""
 
 
 @dataclass
 class Scores:
-    """Of each prompt asked, in order.
+    """Scores of the held-out answers, one for each evaluated prompt.
 
     Attributes:
-        wanted: Mean log-probability of a token of the held-out wanted answers.
-        unwanted: Of the unwanted ones.
-        right: 1 where no other instantiation of the family has a likelier wanted answer, 0 elsewhere, NaN
-            in a family of one.
+        wanted: Mean log-probability per token of the wanted answers.
+        unwanted: Mean log-probability per token of the unwanted answers.
+        right: 1 if the wanted answer of no other instantiation of the family is as likely, otherwise 0. NaN
+            in a family with one instantiation.
     """
 
     wanted: list[float] = field(default_factory=list)
@@ -67,30 +62,30 @@ class Scores:
 
 
 @dataclass
-class Written:
-    """What was answered to each prompt asked, in order.
+class Answers:
+    """Generated answers, one for each evaluated prompt.
 
     Attributes:
-        tokens: Of the answers; none where the model stopped at once.
-        unsteered: Mean log-probability of each answer's tokens to the unsteered model; NaN of none.
+        tokens: Token ids; empty if the model stopped at once.
+        log_probability: Mean log-probability per token under the unsteered model; NaN for an empty answer.
     """
 
     tokens: list[list[int]] = field(default_factory=list)
-    unsteered: list[float] = field(default_factory=list)
+    log_probability: list[float] = field(default_factory=list)
 
 
-class Bench:
-    """A model, a prompt set, and the file of hidden states that was made of both.
+class Evaluator:
+    """A model, a prompt set, and the file of hidden states that belongs to both.
 
     Args:
-        model: Opened as it was for the extraction.
-        prompts: The set.
-        path: The file.
-        answers: How many of each side's a vector is the mean over, as for the extraction; 0: all.
-        batch_size: Prompts read together.
+        model: The model, opened as for the extraction.
+        prompts: The prompt set.
+        path: The file of hidden states.
+        answers: Number of wanted and of unwanted answers for each prompt, as in the extraction; 0 means all.
+        batch_size: Number of prompts in a batch.
 
     Raises:
-        UserError: The file was made of another model, of other prompts, or with these in other splits.
+        UserError: The file was made from another model, other prompts, or other splits.
     """
 
     def __init__(
@@ -106,24 +101,34 @@ class Bench:
         self.prompts = prompts
         self.manifest: Manifest = read_manifest(path)
         self.batch_size = batch_size
-        tensors = load_file(path)
         if self.manifest.model_sha256 != weights_sha256(model.network):
             raise UserError(f"{path} was made from another model: {self.manifest.model}, not {model.name}")
         examples = all_examples(model, prompts, self.manifest.template, answers=answers)  # type: ignore[arg-type]
         if self.manifest.prompts_sha256 != examples_sha256(examples):
             raise UserError(
-                f"{path} was made of other prompts or answers than {prompts.name} has now; start a new run"
+                f"{path} was made from other prompts or answers than {prompts.name} has now; start a new run"
             )
-        check_split(path, [PARTS[prompt.split] for prompt in prompts.prompts])
+        check_split(path, split_codes(prompts))
+        tensors = load_file(path)
         self._h, self._z = tensors["h"], tensors["z"]  # (N, L, W)
+        self._fitted: dict[tuple[int, int], FittedMethods] = {}
 
     def rows(
         self, split: str, *, neutral: bool = False, seen: bool | None = None, limit: int = 0
     ) -> list[int]:
-        """Places of prompts in the set, in order; of more than `limit`, as many drawn by lot; 0: all.
+        """Select prompts of a split.
 
-        The lot is the same each time. Evenly spaced ones could all be of a few templates, for a topic's
-        prompts stand together.
+        A limit takes a random sample, because the prompts of one topic are neighbors in the set. The sample
+        is always the same.
+
+        Args:
+            split: `train`, `validation` or `test`.
+            neutral: Select the neutral prompts instead of those to steer.
+            seen: Whether training uses the template of the prompt; `None` means both.
+            limit: Largest number of prompts; 0 means no limit.
+
+        Returns:
+            Ascending indices into the prompt set.
         """
         found = [
             row
@@ -137,19 +142,19 @@ class Bench:
         return sorted(random.Random(0).sample(found, limit))
 
     def chosen(self, rows: Sequence[int]) -> list[Prompt]:
-        """The prompts at these places."""
+        """Return the prompts at these indices."""
         return [self.prompts.prompts[row] for row in rows]
 
     def pairs(self, rows: Sequence[int], *, input_layer: int, target_layer: int) -> Pairs:
-        """Their hidden states and vectors.
+        """Return the hidden states and vectors of the prompts at these indices.
 
         Raises:
-            UserError: The file has no such layer.
+            UserError: The file lacks a layer.
         """
         layers = self.manifest.layers
         for layer in (input_layer, target_layer):
             if layer not in layers:
-                raise UserError(f"the hidden states are of layers {', '.join(map(str, layers))}, not {layer}")
+                raise UserError(f"the file has the layers {', '.join(map(str, layers))}, not {layer}")
         chosen = self.chosen(rows)
         return Pairs(
             h=self._h[list(rows), layers.index(input_layer)],
@@ -158,15 +163,27 @@ class Bench:
             families=[prompt.family for prompt in chosen],
         )
 
+    def fitted(self, *, input_layer: int, target_layer: int) -> FittedMethods:
+        """Return the methods fitted to all training prompts at these layers; each is fitted once."""
+        key = (input_layer, target_layer)
+        if key not in self._fitted:
+            rows = [*self.rows("train"), *self.rows("train", neutral=True)]
+            pairs = self.pairs(rows, input_layer=input_layer, target_layer=target_layer)
+            self._fitted[key] = FittedMethods(pairs)
+        return self._fitted[key]
+
     def score(
         self, rows: Sequence[int], plans: Mapping[str, Plan], *, rank: bool = False
     ) -> dict[str, Scores]:
-        """How likely the held-out answers become under each plan.
+        """Score the held-out answers under each plan.
 
         Args:
-            rows: The prompts asked, none of them neutral.
-            plans: By name.
-            rank: Also compare with the other instantiations' answers, for `right`.
+            rows: Indices of the evaluated prompts; none is neutral.
+            plans: The plans by name.
+            rank: Also compare with the answers of other instantiations, for `Scores.right`.
+
+        Returns:
+            The scores by name of the plan.
         """
         found = {name: Scores() for name in plans}
         for places in self._batches(rows):
@@ -176,9 +193,9 @@ class Bench:
             others = [self._rivals(p) if rank else [] for p in prompts]
             answers = [[*w, *u, *o] for w, u, o in zip(wanted, unwanted, others, strict=True)]
             longest = max(len(answer) for own in answers for answer in own)
-            scorers = self._scorers(rows, places, plans, longest_answer=longest)
+            scorers = self._scorers(prompts, plans, longest_answer=longest)
             for name, plan in plans.items():
-                made = scorers[plan.instruction].log_probabilities(answers, _steer(plan, places))
+                made = scorers[plan.instruction].log_probabilities(answers, plan.select(places))
                 for own, w, u in zip(made, wanted, unwanted, strict=True):
                     scores, first = found[name], own[0]
                     scores.wanted.append(mean(own[: len(w)]))
@@ -188,40 +205,41 @@ class Bench:
         return found
 
     def divergence(self, rows: Sequence[int], plans: Mapping[str, Plan]) -> dict[str, list[float]]:
-        """KL(unsteered ‖ steered) of each prompt's next token, in nats; an instruction may steer too."""
+        """Compute KL(unsteered ‖ plan) of the next token, in nats, for each prompt and plan."""
         found: dict[str, list[float]] = {name: [] for name in plans}
         for places in self._batches(rows):
-            scorers = self._scorers(rows, places, plans, longest_answer=1)
+            prompts = self.chosen([rows[place] for place in places])
+            scorers = self._scorers(prompts, plans, longest_answer=1)
             plain = scorers[""].next_log_probabilities()
             for name, plan in plans.items():
-                other = scorers[plan.instruction].next_log_probabilities(_steer(plan, places))
+                other = scorers[plan.instruction].next_log_probabilities(plan.select(places))
                 found[name] += (plain.exp() * (plain - other)).sum(-1).tolist()
         return found
 
     def write(
         self, rows: Sequence[int], plans: Mapping[str, Plan], *, max_new_tokens: int
-    ) -> dict[str, Written]:
-        """Greedy answers to each prompt under each plan, and how likely the unsteered model finds them."""
-        found = {name: Written() for name in plans}
+    ) -> dict[str, Answers]:
+        """Generate a greedy answer to each prompt under each plan, and score it with the unsteered model."""
+        found = {name: Answers() for name in plans}
         for places in self._batches(rows):
-            scorers = self._scorers(rows, places, plans, longest_answer=max_new_tokens)
+            prompts = self.chosen([rows[place] for place in places])
+            scorers = self._scorers(prompts, plans, longest_answer=max_new_tokens)
             for name, plan in plans.items():
                 answers = scorers[plan.instruction].write(
                     max_new_tokens,
                     stop_ids=self.model.stop_ids,
                     vocab_size=self.model.tokenizer.vocab_size,
-                    steer=_steer(plan, places),
+                    steering=plan.select(places),
                 )
                 made = scorers[""].log_probabilities([[answer] if answer else [] for answer in answers])
                 found[name].tokens += answers
-                found[name].unsteered += [own[0] if own else math.nan for own in made]
+                found[name].log_probability += [own[0] if own else math.nan for own in made]
         return found
 
     def _scorers(
-        self, rows: Sequence[int], places: Sequence[int], plans: Mapping[str, Plan], *, longest_answer: int
+        self, prompts: Sequence[Prompt], plans: Mapping[str, Plan], *, longest_answer: int
     ) -> dict[str, AnswerScorer]:
-        """The prompts with each instruction that a plan has, and without any, all read once."""
-        prompts = self.chosen([rows[place] for place in places])
+        """Read the prompts once with each instruction of a plan, and once without."""
         return {
             text: AnswerScorer(
                 self.model.network, [self._encode(p, text) for p in prompts], longest_answer=longest_answer
@@ -238,36 +256,11 @@ class Bench:
         return [self.model.tokenizer.encode(text) for text in texts]
 
     def _rivals(self, prompt: Prompt) -> list[list[int]]:
-        """The first held-out wanted answer of each other instantiation of the family."""
+        """Return the first held-out wanted answer of each other instantiation of the family."""
         names = self.prompts.families[prompt.family]
         return [self._answers(name, "wanted")[0] for name in names if name != prompt.instantiation]
 
     def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        """Places in `rows`."""
+        """Yield the positions in `rows`, batch by batch."""
         for start in range(0, len(rows), self.batch_size):
             yield list(range(start, min(start + self.batch_size, len(rows))))
-
-
-def _steer(plan: Plan, places: list[int]) -> Steer:
-    return Steer(layer=plan.layer, vectors=plan.vectors[places], alpha=plan.alpha)
-
-
-def mean(values: Sequence[float]) -> float:
-    """Of at least one value."""
-    return sum(values) / len(values)
-
-
-def perplexity_ratio(written: Written, plain: Written) -> float:
-    """How many times as perplexing answers are to the unsteered model as its own; NaN if there are no pairs.
-
-    Geometric means over the prompts that have both, so that nothing is gained by silence.
-    """
-    apart = [a - b for a, b in zip(plain.unsteered, written.unsteered, strict=True)]
-    known = [value for value in apart if not math.isnan(value)]
-    return math.exp(mean(known)) if known else math.nan
-
-
-def repetition(tokens: Sequence[int], size: int = 3) -> float:
-    """The share of a text's runs of three tokens that were there before; 0 for one too short to have any."""
-    runs = [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from datamodules.prompts.prompt_sets import Prompt
-from experiments.steering.comparison import RIVALS, compare, table
+from experiments.steering.intervals import RIVALS, estimate_all, table
 from experiments.steering.methods import METHODS
 
 
@@ -32,7 +32,7 @@ def flat(value: float, count: int, **own: list[float]) -> dict[str, list[float]]
 
 def test_figures_are_means_over_the_prompts_of_a_subset() -> None:
     margins = flat(1.0, 6, l2s=[2, 3, 4, 5, 6, 7], mean=[1, 1, 1, 1, 2, 3], p2s=[4, 4, 4, 8, 9, 10])
-    found = compare([*SEEN, *UNSEEN], margins, flat(1.0, 6, l2s=[0, 1, 1, math.nan, 1, 0]))
+    found = estimate_all([*SEEN, *UNSEEN], margins, flat(1.0, 6, l2s=[0, 1, 1, math.nan, 1, 0]))
     assert found["all/l2s/margin"].value == pytest.approx(4.5)
     assert found["seen/l2s/margin"].value == pytest.approx(3)
     assert found["unseen/l2s_minus_mean"].value == pytest.approx(4)
@@ -45,7 +45,7 @@ def test_figures_are_means_over_the_prompts_of_a_subset() -> None:
 def test_the_pairs_are_kept_in_the_intervals_of_differences() -> None:
     """Prompts differ far more than methods do, and by the same amount each."""
     margins = flat(0.0, 3, l2s=[-100, 0, 100], mean=[-101, -1, 99])
-    found = compare(SEEN, margins, flat(1.0, 3))
+    found = estimate_all(SEEN, margins, flat(1.0, 3))
     difference = found["all/l2s_minus_mean"]
     assert difference.low == pytest.approx(1)
     assert difference.high == pytest.approx(1)
@@ -53,7 +53,7 @@ def test_the_pairs_are_kept_in_the_intervals_of_differences() -> None:
 
 
 def test_what_was_not_asked_is_no_part_of_the_table() -> None:
-    found = compare(SEEN, flat(1.0, 3, mean=[0, 0, 0]), flat(math.nan, 3))
+    found = estimate_all(SEEN, flat(1.0, 3, mean=[0, 0, 0]), flat(math.nan, 3))
     assert not any(name.startswith("unseen") or name.endswith("/right") for name in found)
     head, _, *rows = table(found).splitlines()
     assert head == "| method | margin | margin, seen templates | right instantiation |"

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import experiments
-from experiments import steered_sample
 from experiments.language_models.opening import open_language_model
 from experiments.sample import main
-from experiments.steered_sample import open_steered
+from experiments.steering import steered_samples
 from experiments.steering.states_manifest import weights_sha256
+from experiments.steering.steered_samples import open_steered
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,9 @@ def test_the_model_is_read_as_the_network_learned_it(
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         network = open_language_model(str(language_run), precision, laid_out=False).network
         source = {"model_sha256": weights_sha256(network)}
-        monkeypatch.setattr(steered_sample, "open_steering", lambda checkpoint, source=source: (None, source))
+        monkeypatch.setattr(
+            steered_samples, "open_steering", lambda checkpoint, source=source: (None, source)
+        )
         for asked, expected in ((None, dtype), ("bf16", torch.bfloat16), ("fp32", torch.float32)):
             opened = open_steered(str(language_run), "steering.ckpt", asked)
             assert opened.network.embedding.weight.dtype == expected
@@ -96,7 +98,7 @@ def test_refuses_what_is_no_steering_network(
 ) -> None:
     arguments = [str(language_run), "--prompt", "the"]
     assert main([*arguments, "--steer", str(language_run)]) == 2
-    assert "is no steering network: its model is 'language_model'" in capsys.readouterr().err
+    assert "is not a steering network: its model is 'language_model'" in capsys.readouterr().err
     assert main([*arguments, "--steer", str(tmp_path)]) == 2
     assert "there is no checkpoint in" in capsys.readouterr().err
     assert main([*arguments, "--alpha", "2"]) == 2
@@ -115,4 +117,4 @@ def test_refuses_a_network_of_synthetic_pairs(
     }
     experiments.run(settings)
     assert main([str(language_run), "--prompt", "the", "--steer", str(tmp_path / "run")]) == 2
-    assert "learned from pairs of no language model" in capsys.readouterr().err
+    assert "was not trained on pairs of a language model" in capsys.readouterr().err

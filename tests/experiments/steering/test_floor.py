@@ -6,7 +6,7 @@ from PIL import Image
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from experiments.steering_floor import (
+from experiments.steering.floor import (
     main,
     quarter_circle_floor,
     rank_floors,
@@ -90,7 +90,7 @@ def test_curves_are_read_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (["absent"], "absent: no such directory"),
         (["."], "no run with a metrics.csv in ."),
-        (["--size", "100"], "there must be more pairs"),
+        (["--size", "100"], "--size greater than --width"),
     ],
 )
 def test_refuses_what_can_not_be_drawn(

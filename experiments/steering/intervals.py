@@ -1,27 +1,28 @@
-"""What the comparison of the ways to steer comes to: figures with intervals, and the table of them."""
+"""Estimates with intervals for the comparison of the methods, and their table."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from datamodules.prompts.prompt_sets import Prompt
 from experiments.steering.bootstrap import Estimate, mean_interval, ratio_interval
+from experiments.steering.measures import differences
 from experiments.steering.methods import METHODS
 
 RIVALS = ("mean", "router", "fine_router", "l2s_shuffled", "ridge")
-"""What the learned network is held against, prompt by prompt."""
+"""Methods that the learned network is compared with, prompt by prompt."""
 
 
-def compare(
+def estimate_all(
     prompts: Sequence[Prompt],
     margins: Mapping[str, Sequence[float]],
     rights: Mapping[str, Sequence[float]],
 ) -> dict[str, Estimate]:
-    """Every figure over all prompts, those in seen templates, and those in unseen ones.
+    """Estimate every figure over all prompts, over seen templates, and over unseen templates.
 
     Args:
-        prompts: That were asked.
-        margins: Of each method, one for each prompt.
-        rights: The same; NaN where a prompt's family has nothing to take its instantiation for.
+        prompts: The evaluated prompts.
+        margins: The margins of each method, one for each prompt.
+        rights: `Scores.right` of each method, one for each prompt; NaN in a family with one instantiation.
 
     Returns:
         `SUBSET/METHOD/margin`, `SUBSET/METHOD/right`, `SUBSET/l2s_minus_RIVAL`, `SUBSET/gap_closed`.
@@ -53,7 +54,7 @@ def compare(
 
 
 def table(estimates: Mapping[str, Estimate]) -> str:
-    """The comparison in Markdown: a row a method, then what decides."""
+    """Format the estimates as Markdown: a table with a row for each method, then a list of differences."""
     subsets = [s for s in ("all", "seen", "unseen") if f"{s}/l2s/margin" in estimates]
     heads = ["method", *(f"margin, {s} templates" if s != "all" else "margin" for s in subsets)]
     lines = ["| " + " | ".join([*heads, "right instantiation"]) + " |"]
@@ -70,8 +71,3 @@ def table(estimates: Mapping[str, Estimate]) -> str:
             f"- {subset}: gap closed, (l2s − mean)/(p2s − mean): {estimates[f'{subset}/gap_closed']}"
         )
     return "\n".join(lines) + "\n"
-
-
-def differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Prompt by prompt."""
-    return [a - b for a, b in zip(first, second, strict=True)]

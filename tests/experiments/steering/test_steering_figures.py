@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from experiments.steering import pictures
+from experiments.steering import steering_figures
 from experiments.steering.methods import Pairs
 
 
@@ -17,13 +17,13 @@ from experiments.steering.methods import Pairs
 def _drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure, as it is made."""
     made: list[Figure] = []
-    make = pictures._figure
+    make = steering_figures._figure
 
     def kept(*size: float) -> Figure:
         made.append(make(*size))
         return made[-1]
 
-    monkeypatch.setattr(pictures, "_figure", kept)
+    monkeypatch.setattr(steering_figures, "_figure", kept)
     return made
 
 
@@ -34,7 +34,7 @@ def labels(figure: Figure) -> list[str]:
 
 def test_the_heat_map_has_a_row_a_method_and_a_column_a_stage(drawn: list[Figure], tmp_path: Path) -> None:
     margins = {"one/l2s": 1.0, "one/mean": 0.5, "two/l2s": -1.0, "two/mean": 0.25}
-    pictures.layers(margins, ["one", "two"], ["l2s", "mean"], tmp_path / "layers.png")
+    steering_figures.layers(margins, ["one", "two"], ["l2s", "mean"], tmp_path / "layers.png")
     (image,) = drawn[0].axes[0].images
     assert np.asarray(image.get_array()).tolist() == [[1.0, -1.0], [0.5, 0.25]]
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["1.00", "-1.00", "0.50", "0.25"]
@@ -42,7 +42,9 @@ def test_the_heat_map_has_a_row_a_method_and_a_column_a_stage(drawn: list[Figure
 
 
 def test_factors_are_drawn_in_order(drawn: list[Figure], tmp_path: Path) -> None:
-    pictures.factors({"l2s": {1.0: 3.0, 0.5: 2.0}, "mean": {0.5: 0.0, 1.0: 1.0}}, tmp_path / "alphas.png")
+    steering_figures.factors(
+        {"l2s": {1.0: 3.0, 0.5: 2.0}, "mean": {0.5: 0.0, 1.0: 1.0}}, tmp_path / "alphas.png"
+    )
     first, second = drawn[0].axes[0].lines
     assert np.asarray(first.get_xydata()).tolist() == [[0.5, 2.0], [1.0, 3.0]]
     assert np.asarray(second.get_xydata()).tolist() == [[0.5, 0.0], [1.0, 1.0]]
@@ -67,7 +69,7 @@ def test_the_projection_is_onto_the_main_directions_and_tells_groups_apart(
         instantiations=["skin", "heart", "rent", "as_it_is"] * 10,
         families=families * 10,
     )
-    pictures.projection(pairs, tmp_path / "projection.png")
+    steering_figures.projection(pairs, tmp_path / "projection.png")
     assert labels(drawn[0]) == expected
     places = np.concatenate([np.asarray(line.get_xydata()) for line in drawn[0].axes[0].lines])
     theirs = PCA(2).fit_transform(z[z.abs().sum(1) > 0].numpy())
