@@ -10,7 +10,7 @@ from experiments.config import registry
 from experiments.config.describe import describe
 from experiments.config.root import Config, RootConfig
 from experiments.config.schema import show
-from experiments.config.sources import REPOSITORY, SECTIONS
+from experiments.config.sources import PUBLISHED, SECTIONS
 from experiments.config.trainer import TrainerConfig
 
 OPTIONS = {
@@ -97,5 +97,5 @@ def summary(path: Path) -> str:
 
 def list_configs() -> str:
     """One line a config."""
-    paths = sorted((REPOSITORY / "configs").glob("*.yaml"))
+    paths = sorted(PUBLISHED.glob("*.yaml"))
     return "\n".join(f"configs/{path.name:<28} {summary(path)}" for path in paths)

@@ -24,6 +24,10 @@ DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
 }
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+"""The folder of the packages; in a checkout, the root of the repository."""
+_INSTALLED = REPOSITORY / "experiments" / "configs"
+PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
+"""The folder of the published configs: inside the package in a wheel, beside it in a checkout."""
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Sections whose keys are names of a person's choice, such as lr_0.1, where a dot divides nothing.
@@ -47,24 +51,23 @@ class Layer:
 
 
 def find_file(path: str | Path) -> Path:
-    """The config file as given, or in the repository's `configs` folder.
+    """Find a config file as given, or by name among the published ones.
 
     Raises:
         UserError: There is no such file; names the nearest config.
     """
     given = Path(path)
-    folder = REPOSITORY / "configs"
     names = [given.name, f"{given.name}.yaml"]
     candidates = [
         given,
-        REPOSITORY / given,
-        *(folder / n for n in names),
-        *(folder / "presets" / n for n in names),
+        PUBLISHED.parent / given,
+        *(PUBLISHED / n for n in names),
+        *(PUBLISHED / "presets" / n for n in names),
     ]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    near = difflib.get_close_matches(given.stem, [p.stem for p in folder.glob("*.yaml")], n=1)
+    near = difflib.get_close_matches(given.stem, [p.stem for p in PUBLISHED.glob("*.yaml")], n=1)
     hint = (
         f"; did you mean configs/{near[0]}.yaml?" if near else "; python -m experiments.run --list shows all"
     )

@@ -30,9 +30,11 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_revision(folder: Path = REPOSITORY) -> dict[str, Any]:
-    """The commit that runs, and whether files differ from it; both `None` outside a repository."""
+    """Return the commit that runs and whether files differ from it; both `None` outside a checkout."""
 
     def git(*arguments: str) -> str | None:
+        if not (folder / ".git").exists():  # an installed suite may lie inside somebody else's repository
+            return None
         try:
             done = subprocess.run(
                 ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True

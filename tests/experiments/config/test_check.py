@@ -423,9 +423,9 @@ def test_random_text_is_refused_and_never_crashes(work: Path) -> None:
 
 def test_every_published_config_is_valid_and_says_what_it_shows() -> None:
     from experiments.config.help import list_configs, summary
-    from experiments.config.sources import REPOSITORY
+    from experiments.config.sources import PUBLISHED
 
-    paths = sorted((REPOSITORY / "configs").glob("*.yaml"))
+    paths = sorted(PUBLISHED.glob("*.yaml"))
     assert paths
     for path in paths:
         assert load_config(path).name == path.stem
