@@ -1,9 +1,9 @@
-"""Pure functions of tensors: softmax family, losses, ranking metrics, policy objectives.
+"""Pure functions of tensors: softmax, losses, ranking metrics, policy objectives, sampling of tokens.
 
     from lit_modules.functional import cross_entropy
 
-The single steps with their backward passes derived by hand are under `backward`; what the functions share is
-in `blocks`, `checks`, `precision` and `reduction`.
+`backward` and `normalization` hold single steps with backward passes derived by hand. `blocks`, `precision`,
+`reduction` and `value_checks` hold what several functions share.
 """
 
 from lit_modules.functional.contrastive import info_nce, nt_xent

@@ -1,20 +1,21 @@
-"""Walking through a tall matrix a few rows at a time, so that temporaries stay small."""
+"""Process a tall matrix in blocks of rows, to keep temporary tensors small."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-# Elements in a block. A CPU core's share should stay in its own cache; an accelerator needs blocks that are
-# large enough to fill it, and 2²⁴ fp32 numbers are still only 64 MiB.
+# Elements in a block. A CPU core's block should fit in the core's cache. An accelerator needs blocks large
+# enough to use it fully; 2²⁴ fp32 numbers are 64 MiB.
 _PER_CPU_THREAD = 2**17
 _PER_ACCELERATOR = 2**24
 
 
 def row_blocks(x: Tensor) -> Iterator[slice]:
-    """Yields slices that cover the N rows of `x` (N, C) in order; at least one, if only an empty one.
+    """Yield slices that cover the N rows of `x` (N, C) in order.
 
-    Under `torch.compile` it is one slice: the compiler fuses the temporaries away, and would unroll the loop.
+    There is at least one slice; for N = 0 it is empty. Under `torch.compile` there is exactly one: the
+    compiler fuses the temporary tensors, and would unroll a loop.
     """
     rows, columns = x.shape
     if torch.compiler.is_compiling():
@@ -27,5 +28,5 @@ def row_blocks(x: Tensor) -> Iterator[slice]:
 
 
 def join(blocks: list[Tensor]) -> Tensor:
-    """The blocks' results under one another; a single one as it is, without a copy."""
+    """Concatenate the blocks' results; return a single one without a copy."""
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

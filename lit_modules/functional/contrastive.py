@@ -1,10 +1,10 @@
-"""Contrastive losses: pick the positive out of a line-up, by cosine similarity over a temperature.
+"""Contrastive losses: find the positive among candidates, by cosine similarity.
 
-Each is a cross-entropy whose classes are candidates. With s the cosine similarity and τ the temperature,
+Each loss is a cross-entropy over candidates. With the cosine similarity s and the temperature τ:
 
     ℓ_i = −log( exp(s(q_i, k_i) / τ) / Σ_j exp(s(q_i, k_j) / τ) )
 
-and what differs is which candidates j stand beside the positive.
+The losses differ in the candidates j.
 
 Shape letters: B pairs, K negatives, D features.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from lit_modules.functional.cross_entropy import cross_entropy
 from lit_modules.functional.precision import result_dtype, widen
 
-# As in F.normalize: shorter vectors than this are divided by it, so that a zero vector stays one.
+# As in F.normalize: shorter vectors are divided by this length, so a zero vector stays zero.
 _SHORTEST = 1e-12
 
 
@@ -27,26 +27,26 @@ def info_nce(
     temperature: float = 0.1,
     symmetric: bool = False,
 ) -> Tensor:
-    """InfoNCE: how well each query picks its positive out of the candidates.
+    """Compute the InfoNCE loss: each query must find its positive among the candidates.
 
     Van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding" (2018), eq. 4.
-    Given negatives, those are the candidates beside the positive (He et al., MoCo, 2020, eq. 1). Otherwise it
-    is in-batch and one-way: the positives of the other queries are. Symmetric, it is the mean of that and of
-    picking the query for each positive (Radford et al., CLIP, 2021, figure 3).
+    The other candidates are `negatives` (He et al., MoCo, 2020, eq. 1) or, without them, the positives of the
+    other queries. The symmetric loss is the mean of that loss and of the loss with queries and positives
+    exchanged (Radford et al., CLIP, 2021, figure 3).
 
     Args:
-        queries: (B, D), of any length; normalised here.
-        positives: (B, D), row i belonging to query i.
-        negatives: (K, D), shared by all queries, or (B, K, D), each query's own; None for in-batch.
-        temperature: τ > 0; the lower, the more the nearest negatives count.
-        symmetric: Score both directions; in-batch only.
+        queries: (B, D) of any length; normalized here.
+        positives: (B, D); row i belongs to query i.
+        negatives: (K, D) for all queries, (B, K, D) for each query its own, or None for in-batch negatives.
+        temperature: τ > 0; a lower value gives the most similar negatives more weight.
+        symmetric: Use both directions; only with in-batch negatives.
 
     Returns:
-        The mean loss, in the type of `queries` (fp32 for half precision in autocast). A batch of one pair
-        has no in-batch negatives and costs 0, as does an empty one.
+        The mean loss, in the type of `queries` (fp32 for half precision in autocast). It is 0 for an empty
+        batch, and for in-batch negatives with a single pair.
 
     Raises:
-        ValueError: shapes that don't match, negatives for a symmetric loss, a `temperature` not above 0.
+        ValueError: Shapes don't match, a symmetric loss has negatives, or `temperature` is not positive.
     """
     _check(queries, positives, temperature)
     q, k = _unit(queries), _unit(positives)
@@ -58,7 +58,7 @@ def info_nce(
             loss = (loss + cross_entropy(similarities.T, matches)) / 2
         return loss.to(result_dtype(queries))
     if symmetric:
-        raise ValueError("a symmetric loss takes its negatives from the batch; give no negatives")
+        raise ValueError("a symmetric loss takes its negatives from the batch; pass negatives=None")
     batch, features = queries.shape
     if negatives.shape[-1] != features or not (
         negatives.dim() == 2 or (negatives.dim() == 3 and len(negatives) == batch)
@@ -70,29 +70,27 @@ def info_nce(
     n = _unit(negatives)
     to_positive = (q * k).sum(-1, keepdim=True)  # (B, 1)
     to_negatives = (n @ q[..., None]).squeeze(-1) if n.dim() == 3 else q @ n.T  # (B, K)
-    candidates = (
-        torch.cat([to_positive, to_negatives], dim=-1) / temperature
-    )  # (B, 1 + K), the positive first
+    candidates = torch.cat([to_positive, to_negatives], dim=-1) / temperature  # (B, 1 + K), positive first
     first = torch.zeros(len(q), dtype=torch.long, device=q.device)
     return cross_entropy(candidates, first).to(result_dtype(queries))
 
 
 def nt_xent(first: Tensor, second: Tensor, *, temperature: float = 0.5) -> Tensor:
-    """NT-Xent, of two views of each sample: each of the 2B views picks its partner out of the 2B − 1 others.
+    """Compute the NT-Xent loss of two views: each of the 2B views must find its partner among the others.
 
     Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), eq. 1. Unlike
-    in symmetric InfoNCE, views of the same side are candidates too; a view itself is none.
+    in symmetric InfoNCE, views of the same side are candidates too. A view is never its own candidate.
 
     Args:
-        first: (B, D), of any length; normalised here.
-        second: (B, D), row i showing the same sample as row i of `first`.
+        first: (B, D) of any length; normalized here.
+        second: (B, D); row i shows the same sample as row i of `first`.
         temperature: τ > 0.
 
     Returns:
         The mean loss over the 2B views, in the type of `first` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: shapes that don't match, a `temperature` that isn't positive.
+        ValueError: Shapes don't match, or `temperature` is not positive.
     """
     _check(first, second, temperature)
     views = _unit(torch.cat([first, second]))  # (2B, D)
@@ -103,7 +101,7 @@ def nt_xent(first: Tensor, second: Tensor, *, temperature: float = 0.5) -> Tenso
 
 
 def _unit(x: Tensor) -> Tensor:
-    """`x` (..., D) with rows of length 1. As the root's slope is inf at 0, it is kept away from there."""
+    """Scale the rows of `x` (..., D) to length 1; clamp before the root, because its slope at 0 is inf."""
     x = widen(x)
     return x * x.square().sum(-1, keepdim=True).clamp(min=_SHORTEST**2).rsqrt()
 

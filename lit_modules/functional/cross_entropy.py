@@ -1,7 +1,7 @@
-"""Cross-entropy of logits or probabilities, with class indices or distributions as targets; also binary.
+"""Cross-entropy and binary cross-entropy, of logits or probabilities.
 
-From logits, every logarithm is a log-sum-exp and never the logarithm of a softmax, so logits of ±1e4 are as
-exact as others. Half precision is computed in fp32 and rounded once at the end.
+Targets are class indices or distributions. From logits, logarithms come from a log-sum-exp, never from a
+softmax, so logits of ±1e4 stay exact. Half precision is computed in fp32 and rounded once, at the end.
 """
 
 from collections.abc import Callable
@@ -35,32 +35,34 @@ def cross_entropy(
     reduction: Reduction = "mean",
     implementation: Implementation = "by_hand",
 ) -> Tensor:
-    """−Σ_c w_c q_c log softmax(logits)_c, q the target distribution: `F.cross_entropy` with classes last.
+    """Compute −Σ_c w_c q_c log softmax(logits)_c, where q is the target distribution.
 
-    With a class index t as target, q is one-hot at t. Smoothing replaces q by (1 − s) q + s / C (Szegedy et
-    al., "Rethinking the Inception Architecture", 2016, section 7). The mean of index targets is weighted,
-    Σ_n ℓ_n / Σ_n w_{t_n} over the targets that count; that of distributions is Σ_n ℓ_n / N.
+    This is `F.cross_entropy` with the classes last.
 
-    Where it goes beyond PyTorch: the mean over nothing (an empty batch, every target ignored) is 0 with zero
-    gradients; by hand, a class with q_c = 0 adds nothing even at a logit of −inf, and a row of logits that is
-    all −inf gives inf with zero gradients, as its target has no probability. All three are NaN in PyTorch.
+    For a class index t, q is one-hot at t. Label smoothing replaces q by (1 − s) q + s / C (Szegedy et al.,
+    "Rethinking the Inception Architecture", 2016, section 7). The mean over index targets is weighted:
+    Σ_n ℓ_n / Σ_n w_{t_n}, over the targets that are not ignored. The mean over distributions is Σ_n ℓ_n / N.
 
-    By hand, index targets without smoothing never materialise the (..., C) probabilities.
+    Three results are NaN in PyTorch but not here. The mean over nothing (an empty batch, all targets ignored)
+    is 0 with zero gradients. By hand, a class with q_c = 0 adds 0 even at a logit of −inf; and a row of −inf
+    only gives inf with zero gradients, because its target has probability 0.
+
+    By hand, index targets without smoothing need no tensor of probabilities (..., C).
 
     Args:
         logits: (..., C), the classes or vocabulary last.
         targets: (...) integer class indices in [0, C), or (..., C) floating-point distributions.
-        weight: (C,), a factor for each class, or None.
-        ignore_index: Index targets of this value count neither in the loss nor in its mean.
+        weight: w, one factor per class (C,), or None.
+        ignore_index: Index targets of this value are left out of the loss and of its mean.
         label_smoothing: s in [0, 1].
         reduction: `"none"`, `"sum"` or `"mean"`.
-        implementation: `"by_hand"`, or `"fused"` for PyTorch's kernel, which is quicker on small batches.
+        implementation: `"by_hand"`, or `"fused"` for PyTorch's kernel, which is faster on small batches.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `logits` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: shapes that don't match, an index out of range, or an option out of range.
+        ValueError: Shapes don't match, or an index or option is out of range.
     """
     classes = logits.shape[-1]
     if not 0 <= label_smoothing <= 1:
@@ -68,7 +70,7 @@ def cross_entropy(
     if weight is not None:
         if weight.shape != (classes,):
             raise ValueError(
-                f"weight must have shape ({classes},), one each class; got {tuple(weight.shape)}"
+                f"weight must have shape ({classes},), one factor per class; got {tuple(weight.shape)}"
             )
         weight = weight.to(widen(logits).dtype)
     if implementation not in get_args(Implementation):
@@ -84,7 +86,7 @@ def cross_entropy(
         ignored = targets == ignore_index
         indices = targets.long().masked_fill(ignored, 0)
         of_rows = _fused if implementation == "fused" else _of_indices
-        with refusing_unknown_classes(indices, classes):  # PyTorch's complaint; ours is worded so already
+        with refusing_unknown_classes(indices, classes):  # for PyTorch's error; ours reads so already
             losses = of_rows(logits, indices, weight, label_smoothing).masked_fill(ignored, 0)
         counts = ignored.logical_not().to(losses.dtype)
         if weight is not None:
@@ -93,22 +95,22 @@ def cross_entropy(
 
 
 def _check_targets(logits: Tensor, targets: Tensor) -> None:
-    """Refuses targets whose type and shape fit neither class indices nor distributions."""
+    """Check that the targets are class indices or distributions that fit the logits."""
     if targets.is_floating_point():
         if targets.shape != logits.shape:
             raise ValueError(
-                f"floating-point targets are distributions and must have the inputs' shape, "
+                f"floating-point targets are distributions and must have the inputs' shape "
                 f"{tuple(logits.shape)}; got {tuple(targets.shape)}"
             )
     elif targets.shape != logits.shape[:-1] or targets.dtype == torch.bool:
         raise ValueError(
-            f"index targets must be integers of shape {tuple(logits.shape[:-1])}, the inputs' without the "
-            f"last dimension; got {targets.dtype} of shape {tuple(targets.shape)}"
+            f"index targets must be integers of shape {tuple(logits.shape[:-1])}, the inputs' shape without "
+            f"the last dimension; got {targets.dtype} of shape {tuple(targets.shape)}"
         )
 
 
 def _of_indices(logits: Tensor, indices: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """The losses (...) of class indices (...)."""
+    """Return the losses (...) of class indices (...)."""
     losses = backward.softmax_cross_entropy(logits, indices)
     if weight is not None:
         factors = weight[indices]
@@ -122,19 +124,19 @@ def _of_indices(logits: Tensor, indices: Tensor, weight: Tensor | None, label_sm
 def _of_distributions(
     logits: Tensor, targets: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:
-    """The losses (...) of target distributions (..., C)."""
+    """Return the losses (...) of target distributions (..., C)."""
     smoothed = widen(targets) * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
     return -_dot(log_softmax(widen(logits)), smoothed if weight is None else smoothed * weight)
 
 
 def _fused(logits: Tensor, targets: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """The losses (...) of either kind of target, by PyTorch."""
+    """Return the losses (...) of either kind of target, computed by PyTorch."""
     rows = logits.reshape(-1, logits.shape[-1])
     losses = F.cross_entropy(
         rows,
         targets.reshape(rows.shape if targets.is_floating_point() else -1),
         weight=None if weight is None else weight.to(logits.dtype),
-        ignore_index=torch.iinfo(torch.int64).min,  # the caller has replaced what is ignored
+        ignore_index=torch.iinfo(torch.int64).min,  # the caller has already replaced ignored targets
         label_smoothing=label_smoothing,
         reduction="none",
     )
@@ -142,7 +144,7 @@ def _fused(logits: Tensor, targets: Tensor, weight: Tensor | None, label_smoothi
 
 
 def _dot(log_probs: Tensor, coefficients: Tensor | None) -> Tensor:
-    """Σ_c a_c log p_c (...), of coefficients that are 1 if None; a class with a_c = 0 adds nothing."""
+    """Return Σ_c a_c log p_c (...) with coefficients a (1 for None); a class with a_c = 0 adds 0."""
     if coefficients is None:
         return log_probs.sum(-1)
     nothing = (coefficients == 0) & (log_probs == -torch.inf)  # 0 · log 0 is 0, not NaN
@@ -150,7 +152,7 @@ def _dot(log_probs: Tensor, coefficients: Tensor | None) -> Tensor:
 
 
 class _ClippedLog(Function):
-    """log p, or log(1 − p) for the complement: value no less than −100, slope no steeper than 1e12."""
+    """log p, or log(1 − p) for the complement, at least −100; the slope is at most 1e12."""
 
     generate_vmap_rule = True
 
@@ -172,21 +174,21 @@ class _ClippedLog(Function):
 def cross_entropy_from_probabilities(
     probabilities: Tensor, targets: Tensor, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """−Σ_c q_c log p_c, from probabilities p that are already normalised. Prefer `cross_entropy` of logits.
+    """Compute −Σ_c q_c log p_c from normalized probabilities p; prefer `cross_entropy` of logits.
 
-    Clipping: the logarithm is taken as no less than −100 and its slope 1/p as no steeper than 1e12, which is
-    what PyTorch does in its binary case. A target without any probability costs 100 and still has a way back.
+    The logarithm is clipped at −100 and its slope 1/p at 1e12, as in PyTorch's binary cross-entropy. A target
+    of probability 0 therefore costs 100 and still has a gradient.
 
     Args:
-        probabilities: (..., C), each row summing to 1.
+        probabilities: (..., C); each row sums to 1.
         targets: (...) integer class indices in [0, C), or (..., C) floating-point distributions.
-        reduction: `"none"`, `"sum"` or `"mean"`, the last over the rows.
+        reduction: `"none"`, `"sum"`, or `"mean"` over the rows.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `probabilities`.
 
     Raises:
-        ValueError: rows that aren't distributions, shapes that don't match, an index out of range.
+        ValueError: A row is not a distribution, shapes don't match, or an index is out of range.
     """
     check_distribution(probabilities, "probabilities")
     _check_targets(probabilities, targets)
@@ -203,18 +205,18 @@ def cross_entropy_from_probabilities(
 def binary_cross_entropy_with_logits(
     logits: Tensor, targets: Tensor, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """−t log σ(x) − (1 − t) log(1 − σ(x)), from logits x of any size.
+    """Compute −t log σ(x) − (1 − t) log(1 − σ(x)) from logits x; no x overflows.
 
     Args:
         logits: (...).
-        targets: (...), probabilities in [0, 1]; integers and booleans are taken as such.
+        targets: (...), probabilities in [0, 1]; integers and booleans are converted.
         reduction: `"none"`, `"sum"` or `"mean"`.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `logits` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: the shapes differ; broadcasting (N,) against (N, 1) would give N² losses.
+        ValueError: The shapes differ; to broadcast (N,) against (N, 1) would give N² losses.
     """
     losses = backward.binary_cross_entropy(logits, _binary_targets(logits, targets))
     return reduce(losses, reduction).to(result_dtype(logits))
@@ -223,20 +225,20 @@ def binary_cross_entropy_with_logits(
 def binary_cross_entropy_from_probabilities(
     probabilities: Tensor, targets: Tensor, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """−t log p − (1 − t) log(1 − p), from probabilities p. Prefer `binary_cross_entropy_with_logits`.
+    """Compute −t log p − (1 − t) log(1 − p); prefer `binary_cross_entropy_with_logits`.
 
-    Clipping: a logarithm is taken as no less than −100 and its slope as no steeper than 1e12, as in PyTorch.
+    Each logarithm is clipped at −100 and its slope at 1e12, as in PyTorch.
 
     Args:
         probabilities: (...), in [0, 1].
-        targets: (...), probabilities in [0, 1]; integers and booleans are taken as such.
+        targets: (...), probabilities in [0, 1]; integers and booleans are converted.
         reduction: `"none"`, `"sum"` or `"mean"`.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `probabilities`.
 
     Raises:
-        ValueError: the shapes differ, or `probabilities` leave [0, 1].
+        ValueError: The shapes differ, or a probability is outside [0, 1].
     """
     check_probabilities(probabilities, "probabilities")
     t, p = _binary_targets(probabilities, targets), widen(probabilities)
@@ -245,7 +247,7 @@ def binary_cross_entropy_from_probabilities(
 
 
 def _binary_targets(inputs: Tensor, targets: Tensor) -> Tensor:
-    """`targets` in the type that the loss of `inputs` is computed in."""
+    """Convert `targets` to the type in which the loss of `inputs` is computed."""
     if inputs.shape != targets.shape:
         raise ValueError(f"inputs have shape {tuple(inputs.shape)} and targets {tuple(targets.shape)}")
     return targets.to(widen(inputs).dtype)

@@ -13,28 +13,28 @@ from lit_modules.functional.value_checks import check_distribution
 
 
 def kl_divergence(p: Tensor, q: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """KL(p ‖ q) in nats: what it costs to take q for p. Not symmetric, and p comes first.
+    """Compute KL(p ‖ q) in nats: the cost of using q when p is true. It is not symmetric.
 
-    Nothing is clamped: a class with p_c = 0 adds exactly 0, and one with q_c = 0 < p_c makes it inf. As the
-    slope log(p_c / q_c) + 1 is −inf at p_c = 0, the gradient there is left at 0.
+    Nothing is clamped: a class with p_c = 0 adds exactly 0; a class with q_c = 0 < p_c makes the result inf.
+    The slope log(p_c / q_c) + 1 is −inf at p_c = 0; the gradient there is 0 instead.
 
     Args:
-        p: (..., C), each row a distribution.
-        q: (..., C), likewise.
-        reduction: `"none"`, `"sum"`, or `"mean"` over the rows (what PyTorch calls `"batchmean"`; its
-            `"mean"` divides by C too, and is no divergence).
+        p: (..., C); each row is a distribution.
+        q: (..., C); each row is a distribution.
+        reduction: `"none"`, `"sum"`, or `"mean"` over the rows. PyTorch's `"mean"` also divides by C; the
+            mean over the rows is its `"batchmean"`.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `p` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: the shapes differ, or a row isn't a distribution.
+        ValueError: The shapes differ, or a row is not a distribution.
     """
     _check_shapes(p, q)
     check_distribution(p, "p")
     check_distribution(q, "q")
     absent = p == 0
-    # Where p = 0 both logarithms are of 1: a NaN or inf masked only later would stay in the gradients.
+    # Where p = 0 take both logarithms of 1: a NaN or inf that is masked later would stay in the gradients.
     log_ratio = widen(p).masked_fill(absent, 1).log() - widen(q).masked_fill(absent, 1).log()
     return reduce((widen(p) * log_ratio).sum(-1), reduction).to(result_dtype(p))
 
@@ -42,25 +42,26 @@ def kl_divergence(p: Tensor, q: Tensor, *, reduction: Reduction = "mean") -> Ten
 def kl_divergence_from_logits(
     p_logits: Tensor, q_logits: Tensor, *, temperature: float = 1.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """KL(softmax(a / T) ‖ softmax(b / T)) of logits a and b; for distillation, a is the teacher's.
+    """Compute KL(softmax(a / T) ‖ softmax(b / T)); in distillation a belongs to the teacher.
 
-    Its gradients go with 1/T². Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
-    (2015), section 2, therefore multiply it by T² beside a loss at T = 1; the divergence lacks that factor.
+    The gradients scale with 1/T². To balance them with a loss at T = 1, multiply the result by T² (Hinton,
+    Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2).
 
-    A logit of −inf is a probability of 0: in a it adds nothing (0 for a row of nothing else), in b alone it
-    gives inf.
+    A logit of −inf is a probability of 0. In a it adds 0, even if the row is −inf only; in b alone it gives
+    inf.
 
     Args:
-        p_logits: (..., C), a.
-        q_logits: (..., C), b.
+        p_logits: a, (..., C).
+        q_logits: b, (..., C).
         temperature: T > 0.
-        reduction: `"none"`, `"sum"`, or `"mean"` over the rows.
+        reduction: `"none"`, `"sum"`, or `"mean"` over the rows. PyTorch's `"mean"` also divides by C; the
+            mean over the rows is its `"batchmean"`.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `p_logits` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: the shapes differ, or `temperature` isn't positive.
+        ValueError: The shapes differ, or `temperature` is not positive.
     """
     _check_shapes(p_logits, q_logits)
     if not temperature > 0:
@@ -72,14 +73,16 @@ def kl_divergence_from_logits(
 class _KLOfLogits(Function):
     """ℓ = Σ_c p_c r_c with r = log p − log q, p = softmax(a), q = softmax(b).
 
-    As Σ_c p_c ∂ log p_c/∂a_i = 0, only p's own change counts:  ∂L/∂a = g p ⊙ (r − ℓ),  ∂L/∂b = g (q − p).
+    Σ_c p_c ∂ log p_c/∂a_i = 0, so only the factor p_c contributes:
+
+        ∂L/∂a = g p ⊙ (r − ℓ),    ∂L/∂b = g (q − p)
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def _log_ratio(a: Tensor, b: Tensor) -> Tensor:
-        """r, but 0 where p is 0."""
+        """Return r, but 0 where p is 0."""
         log_p, log_q = log_softmax(a), log_softmax(b)
         absent = log_p == -torch.inf
         return log_p.masked_fill(absent, 0) - log_q.masked_fill(absent, 0)
@@ -97,7 +100,7 @@ class _KLOfLogits(Function):
         a, b = ctx.saved_tensors
         p, log_ratio = softmax(a), _KLOfLogits._log_ratio(a, b)
         grad = grad[..., None]
-        q_share = softmax(b).masked_fill((p == 0).all(-1, keepdim=True), 0)  # a row of no p has no slope
+        q_share = softmax(b).masked_fill((p == 0).all(-1, keepdim=True), 0)  # no slope without any p
         return (
             grad * p * (log_ratio - (p * log_ratio).sum(-1, keepdim=True))
             if ctx.needs_input_grad[0]
@@ -108,4 +111,4 @@ class _KLOfLogits(Function):
 
 def _check_shapes(p: Tensor, q: Tensor) -> None:
     if p.shape != q.shape:
-        raise ValueError(f"p has shape {tuple(p.shape)} and q {tuple(q.shape)}; they must be alike")
+        raise ValueError(f"p and q must have the same shape; got {tuple(p.shape)} and {tuple(q.shape)}")

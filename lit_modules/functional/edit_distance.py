@@ -1,4 +1,4 @@
-"""How many edits lie between two sequences, and which: Levenshtein's distance for many pairs at once.
+"""Edit distance (Levenshtein) and alignment of many pairs of sequences at once.
 
 Shape letters: M and N lengths of the two padded sequences.
 """
@@ -12,28 +12,28 @@ from torch import Tensor
 def edit_distance(
     a: Tensor, b: Tensor, *, a_lengths: Tensor | None = None, b_lengths: Tensor | None = None
 ) -> Tensor:
-    """The fewest substitutions, deletions and insertions that turn `a` into `b` (Levenshtein, 1966).
+    """Return the fewest substitutions, deletions and insertions that turn `a` into `b` (Levenshtein, 1966).
 
         d(i, j) = min(d(i−1, j−1) + [a_i ≠ b_j],  d(i−1, j) + 1,  d(i, j−1) + 1)
 
-    by dynamic programming (Wagner and Fischer, 1974) over the rows of all pairs together: M steps, each of
-    tensor operations on the N + 1 columns.
+    Dynamic programming (Wagner and Fischer, 1974) over the rows of the table, for all pairs together: M steps
+    of tensor operations on N + 1 columns.
 
     Args:
         a: (..., M), integers.
         b: (..., N), integers; leading dimensions broadcast against those of `a`.
-        a_lengths: Of each sequence, (...); what lies behind doesn't count. None for M.
-        b_lengths: The same of `b`.
+        a_lengths: Length of each sequence in `a`, (...); later elements are padding. None for M.
+        b_lengths: Length of each sequence in `b`, (...). None for N.
 
     Returns:
         (...), int64.
 
     Raises:
-        ValueError: leading dimensions that don't broadcast, or a length that its sequence doesn't have.
+        ValueError: Leading dimensions don't broadcast, or a length is out of range.
     """
     a, b, a_lengths, b_lengths = _broadcast(a, b, a_lengths, b_lengths)
     at = b_lengths.unsqueeze(-1)
-    distance = b_lengths.clone()  # from nothing: all insertions
+    distance = b_lengths.clone()  # if a is empty: insertions only
     for i, row in enumerate(_rows(a, b)):
         distance = torch.where(a_lengths == i, row.gather(-1, at).squeeze(-1), distance)
     return distance
@@ -42,30 +42,30 @@ def edit_distance(
 def edit_alignment(
     a: Tensor, b: Tensor, *, a_lengths: Tensor | None = None, b_lengths: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which element of `a` became which of `b` in a shortest sequence of edits.
+    """Return which element of `a` corresponds to which of `b` in a shortest sequence of edits.
 
-    Where several are equally short, the one that, read from the end, keeps or substitutes before it deletes,
-    and deletes before it inserts.
+    There may be several. Read from the end, the chosen one prefers a match or substitution to a deletion, and
+    a deletion to an insertion.
 
     Args:
-        a: As for `edit_distance`.
-        b: As there.
-        a_lengths: As there.
-        b_lengths: As there.
+        a: (..., M), integers.
+        b: (..., N), integers; leading dimensions broadcast against those of `a`.
+        a_lengths: Length of each sequence in `a`, (...), or None for M.
+        b_lengths: Length of each sequence in `b`, (...), or None for N.
 
     Returns:
-        Positions in `a` and in `b`, both int64 (..., M + N), in the order of the sequences. −1 stands for the
-        gap opposite an insertion or a deletion; both are −1 in front, where an alignment is shorter.
+        Positions in `a` and in `b`, both int64 (..., M + N), in the order of the sequences. −1 marks the gap
+        opposite an insertion or a deletion. Shorter alignments start with −1 in both.
 
     Raises:
-        ValueError: as `edit_distance`.
+        ValueError: Leading dimensions don't broadcast, or a length is out of range.
     """
     a, b, a_lengths, b_lengths = _broadcast(a, b, a_lengths, b_lengths)
     table = torch.stack(list(_rows(a, b)), -2).flatten(-2)  # (..., (M + 1) · (N + 1))
     width = b.shape[-1] + 1
 
     def look_up(i: Tensor, j: Tensor) -> Tensor:
-        """Entries of the table, and more than any of them beyond its edge."""
+        """Return entries of the table; outside the table, a number larger than any entry."""
         inside = (i >= 0) & (j >= 0)
         found = table.gather(-1, torch.where(inside, i * width + j, 0).unsqueeze(-1)).squeeze(-1)
         return torch.where(inside, found, table.shape[-1])
@@ -89,7 +89,7 @@ def edit_alignment(
 
 
 def _rows(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """The M + 1 rows of the table d, (..., N + 1) each."""
+    """Yield the M + 1 rows (..., N + 1) of the table d."""
     columns = torch.arange(b.shape[-1] + 1, device=b.device)
     row = columns.expand(*b.shape[:-1], -1)
     yield row
@@ -98,13 +98,13 @@ def _rows(a: Tensor, b: Tensor) -> Iterator[Tensor]:
         without_insertion = torch.cat(
             [row[..., :1] + 1, torch.minimum(row[..., 1:] + 1, row[..., :-1] + differs)], -1
         )
-        # d(i, j) = min over k ≤ j of what reaches (i, k) otherwise, and j − k insertions
+        # d(i, j) = min over k ≤ j of the cost to reach (i, k) without an insertion, plus j − k insertions
         row = (without_insertion - columns).cummin(-1).values + columns
         yield row
 
 
 def _element(sequence: Tensor, position: Tensor) -> Tensor:
-    """sequence[..., position], the first element where the position is negative."""
+    """Return sequence[..., position]; the first element if the position is negative."""
     if sequence.shape[-1] == 0:
         return torch.zeros_like(position)
     return sequence.gather(-1, position.clamp(min=0).unsqueeze(-1)).squeeze(-1)
@@ -113,7 +113,7 @@ def _element(sequence: Tensor, position: Tensor) -> Tensor:
 def _broadcast(
     a: Tensor, b: Tensor, a_lengths: Tensor | None, b_lengths: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Everything with the same leading dimensions."""
+    """Broadcast the sequences and lengths to the same leading dimensions."""
     try:
         shape = torch.broadcast_shapes(a.shape[:-1], b.shape[:-1])
     except RuntimeError:

@@ -1,9 +1,11 @@
-"""The focal loss: cross-entropy that turns its attention from what is already learnt to what is still wrong.
+"""The focal loss: cross-entropy with less weight on samples that are already classified well.
 
     FL = −α_t (1 − p_t)^γ log p_t
 
-p_t being the probability of the truth. Lin et al., "Focal Loss for Dense Object Detection" (2017), eq. 5.
-At γ = 0 and without α it is the cross-entropy. The mean is over the losses, whatever their α.
+p_t is the probability of the true class. With γ = 0 and no α, FL is the cross-entropy. The mean over a batch
+ignores α: it divides by the number of losses.
+
+Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), eq. 5.
 """
 
 from typing import Any
@@ -27,20 +29,20 @@ def focal_loss(
     alpha: Alpha = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The focal loss of exclusive classes, p = softmax(logits).
+    """Compute the focal loss of exclusive classes, p = softmax(logits).
 
     Args:
         logits: (..., C).
         targets: (...), class indices in [0, C).
-        gamma: γ ≥ 0, how quickly a loss fades as p_t grows.
-        alpha: (C,), a factor for each class, of which the target's is taken; a number, for all; or None.
+        gamma: γ ≥ 0; the larger, the faster the loss falls as p_t grows.
+        alpha: α: a factor per class (C,), one factor for all classes, or None.
         reduction: `"none"`, `"sum"` or `"mean"`.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `logits` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: shapes that don't match, an `alpha` without one entry per class, a negative `gamma`.
+        ValueError: Shapes don't match, `alpha` lacks one entry per class, or `gamma` is negative.
     """
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"targets must have shape {tuple(logits.shape[:-1])}; got {tuple(targets.shape)}")
@@ -60,28 +62,27 @@ def sigmoid_focal_loss(
     alpha: Alpha = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The focal loss of independent labels, p = sigmoid(logits).
+    """Compute the focal loss of independent labels, p = sigmoid(logits).
 
     Args:
-        logits: (...), or (..., C) with an `alpha` for each class.
-        targets: The shape of `logits`; 0 or 1, or a probability between.
-        gamma: γ ≥ 0, how quickly a loss fades as p_t grows.
-        alpha: The factor α of positives, that of negatives being 1 − α: (C,), a number for all, or None.
+        logits: (...), or (..., C) with one `alpha` per class.
+        targets: The shape of `logits`; 0, 1 or a probability.
+        gamma: γ ≥ 0; the larger, the faster the loss falls as p_t grows.
+        alpha: α, the factor of positives: one per class (C,), one for all, or None. Negatives have 1 − α.
         reduction: `"none"`, `"sum"` or `"mean"`.
 
     Returns:
-        A scalar, or the shape of `logits` without reduction, in its type (fp32 for half precision in
-            autocast).
+        A scalar, or (...) without reduction, in the type of `logits` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: shapes that don't match, an `alpha` without one entry per class, a negative `gamma`.
+        ValueError: Shapes don't match, `alpha` lacks one entry per class, or `gamma` is negative.
     """
     if targets.shape != logits.shape:
         raise ValueError(f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}")
     factor = _per_class(alpha, logits)
     x = widen(logits)
     t = targets.to(x.dtype)
-    misses = (1 - t) * backward.sigmoid(x) + t * backward.sigmoid(-x)  # 1 − p_t, as a sum of what is positive
+    misses = (1 - t) * backward.sigmoid(x) + t * backward.sigmoid(-x)  # 1 − p_t; both terms are positive
     losses = _focus(misses, gamma) * backward.binary_cross_entropy(x, t)
     if factor is not None:
         losses = losses * (factor * t + (1 - factor) * (1 - t))
@@ -89,7 +90,7 @@ def sigmoid_focal_loss(
 
 
 class _Miss(Function):
-    """1 − p_t from ℓ = −log p_t; its slope is p_t. With all digits of both, as neither is taken from 1."""
+    """1 − p_t from ℓ = −log p_t; its slope is p_t. Neither is a difference from 1, so both stay exact."""
 
     generate_vmap_rule = True
 
@@ -108,14 +109,14 @@ class _Miss(Function):
 
 
 def _focus(misses: Tensor, gamma: float) -> Tensor:
-    """(1 − p_t)^γ. At exactly 0 its slope is inf for γ < 1, which times a loss of 0 would be NaN."""
+    """Compute (1 − p_t)^γ; clamp 1 − p_t above 0, because 0 has a slope of inf for γ < 1."""
     if gamma < 0:
         raise ValueError(f"gamma must not be negative; got {gamma}")
     return misses.clamp(min=torch.finfo(misses.dtype).tiny).pow(gamma)
 
 
 def _per_class(alpha: Alpha, logits: Tensor) -> Alpha:
-    """`alpha` on the device of `logits`, once it is known to fit."""
+    """Check `alpha` and move it to the device of `logits`."""
     if isinstance(alpha, Tensor):
         if alpha.shape != logits.shape[-1:]:
             raise ValueError(

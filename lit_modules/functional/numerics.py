@@ -1,4 +1,4 @@
-"""Small numerical experiments: shuffling, sampling from a stream, π by chance, square roots by descent."""
+"""Small numerical experiments: shuffle, sample a stream, estimate π, find square roots by descent."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ _POINTS_AT_ONCE = 2**20
 
 
 def _random_integers(generator: torch.Generator) -> Iterator[int]:
-    """Uniform integers in [0, 2⁶²) without end; their remainder by m is uniform to within m / 2⁶²."""
+    """Yield uniform integers in [0, 2⁶²) forever; their remainder by m is uniform to within m / 2⁶²."""
     while True:
         yield from torch.randint(
             2**62, (_DRAWS_AT_ONCE,), generator=generator, device=generator.device
@@ -22,14 +22,16 @@ def _random_integers(generator: torch.Generator) -> Iterator[int]:
 
 
 def fisher_yates_shuffle(items: Sequence[Item], *, generator: torch.Generator) -> list[Item]:
-    """The items in a random order, all n! of them equally likely.
+    """Return the items in a random order; all n! orders are equally likely.
 
-    From the end, each place is given one of the items not placed yet, itself included: to draw from all n
-    places each time, or from those before it alone, favours some orders. Durstenfeld, Algorithm 235 (1964).
+    Each place, from the last to the first, gets one of the items that are not placed yet, its own included.
+    To draw from all n places each time, or only from the places before, would favour some orders.
+
+    Source: Durstenfeld, Algorithm 235 (1964).
 
     Args:
-        items: What to shuffle; left as it is.
-        generator: Where the randomness comes from.
+        items: The items; the sequence itself stays unchanged.
+        generator: The source of randomness.
 
     Returns:
         A new list.
@@ -42,21 +44,22 @@ def fisher_yates_shuffle(items: Sequence[Item], *, generator: torch.Generator) -
 
 
 def reservoir_sample(items: Iterable[Item], k: int, *, generator: torch.Generator) -> list[Item]:
-    """k of the items, every one equally likely to be among them, in one pass and O(k) memory.
+    """Sample k items with equal probability, in one pass and O(k) memory.
 
-    The n-th item is kept with probability k / n, in the place of one that is kept so far. Vitter, "Random
-    Sampling with a Reservoir" (1985), Algorithm R.
+    The n-th item is kept with probability k / n and then replaces a random item kept before.
+
+    Source: Vitter, "Random Sampling with a Reservoir" (1985), Algorithm R.
 
     Args:
-        items: Any iterable; its length needn't be known.
-        k: How many to keep. If there are no more than k items, all are kept, in their order.
-        generator: Where the randomness comes from.
+        items: Any iterable, of unknown length.
+        k: Number of items to keep. If there are at most k items, all are kept in their order.
+        generator: The source of randomness.
 
     Returns:
-        min(k, n) items. Where an item lies in the list isn't random; shuffle it if that matters.
+        min(k, n) items. Their order is not random; shuffle the list if you need that.
 
     Raises:
-        ValueError: a negative k.
+        ValueError: `k` is negative.
     """
     if k < 0:
         raise ValueError(f"k must not be negative; got {k}")
@@ -71,7 +74,7 @@ def reservoir_sample(items: Iterable[Item], k: int, *, generator: torch.Generato
 
 
 class PiEstimate(NamedTuple):
-    """An estimate of π and the interval that holds π with the confidence asked for."""
+    """An estimate of π, and an interval that holds π with the requested confidence."""
 
     value: float
     low: float
@@ -79,18 +82,18 @@ class PiEstimate(NamedTuple):
 
 
 def monte_carlo_pi(n: int, *, generator: torch.Generator, confidence: float = 0.95) -> PiEstimate:
-    """Four times the share of n random points of the unit square that lie in the quarter disc.
+    """Estimate π: four times the share of n random points of the unit square inside the quarter disc.
 
-    The interval is Wilson's score interval for that share (1927), times four: unlike ±z √(p (1 − p) / n) it
-    isn't empty when no point, or every one, lies inside. It shrinks with 1 / √n.
+    The interval is four times Wilson's score interval of the share (1927). Unlike ±z √(p (1 − p) / n), it has
+    a positive width even if no point or every point is inside. Its width falls with 1 / √n.
 
     Args:
-        n: How many points.
-        generator: Where the randomness comes from.
-        confidence: How often such an interval holds π, in (0, 1).
+        n: Number of points.
+        generator: The source of randomness.
+        confidence: Probability in (0, 1) that the interval holds π.
 
     Raises:
-        ValueError: n below 1, a `confidence` out of range.
+        ValueError: `n` is below 1, or `confidence` is out of range.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1; got {n}")
@@ -105,56 +108,56 @@ def monte_carlo_pi(n: int, *, generator: torch.Generator, confidence: float = 0.
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    # The share lies within, but at 0 and 1, where it is an end of the interval, rounding may put it outside.
+    # A share of 0 or 1 is an end of the interval, and rounding could put it outside.
     return PiEstimate(4 * share, 4 * min(centre - reach, share), 4 * max(centre + reach, share))
 
 
 class SquareRoot(NamedTuple):
-    """√a to within a few units in the last place, and the iterates on the way, the start first."""
+    """√a to within a few units in the last place, and the iterates, starting with the first guess."""
 
     value: float
     iterates: list[float]
 
 
 def sqrt_gradient_descent(a: float) -> SquareRoot:
-    """√a by gradient descent on f(x) = (x² − a)² / 4, whose minimum it is.
+    """Compute √a by gradient descent on f(x) = (x² − a)² / 4, which is minimal at √a.
 
-    f'(x) = x (x² − a). A fixed step that suits a = 2 diverges for a large a, as the curvature 3x² − a grows
-    with it. The step here is 1 / (3x²), as short as the curvature anywhere between √a and x asks for, so
+    f'(x) = x (x² − a). A fixed step size that works for a = 2 diverges for a large a, because the curvature
+    3x² − a grows with it. The step size here is 1 / (3x²), small enough for the curvature between √a and x:
 
         x − f'(x) / (3x²) = x − (x − a/x) / 3
 
-    falls towards √a and never past it (the mean of x, x and a/x is at least ∛(x a) ≥ √a), and near it leaves
-    a third of the error. The start is within a factor of 2, by the exponent of a; the end is where rounding
-    stops the fall.
+    falls towards √a and never below it (the mean of x, x and a/x is at least ∛(x a) ≥ √a). Near √a each step
+    leaves a third of the error. The first guess comes from the exponent of a and is within a factor of 2. The
+    descent stops when rounding stops it.
 
     Args:
-        a: Not negative, finite.
+        a: Finite and not negative.
 
     Raises:
-        ValueError: a negative `a`, or one that isn't finite.
+        ValueError: `a` is negative or not finite.
     """
     return _descend(a, rate=1 / 3)
 
 
 def sqrt_newton(a: float) -> SquareRoot:
-    """√a by Newton's method on x² − a: x − (x² − a) / (2x) = x − (x − a/x) / 2, Heron's rule.
+    """Compute √a by Newton's method on x² − a: x − (x² − a) / (2x) = x − (x − a/x) / 2, Heron's rule.
 
-    It starts, and ends, as the gradient descent does; near √a each step doubles the correct digits.
+    It starts and stops like `sqrt_gradient_descent`. Near √a each step doubles the number of correct digits.
 
     Args:
-        a: Not negative, finite.
+        a: Finite and not negative.
 
     Raises:
-        ValueError: a negative `a`, or one that isn't finite.
+        ValueError: `a` is negative or not finite.
     """
     return _descend(a, rate=1 / 2)
 
 
 def _descend(a: float, *, rate: float) -> SquareRoot:
-    """x − rate · (x − a/x) from above √a, until it stops falling. As nothing is squared, none overflows."""
+    """Iterate x − rate · (x − a/x) from above √a until x stops falling; without squares nothing overflows."""
     if not (a >= 0 and math.isfinite(a)):
-        raise ValueError(f"a square root needs a finite number that isn't negative; got {a}")
+        raise ValueError(f"a must be finite and not negative; got {a}")
     if a == 0:
         return SquareRoot(0.0, [0.0])
     _, exponent = math.frexp(a)  # a < 2^exponent

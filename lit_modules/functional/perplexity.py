@@ -1,4 +1,4 @@
-"""Perplexity: the number of equally likely tokens that a model is as unsure as."""
+"""Perplexity: the model is as unsure as if it chose among this many equally likely tokens."""
 
 from torch import Tensor
 
@@ -7,18 +7,18 @@ from lit_modules.functional.precision import widen
 
 
 def perplexity(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> Tensor:
-    """exp of the mean cross-entropy over the tokens that count.
+    """Compute exp of the mean cross-entropy over the tokens that are not ignored.
 
     Args:
         logits: (..., V).
         targets: (...), token indices in [0, V).
-        ignore_index: Targets of this value don't count.
+        ignore_index: Targets of this value are ignored.
 
     Returns:
-        A scalar ≥ 1, in at least fp32; inf where it is beyond that.
+        A scalar ≥ 1, in at least fp32; inf if it overflows.
 
     Raises:
-        ValueError: no token counts, or shapes that don't match.
+        ValueError: All targets are ignored, or shapes don't match.
     """
     if not bool((targets != ignore_index).any()):
         raise ValueError(f"no token counts: all {targets.numel()} targets are ignored")
@@ -26,20 +26,20 @@ def perplexity(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> 
 
 
 def perplexity_of_windows(mean_losses: Tensor, token_counts: Tensor) -> Tensor:
-    """exp(Σ ℓ_i n_i / Σ n_i): windows weighted by their tokens, as if they were one text.
+    """Compute exp(Σ ℓ_i n_i / Σ n_i), the perplexity of a text that was scored in windows.
 
-    The mean of the windows' losses is the text's only if all windows are of the same length, and the mean of
-    their perplexities not even then.
+    The mean of the windows' losses equals the text's loss only if all windows have the same length. The mean
+    of the windows' perplexities is wrong even then.
 
     Args:
-        mean_losses: (W,), the mean cross-entropy of each window, in nats.
-        token_counts: (W,), over how many tokens. A window of none doesn't count, whatever its loss.
+        mean_losses: ℓ (W,), the mean cross-entropy of each window, in nats.
+        token_counts: n (W,), the number of tokens of each window. A window of 0 tokens is ignored.
 
     Returns:
         A scalar, in at least fp32.
 
     Raises:
-        ValueError: shapes that differ, a negative count, or no tokens at all.
+        ValueError: The shapes differ, a count is negative, or all counts are 0.
     """
     if mean_losses.shape != token_counts.shape:
         raise ValueError(

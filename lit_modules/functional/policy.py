@@ -1,6 +1,6 @@
-"""Policy-gradient objectives over sequences of tokens: what a group of sampled answers teaches a policy.
+"""Policy-gradient objectives for sequences of tokens: GRPO and its relatives.
 
-Shape letters: B sequences, T tokens, V vocabulary, G answers in a group (to one prompt).
+Shape letters: B sequences, T tokens, V vocabulary, G answers to one prompt (a group).
 """
 
 import math
@@ -20,20 +20,20 @@ Normalization = Literal["sequence", "token", "constant"]
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log π(token) of each token, under the distribution that its logits give.
+    """Compute log π(token) of each token.
 
-    Beside the logits and their gradient nothing of size (..., V) exists: probabilities are made a block of
-    rows at a time, in the forward and again in the backward.
+    Both passes process blocks of rows and recompute the probabilities. The logits and their gradient are the
+    only tensors of size (..., V).
 
     Args:
-        logits: (..., V); those that predict `tokens`, so already shifted.
+        logits: (..., V); already shifted, so that they predict `tokens`.
         tokens: (...), indices in [0, V).
 
     Returns:
-        (...), in at least fp32: a ratio of probabilities needs more digits than bf16 has.
+        (...), in at least fp32, because a ratio of probabilities needs more digits than bf16 has.
 
     Raises:
-        ValueError: shapes that don't match, a token out of range.
+        ValueError: Shapes don't match, or a token is out of range.
     """
     if tokens.shape != logits.shape[:-1]:
         raise ValueError(f"tokens must have shape {tuple(logits.shape[:-1])}; got {tuple(tokens.shape)}")
@@ -41,10 +41,10 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 class _Entropy(Function):
-    """H = −Σ_v p_v log p_v, p = softmax(x). As Σ_v ∂p_v/∂x_i = 0,  ∂L/∂x_i = −g p_i (log p_i + H).
+    """H = −Σ_v p_v log p_v, p = softmax(x). With Σ_v ∂p_v/∂x_i = 0,  ∂L/∂x_i = −g p_i (log p_i + H).
 
-    The bracket is x_i − Σ_v p_v x_v, which keeps its digits when all logits are alike. 0 log 0 is 0, so a
-    vocabulary may be masked with −inf. By blocks of rows and recomputing, as for the log-probabilities.
+    The bracket is x_i − Σ_v p_v x_v, which stays exact when the logits are almost equal. 0 log 0 is 0, so
+    logits may be −inf. Both passes process blocks of rows, as in `softmax_cross_entropy`.
     """
 
     generate_vmap_rule = True
@@ -74,10 +74,10 @@ class _Entropy(Function):
 
 
 def token_entropy(logits: Tensor) -> Tensor:
-    """The entropy of each token's distribution, in nats; as frugal with memory as `token_log_probs`.
+    """Compute the entropy of each token's distribution, in nats.
 
     Args:
-        logits: (..., V). A −inf takes a token out; a row of nothing else has entropy 0.
+        logits: (..., V). A logit of −inf excludes a token; a row of −inf only has entropy 0.
 
     Returns:
         (...), in at least fp32.
@@ -87,26 +87,26 @@ def token_entropy(logits: Tensor) -> Tensor:
 
 
 def group_advantages(rewards: Tensor, *, method: AdvantageMethod = "normalized", eps: float = 1e-6) -> Tensor:
-    """How much better each answer is than the others in its group.
+    """Compute how much better each answer is than the others of its group.
 
         normalized  (r − mean) / (std + ε)   GRPO: Shao et al., "DeepSeekMath" (2024), section 4.1.2
-        centered    r − mean                 REINFORCE with the group's mean as baseline; also Dr. GRPO:
+        centered    r − mean                 REINFORCE with the group's mean as baseline, and Dr. GRPO:
                                              Liu et al., "Understanding R1-Zero-Like Training" (2025)
         raw         r                        REINFORCE without a baseline: Williams (1992)
 
-    The deviation is the biased one: the group is all there is. A group whose rewards are all alike, or that
-    has one answer only, teaches nothing: its centred advantages are exactly 0.
+    The standard deviation is the biased one. If all rewards of a group are equal, or the group has one
+    answer, its centred advantages are exactly 0.
 
     Args:
         rewards: (..., G), a group along the last dimension.
-        method: As above.
-        eps: Keeps a tiny spread from being blown up.
+        method: One of the three rows above.
+        eps: ε, which limits the advantages of almost equal rewards.
 
     Returns:
         (..., G), in at least fp32, without gradients.
 
     Raises:
-        ValueError: an unknown `method`.
+        ValueError: `method` is unknown.
     """
     rewards = widen(rewards.detach() if rewards.is_floating_point() else rewards.float())
     if method == "raw":
@@ -115,21 +115,23 @@ def group_advantages(rewards: Tensor, *, method: AdvantageMethod = "normalized",
         raise ValueError(f"method must be one of {', '.join(get_args(AdvantageMethod))}; got {method!r}")
     centered = rewards - rewards.mean(-1, keepdim=True)
     alike = (rewards == rewards[..., :1]).all(-1, keepdim=True)
-    centered = centered.masked_fill(alike, 0)  # the mean of equal numbers can be a rounding away from them
+    centered = centered.masked_fill(alike, 0)  # the mean of equal numbers can have a rounding error
     if method == "centered":
         return centered
     return centered / (centered.square().mean(-1, keepdim=True).sqrt() + eps)
 
 
 def k3_divergence(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
-    """An estimate of KL(π ‖ π_ref) at each sampled token: exp(d) − d − 1 with d = log π_ref − log π.
+    """Estimate KL(π ‖ π_ref) at each sampled token: exp(d) − d − 1 with d = log π_ref − log π.
 
-    Never negative, and unbiased for samples of π. Schulman, "Approximating KL Divergence" (2020), k3. As a
-    loss, its gradient is (1 − π_ref / π) ∇ log π.
+    The estimate is never negative, and unbiased for samples of π. As a loss, its gradient is
+    (1 − π_ref / π) ∇ log π.
+
+    Source: Schulman, "Approximating KL Divergence" (2020), k3.
 
     Args:
         log_probs: (...), log π of the tokens.
-        reference_log_probs: (...), log π_ref of the same tokens; no gradient flows into it.
+        reference_log_probs: (...), log π_ref of the same tokens; it gets no gradient.
 
     Returns:
         (...).
@@ -151,39 +153,40 @@ def grpo_loss(
     normalization: Normalization = "sequence",
     max_length: int | None = None,
 ) -> Tensor:
-    """Group Relative Policy Optimization, and by its arguments its relatives.
+    """Compute the loss of Group Relative Policy Optimization, or of a relative.
 
-    With ratio ρ = π / π_old, each token that counts costs
+    With the ratio ρ = π / π_old, the loss of a token is
 
         −min(ρ A, clip(ρ, 1 − ε, 1 + ε_high) A) + β (π_ref/π − log(π_ref/π) − 1)
 
-    and a batch costs, with |o_i| the tokens that count in sequence i,
+    With |o_i| the number of unmasked tokens of sequence i, the loss of a batch is
 
         sequence  mean over i of (Σ_t / |o_i|)   GRPO: Shao et al., "DeepSeekMath" (2024), eq. 3
-        token     Σ_it / Σ_i |o_i|               DAPO: Yu et al. (2025), eq. 8; it raises ε_high too
+        token     Σ_it / Σ_i |o_i|               DAPO: Yu et al. (2025), eq. 8; it also raises ε_high
         constant  Σ_it / (B · max_length)        Dr. GRPO: Liu et al. (2025); no bias by length
 
-    Without `old_log_probs` the samples are the current policy's own: ρ is 1, clipping is idle, and the
-    gradient is that of −A log π. With raw or centred advantages that is REINFORCE without or with a baseline.
+    Without `old_log_probs` the current policy has sampled the answers. Then ρ is 1, nothing is clipped, and
+    the gradient is that of −A log π: REINFORCE, without a baseline for raw and with one for centred
+    advantages.
 
     Args:
         log_probs: (B, T), log π of the sampled tokens.
-        advantages: (B,), one for each sequence, or (B, T); constants to the gradient.
-        mask: (B, T), True where a token counts. What is elsewhere, NaN and inf included, has no effect. A
-            sequence without any costs 0, but counts in B.
-        old_log_probs: (B, T), log π of the policy that sampled; None if that is the current one.
-        reference_log_probs: (B, T), log π_ref; needed if `kl_weight` isn't 0.
+        advantages: A, (B,) for one per sequence, or (B, T); they get no gradient.
+        mask: (B, T), True for tokens that count. Values elsewhere have no effect, NaN and inf included. A
+            sequence without such tokens has loss 0, but counts in B.
+        old_log_probs: (B, T), log π_old of the policy that sampled; None if it is the current one.
+        reference_log_probs: (B, T), log π_ref; required if `kl_weight` is not 0.
         clip: ε.
         clip_high: ε_high; None for ε.
         kl_weight: β.
-        normalization: As above.
-        max_length: The constant that sequences are divided by in place of their length.
+        normalization: One of the three rows above.
+        max_length: The divisor of `constant`.
 
     Returns:
         A scalar, in at least fp32; 0 if no token counts.
 
     Raises:
-        ValueError: shapes that don't match, or an argument that another one calls for and that is missing.
+        ValueError: Shapes don't match, an option is unknown, or a required argument is missing.
     """
     _check_grpo(log_probs, advantages, mask, old_log_probs, reference_log_probs)
     mask = mask.bool()
@@ -192,8 +195,8 @@ def grpo_loss(
     new = widen(log_probs)
     old = new.detach() if old_log_probs is None else widen(old_log_probs.detach())
 
-    # The minimum cuts ρ off from above where A ≥ 0 and from below where A < 0. So does this, but before exp:
-    # an inf that is cut off or masked only after it would turn into NaN in the gradient.
+    # The minimum limits ρ from above where A ≥ 0 and from below where A < 0. Do that before exp: an inf that
+    # is clipped or masked after exp becomes NaN in the gradient.
     log_ratio = (new - old).masked_fill(~mask, 0)
     ceiling = math.log1p(clip if clip_high is None else clip_high)
     floor = math.log1p(-clip) if clip < 1 else -math.inf

@@ -1,17 +1,19 @@
-"""What a calculation is carried out in, and what its result is returned in."""
+"""Number types of computations and of their results."""
 
 import torch
 from torch import Tensor
 
 
 def widen(x: Tensor) -> Tensor:
-    """`x` in the type that sums and exponentials are computed in: fp32 for half precision, else its own.
+    """Convert half precision to fp32; return other floating-point tensors unchanged.
+
+    Sums and exponentials are computed in this type.
 
     Args:
         x: Any floating-point tensor.
 
     Raises:
-        ValueError: `x` isn't floating-point.
+        ValueError: `x` is not floating-point.
     """
     if not x.is_floating_point():
         raise ValueError(f"expected a floating-point tensor, got {x.dtype}")
@@ -19,14 +21,14 @@ def widen(x: Tensor) -> Tensor:
 
 
 def result_dtype(x: Tensor) -> torch.dtype:
-    """The type of a softmax or a loss of `x`: its own, but at least fp32 in autocast, as PyTorch has it."""
+    """Return the type for a softmax or loss of `x`: its own, but at least fp32 in autocast, as in PyTorch."""
     if torch.is_autocast_enabled(x.device.type):
         return torch.promote_types(x.dtype, torch.float32)
     return x.dtype
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 matrices faster than fp32: GPUs, CPUs with AMX or AVX512-BF16."""
+    """Tell whether the device multiplies bf16 faster than fp32: GPUs, and CPUs with AMX or AVX512-BF16."""
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,28 +1,28 @@
-"""How well scores rank."""
+"""Ranking metrics: area under the ROC curve."""
 
 import torch
 from torch import Tensor
 
 
 def roc_auc(scores: Tensor, labels: Tensor, *, sample_weight: Tensor | None = None) -> float:
-    """The area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
+    """Compute the area under the ROC curve: the probability that a positive scores above a negative.
 
         Σ_i∈pos w_i (Σ_j∈neg w_j ([s_j < s_i] + ½ [s_j = s_i])) / (Σ_pos w · Σ_neg w)
 
-    the Mann–Whitney U statistic over its maximum (Hanley and McNeil, 1982), by one sort instead of all pairs.
-    Computed on the CPU in fp64, whose sums don't depend on the order that an accelerator takes.
+    Ties count half. This is the Mann–Whitney U statistic divided by its maximum (Hanley and McNeil, 1982),
+    computed by one sort, on the CPU in fp64: on an accelerator the order of summation is not fixed.
 
     Args:
-        scores: (N,), higher meaning more likely positive; ±inf is a score like others.
+        scores: s (N,); higher means more likely positive. ±inf is allowed.
         labels: (N,), booleans, or numbers 0 and 1.
-        sample_weight: (N,), not negative; None for equal weights.
+        sample_weight: w (N,), not negative; None for equal weights.
 
     Returns:
         A number in [0, 1].
 
     Raises:
-        ValueError: shapes that don't match, NaN scores, labels beside 0 and 1, negative or non-finite
-            weights, or only one class (with weight), for which no area is defined.
+        ValueError: Shapes don't match, a score is NaN, a label is neither 0 nor 1, a weight is negative or
+            not finite, or one class has no weight, so that no area is defined.
     """
     if scores.dim() != 1 or labels.shape != scores.shape:
         raise ValueError(
@@ -30,7 +30,7 @@ def roc_auc(scores: Tensor, labels: Tensor, *, sample_weight: Tensor | None = No
         )
     s, positive = (x.detach().cpu().double() for x in (scores, labels))
     if bool(s.isnan().any()):
-        raise ValueError("scores hold NaN, which has no rank")
+        raise ValueError("scores must not contain NaN, which has no rank")
     if not bool(((positive == 0) | (positive == 1)).all()):
         raise ValueError(f"labels must be 0 or 1; got {positive.unique().tolist()[:5]}")
     weight = _checked_weight(sample_weight, s)
@@ -49,24 +49,24 @@ def roc_auc(scores: Tensor, labels: Tensor, *, sample_weight: Tensor | None = No
 
 
 def one_vs_rest_auc(scores: Tensor, targets: Tensor) -> float:
-    """The mean over classes of the area under the ROC curve of "this class or another".
+    """Compute the mean over classes of the area under the ROC curve of one class against all others.
 
         1/|C| Σ_c∈C roc_auc(s_c, [t = c])
 
-    C holds the classes that some samples belong to and some don't: of others no area is defined.
+    C is the set of classes that contain some samples, but not all; for other classes no area is defined.
+
+    Source: Provost and Domingos (2003); the unweighted mean is scikit-learn's `average="macro"`.
 
     Args:
-        scores: (N, K), higher meaning more likely; probabilities, since scores of different samples are
+        scores: (N, K); higher means more likely. Pass probabilities: scores of different samples are
             compared.
         targets: Class of each sample, (N,).
 
     Returns:
-        A number in [0, 1]; NaN where C is empty.
+        A number in [0, 1]; NaN if C is empty.
 
     Raises:
-        ValueError: shapes that don't match; see `roc_auc`.
-
-    Source: Provost & Domingos 2003 (one-vs-rest); the unweighted mean, as scikit-learn's `average="macro"`.
+        ValueError: Shapes don't match, or `roc_auc` refuses the scores.
     """
     if scores.dim() != 2 or targets.shape != scores.shape[:1]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""From one loss per element to the number that is minimised."""
+"""Reduce one loss per element to one number."""
 
 from typing import Literal, get_args
 
@@ -8,18 +8,18 @@ Reduction = Literal["none", "sum", "mean"]
 
 
 def reduce(losses: Tensor, reduction: Reduction, *, weights: Tensor | None = None) -> Tensor:
-    """Reduces `losses` (...) to a scalar, or leaves them as they are.
+    """Reduce `losses` (...) to a scalar, or return them unchanged.
 
-    The mean over nothing (an empty batch, every target ignored, all weights zero) is 0 with zero gradients,
-    where PyTorch's is NaN: such a batch has nothing to say, and one padded micro-batch mustn't poison a run.
+    The mean over nothing (an empty batch, all targets ignored, all weights zero) is 0 with zero gradients.
+    PyTorch returns NaN, which would destroy a run because of one micro-batch of padding.
 
     Args:
-        losses: (...), with `weights` already multiplied in.
-        reduction: `"none"`, `"sum"`, or `"mean"`.
-        weights: (...), the elements' weights; the mean is then Σ losses / Σ weights, as in PyTorch.
+        losses: (...), already multiplied by `weights`.
+        reduction: `"none"`, `"sum"` or `"mean"`.
+        weights: (...), one weight per element; the mean is then Σ losses / Σ weights, as in PyTorch.
 
     Raises:
-        ValueError: an unknown `reduction`.
+        ValueError: `reduction` is unknown.
     """
     if reduction == "none":
         return losses

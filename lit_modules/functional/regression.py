@@ -1,4 +1,4 @@
-"""Losses of real-valued targets."""
+"""Losses for real-valued targets."""
 
 import torch
 from torch import Tensor
@@ -8,43 +8,43 @@ from lit_modules.functional.reduction import Reduction, reduce
 
 
 def mse(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """(y − t)², the squared error.
+    """Compute the squared error (y − t)².
 
     Args:
-        predictions: (...).
-        targets: (...).
-        reduction: `"none"`, `"sum"` or `"mean"`; a mean over nothing is 0.
+        predictions: y (...).
+        targets: t (...).
+        reduction: `"none"`, `"sum"` or `"mean"`; the mean over nothing is 0.
 
     Returns:
         A scalar, or (...) without reduction, in the type of `predictions` (fp32 for half precision in
             autocast).
 
     Raises:
-        ValueError: the shapes differ; broadcasting (N,) against (N, 1) would compare every pair.
+        ValueError: The shapes differ; to broadcast (N,) against (N, 1) would compare every pair.
     """
     if predictions.shape != targets.shape:
         raise ValueError(
-            f"predictions have shape {tuple(predictions.shape)} and targets {tuple(targets.shape)}; "
-            f"they must be alike"
+            f"predictions and targets must have the same shape; "
+            f"got {tuple(predictions.shape)} and {tuple(targets.shape)}"
         )
     squares = (widen(predictions) - targets).square()
     return reduce(squares, reduction).to(result_dtype(predictions))
 
 
 def mse_l1_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
-    """mse + mean |y − t| − mean cos(y, t): size and direction of vectors at once.
+    """Compute mse + mean |y − t| − mean cos(y, t), a loss of both the length and the direction of vectors.
 
-    A vector of zero has no direction: its cosine counts as 0, and gives no gradient.
+    A zero vector has no direction: its cosine counts as 0 and has no gradient.
 
     Args:
-        predictions: (..., D).
-        targets: (..., D).
+        predictions: y (..., D).
+        targets: t (..., D).
 
     Returns:
         A scalar, in the type of `predictions` (fp32 for half precision in autocast).
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: The shapes differ.
     """
     y, t = widen(predictions), widen(targets)
     squared = mse(y, t)

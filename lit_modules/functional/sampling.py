@@ -1,7 +1,7 @@
-"""From a language model's logits to its next token: what is left out, how boldly, and the draw itself.
+"""Sample the next token of a language model from its logits.
 
-A logit of −inf is a token that is never drawn. The functions of logits may be applied in any order; together
-they usually come as repetition penalty, temperature, top-k, top-p, min-p, and at least one token is left.
+A token with a logit of −inf is never sampled. The filters of logits may be applied in any order; the usual
+one is repetition penalty, temperature, top-k, top-p, min-p. Every filter keeps at least one token.
 
 Shape letters: B rows, V tokens of the vocabulary.
 """
@@ -15,39 +15,39 @@ from lit_modules.functional.precision import widen
 
 
 def temperature(logits: Tensor, t: float) -> Tensor:
-    """logits / t: below 1 the probable becomes more so, above 1 everything becomes more alike.
+    """Divide logits by t: below 1 likely tokens become likelier, above 1 the probabilities become more equal.
+
+    Source: Ackley, Hinton and Sejnowski, "A Learning Algorithm for Boltzmann Machines" (1985), eq. 5.
 
     Args:
         logits: (B, V).
-        t: Above 0; `greedy` is the limit at 0.
+        t: Above 0; `greedy` is the limit for 0.
 
     Returns:
         (B, V).
 
     Raises:
-        ValueError: `t` isn't above 0.
-
-    Source: Ackley, Hinton & Sejnowski 1985, "A learning algorithm for Boltzmann machines", eq. 5.
+        ValueError: `t` is not above 0.
     """
     if not t > 0:
-        raise ValueError(f"a temperature must be above 0; got {t} (greedy is the limit at 0)")
+        raise ValueError(f"temperature must be above 0; got {t} (use greedy for the limit 0)")
     return widen(logits) / t
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
-    """Leave out all but the k most probable tokens; those as probable as the k-th stay with it.
+    """Keep the k most probable tokens, and every token as probable as the k-th.
+
+    Source: Fan, Lewis and Dauphin, "Hierarchical Neural Story Generation" (2018), section 5.4.
 
     Args:
         logits: (B, V).
-        k: At least 1; V or more leaves out none.
+        k: At least 1; V or more keeps all tokens.
 
     Returns:
-        (B, V), −inf at what is left out.
+        (B, V), −inf for removed tokens.
 
     Raises:
         ValueError: `k` is below 1.
-
-    Source: Fan et al. 2018, "Hierarchical neural story generation", section 5.4.
     """
     if k < 1:
         raise ValueError(f"top_k must keep at least 1 token; got {k}")
@@ -58,47 +58,47 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the smallest set of most probable tokens whose probabilities sum to at least p: the nucleus.
+    """Keep the smallest set of most probable tokens with a total probability of at least p (the nucleus).
+
+    Source: Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020), section 3.1.
 
     Args:
         logits: (B, V).
-        p: In (0, 1]; 1 leaves out none.
+        p: In (0, 1]; 1 keeps all tokens.
 
     Returns:
-        (B, V), −inf at what is left out.
+        (B, V), −inf for removed tokens.
 
     Raises:
-        ValueError: `p` lies outside.
-
-    Source: Holtzman et al. 2020, "The curious case of neural text degeneration", section 3.1.
+        ValueError: `p` is out of range.
     """
     if not 0 < p <= 1:
         raise ValueError(f"top_p must lie in (0, 1]; got {p}")
     if p == 1:
         return logits
-    # Stable, so that which of two equals falls outside doesn't depend on the device.
+    # A stable sort: the choice between equal logits must not depend on the device.
     ordered, order = widen(logits).sort(dim=-1, descending=True, stable=True)  # (B, V)
     probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities  # what is more probable already sums to
+    before = probabilities.cumsum(-1) - probabilities  # sum of more probable tokens
     before[..., 0] = 0.0
     outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(outside, -math.inf)
 
 
 def min_p(logits: Tensor, p: float) -> Tensor:
-    """Leave out tokens less probable than p times the most probable one.
+    """Remove tokens less probable than p times the most probable one.
+
+    Source: Nguyen et al., "Turning Up the Heat: Min-p Sampling" (2025), section 3.
 
     Args:
         logits: (B, V).
-        p: In [0, 1]; 0 leaves out none.
+        p: In [0, 1]; 0 keeps all tokens.
 
     Returns:
-        (B, V), −inf at what is left out.
+        (B, V), −inf for removed tokens.
 
     Raises:
-        ValueError: `p` lies outside.
-
-    Source: Nguyen et al. 2025, "Turning up the heat: min-p sampling", section 3.
+        ValueError: `p` is out of range.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"min_p must lie in [0, 1]; got {p}")
@@ -110,23 +110,26 @@ def min_p(logits: Tensor, p: float) -> Tensor:
 
 
 def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Make the tokens that a row already holds less probable: positive logits / penalty, negative × penalty.
+    """Make tokens that a row already contains less probable.
+
+    Positive logits are divided by the penalty, negative ones are multiplied by it.
+
+    Source: Keskar et al., "CTRL" (2019), section 4.1. They also divide negative logits, which rewards
+        repetition.
 
     Args:
-        logits: (B, V), as the model gives them: what is penalised depends on where 0 lies.
-        seen: Boolean (B, V): which tokens are in the row's text so far, the prompt included.
-        penalty: Above 0; 1 does nothing, below 1 rewards.
+        logits: (B, V), directly from the model, because the result depends on the zero point.
+        seen: Boolean (B, V), the tokens of the row's text so far, prompt included.
+        penalty: Above 0; 1 has no effect, below 1 rewards repetition.
 
     Returns:
         (B, V).
 
     Raises:
-        ValueError: `penalty` isn't above 0, or the shapes differ.
-
-    Source: Keskar et al. 2019, "CTRL", section 4.1; it divides negative logits too, which would reward them.
+        ValueError: `penalty` is not above 0, or the shapes differ.
     """
     if not penalty > 0:
-        raise ValueError(f"a repetition penalty must be above 0; got {penalty} (1 does nothing)")
+        raise ValueError(f"repetition_penalty must be above 0; got {penalty} (1 has no effect)")
     if seen.shape != logits.shape:
         raise ValueError(f"seen has shape {tuple(seen.shape)} and logits {tuple(logits.shape)}")
     wide = widen(logits)
@@ -134,7 +137,7 @@ def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The most probable token of each row.
+    """Return the most probable token of each row.
 
     Args:
         logits: (B, V).
@@ -143,7 +146,7 @@ def greedy(logits: Tensor) -> Tensor:
         int64 (B,).
 
     Raises:
-        ValueError: a row holds NaN, or no token at all.
+        ValueError: A row contains NaN, or no token remains.
     """
     best, tokens = logits.max(-1)
     _check_rows(best > -math.inf)  # NaN is no more than −inf either
@@ -151,27 +154,27 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def sample_token(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw a token of each row with the probabilities softmax(logits), by inverting their running sum.
+    """Sample a token of each row with probabilities softmax(logits), by inverting the cumulative sum.
 
-    One number decides a row's draw, so it is the same wherever in a batch the row stands, and on any device.
+    A row's token depends on its own logits and number only, not on its place in the batch or on the device.
 
     Args:
         logits: (B, V).
-        uniform: (B,), in [0, 1).
+        uniform: (B,), random numbers in [0, 1).
 
     Returns:
         int64 (B,), never a token of probability 0.
 
     Raises:
-        ValueError: a row holds NaN or +inf, or no token at all.
+        ValueError: A row contains NaN or +inf, or no token remains.
     """
     wide = logits.float() if logits.device.type == "mps" else logits.double()
-    # Relative to the most probable token, so that no exponential overflows; the sum needs no division then.
+    # Subtract the maximum so that no exponential overflows; there is no need to divide by the total.
     running = (wide - wide.amax(-1, keepdim=True)).exp().cumsum(-1)  # (B, V)
     total = running[..., -1]
     _check_rows(total > 0)
     threshold = uniform.to(running) * total
-    # Rounding must not reach the total: no running sum lies above that.
+    # Keep the threshold below the total: no cumulative sum is larger.
     threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
     return (running <= threshold.unsqueeze(-1)).sum(-1)
 
@@ -179,4 +182,4 @@ def sample_token(logits: Tensor, uniform: Tensor) -> Tensor:
 def _check_rows(fine: Tensor) -> None:
     if not bool(fine.all()):
         row = int((~fine).nonzero()[0])
-        raise ValueError(f"the logits of row {row} hold NaN or +inf, or leave no token: nothing can be drawn")
+        raise ValueError(f"can't sample from row {row}: its logits contain NaN or +inf, or no token remains")

@@ -1,15 +1,15 @@
-"""The softmax family: `softmax`, `log_softmax` and `logsumexp`, each with its backward pass derived by hand.
+"""The softmax family: `softmax`, `log_softmax` and `logsumexp`, with backward passes derived by hand.
 
-All subtract the row's maximum first, so that nothing overflows at any finite input. A *row* is what runs
-along the reduced dimension. A row that is all −inf is a distribution over nothing; here it has these results,
-and zero gradients:
+All three subtract the row's maximum (`peak`) first, so no finite input overflows. A *row* is a vector along
+the reduced dimension. A row of −inf only is a distribution over no class. Its gradients are 0, its results
+are:
 
-    softmax      all 0     no class has any probability (what attention wants of a fully masked row)
+    softmax      all 0     no class has any probability (what attention needs for a fully masked row)
     log_softmax  all −inf  the logarithm of that
     logsumexp    −inf      the logarithm of an empty sum
 
-A NaN anywhere in a row makes its results NaN. So does +inf, except that `logsumexp` is then +inf. Half
-precision is computed in fp32 and rounded once at the end; under autocast the result stays fp32.
+A NaN in a row makes its results NaN. So does +inf, except that `logsumexp` is then +inf. Half precision is
+computed in fp32 and rounded once, at the end; under autocast the result stays fp32.
 """
 
 from typing import Any
@@ -24,15 +24,15 @@ Dim = int | tuple[int, ...]
 
 
 def _peak(x: Tensor, dim: Dim) -> Tensor:
-    """The maximum along `dim`, kept as a size of 1; 0 for an all −inf row, so that x − peak is no NaN."""
+    """Return the maximum along `dim`, kept with size 1; 0 for a row of −inf only, where x − peak is NaN."""
     if x.numel() == 0:
-        return x.sum(dim, keepdim=True)  # zeros in the right shape, where a maximum over nothing would raise
+        return x.sum(dim, keepdim=True)  # zeros of the right shape; a maximum over nothing would raise
     peak = x.amax(dim, keepdim=True)
     return peak.masked_fill(peak == -torch.inf, 0)
 
 
 class _Softmax(Function):
-    """p = exp(x − peak) / Σ exp(x − peak);  ∂L/∂x = p ⊙ (g − Σ g ⊙ p), the sum over the row."""
+    """p = exp(x − peak) / Σ exp(x − peak);  ∂L/∂x = p ⊙ (g − Σ g ⊙ p), summed over the row."""
 
     generate_vmap_rule = True
 
@@ -54,7 +54,7 @@ class _Softmax(Function):
 
 
 class _LogSoftmax(Function):
-    """y = (x − peak) − log Σ exp(x − peak);  ∂L/∂x = g − exp(y) · Σ g, the sum over the row."""
+    """y = (x − peak) − log Σ exp(x − peak);  ∂L/∂x = g − exp(y) · Σ g, summed over the row."""
 
     generate_vmap_rule = True
 
@@ -62,7 +62,7 @@ class _LogSoftmax(Function):
     def forward(x: Tensor, dim: int) -> Tensor:
         shifted = x - _peak(x, dim)
         total = shifted.exp().sum(dim, keepdim=True)
-        # −inf − log 0 would be NaN: leave an all −inf row as it is.
+        # Leave a row of −inf unchanged: −inf − log 0 would be NaN.
         return shifted.sub_(total.masked_fill_(total == 0, 1).log_())
 
     @staticmethod
@@ -81,14 +81,17 @@ class _LogSoftmax(Function):
 
 
 class _LogSumExp(Function):
-    """z = peak + log Σ exp(x − peak);  ∂L/∂x = g · softmax(x), from x − peak, not from the rounded x − z."""
+    """z = peak + log Σ exp(x − peak);  ∂L/∂x = g · softmax(x).
+
+    The softmax is computed from x − peak, because x − z is rounded.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, dim: Dim) -> Tensor:
         peak = _peak(x, dim)
-        peak.masked_fill_(peak == torch.inf, 0)  # +inf has a logarithm, +inf − +inf has not
+        peak.masked_fill_(peak == torch.inf, 0)  # log(+inf) is +inf, but +inf − +inf is NaN
         return (x - peak).exp_().sum(dim, keepdim=True).log_().add_(peak)
 
     @staticmethod
@@ -99,14 +102,14 @@ class _LogSumExp(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        # The gradient is recomputed from the input alone, which keeps it differentiable a second time.
+        # Computed from the input alone, so that it can be differentiated again.
         exponentials = (x - _peak(x.detach(), ctx.dim)).exp()
         total = exponentials.sum(ctx.dim, keepdim=True)
         return grad * exponentials / total.masked_fill(total == 0, 1), None
 
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """exp(x_i) / Σ_j exp(x_j) along `dim`; zeros in a row that is all −inf.
+    """Compute exp(x_i) / Σ_j exp(x_j) along `dim`; zeros for a row of −inf only.
 
     Args:
         x: (..., C, ...), floating-point.
@@ -119,7 +122,9 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """x_i − log Σ_j exp(x_j) along `dim`, never the logarithm of a softmax; −inf in a row that is all −inf.
+    """Compute x_i − log Σ_j exp(x_j) along `dim`; −inf for a row of −inf only.
+
+    It is never computed as the logarithm of a softmax, which could be log 0.
 
     Args:
         x: (..., C, ...), floating-point.
@@ -132,15 +137,15 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def logsumexp(x: Tensor, dim: Dim = -1, *, keepdim: bool = False) -> Tensor:
-    """log Σ_i exp(x_i) along `dim`; −inf for a row that is all −inf or has no elements.
+    """Compute log Σ_i exp(x_i) along `dim`; −inf for a row that is empty or −inf only.
 
     Args:
         x: Floating-point, any shape.
         dim: The dimension or dimensions to reduce.
-        keepdim: Keep each of them, with size 1.
+        keepdim: Keep each reduced dimension with size 1.
 
     Returns:
-        `x` without `dim`, in its type (fp32 for half precision under autocast).
+        `x` without `dim`, in the type of `x` (fp32 for half precision under autocast).
     """
     result = _LogSumExp.apply(widen(x), dim).to(result_dtype(x))
     return result if keepdim else result.squeeze(dim)

@@ -1,4 +1,4 @@
-"""What the losses refuse: values that are no probabilities, no distributions, no classes."""
+"""Checks of probabilities, distributions and class indices."""
 
 import math
 from collections.abc import Iterator
@@ -9,23 +9,25 @@ from torch import Tensor
 
 
 def check_probabilities(p: Tensor, name: str) -> None:
-    """Refuses `p` (...) unless each element lies in [0, 1]. Waits for the device, as it looks at the values.
+    """Check that each element of `p` (...) is in [0, 1].
+
+    The check reads the values, so it waits for the device.
 
     Raises:
-        ValueError: it doesn't, or is NaN.
+        ValueError: An element is outside [0, 1] or NaN.
     """
     _check_range(p, 1.0, name)
 
 
 def check_distribution(p: Tensor, name: str) -> None:
-    """Refuses `p` (..., C) unless its elements lie in [0, 1] and each row sums to 1.
+    """Check that each element of `p` (..., C) is in [0, 1] and that each row sums to 1.
 
-    A sum may be off by √ε of its type (1.5e-8 in fp64, 3.5e-4 in fp32, 0.09 in bf16): more than rounding
-    causes, far less than logits or counts mistaken for probabilities. Waits for the device, as it looks at
-    the values.
+    A sum may be off by √ε of the type (1.5e-8 in fp64, 3.5e-4 in fp32, 0.09 in bf16). That is more than
+    rounding causes, and far less than the error of logits or counts passed by mistake. The check reads the
+    values, so it waits for the device.
 
     Raises:
-        ValueError: it isn't a distribution.
+        ValueError: A row is not a distribution.
     """
     slack = math.sqrt(torch.finfo(p.dtype).eps)
     _check_range(p, 1 + slack, name)
@@ -45,12 +47,13 @@ def _check_range(p: Tensor, highest: float, name: str) -> None:
 
 @contextmanager
 def refusing_unknown_classes(indices: Tensor, classes: int) -> Iterator[None]:
-    """Turns a look-up's complaint about `indices` outside [0, `classes`) into an error that shows them.
+    """Replace the error of a look-up with class indices outside [0, `classes`) by one that shows them.
 
-    Looking first would wait for an accelerator at every step. There, the look-up asserts on the device.
+    A check before the look-up would wait for an accelerator at every step. On an accelerator the look-up
+    itself stops with a device assertion.
 
     Raises:
-        ValueError: the enclosed look-up complained.
+        ValueError: The look-up failed because an index is out of range.
     """
     try:
         yield

@@ -88,7 +88,7 @@ def test_is_as_accurate_as_pytorch(dtype: torch.dtype, assert_as_accurate: Check
         ([0.5, 0.5], [0.5, 0.6], "q must sum to 1"),
         ([1.5, -0.5], [0.5, 0.5], "p must be probabilities"),
         ([0.5, 0.5], [math.nan, 0.5], "q must be probabilities"),
-        ([[0.5, 0.5]], [0.5, 0.5], r"\(1, 2\) and q \(2,\)"),
+        ([[0.5, 0.5]], [0.5, 0.5], r"\(1, 2\) and \(2,\)"),
     ],
 )
 def test_refuses_what_is_no_distribution(p: list[float], q: list[float], message: str) -> None:
@@ -167,7 +167,7 @@ def test_mean_over_nothing_is_zero() -> None:
 
 
 def test_from_logits_refuses_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 3\) and q \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(3, 2\)"):
         kl_divergence_from_logits(torch.zeros(2, 3), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="positive; got 0"):
         kl_divergence_from_logits(torch.zeros(2), torch.zeros(2), temperature=0)

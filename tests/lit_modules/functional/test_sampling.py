@@ -158,9 +158,9 @@ def test_greedy_is_the_limit_of_cold() -> None:
 def test_rows_without_an_answer_are_named(bad: float) -> None:
     logits = normal()
     logits[2] = bad
-    with pytest.raises(ValueError, match="logits of row 2 hold NaN"):
+    with pytest.raises(ValueError, match="row 2: its logits contain NaN"):
         sample_token(logits, draws(4))
-    with pytest.raises(ValueError, match="logits of row 2 hold NaN"):
+    with pytest.raises(ValueError, match="row 2: its logits contain NaN"):
         greedy(logits)
     logits[2] = math.inf
     with pytest.raises(ValueError, match="row 2"):
