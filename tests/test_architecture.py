@@ -224,6 +224,23 @@ def test_nothing_from_a_file_is_run(path: Path) -> None:
             assert shell is None or (isinstance(shell, ast.Constant) and shell.value is False)
 
 
+LIGHTNING_INTERNALS = ("fit_loop", "epoch_loop", "val_check_batch", "_results", "_logger_connector")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_one_file_touches_the_internals_of_lightning(path: Path) -> None:
+    if name(path) == "experiments.training.lightning_adapter":
+        return
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Attribute):
+            of = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            is_private = of in ("trainer", "strategy") and node.attr.startswith("_")
+            is_written = of == "trainer" and isinstance(node.ctx, ast.Store)
+            where = f"line {node.lineno}: {of}.{node.attr}"
+            assert (is_private, is_written) == (False, False), where
+            assert node.attr not in LIGHTNING_INTERNALS, where
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_tests_load_weights_alone_too(path: Path) -> None:
     for function, call in calls(path):

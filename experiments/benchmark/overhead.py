@@ -27,6 +27,7 @@ from experiments.config.check import load_config
 from experiments.config.root import Config
 from experiments.training.build import build_data, build_model
 from experiments.training.fit import fit
+from experiments.training.lightning_adapter import stop_after_this_batch
 from experiments.training.process_state import quiet_lightning
 from experiments.training.trainer import resolve_accelerator, resolve_precision
 from lit_modules.configs.optim import ConstantConfig
@@ -66,7 +67,7 @@ class TakingTurns(Callback):
             self.fit.append(self._now() - self._started)
             self._started = None
         if len(self.fit) > self.turns:
-            trainer.should_stop = True
+            stop_after_this_batch(trainer)
             return
         start = self._now()
         for _ in range(self.chunk):

@@ -16,9 +16,9 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from experiments.callbacks.agreement import Agreement
 from experiments.callbacks.hooks import skip_unused_hooks
-from experiments.callbacks.milestones import validation_is_due
 from experiments.config.registry import nearest
 from experiments.errors import Interrupted, UserError
+from experiments.training import lightning_adapter
 
 
 @skip_unused_hooks
@@ -73,8 +73,7 @@ class Checkpoints(Checkpoint):
             return  # only the main thread may set handlers; elsewhere the defaults stay
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._handlers[signum] = signal.signal(signum, self._note)
-        # Lightning's handler is out of action, so its ranks need not ask each other of it before each batch.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        lightning_adapter.skip_signal_broadcast(trainer)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # A terminal and a parent process may both pass one Ctrl-C on: only a later signal is a second one.
@@ -112,9 +111,9 @@ class Checkpoints(Checkpoint):
         """Save within an epoch: on request, or because a signal came."""
         stop = self._stop_asked(trainer)
         is_last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.check_val_every_n_epoch is not None and (trainer.should_stop or is_last_epoch):
-            trainer.check_val_every_n_epoch = 1  # the final weights may be the best
-        if trainer.is_last_batch or trainer.should_stop or validation_is_due(trainer):
+        if trainer.should_stop or is_last_epoch:
+            lightning_adapter.validate_this_epoch(trainer)  # the final weights may be the best
+        if trainer.is_last_batch or trainer.should_stop or lightning_adapter.validation_is_due(trainer):
             return  # what comes next will save: a validation, or the epoch's end
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # half-summed gradients can't be saved

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
-from torch.utils._pytree import tree_leaves
 
 from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.errors import UserError
+from experiments.training import lightning_adapter
 
 
 @skip_unused_hooks
@@ -70,21 +70,7 @@ class ExactResume(Callback):
         checkpoint["random_states"] = _every_rank(random_state())
         checkpoint["fit_seconds"] = self.seconds()
         checkpoint["world_size"] = trainer.world_size
-        loops = checkpoint["loops"]["fit_loop"]
-        epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
-        epoch_is_over = epochs["current"]["processed"] == epochs["current"]["started"]
-        if epoch_is_over and batches["is_last_batch"]:
-            for counters in (epochs["total"], epochs["current"]):
-                counters["completed"] = counters["processed"]
-            batches["current"] = dict.fromkeys(batches["current"], 0)
-            batches["is_last_batch"] = False
-            return
-        if epoch_is_over:  # only because the fit is
-            for counters in (epochs["total"], epochs["current"]):
-                counters["processed"] -= 1
-            loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-        for counters in (batches["total"], batches["current"]):
-            counters["completed"] = counters["processed"] - 1
+        lightning_adapter.correct_counters(checkpoint)
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -92,15 +78,13 @@ class ExactResume(Callback):
         """Take up what was saved; the random states wait until training starts."""
         if trainer.state.fn != "fit":
             return
-        loops = checkpoint["loops"]["fit_loop"]
-        epochs = loops["epoch_progress"]["current"]
-        self._between_epochs = epochs["completed"] == epochs["started"]
+        self._between_epochs = lightning_adapter.is_between_epochs(checkpoint)
         if not self._between_epochs and checkpoint["world_size"] != trainer.world_size:
             raise UserError(
                 f"this checkpoint lies within an epoch of {checkpoint['world_size']} process(es): an order "
                 f"that {trainer.world_size} can't take up; continue with as many devices"
             )
-        self._loader_states = loops["state_dict"].get("combined_loader", [])
+        self._loader_states = lightning_adapter.loader_states(checkpoint)
         self._random_states = checkpoint["random_states"]
         self.fit_seconds = checkpoint["fit_seconds"]
         self.resumed_step = checkpoint["global_step"]
@@ -111,10 +95,7 @@ class ExactResume(Callback):
             set_random_state(self._random_states[min(trainer.global_rank, len(self._random_states) - 1)])
             self._random_states = None
         if self._between_epochs:
-            trainer.fit_loop.epoch_loop.restarting = False
-            stateful = [x for x in tree_leaves(trainer.train_dataloader) if hasattr(x, "load_state_dict")]
-            for loader, state in zip(stateful, self._loader_states, strict=True):
-                loader.load_state_dict(state)
+            lightning_adapter.start_next_epoch(trainer, self._loader_states)
             self._between_epochs = False
 
 

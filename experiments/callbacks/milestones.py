@@ -9,9 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from experiments.callbacks.agreement import Agreement
 from experiments.callbacks.hooks import skip_unused_hooks
-
-DUE, NEVER = 1, 2**62
-"""Values of Lightning's interval between validations, in batches: after this one, and after none."""
+from experiments.training import lightning_adapter
 
 
 @skip_unused_hooks
@@ -46,7 +44,7 @@ class Milestones(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the interval over."""
         if self.check_val_every_n_steps is not None:
-            trainer.val_check_batch = NEVER
+            lightning_adapter.validate_after_this_batch(trainer, False)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,18 +54,13 @@ class Milestones(Callback):
         if self.check_val_every_n_steps is not None:
             is_last = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
             due = stepped and (is_last or trainer.global_step % self.check_val_every_n_steps == 0)
-            trainer.val_check_batch = DUE if due else NEVER
+            lightning_adapter.validate_after_this_batch(trainer, due)
         if not stepped:
             return
         if trainer.global_step == trainer.max_steps:
-            trainer.should_stop = True  # lets Lightning validate although the epoch isn't over
+            lightning_adapter.stop_after_this_batch(trainer)
         if math.isfinite(self.max_seconds) and self._time_over.any_rank(trainer, self.seconds_left() <= 0):
-            trainer.should_stop = True
-
-
-def validation_is_due(trainer: L.Trainer) -> bool:
-    """Whether Lightning will validate after this batch because of the steps, wherever the epoch is."""
-    return trainer.check_val_every_n_epoch is None and trainer.val_check_batch == DUE
+            lightning_adapter.stop_after_this_batch(trainer)
 
 
 def parts_over(trainer: L.Trainer, pl_module: Any, parts: int) -> int:

@@ -17,6 +17,7 @@ from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.milestones import Milestones
 from experiments.callbacks.pace import Pace
 from experiments.callbacks.tokens import tokens_per_sample
+from experiments.training.lightning_adapter import batches_done
 
 BAR_WIDTH = 24
 BAR_PERIOD = 0.25
@@ -163,7 +164,7 @@ class Progress(Callback):
         where = f"{self._stage} {done}/{sum(batches):.0f}" if batches else ""
         if trainer.state.fn == "fit":
             line = self._line(trainer, where=where)
-            fraction = self._done(trainer) / max(1, self._batches(trainer))
+            fraction = batches_done(trainer) / max(1, self._batches(trainer))
         else:
             line = {"epoch": where}
             fraction = done / max(1, sum(batches))
@@ -227,7 +228,7 @@ class Progress(Callback):
 
     def _seconds_left(self, trainer: L.Trainer) -> float:
         """Until all is done or the time is over; infinite where neither is known."""
-        batches_left = max(0, self._batches(trainer) - self._done(trainer))
+        batches_left = max(0, self._batches(trainer) - batches_done(trainer))
         period = trainer.num_training_batches
         if self._steps_between is not None:
             period = self._steps_between * trainer.accumulate_grad_batches
@@ -249,10 +250,6 @@ class Progress(Callback):
             if trainer.max_steps >= 0
             else batches
         )
-
-    def _done(self, trainer: L.Trainer) -> int:
-        """Training batches done, before a resume too."""
-        return trainer.fit_loop.epoch_loop.total_batch_idx + 1
 
 
 def _epochs(trainer: L.Trainer) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.tokens import tokens_per_sample
 from experiments.errors import RunError
+from experiments.training.lightning_adapter import show_metrics
 
 MOST_PENDING, MOST_HELD = 50, 2**24
 """Steps whose results wait to be read, and elements of the logits among them, at most."""
@@ -161,9 +162,8 @@ class TrainingCurve(Callback):
             values[f"train/{unit}_per_second"] = self._lap(trainer) * max(1, tokens)
         log_values(trainer, values, step)
         self.point = values
-        for key in ("train/loss", "train/accuracy"):
-            if key in values:
-                trainer.callback_metrics[key] = torch.tensor(values[key])
+        shown = {k: torch.tensor(v) for k, v in values.items() if k in ("train/loss", "train/accuracy")}
+        show_metrics(trainer, shown)
         self._loss, self._correct, self._batches, self._labelled = 0.0, 0, 0, 0
 
     def _lap(self, trainer: L.Trainer) -> float:

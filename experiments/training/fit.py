@@ -1,15 +1,12 @@
 """One fit, in five steps: prepare → build → train → test → record."""
 
-import contextlib
 import dataclasses
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.table import Table
 
 from experiments import cli
@@ -20,11 +17,12 @@ from experiments.callbacks.tensorboard import log_hyperparameters
 from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
 from experiments.console import console, say
-from experiments.errors import Interrupted, RunError
+from experiments.errors import RunError
 from experiments.training import checkpoint, resume, run_directory
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, check_vocabulary, initialise, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
+from experiments.training.lightning_adapter import exits_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.process_state import global_state_kept, recorded
 from experiments.training.resume import Start
@@ -143,7 +141,7 @@ def train(parts: Parts, start: Start) -> None:
         RunError: Training ended before any validation.
     """
     path = None if start.checkpoint is None else str(start.checkpoint)
-    with _signals_named(start.run_dir):
+    with exits_named(start.run_dir):
         parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
     checkpoints = parts.callback(Checkpoints)
     if not checkpoints.best.exists():
@@ -153,7 +151,7 @@ def train(parts: Parts, start: Start) -> None:
 def test(parts: Parts, start: Start) -> None:
     """Read the test split once, with the best weights."""
     best = str(parts.callback(Checkpoints).best)
-    with _signals_named(start.run_dir):
+    with exits_named(start.run_dir):
         parts.trainer.test(
             parts.module, datamodule=parts.datamodule, ckpt_path=best, weights_only=True, verbose=False
         )
@@ -202,14 +200,3 @@ def _print(metrics: Mapping[str, float], run_dir: Path) -> None:
     table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
     console().print(table)
     say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {run_dir}")
-
-
-@contextlib.contextmanager
-def _signals_named(run_dir: Path) -> Iterator[None]:
-    """Turn Lightning's exit by a signal, in set-up and in the test, into `Interrupted`."""
-    try:
-        yield
-    except SystemExit as error:
-        last = run_dir / "checkpoints" / "last.ckpt"
-        signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
-        raise Interrupted(signum, run_dir, last if last.exists() else None) from error

@@ -10,7 +10,7 @@ from experiments.config.check import load_config
 from experiments.config.describe import settings_of
 from experiments.config.root import Config
 from experiments.errors import UserError
-from experiments.training import checkpoint, run_directory
+from experiments.training import checkpoint, lightning_adapter, run_directory
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def find_start(config: Config) -> Start:
     return start
 
 
-def _check_length(config: Config, state: Mapping[str, Any], run_dir: Path) -> None:
+def _check_length(config: Config, state: dict[str, Any], run_dir: Path) -> None:
     """Refuse to end a run before the point that it has reached, while nothing is written yet."""
     done = {
-        "max_epochs": state["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"],
+        "max_epochs": lightning_adapter.epochs_done(state),
         "max_steps": state["global_step"],
     }
     for key, count in done.items():

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.exact_resume import ExactResume
-from experiments.callbacks.milestones import NEVER, Milestones
+from experiments.callbacks.milestones import Milestones
 from experiments.callbacks.progress import Progress
 from experiments.callbacks.summary import Summary
 from experiments.callbacks.training_curve import TrainingCurve
@@ -24,6 +24,7 @@ from experiments.config.trainer import TrainerConfig
 from experiments.errors import UserError
 from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.curve_log import CurveLog
+from experiments.training.lightning_adapter import NEVER
 from lit_modules.functional.precision import multiplies_bf16
 
 

@@ -265,7 +265,7 @@ def test_the_time_left_is_no_more_than_the_fit_has_and_counts_validations_by_ste
         return 500.0
 
     monkeypatch.setattr(shown._pace, "seconds_left", left)
-    monkeypatch.setattr(shown, "_done", lambda trainer: 3)
+    monkeypatch.setattr("experiments.callbacks.progress.batches_done", lambda trainer: 3)
     assert shown._seconds_left(trainer) == 42.0
     assert asked == [(9, 9 / 6)]
     milestones.max_seconds = math.inf

@@ -1,0 +1,150 @@
+"""Every touch of Lightning's internals, so that a new version of Lightning needs changes in one file.
+
+What Lightning documents (hooks, `trainer.global_step`, `trainer.is_last_batch` …) is used directly elsewhere.
+Each function here relies on something that Lightning doesn't promise; a test of the same name states it.
+"""
+
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils._pytree import tree_leaves
+
+from experiments.errors import Interrupted
+
+NEVER = 2**62
+"""A value of Lightning's interval between validations, in batches: no validation."""
+
+# Signals ----------------------------------------------------------------------------------------------------
+
+
+def skip_signal_broadcast(trainer: L.Trainer) -> None:
+    """Keep the ranks from telling each other before every batch that Lightning's handler saw a SIGTERM.
+
+    `Checkpoints` replaces that handler, so the broadcast would only cost time.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def exits_named(run_dir: Path) -> Iterator[None]:
+    """Turn Lightning's `SystemExit` into `Interrupted`.
+
+    Outside training, Lightning answers a SIGTERM by a `SIGTERMException` and a Ctrl-C by `sys.exit(1)`.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        last = run_dir / "checkpoints" / "last.ckpt"
+        signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        raise Interrupted(signum, run_dir, last if last.exists() else None) from error
+
+
+# When to validate and to stop -------------------------------------------------------------------------------
+
+
+def validate_after_this_batch(trainer: L.Trainer, due: bool) -> None:
+    """Decide whether a validation follows this batch, in a Trainer whose interval counts batches.
+
+    Lightning validates when the number of batches so far is a multiple of `val_check_batch`.
+    """
+    trainer.val_check_batch = 1 if due else NEVER
+
+
+def validation_is_due(trainer: L.Trainer) -> bool:
+    """Return what `validate_after_this_batch` decided; `False` where validations go by epochs."""
+    return trainer.check_val_every_n_epoch is None and trainer.val_check_batch == 1
+
+
+def validate_this_epoch(trainer: L.Trainer) -> None:
+    """Validate at the end of this epoch too, in a Trainer that validates every so many epochs."""
+    if trainer.check_val_every_n_epoch is not None:
+        trainer.check_val_every_n_epoch = 1
+
+
+def stop_after_this_batch(trainer: L.Trainer) -> None:
+    """End the fit after this batch; Lightning validates first, even within an epoch."""
+    trainer.should_stop = True
+
+
+# Where a fit is ---------------------------------------------------------------------------------------------
+
+
+def batches_done(trainer: L.Trainer) -> int:
+    """Return the number of training batches so far, over all epochs and before a resume too."""
+    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+def show_metrics(trainer: L.Trainer, values: dict[str, Any]) -> None:
+    """Add values to `trainer.callback_metrics` without logging them.
+
+    Lightning returns the dictionary that it keeps, not a copy of it.
+    """
+    trainer.callback_metrics.update(values)
+
+
+# Loop counters in a checkpoint ------------------------------------------------------------------------------
+
+
+def epochs_done(checkpoint: dict[str, Any]) -> int:
+    """Return the number of epochs that were complete when a checkpoint was written."""
+    return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
+
+
+def is_between_epochs(checkpoint: dict[str, Any]) -> bool:
+    """Return whether a checkpoint was written between two epochs."""
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return epochs["completed"] == epochs["started"]
+
+
+def correct_counters(checkpoint: dict[str, Any]) -> None:
+    """Rewrite the loop counters of a new checkpoint, so that they say where the run is.
+
+    The hooks that save run before Lightning has counted what they follow, so its counters can't tell a
+    complete epoch from the middle of one, and a resumed run may repeat an epoch's end. Three cases:
+
+    - The epoch is over: the counters become those of the moment before the next epoch.
+    - The fit ended within the epoch (`max_steps`, time): Lightning counts the epoch as processed. The
+      counters become those of the moment after the last optimizer step.
+    - Within an epoch, after a batch or a validation: the same moment after the last optimizer step.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+    epoch_is_over = epochs["current"]["processed"] == epochs["current"]["started"]
+    if epoch_is_over and batches["is_last_batch"]:
+        for counters in (epochs["total"], epochs["current"]):
+            counters["completed"] = counters["processed"]
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+        batches["is_last_batch"] = False
+        return
+    if epoch_is_over:
+        for counters in (epochs["total"], epochs["current"]):
+            counters["processed"] -= 1
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+    for counters in (batches["total"], batches["current"]):
+        counters["completed"] = counters["processed"] - 1  # Lightning completes the batch when it resumes
+
+
+def loader_states(checkpoint: dict[str, Any]) -> list[Any]:
+    """Return the states of the training loaders in a checkpoint."""
+    return checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+
+
+def start_next_epoch(trainer: L.Trainer, states: Sequence[Any]) -> None:
+    """Start a fit that resumes between two epochs with the next epoch.
+
+    Lightning restores the states of the loaders only within an epoch. Between two epochs the order of the
+    samples would start anew.
+
+    Args:
+        trainer: The Trainer at the start of training.
+        states: What `loader_states` returned.
+    """
+    trainer.fit_loop.epoch_loop.restarting = False
+    stateful = [x for x in tree_leaves(trainer.train_dataloader) if hasattr(x, "load_state_dict")]
+    for loader, state in zip(stateful, states, strict=True):
+        loader.load_state_dict(state)
