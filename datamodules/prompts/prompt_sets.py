@@ -1,22 +1,20 @@
-"""Prompts that should each be steered their own way: small readable files, read with file and line in errors.
+"""Read sets of prompts that are steered in different directions.
 
-A prompt set is a folder of four UTF-8 files. A record is a line, its fields separated by `|`; empty lines
-and lines that start with `#` are skipped.
+A prompt set is a folder with four CSV files:
 
-    instantiations.txt   name | family | keywords            what to steer towards; those without completions
-                                                             are neutral and to be left as they are
-    topics.txt           instantiation | split | topic | statement
-                                                             "a rash", "I have a rash."; three splits
-    templates.txt        families | split | template         "What about {topic}?"; seen or unseen
-    completions.txt      for | side | use | completion       for an instantiation or a family; wanted or
-                                                             unwanted; fit (makes vectors) or score (held out)
+    instantiations.csv   instantiation,family,keywords         a direction to steer to; without completions
+                                                               it is neutral: its prompts are not steered
+    topics.csv           instantiation,split,topic,statement   "a rash" and "I have a rash.", in one split
+    templates.csv        families,split,template               "What about {topic}?", seen in training or not
+    completions.csv      for,side,use,completion               an answer for an instantiation or a family,
+                                                               wanted or unwanted, to fit or to score
 
-A prompt is a topic in a template of its family.
+Semicolons separate keywords and families; `*` means all families. Every topic is put into every template of
+its family. Only the test split uses unseen templates.
 """
 
-import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,21 +26,26 @@ Seen = Literal["seen", "unseen"]
 Side = Literal["wanted", "unwanted"]
 Use = Literal["fit", "score"]
 
-FILES = ("instantiations.txt", "topics.txt", "templates.txt", "completions.txt")
+COLUMNS = {
+    "instantiations.csv": ("instantiation", "family", "keywords"),
+    "topics.csv": ("instantiation", "split", "topic", "statement"),
+    "templates.csv": ("families", "split", "template"),
+    "completions.csv": ("for", "side", "use", "completion"),
+}
+"""The columns of each file."""
 _NAME = re.compile(r"[a-z0-9_]+")
 _PLACEHOLDERS = ("{topic}", "{statement}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instantiation:
-    """What a prompt is to be steered towards, such as one specialist among a family of them.
+    """A direction to steer to, such as one specialist of a family of specialists.
 
     Attributes:
-        name: Its own.
-        family: Of those that are alike in kind.
-        keywords: Any of which an answer has that went the right way; one that begins with `^` must stand at
-            the answer's start.
-        is_neutral: Prompts of it are to be left as they are.
+        name: Name of the instantiation.
+        family: Name of its family.
+        keywords: An answer is right if it contains one of them. A keyword with `^` must start the answer.
+        is_neutral: Whether its prompts are not steered.
     """
 
     name: str
@@ -51,7 +54,7 @@ class Instantiation:
     is_neutral: bool
 
     def named_in(self, answer: str) -> bool:
-        """Whether an answer has one of the keywords, in whatever case."""
+        """Return whether an answer contains a keyword; case is ignored."""
         text = answer.strip().casefold()
         return any(
             text.startswith(key[1:].casefold()) if key.startswith("^") else key.casefold() in text
@@ -61,16 +64,16 @@ class Instantiation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A question, and what belongs to it.
+    """A prompt and its labels.
 
     Attributes:
-        text: What the person says.
-        instantiation: Name of what it is to be steered towards.
-        family: That one's.
-        topic: What it is about; no topic is in two splits.
-        split: The topic's.
-        template: Its index among the templates of the set.
-        seen: Whether training has prompts of this template.
+        text: Text of the prompt.
+        instantiation: Name of the instantiation to steer to.
+        family: Family of the instantiation.
+        topic: Topic of the prompt; all prompts of a topic are in one split.
+        split: Split of the topic.
+        template: Index of the template in the set.
+        seen: Whether training uses the template.
     """
 
     text: str
@@ -84,37 +87,35 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """A read prompt set.
+    """A prompt set.
 
     Attributes:
-        name: The folder's.
-        instantiations: By name, in the file's order.
-        prompts: Training and validation in seen templates; test in all of them.
-        sha256: Of the files.
+        name: Name of the folder.
+        instantiations: The instantiations by name, in the order of the file.
+        prompts: All prompts. Training and validation prompts use seen templates, test prompts all templates.
     """
 
     name: str
     instantiations: dict[str, Instantiation]
     prompts: tuple[Prompt, ...]
-    sha256: str
     _completions: dict[tuple[str, str, str], tuple[str, ...]] = field(repr=False)
 
     @property
     def families(self) -> dict[str, tuple[str, ...]]:
-        """The names of each family's instantiations."""
+        """Names of the instantiations of each family."""
         found: dict[str, list[str]] = {}
         for one in self.instantiations.values():
             found.setdefault(one.family, []).append(one.name)
         return {family: tuple(names) for family, names in found.items()}
 
     def completions(self, instantiation: str, side: Side, use: Use) -> tuple[str, ...]:
-        """Ways to say it: the instantiation's own, or else its family's; none for a neutral one."""
+        """Return the completions of an instantiation, or those of its family if it has none of its own."""
         own = self._completions.get((instantiation, side, use))
         family = self.instantiations[instantiation].family
         return own or self._completions.get((family, side, use), ())
 
     def select(self, split: Split, *, seen: bool | None = None) -> list[Prompt]:
-        """The prompts of a split, in seen or unseen templates, or in both."""
+        """Return the prompts of a split, optionally only those with seen or with unseen templates."""
         return [p for p in self.prompts if p.split == split and (seen is None or p.seen == seen)]
 
 
@@ -122,102 +123,113 @@ def read_prompt_set(folder: Path | str) -> PromptSet:
     """Read and check a prompt set.
 
     Args:
-        folder: That holds the four files; or the name of one that comes with the suite.
+        folder: The folder, or the name of an included set.
 
     Raises:
-        ValueError: A file is missing or empty; a line, which is named, is malformed or contradicts another;
-            there is nothing to tell apart.
+        ValueError: A file is missing, a row is wrong (the message names the file and the line), or there are
+            fewer than two instantiations with completions.
     """
     folder = find_prompt_set(folder)
-    lines = {name: list(read_records(folder / name)) for name in FILES}
-    listed = _instantiations(lines["instantiations.txt"])
-    families = {family for family, _ in listed.values()}
-    completions = _completions(lines["completions.txt"], set(listed), families)
-    instantiations = {}
-    for name, (family, keywords) in listed.items():
-        is_neutral = not any(owner in (name, family) for owner, _, _ in completions)
-        if is_neutral == bool(keywords):
-            line = next(line for line in lines["instantiations.txt"] if line.fields[0] == name)
-            raise line.error(
-                f"{name} has keywords but no completions: a neutral one has neither"
-                if is_neutral
-                else f"{name} has completions, so it needs keywords to know a right answer by"
-            )
-        instantiations[name] = Instantiation(
-            name=name, family=family, keywords=keywords, is_neutral=is_neutral
-        )
-    steered = [one for one in instantiations.values() if not one.is_neutral]
+    if (folder / "topics.txt").exists():
+        raise ValueError(f"{folder} has .txt files of an older version; write them as {', '.join(COLUMNS)}")
+    rows = {
+        name: read_records(folder / name, columns, optional=["keywords"]) for name, columns in COLUMNS.items()
+    }
+    families = _families(rows["instantiations.csv"])
+    completions = _completions(rows["completions.csv"], {*families, *families.values()})
+    instantiations = _instantiations(rows["instantiations.csv"], {owner for owner, _, _ in completions})
+    steered = [one.name for one in instantiations.values() if not one.is_neutral]
     if len(steered) < 2:
         raise ValueError(
-            f"{folder / FILES[0]} has {len(steered)} instantiations with completions; steering needs at "
-            "least two to tell apart"
+            f"{folder / 'instantiations.csv'} has {len(steered)} instantiations with completions, expected "
+            "at least two"
         )
-    topics = _topics(lines["topics.txt"], instantiations, folder / "topics.txt")
-    templates = _templates(lines["templates.txt"], families, folder / "templates.txt")
+    topics = _topics(rows["topics.csv"], instantiations, folder / "topics.csv")
+    templates = _templates(rows["templates.csv"], set(families.values()), folder / "templates.csv")
     made = PromptSet(
         name=folder.name,
         instantiations=instantiations,
         prompts=tuple(_prompts(topics, templates, instantiations)),
-        sha256=_sha256(folder),
         _completions=completions,
     )
-    _check_completions(made, steered, folder / "completions.txt")
+    for name in steered:
+        for side in get_args(Side):
+            for use in get_args(Use):
+                if not made.completions(name, side, use):
+                    raise ValueError(
+                        f"{folder / 'completions.csv'}: {name} has no {side} completion to {use}"
+                    )
     return made
 
 
 def find_prompt_set(folder: Path | str) -> Path:
-    """A folder as given, or the one of that name that comes with the suite.
+    """Find a prompt set by folder, or by the name of an included set.
 
     Raises:
-        ValueError: There is neither.
+        ValueError: The set does not exist.
     """
     own = Path(__file__).parent
     for path in (Path(folder), own / str(folder)):
         if path.is_dir():
             return path
-    known = sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
+    known = sorted(path.parent.name for path in own.glob("*/topics.csv"))
     raise ValueError(
         f"there is no prompt set {folder}; give a folder, or one of {', '.join(known) or 'none'}"
     )
 
 
-def _instantiations(lines: list[Record]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Family and keywords by name."""
-    found: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for line in lines:
-        name, family, keywords = line.expect("instantiation", "family", "keywords", may_be_empty=["keywords"])
+def _split_list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";")] if text else []
+
+
+def _families(rows: list[Record]) -> dict[str, str]:
+    """Return the family of each instantiation, after checking the names."""
+    found: dict[str, str] = {}
+    for row in rows:
+        name, family, _ = row.values
         for kind, value in (("instantiation", name), ("family", family)):
             if not _NAME.fullmatch(value):
-                raise line.error(f"{kind} {value!r}: a name has lower-case letters, digits and _")
+                raise row.error(f"{kind} {value!r}: a name consists of lower-case letters, digits and _")
         if name in found:
-            raise line.error(f"instantiation {name!r} is there already")
-        words = [word.strip() for word in keywords.split(",")] if keywords else []
-        if not all(word.strip("^") for word in words):
-            raise line.error("a keyword is empty")
-        found[name] = (family, tuple(words))
-    families: dict[str, list[str]] = {}
-    for name, (family, _) in found.items():
-        families.setdefault(family, []).append(name)
-    for line in lines:
-        name = line.fields[0]
-        if families.get(name, [name]) != [name]:
-            raise line.error(f"{name!r} is also the name of a family of several; rename one of them")
+            raise row.error(f"instantiation {name!r} is listed twice")
+        found[name] = family
+    for row in rows:
+        name = row.values[0]
+        if any(family == name and other != name for other, family in found.items()):
+            raise row.error(f"{name!r} is also the name of a family with other members; rename one of them")
+    return found
+
+
+def _instantiations(rows: list[Record], owners: set[str]) -> dict[str, Instantiation]:
+    """Build the instantiations; those without completions in `owners` are neutral."""
+    found = {}
+    for row in rows:
+        name, family, text = row.values
+        keywords = _split_list(text)
+        if not all(word.strip("^") for word in keywords):
+            raise row.error("a keyword is empty")
+        is_neutral = not {name, family} & owners
+        if is_neutral and keywords:
+            raise row.error(f"{name} has keywords but no completions; a neutral instantiation has neither")
+        if not is_neutral and not keywords:
+            raise row.error(f"{name} has completions but no keywords; keywords identify a right answer")
+        found[name] = Instantiation(name=name, family=family, keywords=tuple(keywords), is_neutral=is_neutral)
     return found
 
 
 def _topics(
-    lines: list[Record], known: dict[str, Instantiation], path: Path
+    rows: list[Record], known: dict[str, Instantiation], path: Path
 ) -> list[tuple[str, Split, str, str]]:
     found: list[tuple[str, Split, str, str]] = []
-    seen: dict[str, int] = {}
-    for line in lines:
-        name, split, topic, statement = line.expect("instantiation", "split", "topic", "statement")
+    lines: dict[str, int] = {}
+    for row in rows:
+        name, split, topic, statement = row.values
         if name not in known:
-            raise line.error(f"unknown instantiation {name!r}, allowed: {', '.join(known)}")
-        line.choose("split", split, Split)
-        if topic.casefold() in seen:
-            raise line.error(f"the topic {topic!r} is on line {seen[topic.casefold()]} already")
-        seen[topic.casefold()] = line.number
+            raise row.error(f"unknown instantiation {name!r}, allowed: {', '.join(known)}")
+        row.check_choice("split", split, Split)
+        if topic.casefold() in lines:
+            raise row.error(f"the topic {topic!r} is already on line {lines[topic.casefold()]}")
+        lines[topic.casefold()] = row.line
         found.append((name, split, topic, statement))  # type: ignore[arg-type]
     for name in known:
         for split in get_args(Split):
@@ -226,22 +238,22 @@ def _topics(
     return found
 
 
-def _templates(lines: list[Record], families: set[str], path: Path) -> list[tuple[frozenset[str], Seen, str]]:
+def _templates(rows: list[Record], families: set[str], path: Path) -> list[tuple[frozenset[str], Seen, str]]:
     found: list[tuple[frozenset[str], Seen, str]] = []
-    seen: dict[str, int] = {}
-    for line in lines:
-        wanted, split, template = line.expect("families", "split", "template")
-        chosen = families if wanted == "*" else {family.strip() for family in wanted.split(",")}
+    lines: dict[str, int] = {}
+    for row in rows:
+        wanted, split, template = row.values
+        chosen = families if wanted == "*" else set(_split_list(wanted))
         if unknown := sorted(chosen - families):
-            raise line.error(f"unknown family {unknown[0]!r}, allowed: *, {', '.join(sorted(families))}")
-        line.choose("split", split, Seen)
+            raise row.error(f"unknown family {unknown[0]!r}, allowed: *, {', '.join(sorted(families))}")
+        row.check_choice("split", split, Seen)
         if sum(template.count(place) for place in _PLACEHOLDERS) != 1:
-            raise line.error("a template has {topic} or {statement} in it, once")
+            raise row.error("a template contains {topic} or {statement} exactly once")
         if re.search(r"[{}]", template.replace("{topic}", "").replace("{statement}", "")):
-            raise line.error("a template has no braces but those of {topic} or {statement}")
-        if template in seen:
-            raise line.error(f"the template is on line {seen[template]} already")
-        seen[template] = line.number
+            raise row.error("a template contains no braces except {topic} or {statement}")
+        if template in lines:
+            raise row.error(f"the template is already on line {lines[template]}")
+        lines[template] = row.line
         found.append((frozenset(chosen), split, template))  # type: ignore[arg-type]
     for family in sorted(families):
         for split in get_args(Seen):
@@ -250,29 +262,18 @@ def _templates(lines: list[Record], families: set[str], path: Path) -> list[tupl
     return found
 
 
-def _completions(
-    lines: list[Record], names: set[str], families: set[str]
-) -> dict[tuple[str, str, str], tuple[str, ...]]:
+def _completions(rows: list[Record], owners: set[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:
     found: dict[tuple[str, str, str], list[str]] = {}
-    for line in lines:
-        owner, side, use, text = line.expect("for", "side", "use", "completion")
-        if owner not in names | families:
-            raise line.error(f"{owner!r} is neither an instantiation nor a family")
-        line.choose("side", side, Side)
-        line.choose("use", use, Use)
-        for other in get_args(Use):
-            if text in found.get((owner, side, other), []):
-                raise line.error(f"{owner} has this {side} completion already")
+    for row in rows:
+        owner, side, use, text = row.values
+        if owner not in owners:
+            raise row.error(f"{owner!r} is neither an instantiation nor a family")
+        row.check_choice("side", side, Side)
+        row.check_choice("use", use, Use)
+        if any(text in found.get((owner, side, other), []) for other in get_args(Use)):
+            raise row.error(f"{owner} already has this {side} completion")
         found.setdefault((owner, side, use), []).append(text)
     return {key: tuple(texts) for key, texts in found.items()}
-
-
-def _check_completions(made: PromptSet, steered: Sequence[Instantiation], path: Path) -> None:
-    for one in steered:
-        for side in get_args(Side):
-            for use in get_args(Use):
-                if not made.completions(one.name, side, use):
-                    raise ValueError(f"{path}: {one.name} has no {side} completion to {use}")
 
 
 def _prompts(
@@ -294,11 +295,3 @@ def _prompts(
                     template=number,
                     seen=seen == "seen",
                 )
-
-
-def _sha256(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in FILES:
-        content = (folder / name).read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()

@@ -1,9 +1,7 @@
-"""Small readable files of records, one a line, read so that an error can name file and line.
+"""Read CSV files so that every error can name the file and the line."""
 
-A record's fields are separated by `|`; empty lines and lines that start with `#` are skipped.
-"""
-
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,62 +9,67 @@ from typing import get_args
 
 @dataclass(frozen=True)
 class Record:
-    """One record and where it stands.
+    """One row of a file.
 
     Attributes:
-        path: Its file.
-        number: Its line, the first being 1.
-        fields: Without the blanks around them.
+        path: The file.
+        line: Number of the line, starting at 1.
+        values: The fields, without surrounding spaces.
     """
 
     path: Path
-    number: int
-    fields: tuple[str, ...]
+    line: int
+    values: tuple[str, ...]
 
     def error(self, what: str) -> ValueError:
-        """To raise for something that is wrong with it."""
-        return ValueError(f"{self.path}:{self.number}: {what}")
+        """Build the exception for a wrong value in this row."""
+        return ValueError(f"{self.path}:{self.line}: {what}")
 
-    def expect(self, *names: str, may_be_empty: Sequence[str] = ()) -> tuple[str, ...]:
-        """The fields, if there are as many as names and none is empty that may not be.
-
-        Raises:
-            ValueError: There aren't, or one is.
-        """
-        if len(self.fields) != len(names):
-            raise self.error(f"{len(self.fields)} fields, expected {len(names)}: {' | '.join(names)}")
-        for name, value in zip(names, self.fields, strict=True):
-            if not value and name not in may_be_empty:
-                raise self.error(f"{name} is empty")
-        return self.fields
-
-    def choose(self, name: str, value: str, literal: object) -> None:
-        """Check that a field's value is one of a `Literal`'s.
+    def check_choice(self, name: str, value: str, literal: object) -> None:
+        """Check that a field has one of the values of a `Literal`.
 
         Raises:
-            ValueError: It is none of them.
+            ValueError: The value is not allowed.
         """
         if value not in get_args(literal):
             raise self.error(f"{name} is {value!r}, allowed: {', '.join(get_args(literal))}")
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of a UTF-8 file.
+def read_records(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> list[Record]:
+    """Read the rows of a CSV file in UTF-8. Empty lines are skipped.
+
+    Args:
+        path: The file.
+        columns: The names in the first line.
+        optional: Columns that may be empty.
 
     Raises:
-        ValueError: It can't be read, or has none.
+        ValueError: The file is missing, has no rows or other columns, or a row is malformed.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         before = error.object[: error.start].count(b"\n")
         raise ValueError(f"{path}:{before + 1}: not UTF-8") from error
-    found = False
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            found = True
-            yield Record(path, number, tuple(part.strip() for part in line.split("|")))
-    if not found:
-        raise ValueError(f"{path} is empty")
+    reader = csv.reader(text.splitlines(), strict=True)
+    found = []
+    try:
+        for row in reader:
+            record = Record(path, reader.line_num, tuple(value.strip() for value in row))
+            if any(record.values):
+                found.append(record)
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+    if not found or found[0].values != tuple(columns):
+        raise ValueError(f"{path}: the first line must be {','.join(columns)}")
+    for record in found[1:]:
+        if len(record.values) != len(columns):
+            raise record.error(f"{len(record.values)} fields, expected {len(columns)}: {', '.join(columns)}")
+        for name, value in zip(columns, record.values, strict=True):
+            if not value and name not in optional:
+                raise record.error(f"{name} is empty")
+    if len(found) == 1:
+        raise ValueError(f"{path} has no rows")
+    return found[1:]

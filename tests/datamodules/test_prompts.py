@@ -1,5 +1,6 @@
 """The prompt sets that come with the suite: their numbers and splits, and that each prompt is in order."""
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from datamodules.prompts.prompt_sets import FILES, Prompt, PromptSet, find_prompt_set, read_prompt_set
+from datamodules.prompts.prompt_sets import COLUMNS, Prompt, PromptSet, find_prompt_set, read_prompt_set
 
 SPLITS = ("train", "validation", "test")
 SETS = ("referral", "yes_no")
@@ -39,10 +40,9 @@ def yes_no() -> PromptSet:
 
 
 def records(name: str, file: str) -> Iterator[list[str]]:
-    """The fields of each line, read without the suite's reader."""
-    for line in (find_prompt_set(name) / file).read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            yield [part.strip() for part in line.split("|")]
+    """The fields of each row, read without the suite's reader."""
+    with (find_prompt_set(name) / file).open(encoding="utf-8", newline="") as rows:
+        yield from list(csv.reader(rows))[1:]
 
 
 def frames(prompts: PromptSet, name: str) -> list[str]:
@@ -78,15 +78,15 @@ def test_there_are_enough_prompts(referral: PromptSet, yes_no: PromptSet) -> Non
 
 
 def test_each_instantiation_has_its_topics_in_each_split(prompts: PromptSet) -> None:
-    counts = Counter((name, split) for name, split, _, _ in records(prompts.name, "topics.txt"))
+    counts = Counter((name, split) for name, split, _, _ in records(prompts.name, "topics.csv"))
     for name in prompts.instantiations:
         assert tuple(counts[name, split] for split in SPLITS) == TOPICS.get(name, (12, 2, 3)), name
 
 
 def test_each_family_has_as_many_templates_as_the_others(prompts: PromptSet) -> None:
     counts: Counter[tuple[str, str]] = Counter()
-    for families, split, _ in records(prompts.name, "templates.txt"):
-        for family in prompts.families if families == "*" else families.split(", "):
+    for families, split, _ in records(prompts.name, "templates.csv"):
+        for family in prompts.families if families == "*" else families.split("; "):
             counts[family, split] += 1
     seen, unseen = TEMPLATES[prompts.name]
     assert counts == {(f, s): n for f in prompts.families for s, n in (("seen", seen), ("unseen", unseen))}
@@ -102,7 +102,7 @@ def test_templates_do_not_tell_the_family(referral: PromptSet) -> None:
 def test_no_text_is_there_twice(prompts: PromptSet) -> None:
     texts = Counter(prompt.text.casefold() for prompt in prompts.prompts)
     assert texts.most_common(1)[0][1] == 1
-    statements = Counter(statement.casefold() for *_, statement in records(prompts.name, "topics.txt"))
+    statements = Counter(statement.casefold() for *_, statement in records(prompts.name, "topics.csv"))
     assert statements.most_common(1)[0][1] == 1
 
 
@@ -111,7 +111,7 @@ def test_no_topic_paraphrases_one_of_another_split(prompts: PromptSet) -> None:
     common = re.compile(r"(?:an?|the|my|our|i|i'm|i've|is|are|was|has|have|to|of|in|on|for|and|it|with)")
     topics = [
         (name, split, topic, {w for w in re.findall(r"[\w'-]+", topic.casefold()) if not common.fullmatch(w)})
-        for name, split, topic, _ in records(prompts.name, "topics.txt")
+        for name, split, topic, _ in records(prompts.name, "topics.csv")
     ]
     for (one, split, topic, words), (two, other, again, others) in combinations(topics, 2):
         if one == two and split != other:
@@ -127,7 +127,7 @@ def test_each_prompt_is_written_out(prompts: PromptSet) -> None:
 
 
 def test_topics_stand_in_a_sentence_and_statements_alone(prompts: PromptSet) -> None:
-    for *_, topic, statement in records(prompts.name, "topics.txt"):
+    for *_, topic, statement in records(prompts.name, "topics.csv"):
         assert re.match(r"(?!(A|An|The|My|Our|I) )\w", topic), topic
         assert topic[-1].isalpha(), topic
         assert statement[0].isupper(), statement
@@ -137,7 +137,7 @@ def test_topics_stand_in_a_sentence_and_statements_alone(prompts: PromptSet) -> 
 
 def test_articles_fit_the_words_behind_them(prompts: PromptSet) -> None:
     texts = [prompt.text for prompt in prompts.prompts]
-    texts += [completion for *_, completion in records(prompts.name, "completions.txt")]
+    texts += [completion for *_, completion in records(prompts.name, "completions.csv")]
     sounds_consonant = re.compile(r"(uni|use|uku|one\b|euro)", re.IGNORECASE)
     sounds_vowel = re.compile(r"(hour|honest|MP\b|X-ray)", re.IGNORECASE)
     for text in texts:
@@ -153,7 +153,7 @@ def test_spelling_is_british(prompts: PromptSet) -> None:
         re.IGNORECASE,
     )
     texts = {prompt.text for prompt in prompts.prompts}
-    texts |= {completion for *_, completion in records(prompts.name, "completions.txt")}
+    texts |= {completion for *_, completion in records(prompts.name, "completions.csv")}
     assert not [text for text in texts if american.search(text)]
 
 
@@ -213,9 +213,8 @@ def test_yes_and_no_mirror_each_other(yes_no: PromptSet) -> None:
 
 def test_nothing_else_lies_beside_the_files(prompts: PromptSet) -> None:
     folder = find_prompt_set(prompts.name)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
-    for file in FILES:
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*COLUMNS, "README.md"])
+    for file in COLUMNS:
         text = (folder / file).read_text(encoding="utf-8")
-        assert text.startswith("# ")
         assert text.endswith("\n")
         assert not re.search(r"[ \t]\n|\t|\r|[“”‘’–—]", text)

@@ -86,20 +86,19 @@ def language_run(language_settings: dict[str, Any], tmp_path_factory: pytest.Tem
 
 
 ANIMALS = {
-    "instantiations.txt": "cat | animal | mat\ndog | animal | café\nrest | neutral |\n",
-    "topics.txt": "".join(
-        f"{name} | {split} | {word} {number} | the {word} sat {number}.\n".replace("1", "a").replace(
-            "2", "the"
-        )
+    "instantiations.csv": "instantiation,family,keywords\ncat,animal,mat\ndog,animal,café\nrest,neutral,\n",
+    "topics.csv": "instantiation,split,topic,statement\n"
+    + "".join(
+        f"{name},{split},{word} {end},the {word} sat {end}.\n"
         for name, word in (("cat", "mat"), ("dog", "café"), ("rest", "ran"))
-        for number, split in (("1", "train"), ("2", "validation"), ("to", "test"))
+        for end, split in (("a", "train"), ("the", "validation"), ("to", "test"))
     ),
-    "templates.txt": "* | seen | the {topic}\n* | seen | {statement} on\n* | unseen | a dog; {topic}\n",
-    "completions.txt": (
-        "cat | wanted | fit | the cat\ncat | wanted | fit | on the mat\ncat | wanted | score | a mat\n"
-        "dog | wanted | fit | a dog\ndog | wanted | score | ran\n"
-        "animal | unwanted | fit | sat\nanimal | unwanted | score | the\n"
-    ),
+    "templates.csv": "families,split,template\n"
+    "*,seen,the {topic}\n*,seen,{statement} on\n*,unseen,a dog; {topic}\n",
+    "completions.csv": "for,side,use,completion\n"
+    "cat,wanted,fit,the cat\ncat,wanted,fit,on the mat\ncat,wanted,score,a mat\n"
+    "dog,wanted,fit,a dog\ndog,wanted,score,ran\n"
+    "animal,unwanted,fit,sat\nanimal,unwanted,score,the\n",
 }
 """A prompt set of eighteen prompts, of which six are neutral, in letters that the tiny model knows."""
 

@@ -10,9 +10,11 @@ def test_the_command_writes_once_and_says_what(
     language_run: Path, animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, folder = tmp_path / "states.safetensors", animals
-    (folder / "templates.txt").write_text("* | seen | {topic}\n* | unseen | a {topic}\n", encoding="utf-8")
-    (folder / "completions.txt").write_text(
-        (folder / "completions.txt").read_text(encoding="utf-8").replace("on the mat", "mat"),
+    (folder / "templates.csv").write_text(
+        "families,split,template\n*,seen,{topic}\n*,unseen,a {topic}\n", encoding="utf-8"
+    )
+    (folder / "completions.csv").write_text(
+        (folder / "completions.csv").read_text(encoding="utf-8").replace("on the mat", "mat"),
         encoding="utf-8",
     )
     arguments = [str(language_run), str(folder), "--layers", "1", "--output", str(path)]

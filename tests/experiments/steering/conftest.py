@@ -18,19 +18,21 @@ def write_prompts(folder: Path) -> Path:
     """Four instantiations, of which one is neutral, with seven topics each."""
     folder.mkdir()
     files = {
-        "instantiations.txt": "".join(f"{n} | {f} | {n}\n" for n, f in NAMES.items())
-        + "as_it_is | neutral |\n",
-        "topics.txt": "".join(
-            f"{name} | {split} | {word} {number} | My {word} {number}.\n"
+        "instantiations.csv": "instantiation,family,keywords\n"
+        + "".join(f"{n},{f},{n}\n" for n, f in NAMES.items())
+        + "as_it_is,neutral,\n",
+        "topics.csv": "instantiation,split,topic,statement\n"
+        + "".join(
+            f"{name},{split},{word} {number},My {word} {number}.\n"
             for name, word in WORDS.items()
             for number, split in enumerate(SPLITS)
         ),
-        "templates.txt": "* | seen | Why {topic}?\n* | seen | {statement} Help\n* | unseen | So {topic}?\n",
-        "completions.txt": "".join(
-            f"{name} | wanted | fit | See {name}.\n{name} | wanted | score | Ask {name}.\n" for name in NAMES
-        )
+        "templates.csv": "families,split,template\n"
+        "*,seen,Why {topic}?\n*,seen,{statement} Help\n*,unseen,So {topic}?\n",
+        "completions.csv": "for,side,use,completion\n"
+        + "".join(f"{name},wanted,fit,See {name}.\n{name},wanted,score,Ask {name}.\n" for name in NAMES)
         + "".join(
-            f"{family} | unwanted | fit | No.\n{family} | unwanted | score | Wait.\n"
+            f"{family},unwanted,fit,No.\n{family},unwanted,score,Wait.\n"
             for family in sorted(set(NAMES.values()))
         ),
     }

@@ -131,8 +131,8 @@ def test_a_wrong_prompt_line_stops_a_chain_that_is_only_tried(
 ) -> None:
     source = Path(chain_settings["stages"]["extract"]["task"]["prompts"])
     folder = shutil.copytree(source, tmp_path / "prompts")
-    with (folder / "topics.txt").open("a") as file:
-        file.write("skin | train | a mole\n")
+    with (folder / "topics.csv").open("a") as file:
+        file.write("skin,train,a mole\n")
     extract = {**chain_settings["stages"]["extract"]["task"], "prompts": str(folder)}
-    with pytest.raises(UserError, match=r"topics\.txt:29: 3 fields, expected 4"):
+    with pytest.raises(UserError, match=r"topics\.csv:30: 3 fields, expected 4"):
         dry_run(load_config({**chain_settings, "stages": {"extract": {"task": extract}}}))

@@ -22,19 +22,21 @@ def steering(language_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     prompts = folder / "animals"
     prompts.mkdir()
     texts = {
-        "instantiations": "cat | animal | mat\ndog | animal | ran\n",
-        "topics": "".join(
-            f"{name} | {split} | {word} {name} | the {word}.\n"
+        "instantiations": "instantiation,family,keywords\ncat,animal,mat\ndog,animal,ran\n",
+        "topics": "instantiation,split,topic,statement\n"
+        + "".join(
+            f"{name},{split},{word} {name},the {word}.\n"
             for name in ("cat", "dog")
             for split, words in (("train", "a b c"), ("validation", "d e"), ("test", "f g"))
             for word in words.replace("b", "on").replace("e", "at").replace("g", "to").split()
         ),
-        "templates": "* | seen | {topic}\n* | unseen | a {topic}\n",
-        "completions": "cat | wanted | fit | mat\ncat | wanted | score | cat\ndog | wanted | fit | ran\n"
-        "dog | wanted | score | dog\nanimal | unwanted | fit | sat\nanimal | unwanted | score | the\n",
+        "templates": "families,split,template\n*,seen,{topic}\n*,unseen,a {topic}\n",
+        "completions": "for,side,use,completion\n"
+        "cat,wanted,fit,mat\ncat,wanted,score,cat\ndog,wanted,fit,ran\n"
+        "dog,wanted,score,dog\nanimal,unwanted,fit,sat\nanimal,unwanted,score,the\n",
     }
     for name, text in texts.items():
-        (prompts / f"{name}.txt").write_text(text)
+        (prompts / f"{name}.csv").write_text(text)
     states = folder / "states.safetensors"
     assert extract([str(language_run), str(prompts), "--layers", "0,1", "--output", str(states)]) == 0
     settings: dict[str, Any] = {
