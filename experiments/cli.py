@@ -1,4 +1,4 @@
-"""What every command shares: turning errors into one line and an exit status, and opening checkpoints.
+"""Turn errors into one line and an exit status, as every command does.
 
 Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong; 130 Ctrl-C; 143 SIGTERM.
 """
@@ -7,8 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
@@ -71,36 +69,6 @@ def one_line(error: BaseException) -> str:
 
 def _is_torchvision_mismatch(error: BaseException) -> bool:
     return "torchvision::nms" in str(error)
-
-
-def find_checkpoint(argument: str | Path) -> Path:
-    """The file of a checkpoint named by itself or by its run directory (then the best one).
-
-    Raises:
-        UserError: There is none.
-    """
-    path = Path(argument)
-    if path.is_dir():
-        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = [folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).is_file()]
-        if not found:
-            raise UserError(f"there is no checkpoint in {folder}")
-        path = found[0]
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}")
-    return path
-
-
-def open_checkpoint(argument: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The file that `find_checkpoint` finds, and what it holds.
-
-    Raises:
-        UserError: It is missing, damaged or not one of the suite's.
-    """
-    path = find_checkpoint(argument)
-    from experiments.training import checkpoint
-
-    return path, checkpoint.load(path)
 
 
 def _say(text: str) -> None:

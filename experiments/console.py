@@ -1,6 +1,7 @@
 """What the commands print on the terminal."""
 
 import logging
+import sys
 
 from rich.console import Console
 
@@ -14,6 +15,12 @@ def say(text: str) -> None:
     if not is_worker():
         print(text, flush=True)
     log.info(text)
+
+
+def announce(text: str) -> None:
+    """Print a line before imports that take seconds, if a person is watching the error stream."""
+    if sys.stderr.isatty() and not is_worker():
+        print(text, file=sys.stderr, flush=True)
 
 
 def console() -> Console:

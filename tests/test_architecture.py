@@ -77,7 +77,6 @@ REACH: dict[str, tuple[str, ...]] = {
 WITHOUT_LIGHTNING = ("lit_modules.functional", "lit_modules.layers", "lit_modules.networks")
 LONGEST_FILE = 350
 PENDING_RULES = {
-    "experiments.sample",
     "lit_modules.layers.recurrent",
 }
 """Files that the rules below don't hold for yet."""

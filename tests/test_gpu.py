@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 import experiments
 from experiments.errors import Interrupted
-from experiments.evaluate import evaluate
+from experiments.evaluate.on_data import evaluate
 from experiments.training import checkpoint
 from lit_modules.layers.scaled_dot_product import scaled_dot_product_attention
 

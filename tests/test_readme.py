@@ -77,11 +77,11 @@ def test_the_commands_run_in_the_readmes_order(
             arguments = [*arguments, "--quick"]
         elif name == "experiments.evaluate":
             arguments = [*arguments, f"data.root={REPOSITORY / 'data'}"]
-        package = {
-            "experiments.run": "experiments.launch",
-            "experiments.benchmark": "experiments.benchmark.__main__",
-        }.get(name, name)
-        status = importlib.import_module(package).main(arguments)
+        packaged = hasattr(importlib.import_module(name), "__path__")
+        module = (
+            "experiments.launch" if name == "experiments.run" else f"{name}.__main__" if packaged else name
+        )
+        status = importlib.import_module(module).main(arguments)
         printed = capsys.readouterr()
         assert status == expected, f"{line}\n{printed.out}\n{printed.err}"
         if expected == 2:

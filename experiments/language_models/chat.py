@@ -1,7 +1,7 @@
-"""Conversations as a chat model was trained to read them, put together by our own code.
+"""Encode conversations in the format that a chat model was trained on.
 
-A model's file says what its conversations look like in a template, which is a program. It is never run: one
-that is known, letter by letter, stands for a format that is written here.
+The file of a chat model describes the format by a template, which is a program. The suite never runs it.
+Instead, it compares the template with those it knows and uses its own code for the format.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ _SMOLLM2_TEMPLATE = (
 
 
 def chat_format(template: object, tokenizer: Any) -> Callable[[str], list[int]] | None:
-    """What puts a user's message into a conversation.
+    """Return the function that encodes a user's message as a conversation.
 
     Args:
-        template: What the model's file has as its chat template.
-        tokenizer: The model's.
+        template: The chat template in the model's file.
+        tokenizer: The model's tokenizer.
 
     Returns:
-        From a message to the ids of a conversation that the model has to go on with; None for a template
-        that isn't known, or a vocabulary that lacks its special tokens.
+        A function from a message to the ids of a conversation in which the model answers next. None if the
+        template is unknown or the vocabulary lacks its special tokens.
     """
     if not isinstance(template, str) or _with_line_ends(template) != _with_line_ends(_SMOLLM2_TEMPLATE):
         return None
@@ -38,11 +38,11 @@ def chat_format(template: object, tokenizer: Any) -> Callable[[str], list[int]] 
 
 
 def chat_ml(tokenizer: Any, message: str, *, system: str) -> list[int]:
-    """The ids of a conversation in ChatML in which the assistant is next.
+    """Encode a conversation in ChatML in which the assistant answers next.
 
         <|im_start|>system⏎ …<|im_end|>⏎<|im_start|>user⏎ …<|im_end|>⏎<|im_start|>assistant⏎
 
-    What a message says stays text: the name of a special token in it doesn't become that token.
+    The name of a special token inside a message stays text; it does not become that token.
 
     Raises:
         ValueError: The message has characters that the vocabulary lacks.
@@ -55,5 +55,5 @@ def chat_ml(tokenizer: Any, message: str, *, system: str) -> list[int]:
 
 
 def _with_line_ends(template: str) -> str:
-    """A template whose line ends, which may be written as backslash and n, are all themselves."""
+    """Replace each backslash followed by n by a line end."""
     return template.replace("\\n", "\n")

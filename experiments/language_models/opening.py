@@ -1,53 +1,27 @@
-"""A language model ready for use: its network, its tokenizer, and what belongs to them."""
+"""Open a language model by name: a checkpoint of the suite or a pre-trained model."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments import cli
 from experiments.errors import UserError
-
-PRECISIONS = ("fp32", "bf16", "int8")
-"""Number formats of a model's weights; int8 has bf16 around them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """What it takes to continue and to score a text.
-
-    Attributes:
-        name: What to call it in messages.
-        network: From tokens (B, T) to logits (B, T, V), in evaluation mode.
-        tokenizer: A tokenizer of `datamodules.tokenizers`, of V tokens at most.
-        context_length: The most tokens that the network looks back on; `None` for no end.
-        stop_ids: Tokens that end a text.
-        chat: From a user's message to the ids of a conversation in which the model has to answer it; `None`
-            where the model wasn't trained to converse.
-    """
-
-    name: str
-    network: Any
-    tokenizer: Any
-    context_length: int | None
-    stop_ids: Sequence[int] = ()
-    chat: Callable[[str], list[int]] | None = None
+from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.pretrained_models import ASSETS, is_pretrained, open_pretrained
+from experiments.training.checkpoint_path import open_checkpoint
 
 
 def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = True) -> LoadedModel:
-    """The model that a command line names, on the device that the suite would train on.
+    """Open the model that a command line names, on the device that the suite would train on.
 
     Args:
-        name: A checkpoint or run directory, or what `experiments.language_models.pretrained_models` knows.
+        name: A checkpoint, a run directory, or a model that `is_pretrained`.
         precision: One of `PRECISIONS`; `int8` is for transformers.
-        laid_out: Lay a transformer out for generating, which is faster; else its layers' hidden states can be
+        laid_out: Lay a transformer out for fast generation. Otherwise, the hidden states of its layers can be
             read and changed.
 
     Raises:
         UserError: There is no such model.
     """
-    from experiments.language_models.pretrained_models import is_pretrained, open_pretrained
-
     if is_pretrained(name):
         return open_pretrained(name, precision, laid_out=laid_out)
     model = open_trained(name)
@@ -63,20 +37,21 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
         weights: Any = "int8" if precision == "int8" else "as_they_are"
         return replace(model, network=DecodingLM(model.network, weights=weights))
     if precision == "int8":
-        raise UserError(f"{name} is no transformer: its precision may be fp32 or bf16")
+        raise UserError(f"{name} is not a transformer: its precision can be fp32 or bf16")
     return model
 
 
 def open_trained(checkpoint: str | Path) -> LoadedModel:
-    """A language model of the suite, transformer or recurrent, from its checkpoint alone.
+    """Open a language model of the suite, transformer or recurrent, from its checkpoint alone.
 
     Args:
-        checkpoint: The file, or a run directory, whose best checkpoint is taken.
+        checkpoint: The file, or a run directory for its best checkpoint.
 
     Raises:
-        UserError: It can't be had, is none of a language model, or its vocabulary isn't its network's.
+        UserError: The file cannot be loaded, is not a language model, or its vocabulary does not match its
+            network.
     """
-    path, saved = cli.open_checkpoint(checkpoint)
+    path, saved = open_checkpoint(checkpoint, names=tuple(ASSETS))
 
     from datamodules.info import TextInfo
     from datamodules.tokenizers import tokenizer_from_dict
@@ -86,16 +61,16 @@ def open_trained(checkpoint: str | Path) -> LoadedModel:
     network: Any = getattr(restored.module, "network", None)
     if not isinstance(restored.info, TextInfo) or not hasattr(network, "make_cache"):
         raise UserError(
-            f"{path} is no language model: it was trained with the model {restored.experiment.model.name!r} "
-            f"on the data {restored.experiment.data.name!r}"
+            f"{path} is not a language model: it was trained with the model "
+            f"{restored.experiment.model.name!r} on the data {restored.experiment.data.name!r}"
         )
     try:
         tokenizer = tokenizer_from_dict(restored.info.tokenizer)
     except ValueError as error:
-        raise UserError(f"the vocabulary in {path} can't be read: {error}") from error
+        raise UserError(f"cannot read the vocabulary in {path}: {error}") from error
     if tokenizer.vocab_size != network.vocab_size:
         raise UserError(
-            f"the vocabulary in {path} doesn't match the checkpoint: {tokenizer.vocab_size} tokens, "
+            f"the vocabulary in {path} does not match the network: {tokenizer.vocab_size} tokens, "
             f"but the network has {network.vocab_size}"
         )
     return LoadedModel(

@@ -1,4 +1,4 @@
-"""Other people's language models by name: SmolLM2, a folder of Hugging Face's kind, a GGUF file."""
+"""Open pre-trained language models: SmolLM2, a folder in the Hugging Face format, or a GGUF file."""
 
 import json
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.language_models.chat import chat_format
-from experiments.language_models.opening import LoadedModel
+from experiments.language_models.loaded_model import LoadedModel
 
 ASSETS = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf"}
-"""Models that are fetched when they are asked for, and the file of each."""
+"""Models that are downloaded when needed, and the file of each."""
 _END_NAMES = ("<|endoftext|>", "<|im_end|>")
-"""Special tokens that end a text in every vocabulary that has them."""
+"""Special tokens that end a text, if the vocabulary has them."""
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether a command line's argument names a model that wasn't trained here."""
+    """Return whether a name stands for a model that was not trained by the suite."""
     path = Path(name)
     return name in ASSETS or path.suffix == ".gguf" or (path / "config.json").is_file()
 
@@ -23,16 +23,16 @@ def is_pretrained(name: str) -> bool:
 def open_pretrained(
     name: str, precision: str = "fp32", *, root: Path | str = "data", laid_out: bool = True
 ) -> LoadedModel:
-    """A pre-trained model on the device that the suite would train on.
+    """Open a pre-trained model on the device that the suite would train on.
 
     Args:
         name: `smollm2`, a folder with config.json and safetensors files, or a GGUF file.
-        precision: Of the weights: `fp32`, `bf16` or `int8` (with bf16 around them).
-        root: Folder that holds downloaded data.
-        laid_out: For generating; else it is a `TransformerLM`.
+        precision: Number format of the weights, one of `PRECISIONS`.
+        root: Folder for downloaded data.
+        laid_out: Lay the network out for fast generation; otherwise it is a `TransformerLM`.
 
     Raises:
-        UserError: It can't be had, or needs what isn't implemented; one line says which.
+        UserError: The files are missing or damaged, or the model needs a feature that is not implemented.
     """
     path = find_file(name, root=root)
 
@@ -54,7 +54,7 @@ def open_pretrained(
         raise UserError(str(error)) from error
     if tokenizer.vocab_size > pretrained.vocab_size:
         raise UserError(
-            f"the vocabulary of {path} doesn't match its network: {tokenizer.vocab_size} tokens, "
+            f"the vocabulary of {path} does not match its network: {tokenizer.vocab_size} tokens, "
             f"but the network has {pretrained.vocab_size}"
         )
     ends = {tokenizer.special_tokens[end] for end in _END_NAMES if end in tokenizer.special_tokens}
@@ -69,7 +69,7 @@ def open_pretrained(
 
 
 def find_file(name: str, *, root: Path | str = "data") -> Path:
-    """The file or folder of a pre-trained model, fetched if need be; see `open_pretrained`."""
+    """Return the file or folder of a pre-trained model, after downloading it if needed."""
     if name not in ASSETS:
         return Path(name)
     from datamodules.assets.fetch import fetch
@@ -78,7 +78,7 @@ def find_file(name: str, *, root: Path | str = "data") -> Path:
 
 
 def _vocabulary(path: Path, entries: dict[str, Any]) -> tuple[Any, Any]:
-    """The tokenizer of a model, and its chat template if it has one."""
+    """Read the tokenizer of a model, and its chat template (None if it has none)."""
     from datamodules.tokenizers import read_gpt2_files, read_tokenizer_json, tokenizer_of_gguf
 
     if path.is_file():
@@ -94,7 +94,7 @@ def _vocabulary(path: Path, entries: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _template(folder: Path) -> object:
-    """A template that can't be read is none: the model can still continue texts."""
+    """Read a chat template; None if it cannot be read, because the model can still continue texts."""
     try:
         if (folder / "chat_template.jinja").is_file():
             return (folder / "chat_template.jinja").read_text(encoding="utf-8")

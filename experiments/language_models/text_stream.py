@@ -1,22 +1,22 @@
-"""Tokens as they come, turned into text that can be shown at once: whole characters, up to a stop string."""
+"""Turn a stream of tokens into text that can be shown at once: whole characters, up to a stop string."""
 
 import codecs
 from collections.abc import Callable, Sequence
 
 
 class TextStream:
-    """The text of tokens that come one by one.
+    """The text of tokens that arrive one by one.
 
-    A character whose bytes are spread over tokens comes out with its last byte; bytes that are no UTF-8 as
-    U+FFFD. What may be the beginning of a stop string is held back until that is decided; the text ends
-    before the stop string that is complete first.
+    A character spread over several tokens appears with its last byte. Invalid UTF-8 appears as U+FFFD.
+    Characters that may begin a stop string are held back until this is decided. The text ends before the
+    first stop string that is complete.
 
     Args:
-        token_bytes: The bytes that a token stands for.
-        stop: Strings that end the text and are no part of it.
+        token_bytes: Returns the bytes of a token.
+        stop: Strings that end the text. They are not part of the text.
 
     Attributes:
-        text: Everything that has come out.
+        text: The text so far.
         stopped: Whether a stop string ended the text.
     """
 
@@ -29,11 +29,11 @@ class TextStream:
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """Take a token; returns what now comes out."""
+        """Add a token and return the new text."""
         return self._take(self._decoder.decode(self._token_bytes(token)))
 
     def finish(self) -> str:
-        """No more tokens: returns what was held back."""
+        """End the text and return the characters that were held back."""
         out = self._take(self._decoder.decode(b"", final=True))
         if not self.stopped:
             out += self._held
@@ -56,7 +56,7 @@ class TextStream:
         return out
 
     def _undecided(self, pending: str) -> int:
-        """How many of the last characters may be the beginning of a stop string."""
+        """Return how many of the last characters may begin a stop string."""
         longest = min(max(map(len, self._stop), default=1) - 1, len(pending))
         for length in range(longest, 0, -1):
             if any(stop.startswith(pending[-length:]) for stop in self._stop):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from datamodules.prompts.prompt_sets import Prompt, PromptSet
 from experiments.errors import UserError
-from experiments.language_models.opening import LoadedModel
+from experiments.language_models.loaded_model import LoadedModel
 from experiments.steering.extraction import all_examples, encode_prompt, split_codes
 from experiments.steering.measures import mean
 from experiments.steering.methods import FittedMethods, Pairs

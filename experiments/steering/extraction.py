@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.prompts.prompt_sets import Prompt, PromptSet, read_prompt_set
 from experiments.errors import UserError
-from experiments.language_models.opening import LoadedModel
+from experiments.language_models.loaded_model import LoadedModel
 from experiments.steering.states_manifest import (
     Manifest,
     check_manifest,

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from experiments import cli
 from experiments.errors import UserError
-from experiments.language_models.opening import LoadedModel, open_language_model
+from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.opening import open_language_model
 from experiments.steering.states_manifest import weights_sha256
+from experiments.training.checkpoint_path import open_checkpoint
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
 from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
@@ -104,7 +105,7 @@ def open_steering(checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:
     Raises:
         UserError: The checkpoint holds no steering network, or one that was trained on synthetic pairs.
     """
-    path, saved = cli.open_checkpoint(checkpoint)
+    path, saved = open_checkpoint(checkpoint)
 
     from experiments.training.build import restore
     from lit_modules.steering import Steering

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import lightning as L
 
-from experiments import cli
 from experiments.callbacks.checkpoints import check_monitor
 from experiments.config.root import Config
 from experiments.console import say
 from experiments.studies.tasks import check_tasks
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, initialise
+from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.process_state import global_state_kept, quiet_lightning
 
 
@@ -44,7 +44,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         datamodule = build_data(experiment)
         module = build_model(experiment, datamodule.info)
         if init_from is not None and init_from not in stages:
-            say(initialise(module, cli.find_checkpoint(init_from)))
+            say(initialise(module, find_checkpoint(init_from)))
         settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
         trainer = trainers.build_trainer(
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import lightning as L
 from rich.table import Table
 
-from experiments import cli
 from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.callbacks.summary import parameter_count
@@ -22,6 +21,7 @@ from experiments.training import checkpoint, resume, run_directory
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, check_vocabulary, initialise, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
+from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.lightning_adapter import exits_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.process_state import global_state_kept, recorded
@@ -89,7 +89,7 @@ def prepare(experiment: Config) -> Start:
     trainers.check_hardware(experiment.trainer)
     init_from = _init_from(experiment)
     if init_from is not None and experiment.resume is None:
-        cli.find_checkpoint(init_from)  # a missing file stops the run before it has a directory
+        find_checkpoint(init_from)  # a missing file stops the run before it has a directory
     start = resume.find_start(experiment)
     if start.checkpoint is None and not run_directory.is_worker():
         run_directory.write_start(start.run_dir, experiment)
@@ -119,7 +119,7 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
     module = build_model(experiment, datamodule.info)
     init_from = _init_from(experiment)
     if start.checkpoint is None and init_from is not None:
-        say(initialise(module, cli.find_checkpoint(init_from)))
+        say(initialise(module, find_checkpoint(init_from)))
     trainer = trainers.build_trainer(
         settings,
         run_dir=start.run_dir,

@@ -86,17 +86,3 @@ def test_only_rank_zero_speaks_of_an_interruption(
 def test_an_interruption_passes_through_what_catches_exceptions_and_ctrl_c() -> None:
     """Lightning swallows a KeyboardInterrupt, and so would many a model's own handler."""
     assert not isinstance(RESUMABLE, (Exception, KeyboardInterrupt))
-
-
-def test_a_checkpoint_is_found_by_file_folder_or_run(tmp_path: Path) -> None:
-    folder = tmp_path / "run" / "checkpoints"
-    folder.mkdir(parents=True)
-    with pytest.raises(UserError, match=r"no checkpoint in .*run.checkpoints"):
-        cli.find_checkpoint(tmp_path / "run")
-    with pytest.raises(UserError, match=r"there is no checkpoint .*x\.ckpt"):
-        cli.find_checkpoint(tmp_path / "x.ckpt")
-    (folder / "last.ckpt").write_bytes(b"")
-    assert cli.find_checkpoint(tmp_path / "run") == folder / "last.ckpt"
-    (folder / "best.ckpt").write_bytes(b"")
-    for argument in (tmp_path / "run", folder, str(folder / "best.ckpt")):
-        assert cli.find_checkpoint(argument) == folder / "best.ckpt"

@@ -124,7 +124,7 @@ def files(folder: str) -> dict[Path, bytes]:
 def test_another_vocabulary_is_refused_and_nothing_is_overwritten(
     settings: dict[str, Any], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from experiments.evaluate import main
+    from experiments.evaluate.__main__ import main
 
     stop(settings, "run_dir=cut", at=7)
     experiments.run(settings, "run_dir=done")

@@ -34,7 +34,7 @@ def test_a_model_of_something_else_is_named(tiny: dict[str, Any]) -> None:
 
     run = experiments.run(tiny, "trainer.max_epochs=1").run_dir
     with pytest.raises(
-        UserError, match=r"is no language model: it was trained with the model 'mlp' on the data"
+        UserError, match=r"is not a language model: it was trained with the model 'mlp' on the data"
     ):
         open_trained(run)
 
@@ -43,11 +43,11 @@ def test_a_vocabulary_that_is_not_the_networks_is_refused(language_run: Path, tm
     tokenizer = {"kind": "character", "alphabet": "abc"}
     path = change(language_run, tmp_path / "a.ckpt", tokenizer=tokenizer)
     with pytest.raises(
-        UserError, match=r"vocabulary in .*a\.ckpt doesn't match the checkpoint: 3 tokens, but the"
+        UserError, match=r"vocabulary in .*a\.ckpt does not match the network: 3 tokens, but the"
     ):
         open_trained(path)
     path = change(language_run, tmp_path / "b.ckpt", tokenizer={"kind": "character"})
     with pytest.raises(
-        UserError, match=r"vocabulary in .*b\.ckpt can't be read: a character tokenizer's data"
+        UserError, match=r"cannot read the vocabulary in .*b\.ckpt: a character tokenizer's data"
     ):
         open_trained(path)

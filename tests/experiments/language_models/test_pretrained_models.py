@@ -13,8 +13,8 @@ from experiments.errors import UserError
 from experiments.language_models.chat import _SMOLLM2_TEMPLATE
 from experiments.language_models.opening import open_language_model
 from experiments.language_models.pretrained_models import is_pretrained, open_pretrained
-from experiments.sample import main as sample_main
-from experiments.sample import sample
+from experiments.sample.__main__ import main as sample_main
+from experiments.sample.continuation import continue_texts
 from lit_modules.configs.generation import SamplingConfig
 
 DATA = Path(__file__).parents[3] / "data"
@@ -42,7 +42,7 @@ def test_a_folder_continues_texts_as_the_library_does(folder: Path, precision: s
     tolerance = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.03}[precision] * float(expected.std())
     assert float((logits - expected).square().mean().sqrt()) < tolerance
     assert (model.context_length, model.stop_ids, model.chat) == (64, (256, 258), None)
-    made = sample(model, [ids], SamplingConfig(max_new_tokens=9, temperature=0.0))
+    made = continue_texts(model, [ids], SamplingConfig(max_new_tokens=9, temperature=0.0))
     assert made[0].tokens <= 9
 
 
@@ -86,7 +86,7 @@ def test_a_vocabulary_that_does_not_match(copied: Path) -> None:
         entry = values["added_tokens"][0] | {"id": 259 + number, "content": f"<|{number}|>"}
         values["added_tokens"].append(entry)
     (copied / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
-    assert "doesn't match its network: 264 tokens, but the network has 260" in refusal(copied)
+    assert "does not match its network: 264 tokens, but the network has 260" in refusal(copied)
 
 
 def test_files_that_are_missing_or_broken(copied: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from datamodules.prompts.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
-from experiments.language_models.opening import LoadedModel, open_language_model
+from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.opening import open_language_model
 from experiments.steering.evaluator import Evaluator, Plan
 from experiments.steering.measures import perplexity_ratio
 from experiments.studies.tasks import STATES

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from datamodules.prompts.prompt_sets import PromptSet, read_prompt_set
 from experiments.errors import UserError
-from experiments.language_models.opening import LoadedModel, open_language_model
+from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.opening import open_language_model
 from experiments.steering.extraction import encode_prompt, extract
 from experiments.steering.states_manifest import read_manifest
 

@@ -7,7 +7,7 @@ import torch
 
 import experiments
 from experiments.language_models.opening import open_language_model
-from experiments.sample import main
+from experiments.sample.__main__ import main
 from experiments.steering import steered_samples
 from experiments.steering.states_manifest import weights_sha256
 from experiments.steering.steered_samples import open_steered
@@ -69,8 +69,8 @@ def test_answers_stand_side_by_side(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--samples", "2"], "--steer shows one answer of each way"),
-        (["--precision", "int8"], "--precision may be fp32 or bf16"),
+        (["--samples", "2"], "--steer shows one answer per method"),
+        (["--precision", "int8"], "--precision can be fp32 or bf16"),
         (["--precision", "bf16"], "if they are the same model, leave out --precision"),
     ],
 )
@@ -104,7 +104,7 @@ def test_refuses_what_is_no_steering_network(
     assert main([*arguments, "--steer", str(tmp_path)]) == 2
     assert "there is no checkpoint in" in capsys.readouterr().err
     assert main([*arguments, "--alpha", "2"]) == 2
-    assert "name the network that gives them by --steer" in capsys.readouterr().err
+    assert "name the steering network with --steer" in capsys.readouterr().err
 
 
 def test_refuses_a_network_of_synthetic_pairs(

@@ -27,7 +27,7 @@ from experiments import register
 from experiments.config import registry
 from experiments.config.check import to_yaml
 from experiments.errors import Interrupted, UserError
-from experiments.evaluate import evaluate
+from experiments.evaluate.on_data import evaluate
 from experiments.launch import main
 from experiments.training import checkpoint
 from experiments.training.curve_log import read

@@ -15,8 +15,15 @@ from datamodules.configs.mnist import DigitsConfig
 from datamodules.info import TextInfo
 from datamodules.mnist import DigitsDataModule
 from experiments.errors import UserError
-from experiments.predict import load_model, main
-from experiments.predict_images import check_classifier, classify
+from experiments.predict.__main__ import main
+from experiments.predict.images import check_classifier, classify
+from experiments.training.build import Restored, restore
+from experiments.training.checkpoint_path import open_checkpoint
+
+
+def load_model(checkpoint: Path) -> Restored:
+    path, saved = open_checkpoint(checkpoint)
+    return restore(saved, path)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +125,11 @@ def test_a_bad_picture_is_named_and_the_others_are_classified(
 def test_a_model_of_something_else_is_refused() -> None:
     experiment = SimpleNamespace(model=SimpleNamespace(name="char_rnn"))
     model: Any = SimpleNamespace(info=TextInfo(vocab_size=4, context_length=3), experiment=experiment)
-    with pytest.raises(UserError, match=r"char_rnn takes neither words nor pictures: .* the kind 'text'"):
+    with pytest.raises(UserError, match=r"char_rnn takes neither words nor images: .* the kind 'text'"):
         check_classifier(model)
 
 
 @pytest.mark.parametrize("option", ["--n-best", "--beam-size"])
 def test_options_of_words_are_refused(run_dir: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run_dir), "a.png", option, "2"]) == 2
-    assert f"{option} goes with words, and this model takes pictures" in capsys.readouterr().err
+    assert f"{option} goes with words, but this model takes images" in capsys.readouterr().err

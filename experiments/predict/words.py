@@ -1,4 +1,7 @@
-"""Writing what a sequence-to-sequence model answers to words, such as their pronunciations."""
+"""Answer words with a sequence-to-sequence model, for example with their pronunciations.
+
+Shape letters: B words, S source tokens.
+"""
 
 import math
 import unicodedata
@@ -6,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from datamodules.loading.token_rows import EOS, PAD, SPECIAL, encoder, padded_rows
 from experiments.errors import UserError
-from experiments.prediction import Prediction
+from experiments.predict.prediction import Prediction
 from experiments.training.build import Restored
 
 N_BEST, BEAM_SIZE = 3, 5
@@ -15,17 +18,17 @@ N_BEST, BEAM_SIZE = 3, 5
 def predict_words(
     model: Restored, words: Sequence[str], *, n_best: int | None = None, beam_size: int | None = None
 ) -> Iterator[Prediction]:
-    """Answer each word, all of them in one batch.
+    """Answer all words in one batch.
 
     Args:
         model: A restored sequence-to-sequence model.
-        words: What to read.
-        n_best: Answers for each word; by default three, or as many as a smaller beam has.
-        beam_size: Hypotheses kept of each word; by default five, or as many as there are answers.
+        words: Words to answer.
+        n_best: Answers per word; None for 3, or `beam_size` if that is less.
+        beam_size: Hypotheses per word; None for 5, or `n_best` if that is more.
 
     Raises:
-        UserError: A word is empty, longer than any of the training, or has characters that the model doesn't
-            know; or a number is out of range.
+        UserError: A word is empty, longer than the words of the training, or has unknown characters; or a
+            number is out of range.
     """
     if n_best is None:
         n_best = N_BEST if beam_size is None else max(1, min(N_BEST, beam_size))
@@ -44,15 +47,15 @@ def predict_words(
 
 
 def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
-    """A word's characters as tokens, and EOS. One that is unknown is tried in the other case.
+    """Encode a word as tokens, with EOS at the end. An unknown character is tried in the other case.
 
     Args:
-        word: What to read.
-        vocabulary: What the tokens stand for, special ones first.
-        longest: Tokens that there may be, EOS included.
+        word: The word.
+        vocabulary: Text of each token, special tokens first.
+        longest: Largest number of tokens, EOS included.
 
     Raises:
-        UserError: The word is empty or too long, or has unknown characters, which are named.
+        UserError: The word is empty or too long, or has unknown characters.
     """
     known = encoder(vocabulary)
     characters = unicodedata.normalize("NFC", word)
@@ -62,7 +65,7 @@ def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
     unknown = dict.fromkeys(c for c, token in zip(characters, tokens, strict=True) if token is None)
     if unknown:
         names = ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'without a name')}" for c in unknown)
-        raise UserError(f"{word!r}: the model doesn't know {names}; known are {' '.join(known)}")
+        raise UserError(f"{word!r}: the model does not know {names}; it knows {' '.join(known)}")
     if not 1 <= len(tokens) < longest:
         raise UserError(f"{word!r} has {len(tokens)} characters; the model was trained on 1 to {longest - 1}")
     return [token for token in tokens if token is not None] + [EOS]
@@ -82,7 +85,7 @@ def _prediction(
             continue
         length = sum(token != PAD for token in row)
         text = between.join(vocabulary[token] for token in row if token >= len(SPECIAL))
-        text += "" if EOS in row else " …"  # cut at the longest target of the training
+        text += "" if EOS in row else " …"  # Cut at the longest target of the training.
         probability = math.exp(score * length**penalty)
         answers.append({"text": text, "score": score, "probability": probability})
     width = max(len(str(answer["text"])) for answer in answers)

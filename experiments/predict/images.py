@@ -1,4 +1,7 @@
-"""Telling what pictures show, with an image classifier."""
+"""Classify image files.
+
+Shape letters: C channels, H height, W width, K classes.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,46 +12,46 @@ from datamodules.images.augment import normalize
 from datamodules.images.image_files import read_image
 from datamodules.info import ImageInfo
 from experiments.errors import UserError
-from experiments.prediction import Prediction
+from experiments.predict.prediction import Prediction
 from experiments.training.build import Restored
 
 SHOWN = 3
-"""How many of the most probable classes a line names."""
+"""Number of classes in a line of output."""
 
 
 def predict_images(classifier: Restored, images: Sequence[str]) -> Iterator[Prediction | Exception]:
-    """Classify each picture; one that can't be read yields its error.
+    """Classify each image. An image that cannot be read yields its error.
 
     Raises:
-        UserError: The model is no image classifier.
+        UserError: The model is not an image classifier.
     """
     check_classifier(classifier)
     return (_predict(classifier, image) for image in images)
 
 
 def check_classifier(model: Restored) -> None:
-    """Refuse what can't be fed pictures.
+    """Refuse a model that does not take images.
 
     Raises:
-        UserError: It was not trained on images.
+        UserError: The model was not trained on images.
     """
     if not isinstance(model.info, ImageInfo):
         raise UserError(
-            f"{model.experiment.model.name} takes neither words nor pictures: "
+            f"{model.experiment.model.name} takes neither words nor images: "
             f"it was trained on data of the kind {model.info.kind!r}"
         )
 
 
 def classify(classifier: Restored, image: str | Path) -> dict[str, float]:
-    """The probability of each class, the most probable first.
+    """Return the probability of each class, the most probable first.
 
     Args:
         classifier: A restored image classifier.
-        image: A picture file.
+        image: An image file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not an image, or shows nothing.
+        ValueError: The file is not an image, or the image is blank.
     """
     info = classifier.info
     pixels = read_image(image, info).unsqueeze(0)  # (1, C, H, W)
@@ -59,7 +62,7 @@ def classify(classifier: Restored, image: str | Path) -> dict[str, float]:
 
 
 def describe(image: str, probabilities: dict[str, float]) -> str:
-    """One picture's line: the class, its probability, and the next ones."""
+    """Format one line: the image, its class and probability, and the next classes."""
     (first, most), *others = list(probabilities.items())[:SHOWN]
     rest = ", ".join(f"{name} {value:.1%}" for name, value in others)
     return f"{image}: {first} {most:.1%}" + (f"  (then {rest})" if rest else "")

@@ -6,7 +6,8 @@ import sys
 
 def test_the_command_line_is_checked_before_torch_is_imported() -> None:
     program = (
-        "import sys\nfrom experiments.predict import main\nassert main(['nowhere.ckpt', 'a.png']) == 2\n"
+        "import sys\nfrom experiments.predict.__main__ import main\n"
+        "assert main(['nowhere.ckpt', 'a.png']) == 2\n"
         "for arguments, status in (['--help'], 0), (['best.ckpt'], 2):\n"
         "    try:\n        main(arguments)\n"
         "    except SystemExit as end:\n        assert end.code == status\n"

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.text import perplexity
 
-from experiments.evaluate import main
-from experiments.evaluate_text import evaluate_text
+from experiments.evaluate.__main__ import main
+from experiments.evaluate.on_text import evaluate_text
 from experiments.language_models.opening import open_trained
 
 TEXT = "a dog sat on the mat; the cat ran to the café.\n" * 3

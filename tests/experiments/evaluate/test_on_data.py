@@ -17,7 +17,8 @@ from datamodules.configs.mnist import DigitsConfig
 from datamodules.info import TextInfo
 from datamodules.mnist import DigitsDataModule
 from experiments.errors import UserError
-from experiments.evaluate import check_data, evaluate, main
+from experiments.evaluate.__main__ import main
+from experiments.evaluate.on_data import check_data, evaluate
 from experiments.training import build, checkpoint
 
 
@@ -102,7 +103,7 @@ def test_limits_and_smaller_data_are_allowed_on_the_test_split(run_dir: Path) ->
         (["model={hidden: [8]}"], r"an evaluation keeps the checkpoint's model"),
         (["optimizer.lr=1"], r"optimizer\.lr: an evaluation keeps the checkpoint's optimizer"),
         (["seed=1"], r"seed: an evaluation keeps the checkpoint's seed"),
-        (["data.split_seed=1"], r"data\.split_seed: .*training examples among the test's"),
+        (["data.split_seed=1"], r"data\.split_seed: .*training examples into the test split"),
         (["data.split_seed=1", "--split=val"], r"data\.split_seed: .*training examples"),
         (["data.augment.shift=2", "--split=val"], r"data\.augment: .*training examples"),
         (["data.eval_batch_size=0"], r"data\.eval_batch_size = 0 \(the command line\)"),
@@ -128,14 +129,14 @@ def test_other_data_is_refused(
     monkeypatch.setattr(DigitsDataModule, "mean", (0.25,))
     assert main([str(run_dir)]) == 2
     error = capsys.readouterr().err
-    assert "its mean is [0.25], but the model was trained on [0.3053]" in error
+    assert "mean is [0.25], but the model was trained with [0.3053]" in error
 
 
 def test_another_vocabulary_is_not_printed_whole() -> None:
     tokenizer = {"kind": "bpe", "tokens": [f"token{n}" for n in range(5000)]}
     trained = TextInfo(vocab_size=5000, context_length=8, tokenizer=tokenizer, val_size=3)
     check_data(trained, dataclasses.replace(trained, val_size=4, bytes_per_token=2.5))
-    with pytest.raises(UserError, match=r"data: its tokenizer is {'kind': 'byte'}, but .* 'bpe', ") as error:
+    with pytest.raises(UserError, match=r"data: tokenizer is {'kind': 'byte'}, but .* 'bpe', ") as error:
         check_data(trained, dataclasses.replace(trained, tokenizer={"kind": "byte"}))
     assert len(str(error.value)) < 300
 
@@ -161,7 +162,7 @@ def test_a_bad_checkpoint_is_one_line_and_status_2(
 
 def test_the_command_line_is_checked_before_torch_is_imported(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom experiments.evaluate import main\n"
+        "import sys\nfrom experiments.evaluate.__main__ import main\n"
         f"assert main(['nowhere.ckpt']) == 2\nassert main([{str(tmp_path)!r}, 'model.hidden=[8]']) == 2\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
         "assert 'torch' not in sys.modules"

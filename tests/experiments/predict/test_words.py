@@ -8,13 +8,20 @@ import pytest
 import torch
 
 import experiments
-from experiments.predict import load_model, main
-from experiments.predict_words import predict_words, spell
+from experiments.predict.__main__ import main
+from experiments.predict.words import predict_words, spell
+from experiments.training.build import Restored, restore
+from experiments.training.checkpoint_path import open_checkpoint
 from lit_modules.generation.beam_search import beam_search
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.generation.two_way_search import two_way_search
 
 LETTERS = ("<pad>", "<bos>", "<eos>", "'", "a", "b", "é", "Z")
+
+
+def load_model(checkpoint: Path) -> Restored:
+    path, saved = open_checkpoint(checkpoint)
+    return restore(saved, path)
 
 
 def fit(run_dir: Path, **model: str) -> Path:
@@ -97,8 +104,8 @@ def test_unknown_characters_are_reported_by_name(run_dir: Path, capsys: pytest.C
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == (
-        "error: '1½ ½\\x07': the model doesn't know U+00BD VULGAR FRACTION ONE HALF, U+0020 SPACE, U+0007 "
-        "without a name; known are 0 1 2 3 4 5 6 7 8 9\n"
+        "error: '1½ ½\\x07': the model does not know U+00BD VULGAR FRACTION ONE HALF, U+0020 SPACE, U+0007 "
+        "without a name; it knows 0 1 2 3 4 5 6 7 8 9\n"
     )
 
 

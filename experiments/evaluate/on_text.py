@@ -1,32 +1,32 @@
-"""Scores any text with a language model: perplexity and bits per byte, each token counted once."""
+"""Score a text with a language model: perplexity and bits per byte, with each token counted once."""
 
 import math
 from array import array
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.language_models.opening import LoadedModel
+from experiments.language_models.loaded_model import LoadedModel
 
 
 def evaluate_text(model: LoadedModel, path: str | Path, *, stride: int | None = None) -> dict[str, float]:
-    """How well a model predicts a text.
+    """Measure how well a model predicts a text.
 
-    The text is read through a window of the model's context that moves on by `stride` tokens; each token
-    but the first, which nothing precedes, is predicted once (`token_losses`).
-    A recurrent model reads the text from start to end and has no stride.
+    The text is read through a window of the model's context length that moves by `stride` tokens. Each token
+    but the first is predicted once (see `token_losses`). A recurrent model reads the text from start to end
+    and has no stride.
 
     Args:
-        model: From `experiments.language_models.opening`.
-        path: A UTF-8 file, or a folder, all of whose files are read in the order of their paths.
-        stride: Half the context by default.
+        model: An opened language model.
+        path: A UTF-8 file, or a folder; all files in a folder are read, in the order of their paths.
+        stride: Tokens between two windows; None for half the context.
 
     Returns:
-        `loss` in nats a token, `perplexity` of a token, `bits_per_byte` of the text, which compares
-        between tokenizers, and how many `tokens` and `bytes` were predicted.
+        `loss` in nats per token, `perplexity` per token, `bits_per_byte`, which can be compared between
+        tokenizers, and the numbers of `tokens` and `bytes` that were predicted.
 
     Raises:
-        UserError: The text can't be read, has characters that the model doesn't know, or nothing to predict;
-            the stride is none that the model can take.
+        UserError: The text cannot be read, has unknown characters or less than two tokens, or the stride is
+            out of range.
     """
     import torch
 
@@ -34,11 +34,9 @@ def evaluate_text(model: LoadedModel, path: str | Path, *, stride: int | None = 
 
     context = model.context_length
     if context is None and stride is not None:
-        raise UserError(f"--stride {stride}: {model.name} reads a text from start to end; leave it out")
+        raise UserError(f"--stride {stride}: {model.name} reads a text from start to end; leave --stride out")
     if context is not None and stride is not None and not 1 <= stride <= context:
-        raise UserError(
-            f"--stride {stride}: allowed is 1 … {context}, which is as far as {model.name} looks back"
-        )
+        raise UserError(f"--stride {stride}: allowed is 1 … {context}, the context length of {model.name}")
     ids = encode_file(model, path)
     if len(ids) < 2:
         raise UserError(f"{path} has {len(ids)} token(s): there is nothing to predict")
@@ -59,10 +57,10 @@ def evaluate_text(model: LoadedModel, path: str | Path, *, stride: int | None = 
 
 
 def encode_file(model: LoadedModel, path: str | Path) -> "array[int]":
-    """A text's ids, encoded as it is read.
+    """Encode a text while reading it.
 
     Raises:
-        UserError: It can't be read, or has characters that the model doesn't know.
+        UserError: The text cannot be read, or has characters that the vocabulary lacks.
     """
     from datamodules.text.text_source import TextFiles
 

@@ -1,113 +1,19 @@
-"""The command that continues texts, on a model that a run has trained."""
+"""The command line of `experiments.sample`, on a model that a run has trained."""
 
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 from datamodules.tokenizers import CharacterTokenizer
-from experiments.language_models.opening import LoadedModel, open_trained
-from experiments.sample import main, sample
-from lit_modules.configs.generation import SamplingConfig
-from lit_modules.generation.generate import generate
-
-
-class Place:
-    """Where in the script each row stands."""
-
-    def __init__(self) -> None:
-        self.at: Tensor | None = None
-
-    def reorder(self, rows: Tensor) -> None:
-        assert self.at is not None
-        self.at = self.at[rows]
-
-
-class Scripted(nn.Module):
-    """Says the bytes of one text after the other's; each row starts at the place its prompt names."""
-
-    vocab_size = 256
-
-    def __init__(self, script: bytes) -> None:
-        super().__init__()
-        self.script = nn.Parameter(torch.tensor(list(script)).float(), requires_grad=False)
-
-    def make_cache(self, capacity: int) -> list[Place]:
-        return [Place()]
-
-    def forward(
-        self, tokens: Tensor, *, key_mask: Any = None, cache: Any = None, last_only: bool = False
-    ) -> Tensor:
-        if cache[0].at is None:
-            cache[0].at = tokens[:, -1]
-        else:
-            cache[0].at = cache[0].at + 1
-        next_bytes = self.script[cache[0].at % len(self.script)].long()
-        return nn.functional.one_hot(next_bytes, 256).float().unsqueeze(1)
-
-
-def scripted(text: str, **more: Any) -> LoadedModel:
-    tokenizer = SimpleNamespace(
-        vocab_size=256, token_bytes=lambda id: bytes([id]), encode=lambda text: list(text.encode())
-    )
-    network = Scripted(text.encode())
-    return LoadedModel(name="scripted", network=network, tokenizer=tokenizer, context_length=None, **more)
-
-
-GREEDY = SamplingConfig(temperature=0, max_new_tokens=30)
-
-
-# ---------------------------------------------------------------------------------------------- the function
-
-
-def test_text_is_shown_as_it_grows_in_whole_characters() -> None:
-    shown: list[str] = []
-    (made,) = sample(scripted("日本 𝄞 x"), [[0]], GREEDY, show=lambda row, new: shown.append(new))
-    assert "".join(shown) == made.text
-    assert shown[:5] == ["日", "本", " ", "𝄞", " "]
-    assert made.tokens == 30
-    assert made.text.endswith("\ufffd")  # the last token ends within a character
-
-
-def test_stop_strings_and_stop_ids_end_a_text() -> None:
-    shown: list[str] = []
-    (made,) = sample(
-        scripted("one. two. three."), [[0]], GREEDY, stop=["two"], show=lambda row, new: shown.append(new)
-    )
-    assert made.text == "".join(shown) == "one. "
-    assert made.tokens == 8
-    (made,) = sample(scripted("one. two.", stop_ids=[ord(".")]), [[0]], GREEDY)
-    assert made.text == "one"
-
-
-def test_of_several_texts_the_first_unfinished_one_is_shown_live() -> None:
-    """Row 0 ends last, row 1 first."""
-    events: list[tuple[int, str]] = []
-    model = scripted("abcdefgh.ij.klm.", stop_ids=[ord(".")])
-    made = sample(model, [[0], [9], [12]], GREEDY, show=lambda row, new: events.append((row, new)))
-    assert [m.text for m in made] == ["abcdefgh", "ij", "klm"]
-    assert events == [*((0, c) for c in "abcdefgh"), (1, "ij"), (2, "klm")]
-
-
-def test_it_is_what_generate_gives(language_run: Path) -> None:
-    model = open_trained(language_run)
-    settings = SamplingConfig(max_new_tokens=40, seed=5)
-    prompts = [model.tokenizer.encode(text) for text in ("the ", "a dog ran to the café.\nthe cat")]
-    expected = generate(model.network, prompts, settings)
-    for use_cache in (True, False):
-        made = sample(model, prompts, settings, use_cache=use_cache)
-        assert [m.text for m in made] == [model.tokenizer.decode(ids) for ids in expected]
-
-
-# ----------------------------------------------------------------------------------------------- the command
+from experiments.language_models.loaded_model import LoadedModel
+from experiments.sample.__main__ import main
 
 
 def texts(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -170,30 +76,31 @@ def test_without_a_prompt_a_text_starts_at_a_line_end(
 
 
 def test_a_model_without_line_ends_asks_for_a_prompt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scripted: Callable[..., LoadedModel]
 ) -> None:
     model = replace(scripted("ab"), tokenizer=CharacterTokenizer("ab"))
-    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_, **__: model)
+    monkeypatch.setattr("experiments.sample.__main__.open_language_model", lambda *_, **__: model)
     assert main(["any"]) == 2
-    assert capsys.readouterr().err == "error: scripted knows no line ends to begin behind: give a --prompt\n"
+    assert (
+        capsys.readouterr().err
+        == "error: the vocabulary of scripted has no line end to start from: give a --prompt\n"
+    )
 
 
 def test_what_lies_beyond_the_context_is_said(language_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(language_run), "--prompt", "the cat sat on the mat", "--max-new-tokens", "3"])
     first, second, _ = capsys.readouterr().err.splitlines()
-    assert re.search(r"prompt 1 has 22 tokens, and .* looks back on 16: it reads the last 16", first)
-    assert re.search(
-        r"looks back on 16 tokens: where a text outgrows them, its older half is forgotten", second
-    )
+    assert re.search(r"prompt 1 has 22 tokens, but .* has context length 16: it reads the last 16", first)
+    assert re.search(r"has context length 16: when a text is longer, its older half is forgotten", second)
     main([str(language_run), "--prompt", "the ", "--max-new-tokens", "12"])
-    assert "looks back" not in capsys.readouterr().err
+    assert "context length" not in capsys.readouterr().err
 
 
 def test_a_chat_model_is_asked_through_its_format(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scripted: Callable[..., LoadedModel]
 ) -> None:
     model = scripted("Paris.", stop_ids=[ord(".")], chat=lambda message: [len(message) % 1])
-    monkeypatch.setattr("experiments.sample.open_language_model", lambda *_, **__: model)
+    monkeypatch.setattr("experiments.sample.__main__.open_language_model", lambda *_, **__: model)
     assert main(["any", "--chat", "What is the capital of France?"]) == 0
     assert capsys.readouterr().out == "Paris\n"
     assert main(["any", "--chat", "Which?", "--chat", "Where?"]) == 0
@@ -208,7 +115,7 @@ def test_a_chat_model_is_asked_through_its_format(
             r"--prompt 'the Ω€': the text has characters that the vocabulary lacks: 'Ω', '€'",
         ),
         (["--prompt", ""], "--prompt is empty"),
-        (["--chat", "Who?"], "is no chat model; continue a text with --prompt"),
+        (["--chat", "Who?"], "is not a chat model; continue a text with --prompt"),
         (["--chat", "Who?", "--prompt", "the"], "give one of them"),
         (
             ["--temperature", "-1"],
@@ -219,7 +126,7 @@ def test_a_chat_model_is_asked_through_its_format(
         (["--min-p", "1.5"], r"min_p = 1.5 .*allowed"),
         (["--repetition-penalty", "0"], r"repetition_penalty = 0.0 .*allowed"),
         (["--max-new-tokens", "0"], r"max_new_tokens = 0 .*allowed: an integer ≥ 1"),
-        (["--samples", "0"], "--samples 0: allowed are whole numbers of at least 1"),
+        (["--samples", "0"], "--samples 0: allowed are integers ≥ 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
@@ -234,7 +141,7 @@ def test_a_mistake_is_one_line_and_status_2(
 
 def test_the_command_line_is_checked_before_torch_is_imported() -> None:
     program = (
-        "import sys\nfrom experiments.sample import main\nassert main(['nowhere.ckpt']) == 2\n"
+        "import sys\nfrom experiments.sample.__main__ import main\nassert main(['nowhere.ckpt']) == 2\n"
         "assert main(['nowhere.ckpt', '--top-k', '0']) == 2\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
         "assert 'torch' not in sys.modules"

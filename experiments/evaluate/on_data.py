@@ -1,0 +1,107 @@
+"""Evaluate a checkpoint on the data set that it was trained for."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from experiments.config import registry
+from experiments.config.describe import describe
+from experiments.config.sources import Layer, read_override
+from experiments.errors import UserError
+from experiments.training.checkpoint_path import open_checkpoint
+
+SPLITS = ("test", "val")
+ONE_DEVICE = ("trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto")
+"""Defaults of an evaluation. The number of machines used in training does not matter here."""
+_SHOWN = 150  # Characters of a value in an error message.
+SIZES = ("train_size", "val_size", "test_size", "bytes_per_token", "test_bytes_per_token")
+
+
+def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> dict[str, float]:
+    """Evaluate a checkpoint on the data set it was trained for.
+
+    Args:
+        checkpoint: The file, or a run directory for its best checkpoint.
+        overrides: `key=value` strings of the sections `data` and `trainer`.
+        split: `"test"` or `"val"`.
+
+    Returns:
+        The logged metrics by name, such as `test/accuracy`.
+
+    Raises:
+        UserError: An override would change the model, the data differs from the training data, or the
+            checkpoint cannot be loaded.
+    """
+    path, saved = open_checkpoint(checkpoint)
+    for text in overrides:
+        check_override(read_override(text), split, saved["config"]["data"]["name"])
+
+    from experiments.training import build
+    from experiments.training import trainer as trainers
+    from experiments.training.process_state import global_state_kept, quiet_lightning
+
+    restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
+    trainers.check_hardware(restored.experiment.trainer)
+    settings, _ = trainers.settle(restored.experiment.trainer, saved.get("resolved", {}))
+    settings = dataclasses.replace(settings, profiler=None)
+    with global_state_kept(), quiet_lightning():
+        datamodule = build.build_data(restored.experiment)
+        build.check_vocabulary(saved, datamodule.info, path)
+        check_data(restored.info, datamodule.info)
+        if settings.compile:
+            getattr(restored.module, "network", restored.module).compile()
+        trainer = trainers.build_trainer(settings, run_dir=None, dashboard=None, resume=None)
+        run = trainer.test if split == "test" else trainer.validate
+        run(restored.module, datamodule=datamodule, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def check_override(override: Layer, split: str, data: str) -> None:
+    """Refuse a setting that changes the model or may put training examples among those evaluated.
+
+    Args:
+        override: One `key=value` of the command line.
+        split: `"test"` or `"val"`.
+        data: The short name of the data set, which says what each of its settings decides.
+
+    Raises:
+        UserError: The setting must stay as it was in training.
+    """
+    for key in override.values:
+        if key not in ("data", "trainer"):
+            raise UserError(
+                f"{list(override.origins)[-1]}: an evaluation keeps the checkpoint's {key}; "
+                "only data.… and trainer.… can be set"
+            )
+    marks = {s.key: s.evaluation for s in describe(registry.schema("data", data), "data.")}
+    free = [key for key, mark in marks.items() if mark == "free"]
+    for path in override.origins:
+        if split == "val" and path.startswith("data.") and path not in free:
+            raise UserError(
+                f"{path}: with --split val it could move training examples into the validation split; "
+                f"the settings of data that can be changed are {', '.join(free)}"
+            )
+        if marks.get(path) == "same":
+            raise UserError(
+                f"{path}: it could move training examples into the test split; keep the value from training"
+            )
+
+
+def check_data(trained: Any, found: Any) -> None:
+    """Refuse data that is described differently from the training data. Sizes may differ.
+
+    Raises:
+        UserError: A description differs; the message names the first difference and both values.
+    """
+    old, new = trained.to_dict(), found.to_dict()
+    for key in old:
+        if key not in SIZES and old[key] != new.get(key):
+            raise UserError(
+                f"data: {key} is {_short(new.get(key))}, but the model was trained with {_short(old[key])}"
+            )
+
+
+def _short(value: Any) -> str:
+    """Shorten a value for a message; a vocabulary has thousands of words."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

@@ -1,0 +1,30 @@
+"""A language model ready for use: its network, its tokenizer and its limits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PRECISIONS = ("fp32", "bf16", "int8")
+"""Number formats of a model's weights. With int8 the other tensors are bf16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """What is needed to continue a text and to score it.
+
+    Attributes:
+        name: Name in messages.
+        network: Maps tokens (B, T) to logits (B, T, V), in evaluation mode.
+        tokenizer: A tokenizer of `datamodules.tokenizers` with at most V tokens.
+        context_length: Context length in tokens; None if it is unlimited.
+        stop_ids: Tokens that end a text.
+        chat: Maps a user's message to the ids of a conversation in which the model answers next; None if the
+            model was not trained to chat.
+    """
+
+    name: str
+    network: Any
+    tokenizer: Any
+    context_length: int | None
+    stop_ids: Sequence[int] = ()
+    chat: Callable[[str], list[int]] | None = None

@@ -1,0 +1,122 @@
+r"""Continue texts with a language model, and show each text while it grows.
+
+The model is a checkpoint or run directory of this suite, or a pre-trained model: smollm2, a folder with
+config.json and safetensors files (Llama, GPT-2), or a GGUF file. Several prompts are continued at once, each
+independently of the others: a prompt and a seed determine a text. For line ends in a prompt or stop string,
+write $'\n\n' in the shell.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+from experiments import cli
+from experiments.console import announce
+from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.opening import open_language_model
+from experiments.sample.continuation import continue_texts
+from experiments.sample.options import read_options
+from experiments.sample.printer import Printer
+from experiments.sample.prompt_encoding import (
+    START,
+    context_notes,
+    encode_message,
+    encode_prompt,
+    encode_start,
+    shorten,
+)
+from lit_modules.configs.generation import SamplingConfig
+
+
+@cli.command
+def main(arguments: list[str]) -> None:
+    """Continue the texts given on the command line."""
+    options, settings = read_options(arguments, __doc__)
+    announce(f"opening {options.model}")
+    model = _open_model(options)
+    texts: list[str] = options.chat or options.prompt or [START]
+    if options.chat:
+        prompts = [encode_message(model, text) for text in texts]
+    elif options.prompt:
+        prompts = [encode_prompt(model, text) for text in texts]
+    else:
+        prompts = [encode_start(model)]
+    for note in context_notes(model, prompts, settings.max_new_tokens):
+        print(f"note: {note}", file=sys.stderr)
+    if options.steer is None:
+        _show_continuations(options, model, texts, prompts, settings)
+    else:
+        _show_steered(options, model, texts, prompts, settings)
+
+
+def _open_model(options: argparse.Namespace) -> LoadedModel:
+    if options.steer is None:
+        return open_language_model(options.model, options.precision or "fp32")
+    from experiments.steering.steered_samples import open_steered
+
+    return open_steered(options.model, options.steer, options.precision)
+
+
+def _show_continuations(
+    options: argparse.Namespace,
+    model: LoadedModel,
+    texts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingConfig,
+) -> None:
+    """Print `options.samples` continuations of each prompt."""
+    rows = [
+        (text, prompt, settings.seed + number)
+        for text, prompt in zip(texts, prompts, strict=True)
+        for number in range(options.samples)
+    ]
+    printer = Printer([text for text, _, _ in rows], is_chat=bool(options.chat))
+    start = time.perf_counter()
+    continuations = continue_texts(
+        model,
+        [prompt for _, prompt, _ in rows],
+        settings,
+        seeds=[seed for _, _, seed in rows],
+        stop=options.stop,
+        use_cache=not options.no_cache,
+        show=None if options.json else printer.show,
+    )
+    seconds = time.perf_counter() - start
+    if options.json:
+        for (text, _, seed), made in zip(rows, continuations, strict=True):
+            key = "chat" if options.chat else "prompt"
+            record = {key: text, "seed": seed, "text": made.text, "tokens": made.tokens}
+            print(json.dumps(record, ensure_ascii=False))
+    else:
+        printer.finish()
+    count = sum(made.tokens for made in continuations)
+    print(f"{count} tokens in {seconds:.1f} s: {count / seconds:.0f} tokens/s", file=sys.stderr)
+
+
+def _show_steered(
+    options: argparse.Namespace,
+    model: LoadedModel,
+    texts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingConfig,
+) -> None:
+    """Print the answers of all three methods to each prompt."""
+    from experiments.steering.steered_samples import steered_samples
+
+    alpha = 1.0 if options.alpha is None else options.alpha
+    found = steered_samples(model, options.steer, prompts, settings, alpha=alpha)
+    for number, text in enumerate(texts):
+        answers = {method: own[number] for method, own in found.items()}
+        if options.json:
+            key = "chat" if options.chat else "prompt"
+            print(json.dumps({key: text, "alpha": alpha, **answers}, ensure_ascii=False))
+            continue
+        print(f"── {shorten(text)} ──")
+        for method, answer in answers.items():
+            print(f"{method}: {answer.strip()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

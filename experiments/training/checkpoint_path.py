@@ -1,0 +1,68 @@
+"""Find the checkpoint that a command line names, without importing torch."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+
+_BY_PREFERENCE = ("best.ckpt", "last.ckpt")
+
+
+def find_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> Path:
+    """Find a checkpoint by its file or its run directory (then the best one).
+
+    Args:
+        argument: The file or the directory.
+        names: Names of models that are allowed too; the error message suggests one that is similar.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    path = Path(argument)
+    if path.is_dir():
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = [folder / name for name in _BY_PREFERENCE if (folder / name).is_file()]
+        if not found:
+            raise UserError(f"there is no checkpoint in {folder}{_newest_run(path)}")
+        path = found[0]
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}{_similar(path, names)}")
+    return path
+
+
+def open_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> tuple[Path, dict[str, Any]]:
+    """Find a checkpoint as `find_checkpoint` does, and load it.
+
+    Raises:
+        UserError: The file is missing, damaged or not a checkpoint of the suite.
+    """
+    path = find_checkpoint(argument, names=names)
+    from experiments.training import checkpoint
+
+    return path, checkpoint.load(path)
+
+
+def _newest_run(folder: Path) -> str:
+    """Name the newest run inside a folder that is not a run itself, as runs/NAME is."""
+    found = [path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/checkpoints/*.ckpt")]
+    if not found:
+        return ""
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return f"; the newest run in it is {newest.parents[1]}"
+
+
+def _similar(path: Path, names: Sequence[str]) -> str:
+    """Suggest a model or a path whose name is close to a path that does not exist."""
+    if close := difflib.get_close_matches(str(path), names, n=1):
+        return f" (did you mean {close[0]}?)"
+    missing = path
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    existing = sorted(other.name for other in missing.parent.iterdir() if not other.name.startswith("."))
+    close = [
+        *difflib.get_close_matches(missing.name, existing, n=1),
+        *(name for name in existing if missing.name.lower() in name.lower()),
+    ]
+    return f" (did you mean {missing.parent / close[0]}?)" if close else ""
