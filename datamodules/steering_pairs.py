@@ -43,6 +43,10 @@ class SteeringPairsDataModule(ResidentDataModule):
         if self._info is not None:
             return
         config = self.config
+        if config.from_stage is not None:
+            raise ValueError(
+                f"data.from_stage: {config.from_stage} works only in a chain of stages; set data.path"
+            )
         source: dict[str, Any] = {}
         if config.path is None:
             parts = synthetic_pairs(config)

@@ -1,4 +1,4 @@
-"""Schema of the pairs that a steering network learns from; importing it imports no torch."""
+"""Schema of the training pairs of a steering network; importing it imports no torch."""
 
 from dataclasses import dataclass
 
@@ -7,41 +7,43 @@ from datamodules.setting import setting
 
 @dataclass(kw_only=True)
 class SteeringPairsConfig:
-    """Pairs of a hidden state h and a vector z, (N, D) each: synthetic ones, or your own from a file.
+    """Pairs of a hidden state h and a steering vector z, (N, D) each, synthetic or from a file.
 
-    Synthetic: h ~ N(0, I) and z = h W + noise · ε, where the entries of W and ε are standard normal.
+    Synthetic pairs: h ~ N(0, I) and z = h W + noise · ε. The entries of W and ε are standard normal.
     """
 
     path: str | None = setting(
-        None,
-        "A safetensors file with h and z, of equal shape N × D; null: synthetic pairs. A stage "
-        "may name an earlier one that extracts them.",
+        None, "Safetensors file with h and z of equal shape N × D; null: synthetic pairs."
     )
-    input_layer: int | None = setting(
-        None, "Of a file with several layers, which one's h to learn from.", min=0
-    )
-    target_layer: int | None = setting(None, "Of a file with several layers, which one's z to learn.", min=0)
-    width: int = setting(2048, "D of synthetic pairs.", min=1)
-    size: int = setting(10_000, "Synthetic pairs for training and validation together.", min=3)
-    noise: float = setting(0.01, "Standard deviation of what W doesn't explain.", min=0.0)
-    data_seed: int = setting(0, "Draws W, the pairs and the split, whatever the run's own seed.", min=0)
-    val_size: int = setting(500, "Training pairs held out for validation.", min=2)
+    from_stage: str | None = setting(None, "Earlier stage of the chain that extracts the pairs.")
+    input_layer: int | None = setting(None, "Layer of h, for a file with several layers.", min=0)
+    target_layer: int | None = setting(None, "Layer of z, for a file with several layers.", min=0)
+    width: int = setting(2048, "Width D of synthetic pairs.", min=1)
+    size: int = setting(10_000, "Number of synthetic pairs for training and validation together.", min=3)
+    noise: float = setting(0.01, "Standard deviation of the noise of synthetic pairs.", min=0.0)
+    data_seed: int = setting(0, "Seed of W, the pairs and the split, independent of the run's seed.", min=0)
+    val_size: int = setting(500, "Number of validation pairs, taken from the training pairs.", min=2)
     test_size: int | None = setting(
-        None, "Pairs held out for the test; null: as many more as size, or a fifth of a file's.", min=2
+        None, "Number of test pairs; null: equal to size, or a fifth of the file.", min=2
     )
-    batch_size: int = setting(64, "Training pairs per step and device.", min=1)
+    batch_size: int = setting(64, "Number of training pairs per step and device.", min=1)
     eval_batch_size: int = setting(
-        1000, "Largest validation or test batch, per device.", min=1, evaluation="free"
+        1000, "Number of validation or test pairs per batch and device.", min=1, evaluation="free"
     )
 
     def __post_init__(self) -> None:
         if (self.input_layer is None) != (self.target_layer is None):
             raise ValueError(
-                f"input_layer: {self.input_layer} and target_layer: {self.target_layer}; name both or neither"
+                f"input_layer: {self.input_layer} and target_layer: {self.target_layer}; set both or neither"
             )
-        if self.path is None and self.input_layer is not None:
-            raise ValueError(f"input_layer: {self.input_layer} is for pairs from a file; set path")
-        if self.path is None and self.val_size >= self.size:
+        if self.path is not None and self.from_stage is not None:
+            raise ValueError(f"path: {self.path} and from_stage: {self.from_stage}; set only one of them")
+        is_synthetic = self.path is None and self.from_stage is None
+        if is_synthetic and self.input_layer is not None:
+            raise ValueError(
+                f"input_layer: {self.input_layer} is for pairs from a file; set path or from_stage"
+            )
+        if is_synthetic and self.val_size >= self.size:
             raise ValueError(
                 f"val_size: {self.val_size} leaves nothing to train on, allowed is less than size {self.size}"
             )

@@ -17,7 +17,8 @@ from experiments.language_models.opening import open_language_model
 from experiments.steering.evaluator import Evaluator, Plan
 from experiments.steering.extraction import open_prompt_set
 from experiments.steering.methods import METHODS, WITHOUT_FACTOR, Learned
-from experiments.studies.tasks import STATES, Stage
+from experiments.steering.states_manifest import STATES
+from experiments.studies.tasks import Stage
 from experiments.training import checkpoint, run_directory
 from experiments.training.build import restore
 from lit_modules.functional.precision import multiplies_bf16

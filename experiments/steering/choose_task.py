@@ -22,7 +22,7 @@ from experiments.steering.evaluator import Evaluator, Plan
 from experiments.steering.measures import mean, perplexity_ratio
 from experiments.steering.methods import METHODS, WITHOUT_FACTOR
 from experiments.steering.plans import all_vectors
-from experiments.studies.tasks import Stage
+from experiments.studies.tasks import Stage, Task
 
 FIRST = ("none", "mean", "ridge", "l2s", "p2s")
 """Methods that are scored with every trained stage."""
@@ -49,11 +49,10 @@ Curve = Mapping[float, Tried]
 """The result of each factor."""
 
 
-class ChooseTask:
+class ChooseTask(Task):
     """Score each trained network on validation prompts; choose one network, and a factor for each method."""
 
-    def __init__(self, settings: ChooseTaskConfig) -> None:
-        self.settings = settings
+    settings: ChooseTaskConfig
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """Check the earlier stages; see `check_chain`."""

@@ -20,16 +20,15 @@ from experiments.steering.intervals import estimate_all, table
 from experiments.steering.measures import mean
 from experiments.steering.methods import METHODS, Learned
 from experiments.steering.plans import all_plans, over_seeds
-from experiments.studies.tasks import Stage
+from experiments.studies.tasks import Stage, Task
 from experiments.training import run_directory
 from experiments.training.fit import fit
 
 
-class CompareTask:
+class CompareTask(Task):
     """Score every method on the test prompts, the seeded ones with a network for each seed."""
 
-    def __init__(self, settings: CompareTaskConfig) -> None:
-        self.settings = settings
+    settings: CompareTaskConfig
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """Check the earlier stages; see `check_chain`."""

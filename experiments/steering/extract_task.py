@@ -8,14 +8,15 @@ from experiments.config.steering_tasks import ExtractTaskConfig
 from experiments.language_models.opening import open_language_model
 from experiments.steering.chain import precision_of
 from experiments.steering.extraction import extract, open_prompt_set
-from experiments.studies.tasks import STATES, Stage
+from experiments.steering.states_manifest import STATES
+from experiments.studies.tasks import Stage, Task
 
 
-class ExtractTask:
+class ExtractTask(Task):
     """Write the file of hidden states that later stages train on and are evaluated with."""
 
-    def __init__(self, settings: ExtractTaskConfig) -> None:
-        self.settings = settings
+    output = STATES
+    settings: ExtractTaskConfig
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """Read the prompts, to find a wrong line before anything runs."""

@@ -20,7 +20,7 @@ from experiments.steering.evaluator import Answers, Evaluator, Plan
 from experiments.steering.measures import log_perplexity_ratios, repetition
 from experiments.steering.methods import METHODS
 from experiments.steering.plans import all_plans, over_seeds
-from experiments.studies.tasks import Stage
+from experiments.studies.tasks import Stage, Task
 from experiments.training import run_directory
 
 COLUMNS = {
@@ -37,11 +37,10 @@ MOST_COLUMNS = 4
 """Largest number of instantiations with a column of their own."""
 
 
-class GenerateTask:
+class GenerateTask(Task):
     """Generate answers with every method, to prompts to steer and to neutral prompts."""
 
-    def __init__(self, settings: GenerateTaskConfig) -> None:
-        self.settings = settings
+    settings: GenerateTaskConfig
 
     def check(self, earlier: Mapping[str, Config]) -> None:
         """Check the earlier stages; see `check_chain`."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from lit_modules.generation.hidden_states import ForcedAnswers
 
+STATES = "states.safetensors"
+"""Name of the file of hidden states that an extracting stage leaves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:

@@ -20,7 +20,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
 
     Args:
         experiment: What would be run.
-        stages: Names that `model.init_from` and `data.path` may have which are no files yet.
+        stages: Names of the stages of the chain; their files do not exist yet.
 
     Raises:
         UserError: Something the config names can't be had, or the monitored metric isn't logged.
@@ -35,8 +35,8 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         say(f"dry run of {experiment.name}: {experiment.task.name} has what is known before")
         return
     trainers.check_hardware(experiment.trainer)
-    if (path := getattr(experiment.data.config, "path", None)) in stages:
-        say(f"dry run of {experiment.name}: its data is not there before the stage {path} has run")
+    if (stage := getattr(experiment.data.config, "from_stage", None)) in stages:
+        say(f"dry run of {experiment.name}: its data exists only after the stage {stage}")
         return
     init_from = getattr(experiment.model.config, "init_from", None)
     with global_state_kept(), quiet_lightning():

@@ -9,7 +9,7 @@ from experiments.config.root import Config
 from experiments.console import say
 from experiments.errors import Interrupted, UserError
 from experiments.studies.study_directory import open_directory
-from experiments.studies.tasks import STATES, Stage, check_tasks, run_task
+from experiments.studies.tasks import Stage, check_tasks, run_task, task_output
 from experiments.training import resume, run_directory
 from experiments.training.fit import Result, fit
 
@@ -17,7 +17,7 @@ from experiments.training.fit import Result, fit
 def run_stages(experiment: Config) -> Result:
     """Run the fits and tasks of a chain in order.
 
-    `model.init_from` and `data.path` of a fit may name an earlier stage.
+    `model.init_from` and `data.from_stage` of a fit may name an earlier stage.
 
     Raises:
         UserError: A stage uses one that does not come before it, or the settings of a resumed chain differ.
@@ -54,12 +54,27 @@ def run_stages(experiment: Config) -> Result:
 
 
 def _check_order(experiment: Config) -> None:
-    """Refuse a fit that uses its own or a later stage."""
-    names = [child.path for child in experiment.children]
-    for position, child in enumerate(experiment.children):
-        for key, named in (("model.init_from", _init_from(child.config)), ("data.path", _path(child.config))):
-            if named in names[position:] and child.config.task is None:
-                raise UserError(f"stages.{child.path}.{key} = {named!r}: that stage does not come before it")
+    """Refuse a fit that uses its own stage, a later stage, or a stage without the file that it needs."""
+    configs = {child.path: child.config for child in experiment.children}
+    for position, (name, config) in enumerate(configs.items()):
+        if config.task is not None:
+            continue
+        earlier = list(configs)[:position]
+        init_from, from_stage, path = _init_from(config), _from_stage(config), _path(config)
+        if init_from in configs and init_from not in earlier:
+            raise UserError(
+                f"stages.{name}.model.init_from = {init_from!r}: that stage does not come before {name}"
+            )
+        if path in configs and not Path(path).exists():
+            raise UserError(f"stages.{name}.data.path = {path!r} is a stage; write data.from_stage: {path}")
+        if from_stage is None:
+            continue
+        known = [other for other in earlier if task_output(configs[other])]
+        if from_stage not in known:
+            raise UserError(
+                f"stages.{name}.data.from_stage = {from_stage!r}: not an earlier stage that leaves data; "
+                f"allowed: {', '.join(known) or 'none'}"
+            )
 
 
 def _check_same(experiment: Config, folder: Path) -> None:
@@ -73,11 +88,14 @@ def _check_same(experiment: Config, folder: Path) -> None:
 
 
 def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:
-    """Replace a `data.path` that names a stage by the file that this stage leaves."""
-    stage = stages.get(str(_path(config)))
-    if config.task is not None or stage is None:
+    """Replace `data.from_stage` of a fit by the path of the file that the stage leaves."""
+    named = _from_stage(config)
+    if config.task is not None or named is None:
         return config
-    return load_config(config.plain, {"data.path": str(stage.run_dir / STATES)})
+    stage = stages[named]
+    file = task_output(stage.config)
+    assert file is not None  # `_check_order` has seen to it
+    return load_config(config.plain, {"data.path": str(stage.run_dir / file), "data.from_stage": None})
 
 
 def _with_weights(config: Config, stages: Mapping[str, Stage]) -> Config:
@@ -92,6 +110,10 @@ def _with_weights(config: Config, stages: Mapping[str, Stage]) -> Config:
 
 def _init_from(config: Config) -> str | None:
     return getattr(config.model.config, "init_from", None)
+
+
+def _from_stage(config: Config) -> str | None:
+    return getattr(config.data.config, "from_stage", None)
 
 
 def _path(config: Config) -> str | None:

@@ -1,8 +1,10 @@
-"""A stage of a chain that trains nothing: a named piece of work with the stages before it at hand."""
+"""Tasks: stages of a chain that train no model but work with the results of earlier stages."""
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from experiments.config import registry
 from experiments.config.root import Config
@@ -11,23 +13,63 @@ from experiments.errors import UserError
 from experiments.training import run_directory
 from experiments.training.fit import Result
 
-STATES = "states.safetensors"
-"""The file of an extracting stage that a later stage's `data.path` means when it names that stage."""
-
 
 @dataclass(frozen=True)
 class Stage:
-    """An earlier stage, done: a fit, or a task."""
+    """A stage, a fit or a task, and its run directory."""
 
     config: Config
     run_dir: Path
 
 
+class Task(ABC):
+    """A kind of task, built from the settings in the section `task` of a stage.
+
+    Args:
+        settings: The settings; each kind has its own schema.
+    """
+
+    output: ClassVar[str | None] = None
+    """Name of the file that a later stage reads with `data.from_stage`; `None` if there is no such file."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def check(self, earlier: Mapping[str, Config]) -> None:
+        """Check the settings and the earlier stages before anything runs.
+
+        Args:
+            earlier: The configs of the earlier stages by name.
+
+        Raises:
+            UserError: The task cannot run after these stages.
+        """
+
+    @abstractmethod
+    def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
+        """Do the work and write its files.
+
+        Args:
+            stages: The earlier stages by name.
+            run_dir: The directory of the task.
+            say: Shows a line.
+
+        Returns:
+            The metrics by name.
+        """
+
+
+def task_output(config: Config) -> str | None:
+    """Return the name of the file that a stage leaves for `data.from_stage`, if there is one."""
+    return None if config.task is None else registry.target("task", config.task.name).output
+
+
 def check_tasks(chain: Config) -> None:
-    """Let each task of a chain look at its settings and at the stages before it, before anything is run.
+    """Let each task of a chain check its settings and the earlier stages, before anything runs.
 
     Raises:
-        UserError: It can't be done with them.
+        UserError: A task cannot run.
     """
     earlier: dict[str, Config] = {}
     for child in chain.children:
@@ -40,17 +82,14 @@ def check_tasks(chain: Config) -> None:
 
 
 def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
-    """Do a task in its own directory; one that was done after all stages before it is not done again.
+    """Run a task in its own directory. Reuse the saved result unless an earlier stage is newer.
 
     Args:
-        stage: Its config, placed in a directory.
-        earlier: The stages before it by name.
-
-    Returns:
-        Its metrics and directory.
+        stage: The config of the task, with a run directory.
+        earlier: The earlier stages by name.
 
     Raises:
-        UserError: The stages before it don't give what it needs.
+        UserError: The task cannot run after these stages.
     """
     assert stage.task is not None
     assert stage.run_dir is not None
@@ -65,7 +104,7 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
         metrics = task.run(earlier, run_dir, say)
     except UserError:
         raise
-    except ValueError as error:  # what a model or its data refuses is the config's mistake
+    except ValueError as error:  # a model or its data rejects a setting
         raise UserError(f"{stage.name}: {error}") from error
     show(run_dir)
     run_directory.write_metrics(run_dir, metrics)
@@ -73,10 +112,10 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
 
 
 def _is_newest(run_dir: Path, others: Iterable[Path]) -> bool:
-    """Whether a directory has results, and none of the others has any that came later.
+    """Return whether a directory has results that are newer than those of all others.
 
-    A chain that is resumed with more epochs trains its networks further, and what was found with them before
-    holds no longer.
+    A chain that is resumed with more epochs trains its networks further. Results of the earlier networks are
+    then out of date.
     """
     result = run_dir / "metrics.json"
     if not result.is_file():
@@ -87,7 +126,7 @@ def _is_newest(run_dir: Path, others: Iterable[Path]) -> bool:
 
 
 def show(run_dir: Path) -> None:
-    """Put the pictures (PNG) and pages (Markdown) that a task has left into the directory's TensorBoard."""
+    """Add the pictures (PNG) and pages (Markdown) of a task to its TensorBoard."""
     from PIL import Image
     from torch.utils.tensorboard import SummaryWriter
 

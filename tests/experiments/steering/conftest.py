@@ -62,7 +62,7 @@ def chain_settings(
         "model": {"name": "steering", "hidden": 16, "activation": "tanh", "normalize_inputs": True},
         "data": {
             "name": "steering_pairs",
-            "path": "extract",
+            "from_stage": "extract",
             "input_layer": 0,
             "target_layer": 0,
             "batch_size": 8,

@@ -78,7 +78,7 @@ def test_a_chain_is_tried_without_being_run(
     dry_run(load_config(chain_settings))
     said = capsys.readouterr().out
     assert "steering_extract has what is known before" in said
-    assert "its data is not there before the stage extract has run" in said
+    assert "its data exists only after the stage extract" in said
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,10 @@ def test_a_chain_is_tried_without_being_run(
             "stages.test: no earlier stage chooses",
         ),
         (["extract", "train_0", "generate"], "stages.generate: no earlier stage chooses"),
-        (["train_0", "extract"], r"stages.train_0.data.path = 'extract': that stage does not come before"),
+        (
+            ["train_0", "extract"],
+            r"stages.train_0.data.from_stage = 'extract': not an earlier stage that leaves",
+        ),
     ],
 )
 def test_refuses_stages_in_the_wrong_order(
@@ -101,6 +104,34 @@ def test_refuses_stages_in_the_wrong_order(
     with pytest.raises(UserError, match=said):
         experiments.run({**some, "run_dir": str(tmp_path / "chain")})
     assert not (tmp_path / "chain").exists()
+
+
+def test_refuses_data_of_a_stage_that_leaves_none(chain_settings: dict[str, Any], tmp_path: Path) -> None:
+    stages = {
+        "extract": chain_settings["stages"]["extract"],
+        "train_0": {},
+        "train_1": {"data": {"from_stage": "train_0"}},
+    }
+    settings = {**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")}
+    with pytest.raises(UserError, match=r"train_1\.data\.from_stage = 'train_0': not .* allowed: extract"):
+        experiments.run(settings)
+
+
+def test_a_path_that_names_a_stage_is_refused_with_advice(
+    chain_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    data = {**chain_settings["data"], "path": "extract", "from_stage": None}
+    settings = {**chain_settings, "data": data, "run_dir": str(tmp_path / "chain")}
+    with pytest.raises(
+        UserError, match=r"data\.path = 'extract' is a stage; write data\.from_stage: extract"
+    ):
+        experiments.run(settings)
+
+
+def test_data_of_a_stage_needs_a_chain(chain_settings: dict[str, Any], tmp_path: Path) -> None:
+    alone = {key: value for key, value in chain_settings.items() if key != "stages"}
+    with pytest.raises(UserError, match=r"data\.from_stage: extract works only in a chain of stages"):
+        experiments.run({**alone, "run_dir": str(tmp_path / "run")})
 
 
 @pytest.mark.parametrize("key", ["input_layer", "target_layer"])

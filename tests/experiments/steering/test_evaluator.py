@@ -14,7 +14,7 @@ from experiments.language_models.loaded_model import LoadedModel
 from experiments.language_models.opening import open_language_model
 from experiments.steering.evaluator import Evaluator, Plan
 from experiments.steering.measures import perplexity_ratio
-from experiments.studies.tasks import STATES
+from experiments.steering.states_manifest import STATES
 
 
 @pytest.fixture(name="model")
