@@ -15,13 +15,11 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from experiments.callbacks.agreement import Agreement
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.config.registry import nearest
 from experiments.errors import Interrupted, UserError
 from experiments.training import lightning_adapter
 
 
-@skip_unused_hooks
 class Checkpoints(Checkpoint):
     """Saves at each epoch's end and, if asked, every so many steps within an epoch.
 

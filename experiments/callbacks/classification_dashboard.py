@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.summary import inspection, is_sharded
 from experiments.callbacks.tensorboard import add_picture, layout, writer
 from experiments.training.confusion import Confusion
@@ -24,7 +23,6 @@ MISTAKES_SHOWN = 24
 EMBEDDED_SAMPLES = 1000
 
 
-@skip_unused_hooks
 class ClassificationDashboard(Callback):
     """Draws the dashboard of a classifier of images or texts.
 

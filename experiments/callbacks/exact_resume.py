@@ -10,12 +10,10 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.errors import UserError
 from experiments.training import lightning_adapter
 
 
-@skip_unused_hooks
 class ExactResume(Callback):
     """Adds to a checkpoint what Lightning leaves out, and puts its loops where the run really was.
 

@@ -12,12 +12,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
 from experiments.callbacks.flops import measured_peak, number_format, training_flops
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.milestones import parts_over
 from experiments.callbacks.summary import inspection, is_sharded, si
 from experiments.callbacks.tensorboard import Layout, add_picture, writer
-from experiments.callbacks.tokens import tokens_per_sample
-from experiments.callbacks.training_curve import TrainingCurve, log_values
+from experiments.callbacks.training_curve import TrainingCurve, log_values, tokens_per_sample
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
 from lit_modules.networks.decoding_lm import DecodingLM
@@ -30,7 +28,6 @@ PROMPT_TOKENS, SENTENCE_TOKENS = 32, 24
 SHOWN_LAYERS, SHOWN_HEADS = 12, 12
 
 
-@skip_unused_hooks
 class LanguageDashboard(Callback):
     """Draws the dashboard of a language model: a module with a `network` that gives logits of next tokens.
 

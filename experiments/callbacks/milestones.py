@@ -8,11 +8,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from experiments.callbacks.agreement import Agreement
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.training import lightning_adapter
 
 
-@skip_unused_hooks
 class Milestones(Callback):
     """Validates every so many optimizer steps, and ends the fit with its last step or when its time is over.
 

@@ -13,10 +13,9 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.milestones import Milestones
 from experiments.callbacks.pace import Pace
-from experiments.callbacks.tokens import tokens_per_sample
+from experiments.callbacks.training_curve import tokens_per_sample
 from experiments.training.lightning_adapter import batches_done
 
 BAR_WIDTH = 24
@@ -26,7 +25,6 @@ LINE_PERIOD = 10.0
 """Seconds between two plain lines within an epoch."""
 
 
-@skip_unused_hooks
 class Progress(Callback):
     """Shows epoch, step, metrics, samples (of text: tokens) per second, and the time left until all is done.
 

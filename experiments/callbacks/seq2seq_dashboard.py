@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
-from experiments.callbacks.hooks import skip_unused_hooks
 from experiments.callbacks.milestones import parts_over
 from experiments.callbacks.summary import inspection, is_sharded
 from experiments.callbacks.tensorboard import Layout, add_picture, layout, writer
@@ -38,7 +37,6 @@ class Written(NamedTuple):
     alternatives: Tensor  # int64 (N, A, T)
 
 
-@skip_unused_hooks
 class Seq2SeqDashboard(Callback):
     """Draws the dashboard of a sequence-to-sequence model.
 

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.callbacks.hooks import skip_unused_hooks
-
 log = logging.getLogger("experiments")
 
 FEW_PARTS, MANY_PARTS = 5, 16
@@ -123,7 +121,6 @@ def parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return listed
 
 
-@skip_unused_hooks
 class Summary(Callback):
     """Prints the summary before a fit starts, in a terminal with rules and colour.
 

@@ -10,8 +10,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from experiments.callbacks.hooks import skip_unused_hooks
-from experiments.callbacks.tokens import tokens_per_sample
 from experiments.errors import RunError
 from experiments.training.lightning_adapter import show_metrics
 
@@ -31,7 +29,6 @@ class _Pending:
     held: int = 0  # elements of the logits
 
 
-@skip_unused_hooks
 class TrainingCurve(Callback):
     """Averages what training steps return and logs it every so many optimizer steps.
 
@@ -217,3 +214,8 @@ def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:
     """Write scalars wherever the run is logged: TensorBoard and `metrics.csv`."""
     for logger in trainer.loggers:
         logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)
+
+
+def tokens_per_sample(pl_module: L.LightningModule) -> int:
+    """Return the tokens in a sample of the module's data; 0 for data that isn't made of tokens."""
+    return int(getattr(getattr(pl_module, "info", None), "context_length", 0))

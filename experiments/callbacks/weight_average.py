@@ -7,10 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from experiments.callbacks.hooks import skip_unused_hooks
 
-
-@skip_unused_hooks
 class WeightAverage(Callback):
     r"""Keeps :math:`\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta` after each optimizer step.
 
