@@ -1,41 +1,47 @@
-"""What every LightningModule of the suite shares: its config, the data's description, its optimizer."""
+"""The base of every LightningModule: config, description of the data, optimizer, and the evaluation loop."""
 
 import math
 from types import UnionType
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric, Metric
 
 from datamodules.info import DataInfo
 from lit_modules.optim.builders import build_optimizer, build_schedule
+
+Stage = Literal["val", "test"]
 
 
 class LitModule(L.LightningModule):
     """A LightningModule built from a typed config and a description of the data.
 
-    A subclass builds its network in `__init__` and says what a training, validation and test step is. A
-    training step returns `{"loss", …}` with whatever callbacks may look at (`logits`, `targets`); it
-    does not log, since a callback records the training curve without a synchronisation in each step.
+    A subclass builds `network` in `__init__` and defines `training_step` and `evaluation_step`. It may add
+    metrics in `build_metrics`. A training step returns `{"loss", …}` and whatever callbacks may use
+    (`logits`, `targets`). It does not log: a callback records the training curve without synchronising the
+    device in every step.
 
     Args:
-        config: The model's own section of the experiment config.
+        config: The model section of the experiment config.
         info: The description of the data.
-        optimizer: An optimizer config of `lit_modules.configs.optim`; needed only to train.
-        schedule: A schedule config of `lit_modules.configs.optim`; `None` keeps the rate constant.
+        optimizer: An optimizer config of `lit_modules.configs.optim`; needed only for training.
+        schedule: A schedule config of `lit_modules.configs.optim`; `None` keeps the learning rate constant.
 
     Raises:
         ValueError: The model can't learn from this kind of data.
     """
 
     dashboard: str | None = None
-    """Short name of the callback that draws this kind of model's dashboard."""
+    """Short name of the callback that draws the dashboard of this kind of model."""
     info_type: type | UnionType = DataInfo
     """The descriptions of data that the model accepts."""
     data_names: tuple[str, ...] = ()
     """Names of data sets that fit, for the error message."""
 
     info: DataInfo
+    network: nn.Module
 
     def __init__(self, config: Any, info: Any, *, optimizer: Any = None, schedule: Any = None) -> None:
         super().__init__()
@@ -48,16 +54,67 @@ class LitModule(L.LightningModule):
         self.config = config
         self.optimizer_config = optimizer
         self.schedule_config = schedule
+        self.val_metrics = nn.ModuleDict(self.build_metrics("val"))
+        self.test_metrics = nn.ModuleDict(self.build_metrics("test"))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Apply the network."""
+        return self.network(*inputs)
 
     def progress_note(self) -> str:
-        """A few words that the progress line of an epoch ends with, such as what the model now answers."""
+        """Return a few words for the end of an epoch's progress line, such as the model's current answer."""
         return ""
 
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch on this process.
+    # ------------------------------------------------------------------------------------------- evaluation
 
-        Counted from the loader: `trainer.estimated_stepping_batches` would set the loaders up a second
-        time and throw away the position that a resumed run restored.
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Build the metrics of a stage by the names they are logged under.
+
+        A `MeanMetric` is updated with the losses, every other metric with `metric_inputs`.
+        """
+        # With "disable" a NaN loss makes the mean NaN; ignoring it would make a broken model look better.
+        return {"loss": MeanMetric(nan_strategy="disable")}
+
+    def evaluation_step(self, batch: Any, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
+        """Evaluate one batch.
+
+        Returns:
+            `losses`, one per example or token that counts; `logits`; `targets`; and what else callbacks use.
+        """
+        raise NotImplementedError
+
+    def metric_inputs(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the predictions and the true answers that metrics compare."""
+        return outputs["logits"], outputs["targets"]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Add one batch to the validation metrics."""
+        return self._evaluate(batch, batch_idx, "val", self.val_metrics)
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Add one batch to the test metrics."""
+        return self._evaluate(batch, batch_idx, "test", self.test_metrics)
+
+    def _evaluate(
+        self, batch: Any, batch_idx: int, stage: Stage, metrics: nn.ModuleDict
+    ) -> dict[str, Tensor]:
+        outputs = self.evaluation_step(batch, batch_idx, stage)
+        for name, metric in metrics.items():
+            assert isinstance(metric, Metric)
+            if isinstance(metric, MeanMetric):
+                metric.update(outputs["losses"])
+            else:
+                metric.update(*self.metric_inputs(outputs))
+            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
+        return outputs
+
+    # --------------------------------------------------------------------------------------------- training
+
+    def steps_per_epoch(self) -> int:
+        """Count the optimizer steps of one epoch on this process.
+
+        The loader is asked, because `trainer.estimated_stepping_batches` would set up the loaders a second
+        time and lose the position that a resumed run restored.
         """
         trainer: Any = self.trainer
         batches = len(trainer.datamodule.train_dataloader())
@@ -66,7 +123,7 @@ class LitModule(L.LightningModule):
         return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
     def total_steps(self) -> int:
-        """Optimizer steps in the whole fit: the horizon of the schedule."""
+        """Count the optimizer steps of the whole fit: the horizon of the schedule."""
         trainer = self.trainer
         limits = []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
@@ -76,11 +133,9 @@ class LitModule(L.LightningModule):
         return max(1, min(limits, default=1))
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and a schedule that is a pure function of the step."""
+        """Build the optimizer and the schedule, which is a pure function of the step."""
         if self.optimizer_config is None:
-            raise ValueError(
-                f"{type(self).__name__} has no optimizer config, so it can be used but not trained"
-            )
+            raise ValueError(f"{type(self).__name__} has no optimizer config, so it can't be trained")
         optimizer = build_optimizer(self, self.optimizer_config)
         if self.schedule_config is None:
             return optimizer

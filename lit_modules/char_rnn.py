@@ -1,46 +1,44 @@
-"""The character RNN: answers each character of a sequence, or guesses the next one of a long text."""
+"""The character RNN: labels each character of a sequence, or predicts the next character of a text."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torch import Tensor
+from torchmetrics import Metric
 
 from datamodules.info import SequenceLabellingInfo, TextInfo
-from lit_modules.base import LitModule
+from lit_modules.base import LitModule, Stage
 from lit_modules.configs.char_rnn import CharRNNConfig
+from lit_modules.functional.precision import widen
 from lit_modules.layers.recurrent import State
-from lit_modules.metrics.token_metrics import BitsPerByte, Perplexity, TokenLoss
+from lit_modules.metrics.token_metrics import IGNORED, SequenceAccuracy, TokenAccuracy, text_metrics
 from lit_modules.networks.recurrent_lm import RecurrentLM
 
 Batch = tuple[Tensor, Tensor]
-
-IGNORED = -100
-"""The target of a position where there is nothing to answer."""
 
 
 class CharRNN(LitModule):
     """A recurrent network from tokens (B, T) to logits (B, T, V), trained by cross-entropy at each position.
 
-    With `carry_state` a batch begins with the state that the one before it ended with: the network reads
-    the rows of successive batches as B long texts, while gradients reach back to the batch's start alone
-    (truncated back-propagation through time, Williams & Peng 1990). Each epoch, validation and test begins
-    with zeros. The training state is part of a checkpoint.
+    With `carry_state`, each batch starts from the final state of the previous batch: the network reads the
+    rows of successive batches as B long texts, but gradients stop at the start of the batch (truncated
+    back-propagation through time, Williams & Peng 1990). Every epoch, validation and test starts from zeros.
+    A checkpoint contains the state of the training.
 
-    Targets of −100 don't count. Evaluation logs the loss in nats a token; of a text also `perplexity` and
-    `bits_per_byte`, of other data `accuracy`, the share of right tokens, and `success`, the share of
-    sequences without a mistake.
+    Targets of −100 are ignored. Evaluation logs the loss in nats per token. For a text it also logs
+    `perplexity` and `bits_per_byte`; for labelled sequences `accuracy`, the share of correct tokens, and
+    `success`, the share of sequences without a mistake.
 
     Args:
-        config: The network and how it is trained.
-        info: The data's description.
+        config: The network and its training.
+        info: The description of the data.
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
 
     Raises:
-        ValueError: The data has no tokens; its batches don't go on from each other and the state is to be
-            carried; there is no read-out, and `hidden` is not the size of the vocabulary.
+        ValueError: `carry_state` is set, but the batches of the data do not continue each other; or there is
+            no read-out and `hidden` differs from the size of the vocabulary.
     """
 
     info_type = TextInfo | SequenceLabellingInfo
@@ -48,6 +46,7 @@ class CharRNN(LitModule):
 
     config: CharRNNConfig
     info: TextInfo | SequenceLabellingInfo
+    network: RecurrentLM
 
     def __init__(
         self,
@@ -60,8 +59,8 @@ class CharRNN(LitModule):
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
         if config.carry_state and not (isinstance(info, TextInfo) and info.continuous):
             raise ValueError(
-                "carry_state: true needs batches that go on where the last ones ended; set data.sampling to "
-                "sequential, or carry_state to false"
+                "carry_state: true needs batches that continue each other; set data.sampling to sequential, "
+                "or carry_state to false"
             )
         if not config.read_out and config.hidden != info.vocab_size:
             raise ValueError(
@@ -80,90 +79,58 @@ class CharRNN(LitModule):
             implementation=config.kernel,
         )
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
-        val_bytes, test_bytes = (
-            (info.bytes_per_token, info.test_bytes_per_token) if isinstance(info, TextInfo) else (0.0, 0.0)
-        )
-        self.dashboard = "language" if val_bytes else None
-        self.val_metrics, self.test_metrics = _metrics(val_bytes), _metrics(test_bytes)
+        self.dashboard = "language" if isinstance(info, TextInfo) else None
         self._carried: dict[str, State] = {}
-        self._answer: Tensor | None = None
+        self._answer = ""
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, T, V) of tokens (B, T), read from a state of zeros."""
-        return self.network(tokens)
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        if isinstance(self.info, TextInfo):
+            return {**super().build_metrics(stage), **text_metrics(self.info, stage)}
+        return {**super().build_metrics(stage), "accuracy": TokenAccuracy(), "success": SequenceAccuracy()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy over the positions that count; a callback records the curve."""
+        """Return the mean cross-entropy over the targets that are not ignored."""
         tokens, targets = batch
         logits = self._read(tokens, "train", batch_idx)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
         return {"loss": loss, "logits": logits.detach(), "targets": targets}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """What is logged of one batch, added to the epoch's."""
-        return self._evaluate(batch, batch_idx, "val", self.val_metrics)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """What is logged of one batch, added to the epoch's."""
-        return self._evaluate(batch, batch_idx, "test", self.test_metrics)
+    def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
+        """Return the losses of the targets that are not ignored, logits (B, T, V) and targets (B, T)."""
+        tokens, targets = batch
+        logits = self._read(tokens, stage, batch_idx)
+        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED)
+        if isinstance(self.info, SequenceLabellingInfo):
+            self._answer = "".join(self.info.class_names[i] for i in logits[0].argmax(-1).tolist())
+        return {"losses": losses[targets != IGNORED], "logits": logits, "targets": targets}
 
     def progress_note(self) -> str:
-        """The first sequence of the last validation batch as it was answered."""
-        if self._answer is None or isinstance(self.info, TextInfo):
-            return ""
-        return "predicted " + "".join(self.info.class_names[index] for index in self._answer.tolist())
+        """Return the predicted labels of the first sequence in the last evaluated batch."""
+        return f"predicted {self._answer}" if self._answer else ""
 
     # ---------------------------------------------------------------------------------------- carried state
 
     def _read(self, tokens: Tensor, stage: str, batch_idx: int) -> Tensor:
-        """Logits (B, T, V) of at least fp32, read on from the batch before where the state is carried."""
+        """Return logits (B, T, V), at least fp32, from the carried state or from zeros."""
         cache = self.network.make_cache()
         if self.config.carry_state and batch_idx > 0:
             cache[0].state = tuple(part.to(tokens.device) for part in self._carried[stage])
         logits = self.network(tokens, cache=cache)
         if self.config.carry_state and cache[0].state is not None:
             self._carried[stage] = tuple(part.detach() for part in cache[0].state)
-        return logits.float() if logits.dtype.itemsize < 4 else logits
+        return widen(logits)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state that training goes on from, each part (ranks, L, B, H): ranks read other rows."""
+        """Add the carried training state, each part (ranks, L, B, H), because ranks read other rows."""
         if "train" in self._carried:
             state = self._carried["train"]
-            gathered: Any = self.all_gather(state)  # a single process gets its own back as it is
+            gathered: Any = self.all_gather(state)  # a single process gets its own state back unchanged
             checkpoint["carried_state"] = [
                 parts.reshape(-1, *own.shape) for parts, own in zip(gathered, state, strict=True)
             ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take that state up; at an epoch's start, where ranks may have come or gone, it isn't used."""
+        """Restore the carried state; a new epoch, which other ranks may start, does not use it."""
         if "carried_state" in checkpoint:
             parts = checkpoint["carried_state"]
             self._carried["train"] = tuple(part[min(self.global_rank, len(part) - 1)] for part in parts)
-
-    # ------------------------------------------------------------------------------------------- evaluation
-
-    def _evaluate(
-        self, batch: Batch, batch_idx: int, stage: str, metrics: nn.ModuleDict
-    ) -> dict[str, Tensor]:
-        tokens, targets = batch
-        logits = self._read(tokens, stage, batch_idx)
-        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED)
-        counts = targets != IGNORED  # (B, T)
-        counted = losses[counts]
-        right = logits.argmax(-1) == targets
-        values = {"accuracy": right[counts].float(), "success": (right | ~counts).all(1).float()}
-        for name, metric in metrics.items():
-            assert isinstance(metric, MeanMetric)
-            metric.update(values.get(name, counted))
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
-        if isinstance(self.info, SequenceLabellingInfo):
-            self._answer = logits[0].argmax(-1)
-        return {"loss": counted.mean(), "logits": logits, "targets": targets}
-
-
-def _metrics(bytes_per_token: float) -> nn.ModuleDict:
-    """Those of a text, or of sequences to be answered."""
-    if bytes_per_token:
-        of_a_text = {"perplexity": Perplexity(), "bits_per_byte": BitsPerByte(bytes_per_token)}
-        return nn.ModuleDict({"loss": TokenLoss(), **of_a_text})
-    return nn.ModuleDict({"loss": TokenLoss(), "accuracy": MeanMetric(), "success": MeanMetric()})

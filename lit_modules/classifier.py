@@ -1,27 +1,26 @@
-"""Classification: any network from inputs to logits of K classes, cross-entropy, and how well it does."""
-
-from typing import Any
+"""The base of classifiers: a network from inputs to logits of K classes, cross-entropy, accuracy."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.info import ImageInfo, LabelledTextInfo
-from lit_modules.base import LitModule
+from lit_modules.base import LitModule, Stage
+from lit_modules.functional.precision import widen
 
 Batch = tuple[Tensor, Tensor]
 
 
 class Classifier(LitModule):
-    """Tells inputs (B, …) apart by logits (B, K), trained by cross-entropy on smoothed targets.
+    """A classifier of inputs (B, …) by logits (B, K), trained by cross-entropy with label smoothing.
 
-    A subclass makes `network`, whose `forward` gives logits and whose `features` gives the
-    penultimate activations (B, F), and may measure more by overriding `build_metrics`.
+    A subclass builds `network`. Its `forward` returns logits and its `features` the activations (B, F)
+    before the last layer. More metrics are added by overriding `build_metrics`.
 
     Args:
         config: A `ClassifierConfig`.
-        info: The data's description, with the K `class_names`.
+        info: The description of the data, with the K `class_names`.
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
     """
@@ -29,57 +28,25 @@ class Classifier(LitModule):
     dashboard = "classification"
 
     info: ImageInfo | LabelledTextInfo
-    network: nn.Module
 
-    def __init__(self, config: Any, info: Any, *, optimizer: Any = None, schedule: Any = None) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
-        # A NaN loss stays one in the mean: leaving it out would make a broken model look better.
-        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
-        self.val_metrics, self.test_metrics = (nn.ModuleDict(self.build_metrics()) for _ in range(2))
-
-    def build_metrics(self) -> dict[str, Metric]:
-        """Make what is measured beside the loss of logits and targets, by the names it is logged by."""
-        classes = len(self.info.class_names)
-        return {"accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False)}
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B, K) of inputs (B, …)."""
-        return self.network(inputs)
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        accuracy = MulticlassAccuracy(len(self.info.class_names), average="micro", validate_args=False)
+        return {**super().build_metrics(stage), "accuracy": accuracy}
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Penultimate activations (B, F) of inputs (B, …)."""
+        """Return the activations (B, F) before the last layer for inputs (B, …)."""
         return self.network.features(inputs)  # type: ignore[operator]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Cross-entropy against the smoothed targets; a callback records the curve."""
+        """Return the cross-entropy with smoothed targets."""
         inputs, targets = batch
-        logits = _at_least_float32(self.network(inputs))
+        logits = widen(self.network(inputs))
         loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
         return {"loss": loss, "logits": logits.detach(), "targets": targets}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """What is measured of one batch, added to the epoch's."""
-        return self._evaluate(batch, "val", self.val_loss, self.val_metrics)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """What is measured of one batch, added to the epoch's."""
-        return self._evaluate(batch, "test", self.test_loss, self.test_metrics)
-
-    def _evaluate(
-        self, batch: Batch, stage: str, mean_loss: MeanMetric, metrics: nn.ModuleDict
-    ) -> dict[str, Tensor]:
+    def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
+        """Return losses (B,) without label smoothing, logits (B, K) and targets (B,)."""
         inputs, targets = batch
-        logits = _at_least_float32(self.network(inputs))
-        losses = F.cross_entropy(logits, targets, reduction="none")  # (B,)
-        mean_loss.update(losses)
-        self.log(f"{stage}/loss", mean_loss, on_step=False, on_epoch=True)
-        for name, metric in metrics.items():
-            assert isinstance(metric, Metric)
-            metric.update(logits, targets)
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
-        return {"loss": losses.mean(), "logits": logits, "targets": targets}
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Lift logits of half precision, whose log-softmax would be too coarse."""
-    return logits.float() if logits.dtype.itemsize < 4 else logits
+        logits = widen(self.network(inputs))
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return {"losses": losses, "logits": logits, "targets": targets}

@@ -1,4 +1,4 @@
-"""Image classification: a network, cross-entropy, accuracy."""
+"""The image classifier: any network from images to logits."""
 
 from typing import Any
 
@@ -20,14 +20,13 @@ from lit_modules.networks.residual_cnn import ResidualCNN
 
 
 class ImageClassifier(Classifier):
-    """Tells images apart: any network from images (B, C, H, W) to logits (B, K), trained by cross-entropy.
+    """A classifier of images (B, C, H, W).
 
-    A subclass brings its own network by overriding `build_network`; the rest, its dashboard included,
-    stays as it is.
+    A subclass uses its own network by overriding `build_network`; the rest, the dashboard included, stays.
 
     Args:
         config: An `ImageClassifierConfig`; its type chooses the network.
-        info: The data's description.
+        info: The description of the images.
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
     """
@@ -45,18 +44,18 @@ class ImageClassifier(Classifier):
             self.network = self.network.to(memory_format=torch.channels_last)
 
     def build_network(self, config: Any, info: ImageInfo) -> nn.Module:
-        """Make the network; called once, by the constructor.
+        """Build the network. The constructor calls it once.
 
         Args:
-            config: The model's config.
-            info: The data's description.
+            config: The config of the model.
+            info: The description of the images.
 
         Returns:
-            A module whose `forward` maps images (B, C, H, W) to logits (B, K) and which has `features`,
-            from the same images to the penultimate activations (B, F).
+            A module with `forward`, from images (B, C, H, W) to logits (B, K), and `features`, from images
+            to the activations (B, F) before the last layer.
 
         Raises:
-            ValueError: The config is of a type that no network is known for, or does not fit the data.
+            ValueError: The type of the config is unknown, or the config does not fit the images.
         """
         shape, num_classes = info.input_shape, len(info.class_names)
         match config:
@@ -86,5 +85,5 @@ class ImageClassifier(Classifier):
             case VisionTransformerConfig():
                 return build_vision_transformer(config, image_shape=shape, num_classes=num_classes)
         raise ValueError(
-            f"no network is known for a config of type {type(config).__name__}; override build_network"
+            f"there is no network for a config of type {type(config).__name__}; override build_network"
         )

@@ -1,40 +1,38 @@
-"""The language model: guesses each next token of a text."""
+"""The language model: predicts each next token of a text."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from datamodules.info import TextInfo
-from lit_modules.base import LitModule
+from lit_modules.base import LitModule, Stage
 from lit_modules.configs.language_model import LanguageModelConfig
-from lit_modules.metrics.token_metrics import BitsPerByte, Perplexity, TokenLoss
+from lit_modules.functional.precision import widen
+from lit_modules.metrics.token_metrics import IGNORED, text_metrics
 from lit_modules.networks.build_transformer_lm import build_transformer_lm
 
 Batch = tuple[Tensor, Tensor]
 
-IGNORED = -100
-"""The target of a token that nobody is to guess: padding, a prompt."""
-
 
 class LanguageModel(LitModule):
-    """A transformer from tokens (B, T) to logits (B, T, V), trained by cross-entropy on the token after each.
+    """A transformer from tokens (B, T) to logits (B, T, V), trained to predict each next token.
 
-    A batch is (tokens, targets), int64 (B, T) each; targets of −100 don't count. Evaluation logs the loss in
-    nats a token, the perplexity and, where the length of tokens is known, the bits per byte of text, each
-    over all tokens of the epoch.
+    A batch is (tokens, targets), int64 (B, T) each; targets of −100 are ignored. Evaluation logs the loss in
+    nats per token, the perplexity and, if the bytes per token are known, the bits per byte.
 
-    A subclass brings its own network by overriding `build_network`.
+    A subclass uses its own network by overriding `build_network`.
 
     Args:
-        config: Architecture and initialisation.
-        info: The text's description.
+        config: The architecture and its initialisation.
+        info: The description of the text.
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
 
     Raises:
-        ValueError: The data is no text, or the architecture's values don't fit together.
+        ValueError: The settings of the network do not fit together.
     """
 
     dashboard = "language"
@@ -50,56 +48,28 @@ class LanguageModel(LitModule):
         super().__init__(config, info, optimizer=optimizer, schedule=schedule)
         self.network = self.build_network(config, info)
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
-        self.val_metrics = _metrics(info.bytes_per_token)
-        self.test_metrics = _metrics(info.test_bytes_per_token)
 
     def build_network(self, config: LanguageModelConfig, info: TextInfo) -> nn.Module:
-        """Make the network, from tokens (B, T) to logits (B, T, V); called once, by the constructor."""
+        """Build the network from tokens (B, T) to logits (B, T, V). The constructor calls it once."""
         return build_transformer_lm(config, vocab_size=info.vocab_size, context_length=info.context_length)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, T, V) of tokens (B, T)."""
-        return self.network(tokens)
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        return {**super().build_metrics(stage), **text_metrics(self.info, stage)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean cross-entropy over the tokens that count; a callback records the curve."""
+        """Return the mean cross-entropy over the targets that are not ignored."""
         tokens, targets = batch
         logits = self.network(tokens)  # (B, T, V)
-        # The copy in fp32 lives as long as the loss; what is returned stays in the network's own precision.
-        loss = F.cross_entropy(
-            _at_least_float32(logits).flatten(0, 1), targets.flatten(), ignore_index=IGNORED
-        )
+        # The fp32 copy of the logits is freed with the loss; the returned logits keep the network's dtype.
+        loss = F.cross_entropy(widen(logits).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
         return {"loss": loss, "logits": logits.detach(), "targets": targets}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The losses of one batch's tokens, added to the epoch's."""
-        return self._evaluate(batch, "val", self.val_metrics)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The losses of one batch's tokens, added to the epoch's."""
-        return self._evaluate(batch, "test", self.test_metrics)
-
-    def _evaluate(self, batch: Batch, stage: str, metrics: nn.ModuleDict) -> dict[str, Tensor]:
+    def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
+        """Return the losses of the targets that are not ignored, logits (B, T, V) and targets (B, T)."""
         tokens, targets = batch
         logits = self.network(tokens)
         losses = F.cross_entropy(
-            _at_least_float32(logits).flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
+            widen(logits).flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
         )  # (B · T,)
         counted = losses[targets.flatten() != IGNORED]
-        for name, metric in metrics.items():
-            assert isinstance(metric, TokenLoss)
-            metric.update(counted)
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
-        return {"loss": counted.mean(), "logits": logits, "targets": targets}
-
-
-def _metrics(bytes_per_token: float) -> nn.ModuleDict:
-    metrics = {"loss": TokenLoss(), "perplexity": Perplexity()}
-    return nn.ModuleDict(
-        metrics | ({"bits_per_byte": BitsPerByte(bytes_per_token)} if bytes_per_token else {})
-    )
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Lift logits of half precision, whose log-softmax would be too coarse."""
-    return logits.float() if logits.dtype.itemsize < 4 else logits
+        return {"losses": counted, "logits": logits, "targets": targets}

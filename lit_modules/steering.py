@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torch import Tensor
+from torchmetrics import Metric
 
 from datamodules.info import VectorPairInfo
-from lit_modules.base import LitModule
+from lit_modules.base import LitModule, Stage
 from lit_modules.configs.steering import SteeringConfig
 from lit_modules.functional.precision import widen
 from lit_modules.functional.regression import mse, mse_l1_cosine
@@ -62,11 +62,10 @@ class Steering(LitModule):
             min_length=config.min_length * info.target_scale * math.sqrt(width),
         )
         self.example_input_array = torch.zeros(1, width)
-        self.val_metrics, self.test_metrics = _metrics(width), _metrics(width)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Vectors (B, D) for hidden states (B, D)."""
-        return self.network(states)
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        r2 = VectorR2(self.info.input_shape[0])
+        return {**super().build_metrics(stage), "r2": r2, "cosine": MeanCosine()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The objective on one batch; a callback records the curve."""
@@ -75,30 +74,9 @@ class Steering(LitModule):
         loss = mse if self.config.loss == "mse" else mse_l1_cosine
         return {"loss": loss(predicted, targets), "logits": predicted.detach(), "targets": targets}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Error and direction of one batch's vectors, added to the epoch's."""
-        return self._evaluate(batch, "val", self.val_metrics)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Error and direction of one batch's vectors, added to the epoch's."""
-        return self._evaluate(batch, "test", self.test_metrics)
-
-    def _evaluate(self, batch: Batch, stage: str, metrics: nn.ModuleDict) -> dict[str, Tensor]:
+    def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
+        """Return the mean squared errors (B,), the predicted vectors (B, D) and the targets (B, D)."""
         states, targets = batch
         predicted = widen(self.network(states))
         errors = mse(predicted, targets, reduction="none").mean(-1)  # (B,)
-        for name, metric in metrics.items():
-            assert isinstance(metric, MeanMetric | VectorR2 | MeanCosine)
-            if isinstance(metric, MeanMetric):
-                metric.update(errors)
-            else:
-                metric.update(predicted, targets)
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
-        return {"loss": errors.mean(), "logits": predicted, "targets": targets}
-
-
-def _metrics(width: int) -> nn.ModuleDict:
-    # A NaN loss stays one in the mean: leaving it out would make a broken model look better.
-    return nn.ModuleDict(
-        {"loss": MeanMetric(nan_strategy="disable"), "r2": VectorR2(width), "cosine": MeanCosine()}
-    )
+        return {"losses": errors, "logits": predicted, "targets": targets}

@@ -1,4 +1,4 @@
-"""Text classification: a transformer encoder tells which class a text is of."""
+"""The text classifier: a transformer encoder from tokens to logits."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassF1Score
 
 from datamodules.info import LabelledTextInfo
+from lit_modules.base import Stage
 from lit_modules.classifier import Classifier
 from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.metrics.ranking_metrics import OneVsRestAUC
@@ -15,22 +16,21 @@ from lit_modules.networks.pooled_transformer import build_text_encoder
 
 
 class TextClassifier(Classifier):
-    """Tells texts apart: tokens (B, T), padded behind with −1, to logits (B, K).
+    """A classifier of texts: tokens (B, T), padded at the end with −1, to logits (B, K).
 
-    Beside loss and accuracy it logs `macro_f1`, the mean over classes of the harmonic mean of precision and
-    recall, in which a class counts as much whether it is frequent or rare, and `auc`, the mean over classes
-    of the area under the ROC curve.
+    It logs two more metrics: `macro_f1`, the unweighted mean over classes of the F1 score, and `auc`, the
+    unweighted mean over classes of the area under the ROC curve.
 
-    A subclass brings its own network by overriding `build_network`.
+    A subclass uses its own network by overriding `build_network`.
 
     Args:
-        config: The network and how it is regularised.
-        info: The data's description.
+        config: The network and its regularisation.
+        info: The description of the texts.
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
 
     Raises:
-        ValueError: The data has no tokens or no classes, or the architecture's values don't fit together.
+        ValueError: The settings of the network do not fit together.
     """
 
     info_type = LabelledTextInfo
@@ -52,11 +52,11 @@ class TextClassifier(Classifier):
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
 
     def build_network(self, config: TextClassifierConfig, info: LabelledTextInfo) -> nn.Module:
-        """Make the network; called once, by the constructor.
+        """Build the network. The constructor calls it once.
 
         Returns:
-            A module whose `forward` maps tokens (B, T) to logits (B, K) and which has `features`, from
-            the same tokens to the pooled encoding (B, W).
+            A module with `forward`, from tokens (B, T) to logits (B, K), and `features`, from tokens to the
+            pooled encoding (B, W).
         """
         return build_text_encoder(
             config,
@@ -65,6 +65,6 @@ class TextClassifier(Classifier):
             num_classes=len(info.class_names),
         )
 
-    def build_metrics(self) -> dict[str, Metric]:
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
         f1 = MulticlassF1Score(len(self.info.class_names), average="macro", validate_args=False)
-        return {**super().build_metrics(), "macro_f1": f1, "auc": OneVsRestAUC()}
+        return {**super().build_metrics(stage), "macro_f1": f1, "auc": OneVsRestAUC()}

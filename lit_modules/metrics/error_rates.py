@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 from datamodules.info import SequencePairInfo
@@ -130,7 +130,7 @@ def content_lengths(tokens: Tensor) -> Tensor:
     return (ends.cumsum(-1) == 0).sum(-1)
 
 
-def error_rates(info: SequencePairInfo) -> nn.ModuleDict:
+def error_rates(info: SequencePairInfo) -> dict[str, Metric]:
     """The metrics of an evaluation by name, such as `phoneme_error_rate` and `word_error_rate`.
 
     Where the data has groups of tokens, each is there a second time with `_without_stress`, or whatever
@@ -138,8 +138,8 @@ def error_rates(info: SequencePairInfo) -> nn.ModuleDict:
     """
     token, sequence, lenient = info.error_names
     kinds: dict[str, Any] = {token: TokenErrorRate, sequence: SequenceErrorRate}
-    metrics = {f"{name}_error_rate": kind() for name, kind in kinds.items()}
+    metrics: dict[str, Metric] = {f"{name}_error_rate": kind() for name, kind in kinds.items()}
     if info.target_groups:
         for name, kind in kinds.items():
             metrics[f"{name}_error_rate_{lenient}"] = kind(info.target_groups)
-    return nn.ModuleDict(metrics)
+    return metrics

@@ -1,41 +1,91 @@
-"""How well a text is predicted, over all tokens of an epoch: each counts alike, whatever batch it came in."""
+"""Metrics of predicted tokens over an epoch: every token counts the same, whatever its batch."""
 
 import math
 
+import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
+
+from datamodules.info import TextInfo
+
+IGNORED = -100
+"""The target of a position that does not count, such as padding or a prompt."""
 
 
-class TokenLoss(MeanMetric):
-    """Mean cross-entropy of a token, in nats; updated with the losses of tokens, of any shape.
-
-    A NaN stays one: leaving it out would make a broken model look better.
-    """
+class Perplexity(MeanMetric):
+    """The exponential of the mean cross-entropy, updated with the losses of tokens in nats."""
 
     def __init__(self) -> None:
-        super().__init__(nan_strategy="disable")
-
-
-class Perplexity(TokenLoss):
-    """exp of the mean cross-entropy: how many equally likely tokens the model is as unsure as."""
+        super().__init__(nan_strategy="disable")  # a NaN loss stays visible
 
     def compute(self) -> Tensor:
-        """A scalar ≥ 1."""
+        """Return a scalar ≥ 1."""
         return super().compute().exp()
 
 
-class BitsPerByte(TokenLoss):
-    """Mean cross-entropy in bits, of a byte of text and not of a token, so that tokenizers compare.
+class BitsPerByte(MeanMetric):
+    """The mean cross-entropy per byte of text in bits, which compares across tokenizers.
+
+    It is updated with the losses of tokens in nats.
 
     Args:
-        bytes_per_token: UTF-8 bytes that a token of this text stands for on average.
+        bytes_per_token: Mean number of UTF-8 bytes per token of this text.
     """
 
     def __init__(self, bytes_per_token: float) -> None:
-        super().__init__()
+        super().__init__(nan_strategy="disable")
         assert bytes_per_token > 0
         self.bytes_per_token = bytes_per_token
 
     def compute(self) -> Tensor:
-        """A scalar ≥ 0."""
+        """Return a scalar ≥ 0."""
         return super().compute() / (math.log(2) * self.bytes_per_token)
+
+
+class TokenAccuracy(Metric):
+    """The share of tokens that are predicted correctly.
+
+    Updated with logits (B, T, V) and targets (B, T). Targets of −100 are ignored.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch."""
+        self.correct += (logits.argmax(-1) == targets).sum()
+        self.total += (targets != IGNORED).sum()
+
+    def compute(self) -> Tensor:
+        """Return a scalar in [0, 1]; NaN without any target."""
+        return self.correct / self.total
+
+
+class SequenceAccuracy(TokenAccuracy):
+    """The share of sequences in which every token is predicted correctly."""
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch."""
+        right = (logits.argmax(-1) == targets) | (targets == IGNORED)
+        self.correct += right.all(1).sum()
+        self.total += len(targets)
+
+
+def text_metrics(info: TextInfo, stage: str) -> dict[str, Metric]:
+    """Build the metrics of a text beside its loss: perplexity and, if known, bits per byte.
+
+    Args:
+        info: The description of the text.
+        stage: `"val"` or `"test"`.
+    """
+    bytes_per_token = info.bytes_per_token if stage == "val" else info.test_bytes_per_token
+    bits = {"bits_per_byte": BitsPerByte(bytes_per_token)} if bytes_per_token else {}
+    return {"perplexity": Perplexity(), **bits}

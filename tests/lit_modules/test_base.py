@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryAccuracy
 
 from datamodules.info import DataInfo
-from lit_modules.base import LitModule
+from lit_modules.base import LitModule, Stage
 from lit_modules.configs.optim import OneCycleConfig, SGDConfig
 
 
@@ -27,6 +29,43 @@ class Model(LitModule):
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         self.horizon = self.steps_per_epoch(), self.total_steps()
         return {"loss": self.network(batch[0]).square().mean()}
+
+
+class Evaluated(Model):
+    """Also measures how often an output has the sign of its target."""
+
+    def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        return {**super().build_metrics(stage), "sign": BinaryAccuracy()}
+
+    def evaluation_step(self, batch: Any, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
+        (inputs,) = batch
+        logits = self.network(inputs)[:, 0]
+        return {
+            "losses": logits.square(),
+            "logits": (logits > 0).long(),
+            "targets": (inputs[:, 0] > 0).long(),
+        }
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_losses_go_to_the_mean_and_predictions_to_every_other_metric(stage: str) -> None:
+    model, rows = Evaluated(), torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", **quiet)
+    run = trainer.validate if stage == "val" else trainer.test
+    for _ in range(2):  # the second pass shows that the first left nothing behind
+        (logged,) = run(model, DataLoader(TensorDataset(rows), batch_size=3), verbose=False)
+        logits = model(rows)[:, 0].detach()
+        assert logged == {
+            f"{stage}/loss": pytest.approx(logits.square().mean().item()),
+            f"{stage}/sign": pytest.approx(((logits > 0) == (rows[:, 0] > 0)).float().mean().item()),
+        }
+
+
+def test_a_loss_that_is_no_number_is_reported_as_such() -> None:
+    metric = Model().val_metrics["loss"]
+    metric.update(torch.tensor([1.0, torch.nan]))
+    assert metric.compute().isnan()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -22,9 +22,10 @@ from experiments import register
 from experiments.config import registry
 from experiments.errors import Interrupted, UserError
 from experiments.training import checkpoint
-from lit_modules.char_rnn import IGNORED, CharRNN
+from lit_modules.char_rnn import CharRNN
 from lit_modules.configs.char_rnn import CharRNNConfig
 from lit_modules.configs.optim import SGDConfig
+from lit_modules.metrics.token_metrics import IGNORED
 
 VOCABULARY = 6
 
