@@ -9,15 +9,20 @@ from experiments.console import console
 from experiments.studies.compare_runs import DEFAULT_COLUMNS, compare_runs
 
 
-@cli.command
-def main(arguments: list[str]) -> None:
-    """Compare the runs named on the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a study, or a folder of them")
     add("--output", type=Path, metavar="DIR", help="default: RUN if there is only one, else runs/comparison")
     add("--columns", metavar="A,B", help=f"names or patterns; default: {','.join(DEFAULT_COLUMNS)}")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+@cli.command
+def main(arguments: list[str]) -> None:
+    """Compare the runs named on the command line."""
+    options = build_parser().parse_args(arguments)
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
     columns = options.columns.split(",") if options.columns else DEFAULT_COLUMNS
     comparison = compare_runs(options.runs, output, columns)

@@ -25,12 +25,12 @@ from experiments.evaluate.on_text import evaluate_text
 from experiments.language_models.loaded_model import PRECISIONS
 from experiments.language_models.opening import open_language_model
 from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.quick_imports import import_torchmetrics
 from experiments.training.run_directory import is_worker
 
 
-@cli.command
-def main(arguments: list[str]) -> None:
-    """Evaluate the checkpoint named on the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.evaluate",
         description=__doc__,
@@ -43,7 +43,13 @@ def main(arguments: list[str]) -> None:
     add("--text", metavar="FILE", help="a UTF-8 file or folder to score a language model on")
     add("--stride", type=int, metavar="N", help="tokens between two windows; default: half the context")
     add("--precision", choices=PRECISIONS, help="with --text: number format of the weights; default: fp32")
-    options = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+@cli.command
+def main(arguments: list[str]) -> None:
+    """Evaluate the checkpoint named on the command line."""
+    options = build_parser().parse_intermixed_args(arguments)
     if options.text is not None:
         _evaluate_text(options)
         return
@@ -51,6 +57,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("--stride and --precision go with --text")
     path = find_checkpoint(options.checkpoint)
     announce(f"evaluating {path}")
+    import_torchmetrics()
     metrics = evaluate(path, *options.overrides, split=options.split)
     if not is_worker():
         print(f"{path}, {options.split} split")
@@ -63,6 +70,7 @@ def _evaluate_text(options: argparse.Namespace) -> None:
     if not Path(options.text).exists():
         raise UserError(f"--text {options.text}: there is no such file or folder")
     announce(f"opening {options.checkpoint}")
+    import_torchmetrics()
     model = open_language_model(options.checkpoint, options.precision or "fp32")
     metrics = evaluate_text(model, options.text, stride=options.stride)
     context = "" if model.context_length is None else f", context {model.context_length}"

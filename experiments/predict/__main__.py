@@ -21,6 +21,7 @@ from experiments.console import announce
 from experiments.errors import UserError
 from experiments.predict.prediction import Prediction
 from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.quick_imports import import_torchmetrics
 
 if TYPE_CHECKING:
     from experiments.training.build import Restored
@@ -51,9 +52,8 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
     return predict_images(model, inputs)
 
 
-@cli.command
-def main(arguments: list[str]) -> int:
-    """Ask a checkpoint about the inputs on the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.predict",
         description=__doc__,
@@ -65,9 +65,17 @@ def main(arguments: list[str]) -> int:
     add("--n-best", type=int, metavar="N", help="answers per word; default: 3, or the beam size if less")
     add("--beam-size", type=int, metavar="N", help="hypotheses per word; default: 5, or n-best if more")
     add("--json", action="store_true", help="print one JSON object per line, with all answers or classes")
-    options = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+@cli.command
+def main(arguments: list[str]) -> int:
+    """Ask a checkpoint about the inputs on the command line."""
+    options = build_parser().parse_intermixed_args(arguments)
     path = find_checkpoint(options.checkpoint)
     announce(f"opening {path}")
+
+    import_torchmetrics()
 
     from experiments.training import build, checkpoint
 

@@ -1,10 +1,4 @@
-r"""Continue texts with a language model, and show each text while it grows.
-
-The model is a checkpoint or run directory of this suite, or a pre-trained model: smollm2, a folder with
-config.json and safetensors files (Llama, GPT-2), or a GGUF file. Several prompts are continued at once, each
-independently of the others: a prompt and a seed determine a text. For line ends in a prompt or stop string,
-write $'\n\n' in the shell.
-"""
+"""Parse the command line, open the model, and print what it writes."""
 
 import argparse
 import json
@@ -17,7 +11,7 @@ from experiments.console import announce
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.language_models.opening import open_language_model
 from experiments.sample.continuation import continue_texts
-from experiments.sample.options import read_options
+from experiments.sample.options import build_parser, read_options
 from experiments.sample.printer import Printer
 from experiments.sample.prompt_encoding import (
     START,
@@ -30,10 +24,13 @@ from experiments.sample.prompt_encoding import (
 from lit_modules.configs.generation import SamplingConfig
 
 
+__all__ = ["build_parser", "main"]
+
+
 @cli.command
 def main(arguments: list[str]) -> None:
     """Continue the texts given on the command line."""
-    options, settings = read_options(arguments, __doc__)
+    options, settings = read_options(arguments)
     announce(f"opening {options.model}")
     model = _open_model(options)
     texts: list[str] = options.chat or options.prompt or [START]

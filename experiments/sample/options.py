@@ -1,4 +1,10 @@
-"""The options of the command line. Those of sampling come from the schema `SamplingConfig`."""
+r"""Continue texts with a language model, and show each text while it grows.
+
+The model is a checkpoint or run directory of this suite, or a pre-trained model: smollm2, a folder with
+config.json and safetensors files (Llama, GPT-2), or a GGUF file. Several prompts are continued at once, each
+independently of the others: a prompt and a seed determine a text. For line ends in a prompt or stop string,
+write $'\n\n' in the shell.
+"""
 
 import argparse
 import dataclasses
@@ -12,15 +18,13 @@ from experiments.language_models.loaded_model import PRECISIONS
 from lit_modules.configs.generation import SamplingConfig
 
 
-def read_options(
-    arguments: Sequence[str], description: str | None
-) -> tuple[argparse.Namespace, SamplingConfig]:
+def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, SamplingConfig]:
     """Parse and check a command line.
 
     Raises:
         UserError: A value is out of range, or options contradict each other.
     """
-    options = _build_parser(description).parse_intermixed_args(arguments)
+    options = build_parser().parse_intermixed_args(arguments)
     if options.prompt and options.chat:
         raise UserError("--prompt continues a text and --chat answers a message: give one of them")
     if options.samples < 1:
@@ -35,10 +39,11 @@ def read_options(
     return options, settings
 
 
-def _build_parser(description: str | None) -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command. The options of sampling come from the schema `SamplingConfig`."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sample",
-        description=description,
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
