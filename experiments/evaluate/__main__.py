@@ -25,7 +25,6 @@ from experiments.evaluate.on_text import evaluate_text
 from experiments.language_models.loaded_model import PRECISIONS
 from experiments.language_models.opening import open_language_model
 from experiments.training.checkpoint_path import find_checkpoint
-from experiments.training.quick_imports import import_torchmetrics
 from experiments.training.run_directory import is_worker
 
 
@@ -57,7 +56,6 @@ def main(arguments: list[str]) -> None:
         raise UserError("--stride and --precision go with --text")
     path = find_checkpoint(options.checkpoint)
     announce(f"evaluating {path}")
-    import_torchmetrics()
     metrics = evaluate(path, *options.overrides, split=options.split)
     if not is_worker():
         print(f"{path}, {options.split} split")
@@ -70,7 +68,6 @@ def _evaluate_text(options: argparse.Namespace) -> None:
     if not Path(options.text).exists():
         raise UserError(f"--text {options.text}: there is no such file or folder")
     announce(f"opening {options.checkpoint}")
-    import_torchmetrics()
     model = open_language_model(options.checkpoint, options.precision or "fp32")
     metrics = evaluate_text(model, options.text, stride=options.stride)
     context = "" if model.context_length is None else f", context {model.context_length}"

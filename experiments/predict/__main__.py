@@ -20,8 +20,7 @@ from experiments import cli
 from experiments.console import announce
 from experiments.errors import UserError
 from experiments.predict.prediction import Prediction
-from experiments.training.checkpoint_path import find_checkpoint
-from experiments.training.quick_imports import import_torchmetrics
+from experiments.training.checkpoint_path import find_checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     from experiments.training.build import Restored
@@ -75,11 +74,11 @@ def main(arguments: list[str]) -> int:
     path = find_checkpoint(options.checkpoint)
     announce(f"opening {path}")
 
-    import_torchmetrics()
+    path, saved = open_checkpoint(path)
 
-    from experiments.training import build, checkpoint
+    from experiments.training import build
 
-    model = build.restore(checkpoint.load(path), path)
+    model = build.restore(saved, path)
     failed = False
     for prediction in predict(model, options.inputs, n_best=options.n_best, beam_size=options.beam_size):
         if isinstance(prediction, Exception):

@@ -23,7 +23,6 @@ from experiments.sample.prompt_encoding import (
 )
 from lit_modules.configs.generation import SamplingConfig
 
-
 __all__ = ["build_parser", "main"]
 
 

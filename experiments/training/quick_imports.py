@@ -15,7 +15,8 @@ def import_torchmetrics() -> None:
     """Import torchmetrics as if the packages in `NOT_NEEDED` were not installed.
 
     The packages can still be imported later, but the metrics of torchmetrics that need them stay unavailable
-    in this process. So only commands call this function, because they run no metrics of others.
+    in this process. A program with its own LightningModule has imported torchmetrics before; then this
+    function does nothing.
     """
     if "torchmetrics" in sys.modules:
         return
