@@ -9,6 +9,7 @@ from experiments.config import registry
 from experiments.config.check import load_config, to_yaml
 from experiments.config.root import Config
 from experiments.config.sources import is_override
+from experiments.console import say
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,5 +83,16 @@ def main(arguments: list[str]) -> int | None:
 
         dry_run(experiment)
         return 0
+    say(_outline(experiment))  # importing torch and Lightning takes seconds
     run_config(experiment)
     return 0
+
+
+def _outline(experiment: Config) -> str:
+    """Say in one line what an experiment runs."""
+    if experiment.form == "stages":
+        return f"{experiment.name}: stages {', '.join(child.path for child in experiment.children)}"
+    if experiment.form == "variants":
+        baselines = f" and {len(experiment.baselines)} baselines" if experiment.baselines else ""
+        return f"{experiment.name}: {len(experiment.children)} fits{baselines}"
+    return f"{experiment.name}: {experiment.model.name} on {experiment.data.name}"

@@ -1,8 +1,10 @@
 """Describe the settings of schemas for the help, the reference, shell completion, resuming and evaluation."""
 
 import dataclasses
+import itertools
+import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +24,7 @@ class Setting:
         allowed: The accepted values, in words.
         default: The default as YAML would write it, or `required`.
         help: One or two sentences.
-        choices: The accepted values, if they can be listed.
+        choices: The accepted values; empty if there are too many to list.
         resume: `"free"` if the setting may change when a run is resumed.
         evaluation: `"free"`, `"test"` or `"same"`; see `datamodules.setting.setting`.
     """
@@ -57,7 +59,7 @@ def describe(schema: type, prefix: str = "") -> list[Setting]:
                 allowed=allowed_values(hint, field.metadata),
                 default=default,
                 help=field.metadata.get("help", ""),
-                choices=tuple(_choices(hint, field.metadata)),
+                choices=_choices(hint, field.metadata),
                 resume=field.metadata.get("resume", "same"),
                 evaluation=field.metadata.get("evaluation", "test"),
             )
@@ -75,15 +77,17 @@ def settings_of(plain: Mapping[str, Any]) -> list[Setting]:
     return settings
 
 
-def _choices(hint: Any, metadata: Mapping[str, Any]) -> Iterator[str]:
+def _choices(hint: Any, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the accepted values of a field; empty if there are too many to list."""
+    options = typing.get_args(hint)
+    null = ("null",) if type(None) in options else ()
     if "choices" in metadata:
-        yield from map(str, metadata["choices"])
-    elif hint is bool:
-        yield from ("true", "false")
-    elif typing.get_origin(hint) is Literal:
-        yield from map(str, typing.get_args(hint))
-    for option in typing.get_args(hint) if typing.get_origin(hint) is not Literal else ():
-        if option is type(None):
-            yield "null"
-        elif "choices" not in metadata:
-            yield from _choices(option, {})
+        return (*map(str, metadata["choices"]), *null)
+    if hint is bool:
+        return ("true", "false")
+    if typing.get_origin(hint) is Literal:
+        return tuple(map(str, options))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        listed = [_choices(option, {}) for option in options if option is not type(None)]
+        return (*itertools.chain(*listed), *null) if all(listed) else ()
+    return ()

@@ -1,4 +1,4 @@
-"""What `--help` and `--list` print, drawn from the schemas and the configs themselves."""
+"""Write the pages of `run --help` and `run --list` from the schemas and the configs."""
 
 import shutil
 import textwrap
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.commands import overview
 from experiments.config import registry
 from experiments.config.describe import describe
 from experiments.config.root import Config, RootConfig
@@ -14,10 +15,10 @@ from experiments.config.sources import PUBLISHED, SECTIONS
 from experiments.config.trainer import TrainerConfig
 
 OPTIONS = {
-    "--help": "This page; with a config, the settings of its model, data, optimizer and schedule too.",
-    "--list": "Every config with what it shows.",
-    "--print-config": "The merged, checked config with all defaults, and nothing run.",
-    "--dry-run": "Check, build, run one batch of each stage, write nothing.",
+    "--help": "Print this page; with a config, also its values and the settings of its sections.",
+    "--list": "List the published configs and what each shows.",
+    "--print-config": "Print the merged config with all defaults, and run nothing.",
+    "--dry-run": "Run one batch of each stage, and write nothing.",
     "--debug": "Print the traceback of an error.",
 }
 
@@ -27,10 +28,12 @@ def usage(experiment: Config | None) -> str:
     lines = [
         "python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]",
         "",
-        "Later files win over earlier ones, overrides over files. Also, each with --help:",
-        "experiments.evaluate, .predict, .sample, .compare and .benchmark.",
+        "Later files win over earlier ones, and overrides win over files.",
         "",
         *(f"  {name:<16}{text}" for name, text in OPTIONS.items()),
+        "",
+        "commands (python -m experiments.COMMAND --help, or experiments COMMAND --help)",
+        overview(),
         "",
     ]
     values = {} if experiment is None else experiment.plain
@@ -86,7 +89,7 @@ def _lookup(values: Mapping[str, Any], key: str, default: str) -> str:
 
 
 def summary(path: Path) -> str:
-    """What a config shows: the first sentence of its head comment."""
+    """Return what a config shows: the first sentence of its head comment."""
     comment: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#") or line.strip("# ") == "":
@@ -96,6 +99,6 @@ def summary(path: Path) -> str:
 
 
 def list_configs() -> str:
-    """One line a config."""
+    """List the published configs, one line each."""
     paths = sorted(PUBLISHED.glob("*.yaml"))
     return "\n".join(f"configs/{path.name:<28} {summary(path)}" for path in paths)

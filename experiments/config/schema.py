@@ -112,24 +112,24 @@ def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
 
 def allowed_values(hint: Any, metadata: Mapping[str, Any]) -> str:
     """Describe in words what a field accepts, such as `an integer ≥ 1`."""
-    words = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
     def name(h: Any) -> str:
         origin = typing.get_origin(h)
         if origin in (typing.Union, types.UnionType):
-            return " or ".join(name(a) for a in typing.get_args(h))
+            return " or ".join(name(a) for a in typing.get_args(h) if a is not type(None))
         if origin is Literal:
             return " | ".join(map(str, typing.get_args(h)))
         if origin is list:
             return f"a list of {name(typing.get_args(h)[0]).removeprefix('an ').removeprefix('a ')}s"
         return words.get(h, getattr(h, "__name__", str(h)))
 
+    null = " or null" if type(None) in typing.get_args(hint) else ""
     if "choices" in metadata:
-        null = " or null" if type(None) in typing.get_args(hint) else ""
         return ", ".join(map(str, metadata["choices"])) + null
     signs = {"min": "≥", "above": ">", "max": "≤", "below": "<"}
     bounds = [f"{sign} {metadata[key]}" for key, sign in signs.items() if key in metadata]
-    return name(hint) + (f" {' and '.join(bounds)}" if bounds else "")
+    return name(hint) + (f" {' and '.join(bounds)}" if bounds else "") + null
 
 
 def as_mapping(value: Any, path: str, layer: Layer) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from experiments import cli
 from experiments.errors import UserError
 from experiments.studies.finished_runs import find_runs
-from experiments.training import curve_log
 
 Array = NDArray[np.float64]
 Curve = list[tuple[int, float]]
@@ -90,6 +89,8 @@ def read_curves(run: Path) -> dict[str, Curve]:
     Raises:
         UserError: The run has no `val/loss`.
     """
+    from experiments.training import curve_log  # imports Lightning
+
     curves: dict[str, Curve] = defaultdict(list)
     path = run / "metrics.csv"
     if path.is_file():

@@ -26,7 +26,7 @@ def refused(work: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         before = sorted(work.rglob("*"))
         assert main(list(arguments)) == 2
         out, err = capsys.readouterr()
-        assert out == ""
+        assert len(out.splitlines()) <= 1  # what was to run, where only the machine stands against it
         assert 1 <= len(err.splitlines()) <= 2, err
         assert "Traceback" not in err
         assert sorted(work.rglob("*")) == before
@@ -69,7 +69,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "wrong type": (
         f"{HEAD}trainer: {{max_epochs: ten}}\n",
         [],
-        ["trainer.max_epochs = 'ten'", "bad.yaml:3", "an integer or null ≥ 1"],
+        ["trainer.max_epochs = 'ten'", "bad.yaml:3", "an integer ≥ 1 or null"],
     ),
     "a fraction of an epoch": (
         HEAD,
@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "negative epochs": (
         f"{HEAD}trainer: {{max_epochs: -1}}\n",
         [],
-        ["trainer.max_epochs = -1", "bad.yaml:3", "an integer or null ≥ 1"],
+        ["trainer.max_epochs = -1", "bad.yaml:3", "an integer ≥ 1 or null"],
     ),
     "batch of none": (
         f"{HEAD}data.batch_size: 0\n",
