@@ -1,6 +1,5 @@
-"""Every published config: its head comment, its place in the README, and a dry run on its real data."""
+"""Every published config: its head comment, and a dry run on its real data."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,17 +22,6 @@ from lit_modules.pretrained.readers import read_pretrained
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 PRESETS = sorted((REPOSITORY / "configs" / "presets").glob("*.yaml"))
-
-
-def table_rows() -> dict[str, list[str]]:
-    rows = re.findall(
-        r"^\| \[(\w+)\]\(configs/\w+\.yaml\) \|(.+)\|$", (REPOSITORY / "README.md").read_text(), re.M
-    )
-    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
-
-
-def test_the_readme_lists_exactly_the_configs_there_are() -> None:
-    assert sorted(table_rows()) == [path.stem for path in CONFIGS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -1,4 +1,4 @@
 """Learned steering of a frozen language model, from a prompt set to a table that compares the methods.
 
-`docs/steering.md` describes the chain of stages.
+`docs/results/steering.md` describes the chain of stages.
 """
