@@ -15,8 +15,8 @@ from lit_modules.configs.image_classifier import (
 )
 from lit_modules.networks.classic_cnn import ClassicCNN
 from lit_modules.networks.mlp import MLP
-from lit_modules.networks.pooled_transformer import build_vision_transformer
 from lit_modules.networks.residual_cnn import ResidualCNN
+from lit_modules.networks.vision_transformer import VisionTransformer
 
 
 class ImageClassifier(Classifier):
@@ -83,7 +83,7 @@ class ImageClassifier(Classifier):
             case ClassicCNNConfig():
                 return ClassicCNN(image_shape=shape, num_classes=num_classes)
             case VisionTransformerConfig():
-                return build_vision_transformer(config, image_shape=shape, num_classes=num_classes)
+                return VisionTransformer(config, image_shape=shape, num_classes=num_classes)
         raise ValueError(
             f"there is no network for a config of type {type(config).__name__}; override build_network"
         )

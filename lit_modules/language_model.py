@@ -12,7 +12,7 @@ from lit_modules.base import LitModule, Stage
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.functional.precision import widen
 from lit_modules.metrics.token_metrics import IGNORED, text_metrics
-from lit_modules.networks.build_transformer_lm import build_transformer_lm
+from lit_modules.networks.transformer_lm import TransformerLM
 
 Batch = tuple[Tensor, Tensor]
 
@@ -51,7 +51,7 @@ class LanguageModel(LitModule):
 
     def build_network(self, config: LanguageModelConfig, info: TextInfo) -> nn.Module:
         """Build the network from tokens (B, T) to logits (B, T, V). The constructor calls it once."""
-        return build_transformer_lm(config, vocab_size=info.vocab_size, context_length=info.context_length)
+        return TransformerLM(config, vocab_size=info.vocab_size, context_length=info.context_length)
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
         return {**super().build_metrics(stage), **text_metrics(self.info, stage)}

@@ -16,7 +16,6 @@ from lit_modules.generation.special_tokens import BOS, PAD
 from lit_modules.generation.two_way_search import reverse_targets, two_way_search
 from lit_modules.metrics.error_rates import error_rates
 from lit_modules.networks.encoder_decoder import EncoderDecoder
-from lit_modules.networks.transformer_options import transformer_options
 
 TrainingBatch = tuple[Tensor, Tensor]
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -66,7 +65,14 @@ class Seq2Seq(LitModule):
                 "share_embeddings: true needs one vocabulary for source and target, but this data has two; "
                 "set it to false"
             )
-        self.network = build_encoder_decoder(config, info)
+        self.network = EncoderDecoder(
+            config,
+            source_vocab_size=len(info.source_vocabulary),
+            target_vocab_size=len(info.target_vocabulary),
+            source_length=info.source_length,
+            target_length=info.target_length,
+            padding=PAD,
+        )
         self.example_input_array = (
             torch.full((1, info.source_length), BOS),
             torch.full((1, info.target_length - 1), BOS),
@@ -142,32 +148,3 @@ class Seq2Seq(LitModule):
             length_penalty=self.config.length_penalty,
             n_best=n_best,
         )
-
-
-def build_encoder_decoder(config: Seq2SeqConfig, info: SequencePairInfo) -> EncoderDecoder:
-    """Build the network of a config, with fresh weights.
-
-    Args:
-        config: The architecture and its initialisation.
-        info: The vocabularies and lengths of the data.
-
-    Raises:
-        ValueError: The settings do not fit together.
-    """
-    network = EncoderDecoder(
-        transformer_options(config),
-        encoder_depth=config.depth,
-        decoder_depth=config.depth if config.decoder_depth is None else config.decoder_depth,
-        source_vocab_size=len(info.source_vocabulary),
-        target_vocab_size=len(info.target_vocabulary),
-        source_length=info.source_length,
-        target_length=info.target_length,
-        positions="none" if config.position == "rotary" else config.position,
-        share_embeddings=config.share_embeddings,
-        tie_embeddings=config.tie_embeddings,
-        padding=PAD,
-    )
-    network.initialise(
-        embedding_std=config.embedding_std, linear_std=config.linear_std, output_init=config.output_init
-    )
-    return network

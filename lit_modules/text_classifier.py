@@ -12,7 +12,7 @@ from lit_modules.base import Stage
 from lit_modules.classifier import Classifier
 from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.metrics.ranking_metrics import OneVsRestAUC
-from lit_modules.networks.pooled_transformer import build_text_encoder
+from lit_modules.networks.text_encoder import TextEncoder
 
 
 class TextClassifier(Classifier):
@@ -58,7 +58,7 @@ class TextClassifier(Classifier):
             A module with `forward`, from tokens (B, T) to logits (B, K), and `features`, from tokens to the
             pooled encoding (B, W).
         """
-        return build_text_encoder(
+        return TextEncoder(
             config,
             vocab_size=info.vocab_size,
             context_length=info.context_length,

@@ -59,7 +59,7 @@ ROOMS = {
 
 REACH: dict[str, tuple[str, ...]] = {
     "lit_modules.functional": ("lit_modules.functional",),
-    "lit_modules.layers": ("lit_modules.layers", "lit_modules.functional"),
+    "lit_modules.layers": ("lit_modules.layers", "lit_modules.functional", "lit_modules.configs"),
     "lit_modules.configs": ("lit_modules.configs", "datamodules.setting"),
     "lit_modules.networks": (
         "lit_modules.networks",

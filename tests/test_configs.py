@@ -16,7 +16,7 @@ from transformers import (
 from experiments.config.check import load_config
 from experiments.config.help import summary
 from experiments.launch import main
-from lit_modules.networks.build_transformer_lm import build_transformer_lm
+from lit_modules.networks.transformer_lm import TransformerLM
 from lit_modules.pretrained.readers import read_pretrained
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def test_the_architecture_presets_are_what_they_are_called(
     theirs.save_pretrained(tmp_path)
     sizes = ["model.depth=2", "model.width=32", "model.num_heads=4"]
     described = load_config("lm_char_tiny_shakespeare", f"configs/presets/{preset}.yaml", *sizes)
-    ours = build_transformer_lm(described.model.config, vocab_size=11, context_length=8).eval()
+    ours = TransformerLM(described.model.config, vocab_size=11, context_length=8).eval()
     ours.load_state_dict(read_pretrained(tmp_path).state_dict)
     tokens = torch.randint(11, (3, 8))
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.benchmark.harness import Cell, Report, interleaved, timed
 from experiments.benchmark.memory import MEBIBYTE, peak_memory_mib
 from experiments.errors import UserError
-from lit_modules.layers.argument_checks import AttentionImplementation
+from lit_modules.configs.transformer import AttentionImplementation
 from lit_modules.layers.scaled_dot_product import scaled_dot_product_attention
 
 BASELINE = "PyTorch"

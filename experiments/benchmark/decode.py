@@ -19,8 +19,8 @@ from experiments.language_models.pretrained_models import find_file
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.generate import generate
-from lit_modules.networks.build_transformer_lm import build_transformer_lm
 from lit_modules.networks.decoding_lm import DecodingLM
+from lit_modules.networks.transformer_lm import TransformerLM
 from lit_modules.pretrained.readers import build_network, read_pretrained
 from lit_modules.pretrained.source_fields import Pretrained
 
@@ -172,7 +172,7 @@ def tiny_model() -> Pretrained:
         linear_std=0.2,
     )
     torch.manual_seed(0)
-    network = build_transformer_lm(config, vocab_size=96, context_length=32)
+    network = TransformerLM(config, vocab_size=96, context_length=32)
     return Pretrained(config=config, vocab_size=96, context_length=32, state_dict=network.state_dict())
 
 

@@ -9,36 +9,36 @@ from lit_modules.configs.base import ModelConfig
 
 @dataclass(kw_only=True)
 class CharRNNConfig(ModelConfig):
-    """A recurrent network from tokens to the next ones, or to those of another sequence."""
+    """A recurrent network that predicts the next token, or the tokens of another sequence."""
 
     cell: Literal["rnn", "gru", "lstm"] = setting(
-        "gru", "Kind of recurrent layer; a gru costs 3 rnn, an lstm 4."
+        "gru", "Kind of recurrent cell; a gru costs 3 times an rnn, an lstm 4 times."
     )
     hidden: int = setting(256, "Width of the state; time grows with its square.", min=1)
-    num_layers: int = setting(1, "Recurrent layers on top of each other.", min=1)
+    num_layers: int = setting(1, "Number of stacked recurrent layers.", min=1)
     input: Literal["one_hot", "embedding"] = setting(
-        "embedding", "What stands for a token: its one-hot or a learnt vector."
+        "embedding", "Input representation of a token: one-hot or a learned embedding."
     )
-    embedding: int = setting(64, "Width of the learnt vectors; one_hot has none.", min=1)
+    embedding: int = setting(64, "Width of the embedding; unused with input one_hot.", min=1)
     read_out: bool = setting(
         True,
-        "Turn states into logits by a linear layer; without it the state is the logits, and "
-        "hidden must be the size of the vocabulary.",
+        "Map states to logits with a linear layer; false: the state is the logits, and hidden must equal the "
+        "vocabulary size.",
     )
     dropout: float = setting(
         0.0,
-        "Probability that a number on its way into or out of a layer is zeroed in training.",
+        "Probability of dropping an input or output of a layer in training.",
         min=0.0,
         below=1.0,
     )
     carry_state: bool = setting(
         False,
-        "Begin each batch with the state that the batch before ended with, for data.sampling "
-        "sequential; gradients end at the batch's start.",
+        "Start each batch from the final state of the previous batch; for data.sampling sequential. "
+        "Gradients stop at the batch boundary.",
     )
     implementation: Literal["layer", "cell_loop"] = setting(
-        "layer", "One call for the whole sequence, or cells in a Python loop over time: the same."
+        "layer", "One call for the whole sequence, or a Python loop over time; same results."
     )
     kernel: Literal["fused", "by_hand"] = setting(
-        "fused", "PyTorch's recurrent kernels, or ours for reading: the same."
+        "fused", "PyTorch's recurrent kernels, or formulas written by hand; same results."
     )

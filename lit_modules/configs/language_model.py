@@ -9,16 +9,17 @@ from lit_modules.configs.transformer import TransformerConfig
 
 @dataclass(kw_only=True)
 class LanguageModelConfig(TransformerConfig, ModelConfig):
-    """A decoder-only transformer. The defaults are a small GPT-2; every published variant is other values."""
+    """A decoder-only transformer. The defaults are a small GPT-2."""
 
-    tie_embeddings: bool = setting(True, "The output layer is the embedding, transposed: fewer weights.")
+    tie_embeddings: bool = setting(True, "Share the weights of the output head and the embedding.")
     zero_head: bool = setting(
-        False, "Start an output layer that isn't tied at zero: every token equally likely."
+        False,
+        "Start the output head at zero, so that all tokens are equally likely; needs tie_embeddings false.",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.zero_head and self.tie_embeddings:
             raise ValueError(
-                "zero_head: true with tie_embeddings true would zero the embedding; set one false"
+                "zero_head: true with tie_embeddings true would zero the embedding; set one of them to false"
             )

@@ -5,38 +5,35 @@ from typing import Literal
 
 from datamodules.setting import setting
 from lit_modules.configs.base import ModelConfig
-from lit_modules.configs.transformer import TransformerConfig
+from lit_modules.configs.transformer import Position, TransformerConfig
 
 
 @dataclass(kw_only=True)
 class Seq2SeqConfig(TransformerConfig, ModelConfig):
-    """An encoder–decoder transformer; `depth` is the encoder's, all else is of both stacks."""
+    """An encoder–decoder transformer. `depth` is the depth of the encoder; both stacks share the rest."""
 
-    decoder_depth: int | None = setting(
-        None, "Layers that write; null: as many as depth, those that read.", min=1
-    )
-    position: Literal["learned", "rotary", "sinusoidal", "none"] = setting(
+    decoder_depth: int | None = setting(None, "Number of decoder layers; null: depth.", min=1)
+    position: Position = setting(
         "sinusoidal",
-        "How tokens know their place; learned ones end with the longest sequence of the data, "
-        "rotary ones are of self-attention alone.",
+        "Kind of position encoding; learned positions end at the longest sequence of the data, rotary ones "
+        "apply to self-attention only.",
     )
     share_embeddings: bool = setting(
-        False, "Source and target have one embedding; their vocabularies must be the same."
+        False, "Share one embedding between source and target; needs equal vocabularies."
     )
-    tie_embeddings: bool = setting(True, "The output layer is the target's embedding, transposed.")
+    tie_embeddings: bool = setting(True, "Share the weights of the output head and the target's embedding.")
     label_smoothing: float = setting(
-        0.0, "Share of each training target that is spread over the whole vocabulary.", min=0.0, max=1.0
+        0.0, "Share of each training target spread evenly over the vocabulary.", min=0.0, max=1.0
     )
     directions: Literal["forward", "both"] = setting(
         "forward",
-        "both: every second target of the training is written from its end, and a beam from each "
-        "end looks for the answer of the test.",
+        "both: half of the training targets are reversed, and the test runs a beam search from each end.",
     )
     beam_size: int = setting(
-        1, "Hypotheses that the test keeps of each target, from each end; 1: greedy, as validation.", min=1
+        1, "Number of hypotheses of the test's beam search; 1: greedy, as in validation.", min=1
     )
     length_penalty: float = setting(
         1.0,
-        "Exponent a of the length in a hypothesis's score, log-probability / length^a; 0 prefers short ones.",
+        "Exponent a in a hypothesis's score, log-probability / length^a; 0 prefers short ones.",
         min=0.0,
     )

@@ -1,76 +1,134 @@
-"""The schema fields of any transformer: its layers, how tokens know their place, and how weights begin."""
+"""Settings of any transformer, from the YAML file to the layers; importing them imports no torch."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from datamodules.setting import setting
 
-FeedForwardKind = Literal["gelu_tanh", "gelu", "relu", "squared_relu", "swiglu"]
+FeedForwardActivation = Literal["gelu_tanh", "gelu", "relu", "squared_relu"]
+FeedForwardKind = Literal[FeedForwardActivation, "swiglu"]
+NormKind = Literal["layer_norm", "rms_norm"]
+Position = Literal["learned", "rotary", "sinusoidal", "none"]
+RotaryLayout = Literal["half_split", "adjacent_pairs"]
+OutputInit = Literal["scaled", "zero"]
+AttentionImplementation = Literal["fused", "by_hand", "tiled"]
+Pooling = Literal["mean", "cls", "attention"]
+
+_MULTIPLE = 32  # of the default SwiGLU width, because kernels are fastest with whole vectors
 
 
 def _dropout(of: str) -> Any:
-    text = f"Probability that {of} is zeroed in training."
-    return setting(0.0, text, min=0.0, below=1.0)
+    return setting(0.0, f"Probability of dropping {of} in training.", min=0.0, below=1.0)
 
 
 @dataclass(kw_only=True)
 class TransformerConfig:
-    """A stack of transformer layers. The defaults are a small GPT-2's; a model's own config extends it."""
+    """A stack of transformer layers. The defaults are a small GPT-2; the config of each model extends it.
 
-    depth: int = setting(4, "Layers; time and memory grow with it.", min=1)
-    width: int = setting(128, "Of the hidden states; time grows with its square.", min=1)
-    num_heads: int = setting(4, "Query heads; they divide the width.", min=1)
+    Llama is `norm="rms_norm", feed_forward="swiglu", bias=False, position="rotary"` and a smaller
+    `num_kv_heads`.
+    """
+
+    depth: int = setting(4, "Number of layers; time and memory grow with it.", min=1)
+    width: int = setting(128, "Width of the hidden states; time grows with its square.", min=1)
+    num_heads: int = setting(4, "Number of query heads; must divide the width unless head_dim is set.", min=1)
     num_kv_heads: int | None = setting(
-        None, "Key/value heads; they divide the query heads; null: as many. Fewer shrink the KV cache.", min=1
+        None,
+        "Number of key/value heads; must divide num_heads; null: num_heads. Fewer shrink the KV cache.",
+        min=1,
     )
     head_dim: int | None = setting(None, "Width of a head; null: width / num_heads.", min=1)
+    window: int | None = setting(
+        None, "Self-attention sees only tokens less than this many positions away; null: no limit.", min=1
+    )
     feed_forward: FeedForwardKind = setting(
-        "gelu_tanh", "Activation of the two-layer MLP, or the three matrices of SwiGLU."
+        "gelu_tanh", "Activation of the two-layer feed-forward network, or swiglu with three matrices."
     )
     feed_forward_width: int | None = setting(
-        None, "Hidden units; null: 4 × width, for swiglu 8/3 × width rounded up to a multiple of 32.", min=1
+        None,
+        "Number of hidden units of the feed-forward network; null: 4 × width, for swiglu 8/3 × width "
+        "rounded up to a multiple of 32.",
+        min=1,
     )
-    norm: Literal["layer_norm", "rms_norm"] = setting(
-        "layer_norm", "What keeps the scale of the hidden states."
+    norm: NormKind = setting("layer_norm", "Kind of norm.")
+    norm_eps: float = setting(1e-5, "Constant added to the variance inside the norms.", above=0.0)
+    norm_bias: bool | None = setting(
+        None, "Biases in the norms; null: as bias for layer_norm, false for rms_norm."
     )
-    norm_eps: float = setting(1e-5, "Added to the variance inside the norms.", above=0.0)
+    norm_partial: float = setting(
+        1.0, "Share of the features that rms_norm measures; all are scaled.", above=0.0, max=1.0
+    )
     norm_first: bool = setting(True, "Norm before each branch (pre-norm) or after the sum (post-norm).")
-    position: Literal["learned", "rotary", "sinusoidal", "none"] = setting(
-        "learned", "How tokens know their place; learned ones end with the context length."
+    position: Position = setting(
+        "learned", "Kind of position encoding; learned positions end at the context length."
     )
-    rotary_base: float = setting(10_000.0, "Of rotary positions; larger reaches further.", above=0.0)
-    rotary_layout: Literal["half_split", "adjacent_pairs"] = setting(
-        "half_split", "Which channels turn together: Hugging Face's files or GGUF's."
+    rotary_base: float = setting(
+        10_000.0, "Base of the rotary wavelengths; larger suits longer texts.", above=0.0
+    )
+    rotary_layout: RotaryLayout = setting(
+        "half_split",
+        "Which channels rotate as a pair: half_split as in Hugging Face, adjacent_pairs as in GGUF.",
     )
     bias: bool = setting(True, "Biases in linear layers and layer norms.")
-    qk_norm: bool = setting(False, "RMS-normalise queries and keys: stable at high learning rates.")
-    dropout: float = _dropout("an entry of the embeddings or of a branch's result")
+    qk_norm: bool = setting(False, "RMS norm of queries and keys; stable at high learning rates.")
+    dropout: float = _dropout("an entry of the embeddings or of a branch's output")
+    hidden_dropout: float = _dropout("a hidden unit of the feed-forward network")
     attention_dropout: float = _dropout("an attention weight")
-    embedding_std: float = setting(0.02, "Standard deviation of fresh embeddings.", above=0.0)
+    embedding_std: float = setting(0.02, "Standard deviation of the initial embeddings.", above=0.0)
     linear_std: float | None = setting(
-        0.02, "Standard deviation of fresh matrices; null: ½ / √inputs.", above=0.0
+        0.02, "Standard deviation of the initial matrices; null: ½ / √inputs.", above=0.0
     )
-    output_init: Literal["scaled", "zero"] = setting(
+    output_init: OutputInit = setting(
         "scaled",
-        "Fresh last matrix of each branch: divided by √(2 × depth), or zero, so that a new "
-        "network is its embedding and head alone.",
+        "Initial last matrix of each branch: scaled by 1 / √(2 × depth), or zero, which makes each branch "
+        "start as a no-op.",
     )
-    implementation: Literal["fused", "by_hand", "tiled"] = setting(
-        "fused", "PyTorch's kernels, or the formulas to read (tiled: with flash attention)."
+    implementation: AttentionImplementation = setting(
+        "fused", "PyTorch's kernels, or formulas written by hand (tiled: with flash attention)."
     )
 
     def __post_init__(self) -> None:
-        kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-        if self.num_heads % kv_heads:
-            raise ValueError(f"num_kv_heads: {kv_heads} doesn't divide num_heads {self.num_heads}")
+        if self.num_heads % self.kv_heads:
+            raise ValueError(f"num_kv_heads: {self.kv_heads} doesn't divide num_heads {self.num_heads}")
         if self.head_dim is None and self.width % self.num_heads:
             raise ValueError(f"num_heads: {self.num_heads} doesn't divide width {self.width}: set head_dim")
-        head_dim = self.width // self.num_heads if self.head_dim is None else self.head_dim
-        if self.position == "rotary" and head_dim % 2:
+        if self.position == "rotary" and self.head_width % 2:
             raise ValueError(
-                f"position: rotary turns pairs of channels, and heads of width {head_dim} are odd"
+                f"position: rotary rotates pairs of channels, but head_dim {self.head_width} is odd; "
+                "choose an even head_dim"
             )
         if self.attention_dropout and self.implementation == "tiled":
             raise ValueError(
-                "attention_dropout: tiled attention has none; use implementation fused or by_hand"
+                f"attention_dropout: {self.attention_dropout} isn't possible with implementation tiled; "
+                "use fused or by_hand"
             )
+        if self.norm_partial != 1 and self.norm != "rms_norm":
+            raise ValueError(f"norm_partial: {self.norm_partial} needs norm rms_norm, not {self.norm}")
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key/value heads."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head."""
+        return self.width // self.num_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def hidden_width(self) -> int:
+        """Number of hidden units; the default has as many weights for swiglu as for two layers."""
+        if self.feed_forward_width is not None:
+            return self.feed_forward_width
+        if self.feed_forward != "swiglu":
+            return 4 * self.width
+        return -(-8 * self.width // (3 * _MULTIPLE)) * _MULTIPLE
+
+
+@dataclass(kw_only=True)
+class PooledTransformerConfig(TransformerConfig):
+    """A transformer encoder that turns a sequence into one vector."""
+
+    pooling: Pooling = setting(
+        "mean", "How the hidden states become one vector: mean, a learned cls token, or attention."
+    )

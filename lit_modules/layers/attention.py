@@ -9,12 +9,8 @@ from typing import NamedTuple
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.argument_checks import (
-    AttentionImplementation,
-    LayerImplementation,
-    check_choice,
-    check_probability,
-)
+from lit_modules.configs.transformer import AttentionImplementation
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.kv_cache import ContextCache, KVCache, token_positions
 from lit_modules.layers.norm import RMSNorm
@@ -77,7 +73,10 @@ class Attention(nn.Module):
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if num_heads < 1 or num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(f"{num_heads} heads don't divide among {num_kv_heads} key/value heads")
-        head_dim = head_width(width, num_heads) if head_dim is None else head_dim
+        if head_dim is None:
+            if width % num_heads:
+                raise ValueError(f"a width of {width} doesn't divide among {num_heads} heads")
+            head_dim = width // num_heads
         if rotary is not None and rotary.head_dim != head_dim:
             raise ValueError(
                 f"rotary positions for heads of width {rotary.head_dim}, the heads have {head_dim}"
@@ -226,17 +225,6 @@ class Attention(nn.Module):
         if cache is not None:
             cache.fill(key, value, key_mask)
         return key, value, key_mask
-
-
-def head_width(width: int, num_heads: int) -> int:
-    """W / H.
-
-    Raises:
-        ValueError: they don't divide.
-    """
-    if width % num_heads:
-        raise ValueError(f"a width of {width} doesn't divide among {num_heads} heads")
-    return width // num_heads
 
 
 class _Heads(NamedTuple):

@@ -1,36 +1,38 @@
-"""What a transformer's first layer sees: the vectors of tokens, and of their places where these are added.
+"""The input of a transformer's first layer: embeddings of tokens plus positions.
 
 Shape letters: B batch, T tokens, W width of the model.
 """
 
-from typing import Literal
+import math
 
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.configs.transformer import Position
 from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 
-AddedPositions = Literal["learned", "sinusoidal", "none"]
-
 
 def added_positions(
-    kind: AddedPositions, *, max_length: int, width: int
+    position: Position, *, max_length: int, width: int
 ) -> LearnedPositions | SinusoidalPositions | None:
-    """Builds what makes the vectors that are added to the tokens' own.
+    """Build the module that maps positions to vectors for addition to the embeddings.
 
     Args:
-        kind: `none` where positions are rotary, or where there are none.
-        max_length: Of the longest text; learned positions end there.
+        position: Kind of position encoding. `rotary` and `none` add nothing.
+        max_length: Number of learned positions.
         width: W.
 
+    Returns:
+        The module, or None.
+
     Raises:
-        ValueError: an unknown kind.
+        ValueError: Unknown kind.
     """
-    check_choice("positions", kind, AddedPositions)
-    if kind == "learned":
+    check_choice("position", position, Position)
+    if position == "learned":
         return LearnedPositions(max_length, width)
-    return SinusoidalPositions(width) if kind == "sinusoidal" else None
+    return SinusoidalPositions(width) if position == "sinusoidal" else None
 
 
 def embed(
@@ -38,24 +40,22 @@ def embed(
     positions: Tensor,
     *,
     embedding: nn.Embedding,
-    scale: float = 1.0,
     added: LearnedPositions | SinusoidalPositions | None = None,
 ) -> Tensor:
-    """What the first layer sees, but for dropout.
+    """Embed tokens and add their positions.
+
+    Embeddings are multiplied by √W before sinusoidal positions are added (Vaswani et al. 2017, section 3.4).
 
     Args:
         tokens: (B, T).
         positions: (T,) or (B, T).
-        embedding: Of the tokens.
-        scale: Of their vectors.
-        added: Makes the vectors of positions.
+        embedding: Embedding of the tokens.
+        added: From `added_positions`.
 
     Returns:
         (B, T, W).
     """
     x = embedding(tokens)
-    if scale != 1.0:
-        x = x * scale
     if isinstance(added, SinusoidalPositions):
-        return x + added(positions, dtype=x.dtype)
+        return x * math.sqrt(embedding.embedding_dim) + added(positions, dtype=x.dtype)
     return x if added is None else x + added(positions)

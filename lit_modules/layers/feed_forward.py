@@ -6,18 +6,16 @@ Shape letters: W width of the model, F width of the hidden layer.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_modules.configs.transformer import FeedForwardActivation
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
 from lit_modules.layers.dropout import Dropout
-
-Activation = Literal["relu", "gelu", "gelu_tanh", "squared_relu"]
 
 
 def relu(x: Tensor) -> Tensor:
@@ -82,14 +80,14 @@ class FeedForward(nn.Module):
         width: int,
         hidden_width: int,
         *,
-        activation: Activation = "gelu",
+        activation: FeedForwardActivation = "gelu",
         bias: bool = True,
         dropout: float = 0.0,
         output_dropout: float = 0.0,
         implementation: LayerImplementation = "fused",
     ) -> None:
         super().__init__()
-        check_choice("activation", activation, Activation)
+        check_choice("activation", activation, FeedForwardActivation)
         check_choice("implementation", implementation, LayerImplementation)
         check_probability("dropout", dropout)
         check_probability("output_dropout", output_dropout)

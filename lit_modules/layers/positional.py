@@ -13,10 +13,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.configs.transformer import RotaryLayout
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import check_choice
 
-RotaryLayout = Literal["half_split", "adjacent_pairs"]
 HeadOrder = Literal["BHTD", "BTHD"]
 
 

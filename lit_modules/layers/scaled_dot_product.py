@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_modules.configs.transformer import AttentionImplementation
 from lit_modules.functional.precision import widen
 from lit_modules.functional.softmax import softmax
-from lit_modules.layers.argument_checks import AttentionImplementation, check_choice
+from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.flash_attention import flash_attention
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
 from lit_modules.layers.visibility import attention_mask, check_attention_shapes, may_look, seen_at_all

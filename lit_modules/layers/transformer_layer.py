@@ -4,142 +4,109 @@ Shape letters: B batch, T tokens, S tokens of the context, W width of the model.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.argument_checks import AttentionImplementation, LayerImplementation, check_choice
-from lit_modules.layers.attention import Attention, head_width
-from lit_modules.layers.feed_forward import Activation, FeedForward, SwiGLU
+from lit_modules.configs.transformer import NormKind, TransformerConfig
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.attention import Attention
+from lit_modules.layers.feed_forward import FeedForward, SwiGLU
 from lit_modules.layers.kv_cache import DecoderLayerCache, KVCache
 from lit_modules.layers.norm import LayerNorm, RMSNorm
-from lit_modules.layers.positional import RotaryLayout, RotaryPositions, Rotation
-
-Norm = Literal["layer_norm", "rms_norm"]
+from lit_modules.layers.positional import RotaryPositions, Rotation
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransformerOptions:
-    """What the layers of a stack have in common. GPT-2's are the defaults.
+def build_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
+    """Build a norm over W features.
 
-    Llama's: `norm="rms_norm", feed_forward="swiglu", bias=False, rotary_base=10_000.0`, `num_kv_heads` fewer.
-
-    Args:
-        width: W.
-        num_heads: Query heads of each attention.
-        feed_forward_width: Units of the hidden layer.
-        num_kv_heads: Key/value heads; default `num_heads`.
-        head_dim: Width of a head; default W / num_heads.
-        context_width: Of what a decoder attends; default W.
-        feed_forward: An activation for the two-layer MLP, or `swiglu`.
-        norm: Which norm.
-        norm_first: Pre-norm, x + f(norm(x)); else post-norm, norm(x + f(x)).
-        norm_eps: ε of the norms.
-        bias: Whether linear layers and layer norms have biases.
-        dropout: Of each branch's result.
-        hidden_dropout: Of the feed-forward's hidden units; GPT-2 has none.
-        attention_dropout: Of attention weights.
-        qk_norm: RMS-normalise queries and keys.
-        rotary_base: Base of rotary positions in self-attention; None for none.
-        rotary_layout: Which channels make a pair.
-        window: Of self-attention.
-        implementation: `fused` kernels or `by_hand` throughout; `tiled` is by hand with tiled attention.
+    Raises:
+        ValueError: Unknown kind of norm.
     """
-
-    width: int
-    num_heads: int
-    feed_forward_width: int
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    context_width: int | None = None
-    feed_forward: Activation | Literal["swiglu"] = "gelu_tanh"
-    norm: Norm = "layer_norm"
-    norm_first: bool = True
-    norm_eps: float = 1e-5
-    bias: bool = True
-    dropout: float = 0.0
-    hidden_dropout: float = 0.0
-    attention_dropout: float = 0.0
-    qk_norm: bool = False
-    rotary_base: float | None = None
-    rotary_layout: RotaryLayout = "half_split"
-    window: int | None = None
-    implementation: AttentionImplementation = "fused"
-
-    def build_norm(self) -> LayerNorm | RMSNorm:
-        """Builds a norm of W features."""
-        check_choice("norm", self.norm, Norm)
-        if self.norm == "rms_norm":
-            return RMSNorm(self.width, eps=self.norm_eps, implementation=self._layer_implementation)
-        return LayerNorm(
-            self.width, eps=self.norm_eps, bias=self.bias, implementation=self._layer_implementation
+    check_choice("norm", config.norm, NormKind)
+    if config.norm == "rms_norm":
+        return RMSNorm(
+            config.width,
+            eps=config.norm_eps,
+            partial=config.norm_partial,
+            bias=bool(config.norm_bias),
+            implementation=_layer_implementation(config),
         )
+    return LayerNorm(
+        config.width,
+        eps=config.norm_eps,
+        bias=config.bias if config.norm_bias is None else config.norm_bias,
+        implementation=_layer_implementation(config),
+    )
 
-    def build_rotary(self) -> RotaryPositions | None:
-        """Builds the rotary positions that all layers share, if there are any."""
-        if self.rotary_base is None:
-            return None
-        head_dim = head_width(self.width, self.num_heads) if self.head_dim is None else self.head_dim
-        return RotaryPositions(head_dim, base=self.rotary_base, layout=self.rotary_layout)
 
-    def build_self_attention(self, *, is_causal: bool, rotary: RotaryPositions | None) -> Attention:
-        """Builds a layer's self-attention."""
-        return Attention(
-            self.width,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_kv_heads,
-            head_dim=self.head_dim,
-            bias=self.bias,
-            dropout=self.attention_dropout,
-            output_dropout=self.dropout,
-            qk_norm=self.qk_norm,
-            rotary=rotary,
-            is_causal=is_causal,
-            window=self.window,
-            implementation=self.implementation,
+def build_rotary(config: TransformerConfig) -> RotaryPositions | None:
+    """Build the rotary positions that all layers share; None for other kinds of positions."""
+    if config.position != "rotary":
+        return None
+    return RotaryPositions(config.head_width, base=config.rotary_base, layout=config.rotary_layout)
+
+
+def build_self_attention(
+    config: TransformerConfig, *, is_causal: bool, rotary: RotaryPositions | None
+) -> Attention:
+    """Build the self-attention of a layer."""
+    return Attention(
+        config.width,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        bias=config.bias,
+        dropout=config.attention_dropout,
+        output_dropout=config.dropout,
+        qk_norm=config.qk_norm,
+        rotary=rotary,
+        is_causal=is_causal,
+        window=config.window,
+        implementation=config.implementation,
+    )
+
+
+def build_cross_attention(config: TransformerConfig) -> Attention:
+    """Build the attention of a decoder layer to its context."""
+    return Attention(
+        config.width,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        context_width=config.width,
+        bias=config.bias,
+        dropout=config.attention_dropout,
+        output_dropout=config.dropout,
+        qk_norm=config.qk_norm,
+        implementation=config.implementation,
+    )
+
+
+def build_feed_forward(config: TransformerConfig) -> FeedForward | SwiGLU:
+    """Build the feed-forward network of a layer."""
+    if config.feed_forward == "swiglu":
+        return SwiGLU(
+            config.width,
+            config.hidden_width,
+            bias=config.bias,
+            dropout=config.hidden_dropout,
+            output_dropout=config.dropout,
+            implementation=_layer_implementation(config),
         )
+    return FeedForward(
+        config.width,
+        config.hidden_width,
+        activation=config.feed_forward,
+        bias=config.bias,
+        dropout=config.hidden_dropout,
+        output_dropout=config.dropout,
+        implementation=_layer_implementation(config),
+    )
 
-    def build_cross_attention(self) -> Attention:
-        """Builds a decoder layer's attention to the context."""
-        return Attention(
-            self.width,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_kv_heads,
-            head_dim=self.head_dim,
-            context_width=self.width if self.context_width is None else self.context_width,
-            bias=self.bias,
-            dropout=self.attention_dropout,
-            output_dropout=self.dropout,
-            qk_norm=self.qk_norm,
-            implementation=self.implementation,
-        )
 
-    def build_feed_forward(self) -> FeedForward | SwiGLU:
-        """Builds a layer's feed-forward part."""
-        if self.feed_forward == "swiglu":
-            return SwiGLU(
-                self.width,
-                self.feed_forward_width,
-                bias=self.bias,
-                dropout=self.hidden_dropout,
-                output_dropout=self.dropout,
-                implementation=self._layer_implementation,
-            )
-        return FeedForward(
-            self.width,
-            self.feed_forward_width,
-            activation=self.feed_forward,
-            bias=self.bias,
-            dropout=self.hidden_dropout,
-            output_dropout=self.dropout,
-            implementation=self._layer_implementation,
-        )
-
-    @property
-    def _layer_implementation(self) -> LayerImplementation:
-        return "fused" if self.implementation == "fused" else "by_hand"
+def _layer_implementation(config: TransformerConfig) -> LayerImplementation:
+    return "fused" if config.implementation == "fused" else "by_hand"
 
 
 class EncoderLayer(nn.Module):
@@ -148,7 +115,7 @@ class EncoderLayer(nn.Module):
     With `is_causal=True` it is the layer of a decoder-only language model.
 
     Args:
-        options: What the layers of the stack have in common.
+        config: The settings that all layers share.
         is_causal: No token sees a later one.
         rotary: The rotary positions, shared by the layers.
 
@@ -156,14 +123,14 @@ class EncoderLayer(nn.Module):
     """
 
     def __init__(
-        self, options: TransformerOptions, *, is_causal: bool = False, rotary: RotaryPositions | None = None
+        self, config: TransformerConfig, *, is_causal: bool = False, rotary: RotaryPositions | None = None
     ) -> None:
         super().__init__()
-        self.norm_first = options.norm_first
-        self.attention = options.build_self_attention(is_causal=is_causal, rotary=rotary)
-        self.attention_norm = options.build_norm()
-        self.feed_forward = options.build_feed_forward()
-        self.feed_forward_norm = options.build_norm()
+        self.norm_first = config.norm_first
+        self.attention = build_self_attention(config, is_causal=is_causal, rotary=rotary)
+        self.attention_norm = build_norm(config)
+        self.feed_forward = build_feed_forward(config)
+        self.feed_forward_norm = build_norm(config)
 
     def forward(
         self,
@@ -187,21 +154,21 @@ class DecoderLayer(nn.Module):
     """Causal self-attention, attention to a context, then a feed-forward part.
 
     Args:
-        options: What the layers of the stack have in common.
+        config: The settings that all layers share.
         rotary: The rotary positions of self-attention, shared by the layers.
 
     Source: Vaswani et al. 2017, figure 1, right.
     """
 
-    def __init__(self, options: TransformerOptions, *, rotary: RotaryPositions | None = None) -> None:
+    def __init__(self, config: TransformerConfig, *, rotary: RotaryPositions | None = None) -> None:
         super().__init__()
-        self.norm_first = options.norm_first
-        self.self_attention = options.build_self_attention(is_causal=True, rotary=rotary)
-        self.self_attention_norm = options.build_norm()
-        self.cross_attention = options.build_cross_attention()
-        self.cross_attention_norm = options.build_norm()
-        self.feed_forward = options.build_feed_forward()
-        self.feed_forward_norm = options.build_norm()
+        self.norm_first = config.norm_first
+        self.self_attention = build_self_attention(config, is_causal=True, rotary=rotary)
+        self.self_attention_norm = build_norm(config)
+        self.cross_attention = build_cross_attention(config)
+        self.cross_attention_norm = build_norm(config)
+        self.feed_forward = build_feed_forward(config)
+        self.feed_forward_norm = build_norm(config)
 
     def forward(
         self,

@@ -6,9 +6,10 @@ Shape letters: B batch, T tokens, S tokens of the context, W width of the model,
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.configs.transformer import TransformerConfig
 from lit_modules.layers.kv_cache import DecoderLayerCache, KVCache, token_positions
 from lit_modules.layers.positional import RotaryPositions, Rotation
-from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerOptions
+from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, build_norm, build_rotary
 
 
 class Encoder(nn.Module):
@@ -17,27 +18,25 @@ class Encoder(nn.Module):
     A layer's output is a plain tensor, so a forward hook on `layers[i]` reads or changes the hidden states.
 
     Args:
-        options: What the layers have in common.
-        depth: Number of layers.
+        config: Depth, and the settings that all layers share.
         is_causal: No token sees a later one: the trunk of a decoder-only language model.
-        final_norm: Whether a norm follows the last layer; default as `options.norm_first`.
+        final_norm: Whether a norm follows the last layer; default as `config.norm_first`.
     """
 
     def __init__(
         self,
-        options: TransformerOptions,
+        config: TransformerConfig,
         *,
-        depth: int,
         is_causal: bool = False,
         final_norm: bool | None = None,
     ) -> None:
         super().__init__()
-        self.rotary = options.build_rotary()
+        self.rotary = build_rotary(config)
         self.layers = nn.ModuleList(
-            EncoderLayer(options, is_causal=is_causal, rotary=self.rotary) for _ in range(depth)
+            EncoderLayer(config, is_causal=is_causal, rotary=self.rotary) for _ in range(config.depth)
         )
-        with_norm = options.norm_first if final_norm is None else final_norm
-        self.final_norm: nn.Module = options.build_norm() if with_norm else nn.Identity()
+        with_norm = config.norm_first if final_norm is None else final_norm
+        self.final_norm: nn.Module = build_norm(config) if with_norm else nn.Identity()
 
     def forward(
         self,
@@ -80,17 +79,16 @@ class Decoder(nn.Module):
     """`depth` decoder layers and, for pre-norm layers, a last norm.
 
     Args:
-        options: What the layers have in common.
-        depth: Number of layers.
-        final_norm: Whether a norm follows the last layer; default as `options.norm_first`.
+        config: Depth, and the settings that all layers share.
+        final_norm: Whether a norm follows the last layer; default as `config.norm_first`.
     """
 
-    def __init__(self, options: TransformerOptions, *, depth: int, final_norm: bool | None = None) -> None:
+    def __init__(self, config: TransformerConfig, *, final_norm: bool | None = None) -> None:
         super().__init__()
-        self.rotary = options.build_rotary()
-        self.layers = nn.ModuleList(DecoderLayer(options, rotary=self.rotary) for _ in range(depth))
-        with_norm = options.norm_first if final_norm is None else final_norm
-        self.final_norm: nn.Module = options.build_norm() if with_norm else nn.Identity()
+        self.rotary = build_rotary(config)
+        self.layers = nn.ModuleList(DecoderLayer(config, rotary=self.rotary) for _ in range(config.depth))
+        with_norm = config.norm_first if final_norm is None else final_norm
+        self.final_norm: nn.Module = build_norm(config) if with_norm else nn.Identity()
 
     def forward(
         self,

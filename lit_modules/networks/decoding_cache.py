@@ -58,6 +58,7 @@ class DecodingCache:
         head_dim: int,
         dtype: torch.dtype,
         rotary: RotaryPositions | None,
+        window: int | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}, expected at least 1")
@@ -66,6 +67,7 @@ class DecodingCache:
         self._shape = (depth, 2 * num_kv_heads, head_dim)
         self._dtype = dtype
         self._rotary = rotary
+        self._window = window
         self._rotations: Tensor | None = None  # complex (C, D/2)
         self._storage: Tensor | None = None  # (L, B, 2 H_kv, C, D), keys first
         self._real: Tensor | None = None  # boolean (B, C), once there is padding
@@ -93,12 +95,18 @@ class DecodingCache:
         visible = None
         if self._real is None:
             positions = torch.arange(start, stop, device=tokens.device)
+            if self._window is not None and stop > self._window:
+                visible = visible_keys(positions, stop, is_causal=True, window=self._window)[None, None]
         else:
             self._real[:, start:stop] = True if key_mask is None else key_mask
             real = self._real[:, :stop]
-            positions = (real.cumsum(-1)[:, start:] - 1).clamp(min=0)  # (B, T)
+            key_positions = real.cumsum(-1) - 1  # (B, S)
+            positions = key_positions[:, start:].clamp(min=0)  # (B, T)
             columns = torch.arange(start, stop, device=tokens.device)
             visible = visible_keys(columns, stop, is_causal=True, window=None) & real[:, None, None]
+            if self._window is not None:
+                distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
+                visible &= (distance < self._window).unsqueeze(1)
         return Place(positions, self._rotation(positions), visible, layers)
 
     def _rooms(self, tokens: Tensor, start: int, stop: int) -> tuple[Room, ...]:

@@ -12,6 +12,7 @@ Shape letters: B batch, T new tokens, S tokens so far, V vocabulary, W width, H 
 heads, G = H / H_kv, D width of a head.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -51,9 +52,6 @@ class DecodingLM(nn.Module):
 
     Attributes:
         bytes_per_token: Of the matrices, each of which is read once for a token.
-
-    Raises:
-        ValueError: attention in a window.
     """
 
     def __init__(self, network: TransformerLM, *, weights: DecodingWeights = "as_they_are") -> None:
@@ -65,9 +63,7 @@ class DecodingLM(nn.Module):
         self.context_length = network.context_length
         self.embedding = network.embedding
         # Not a method of the network's, which would keep all its matrices alive.
-        self._embed = partial(
-            embed, embedding=network.embedding, scale=network.embedding_scale, added=network.positions
-        )
+        self._embed = partial(embed, embedding=network.embedding, added=network.positions)
         self._stream = stream
         self._dtype = torch.bfloat16 if weights == "int8" else dtype
         self.bytes_per_token = 0
@@ -97,6 +93,7 @@ class DecodingLM(nn.Module):
             head_dim=attention.head_dim,
             dtype=stream if on_cpu else self._dtype,
             rotary=network.trunk.rotary,
+            window=attention.window,
         )
 
     def make_cache(self, capacity: int) -> list[DecodingCache]:
@@ -167,10 +164,7 @@ class _Attend:
     """Causal self-attention whose queries, keys and values come out of one product."""
 
     def __init__(self, attention: Attention, linear: MakeLinear) -> None:
-        if attention.window is not None:
-            raise ValueError(
-                f"attention in a window of {attention.window} tokens isn't laid out for generating"
-            )
+        self.window = attention.window
         self.kv_heads = attention.num_kv_heads
         self.head_dim = attention.head_dim
         self.heads = attention.num_heads
@@ -256,7 +250,7 @@ def _feed_forward(module: nn.Module, linear: MakeLinear) -> Map:
 
 
 def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
-    if isinstance(module, RMSNorm):
+    if isinstance(module, RMSNorm) and module.bias is None and module.num_measured == module.num_features:
         width = module.num_features
         gain = module.weight.detach().to(dtype) * math.sqrt(width)
         root = torch.tensor(math.sqrt(width * module.eps), dtype=dtype, device=gain.device)
@@ -265,7 +259,7 @@ def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
         weight = module.weight.detach().to(dtype)
         bias = None if module.bias is None else module.bias.detach().to(dtype)
         return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=module.eps)
-    return nn.Identity()
+    return copy.deepcopy(module).to(dtype)  # another RMS norm, or none
 
 
 def _rms_norm(x: Tensor, gain: Tensor, root: Tensor) -> Tensor:

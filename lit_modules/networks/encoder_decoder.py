@@ -1,4 +1,4 @@
-"""The encoder–decoder transformer: a sequence is read, another is written, token after token.
+"""The encoder–decoder transformer: encode a source sequence, then decode a target token by token.
 
     source ──► embedding + positions ──► Encoder ──► context
                                                         │ keys and values
@@ -8,95 +8,92 @@ Shape letters: B batch, S source tokens, T target tokens, V target vocabulary, W
 H heads.
 """
 
-import math
+from dataclasses import replace
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.configs.seq2seq import Seq2SeqConfig
+from lit_modules.layers.argument_checks import check_positive
 from lit_modules.layers.dropout import Dropout
-from lit_modules.layers.embedding import AddedPositions, added_positions, embed
-from lit_modules.layers.initialisation import OutputInit, draw_weights, matrix_std
+from lit_modules.layers.embedding import added_positions, embed
+from lit_modules.layers.initialisation import draw_weights, matrix_std
 from lit_modules.layers.kv_cache import DecoderLayerCache, token_positions
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.layers.transformer_stack import Decoder, Encoder
 from lit_modules.layers.visibility import may_look
 
 
 class EncoderDecoder(nn.Module):
-    """logits = head(decoder(target, encoder(source))), both with embeddings of their own or shared ones.
+    """logits = head(decoder(target, encoder(source))), with separate or shared embeddings.
 
-    Rows are padded behind. Nothing real sees padding: of the source it is masked, and of the
-    target it comes after all that is real, so that causality does it and no mask is needed.
+    Rows are padded right. Real tokens never attend to padding: a mask hides the padding of the source, and
+    causality hides the padding of the target, which follows all real tokens.
 
     Args:
-        options: What the layers of both stacks have in common; rotary positions belong to them.
-        encoder_depth: Layers that read.
-        decoder_depth: Layers that write.
-        source_vocab_size: Tokens that can be read.
+        config: The architecture and the initial weights.
+        source_vocab_size: Number of source tokens.
         target_vocab_size: V.
-        source_length: The longest source that the model is meant for. Learned positions end there.
-        target_length: The same of the target.
-        positions: What is added to the embeddings. With `sinusoidal` these are multiplied by √W first, as in
-            the paper.
-        share_embeddings: Source and target have one embedding, of one vocabulary.
-        tie_embeddings: `head` and the target's embedding share their weight.
-        padding: The token that fills shorter sources up.
+        source_length: Maximum number of source tokens. Learned positions end there.
+        target_length: Maximum number of target tokens. Learned positions end there.
+        padding: The padding token.
 
     Raises:
-        ValueError: a vocabulary or length below 1; embeddings shared by vocabularies of different sizes; see
-            `Attention` for the rest.
+        ValueError: A vocabulary or length below 1; shared embeddings with vocabularies of different sizes.
 
     Source: Vaswani et al. 2017, "Attention is all you need"; Press & Wolf 2017 (tied embeddings).
     """
 
     def __init__(
         self,
-        options: TransformerOptions,
+        config: Seq2SeqConfig,
         *,
-        encoder_depth: int,
-        decoder_depth: int,
         source_vocab_size: int,
         target_vocab_size: int,
         source_length: int,
         target_length: int,
-        positions: AddedPositions = "none",
-        share_embeddings: bool = False,
-        tie_embeddings: bool = False,
         padding: int = 0,
     ) -> None:
         super().__init__()
-        sizes = {"source_vocab_size": source_vocab_size, "target_vocab_size": target_vocab_size}
-        for name, value in (sizes | {"source_length": source_length, "target_length": target_length}).items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, expected at least 1")
-        if share_embeddings and source_vocab_size != target_vocab_size:
+        check_positive(
+            source_vocab_size=source_vocab_size,
+            target_vocab_size=target_vocab_size,
+            source_length=source_length,
+            target_length=target_length,
+        )
+        if config.share_embeddings and source_vocab_size != target_vocab_size:
             raise ValueError(
                 f"vocabularies of {source_vocab_size} and {target_vocab_size} tokens can't share an embedding"
             )
-        width = options.width
+        width = config.width
         self.padding = padding
-        self.tie_embeddings = tie_embeddings
         self.source_embedding = nn.Embedding(source_vocab_size, width)
         self.target_embedding = (
-            self.source_embedding if share_embeddings else nn.Embedding(target_vocab_size, width)
+            self.source_embedding if config.share_embeddings else nn.Embedding(target_vocab_size, width)
         )
-        self.embedding_scale = math.sqrt(width) if positions == "sinusoidal" else 1.0
-        self.source_positions = added_positions(positions, max_length=source_length, width=width)
-        self.target_positions = added_positions(positions, max_length=target_length, width=width)
-        self.dropout = Dropout(options.dropout)
-        self.encoder = Encoder(options, depth=encoder_depth)
-        self.decoder = Decoder(options, depth=decoder_depth)
+        self.source_positions = added_positions(config.position, max_length=source_length, width=width)
+        self.target_positions = added_positions(config.position, max_length=target_length, width=width)
+        self.dropout = Dropout(config.dropout)
+        decoder_config = replace(config, depth=config.decoder_depth or config.depth)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(decoder_config)
         self.head = nn.Linear(width, target_vocab_size, bias=False)
-        if tie_embeddings:
+        if config.tie_embeddings:
             self.head.weight = self.target_embedding.weight
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=config.embedding_std)
+        draw_weights(self.encoder, config)
+        draw_weights(self.decoder, decoder_config)
+        if not config.tie_embeddings:
+            nn.init.normal_(self.head.weight, std=matrix_std(self.head, config))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Scores every possible next token after each token of the target.
+        """Compute the logits of the next token after each target token.
 
         Args:
-            source: (B, S), padded behind.
-            target: (B, T), padded behind.
+            source: (B, S), padded right.
+            target: (B, T), padded right.
 
         Returns:
             (B, T, V).
@@ -105,13 +102,13 @@ class EncoderDecoder(nn.Module):
         return self.decode(target, context, context_mask)
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Reads a source once, however often something is written for it.
+        """Encode the source once, for any number of decoding steps.
 
         Args:
-            source: (B, S), padded behind.
+            source: (B, S), padded right.
 
         Returns:
-            The context (B, S, W), and which of it is real, boolean (B, S); None if all is.
+            The context, (B, S, W), and its mask, boolean, (B, S), True = a real token; None without padding.
         """
         mask = source != self.padding
         all_real = may_look(mask) and bool(mask.all())
@@ -120,7 +117,6 @@ class EncoderDecoder(nn.Module):
             source,
             positions,
             embedding=self.source_embedding,
-            scale=self.embedding_scale,
             added=self.source_positions,
         )
         key_mask = None if all_real else mask
@@ -134,19 +130,19 @@ class EncoderDecoder(nn.Module):
         *,
         cache: list[DecoderLayerCache] | None = None,
     ) -> Tensor:
-        """Scores every possible next token after each of T tokens of the target.
+        """Compute the logits of the next token after each target token.
 
         Args:
             target: (B, T).
-            context: (B, S, W), from `encode`; may be left out once the cache has seen it.
-            context_mask: Boolean (B, S), from `encode`.
+            context: (B, S, W), from `encode`; optional once the cache holds it.
+            context_mask: Boolean, (B, S), from `encode`.
             cache: From `make_cache`; T is then the number of new tokens.
 
         Returns:
             (B, T, V).
 
         Raises:
-            ValueError: learned positions beyond the target's length; a cache that is full.
+            ValueError: Positions beyond the learned ones; a full cache.
         """
         first = None if cache is None else cache[0].self_attention
         positions = token_positions(target.shape[1], cache=first, device=target.device)
@@ -154,7 +150,6 @@ class EncoderDecoder(nn.Module):
             target,
             positions,
             embedding=self.target_embedding,
-            scale=self.embedding_scale,
             added=self.target_positions,
         )
         x = self.decoder(
@@ -163,18 +158,18 @@ class EncoderDecoder(nn.Module):
         return self.head(x)
 
     def make_cache(self, capacity: int) -> list[DecoderLayerCache]:
-        """One empty cache for each decoder layer, for targets of at most `capacity` tokens."""
+        """Make one empty cache for each decoder layer, for targets of at most `capacity` tokens."""
         return self.decoder.make_cache(capacity)
 
     def cross_attention(self, source: Tensor, target: Tensor) -> Tensor:
-        """Which source tokens each target token attends, for a look at it; in evaluation mode.
+        """Return the attention of target tokens to source tokens; call it in evaluation mode.
 
         Args:
             source: (B, S).
             target: (B, T).
 
         Returns:
-            (L, B, H, T, S): each row sums to 1 over the source, and is 0 on padding.
+            (L, B, H, T, S): each row sums to 1 over the source and is 0 on padding.
         """
         maps: list[Tensor] = []
 
@@ -191,19 +186,3 @@ class EncoderDecoder(nn.Module):
             for hook in hooks:
                 hook.remove()
         return torch.stack(maps)
-
-    def initialise(
-        self,
-        *,
-        embedding_std: float = 0.02,
-        linear_std: float | None = 0.02,
-        output_init: OutputInit = "scaled",
-    ) -> None:
-        """Draws fresh weights as `draw_weights` does, those of the output layer like any matrix."""
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=embedding_std)
-        for stack in (self.encoder, self.decoder):
-            draw_weights(stack, depth=len(stack.layers), linear_std=linear_std, output_init=output_init)
-        if not self.tie_embeddings:
-            nn.init.normal_(self.head.weight, std=matrix_std(self.head, linear_std))

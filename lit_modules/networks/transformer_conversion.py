@@ -10,10 +10,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_modules.configs.transformer import FeedForwardActivation, TransformerConfig
 from lit_modules.layers.attention import Attention
-from lit_modules.layers.feed_forward import Activation
 from lit_modules.layers.norm import LayerNorm
-from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerOptions
+from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer
 from lit_modules.layers.transformer_stack import Decoder, Encoder
 
 
@@ -53,7 +53,7 @@ def encoder_layer_from_torch(source: nn.TransformerEncoderLayer, *, is_causal: b
     Raises:
         ValueError: another activation; see `attention_from_torch`.
     """
-    target = EncoderLayer(_options(source), is_causal=is_causal)
+    target = EncoderLayer(_config(source), is_causal=is_causal)
     _copy_encoder_layer(target, source)
     return target.train(source.training)
 
@@ -64,7 +64,7 @@ def decoder_layer_from_torch(source: nn.TransformerDecoderLayer) -> DecoderLayer
     Raises:
         ValueError: as `encoder_layer_from_torch`.
     """
-    target = DecoderLayer(_options(source))
+    target = DecoderLayer(_config(source))
     _copy_decoder_layer(target, source)
     return target.train(source.training)
 
@@ -77,7 +77,7 @@ def encoder_from_torch(source: nn.TransformerEncoder, *, is_causal: bool = False
     """
     layers = [cast(nn.TransformerEncoderLayer, layer) for layer in source.layers]
     final_norm = source.norm is not None
-    target = Encoder(_options(layers[0]), depth=len(layers), is_causal=is_causal, final_norm=final_norm)
+    target = Encoder(_config(layers[0], depth=len(layers)), is_causal=is_causal, final_norm=final_norm)
     for ours, theirs in zip(target.layers, layers, strict=True):
         _copy_encoder_layer(cast(EncoderLayer, ours), theirs)
     if source.norm is not None:
@@ -92,7 +92,7 @@ def decoder_from_torch(source: nn.TransformerDecoder) -> Decoder:
         ValueError: as `encoder_from_torch`.
     """
     layers = [cast(nn.TransformerDecoderLayer, layer) for layer in source.layers]
-    target = Decoder(_options(layers[0]), depth=len(layers), final_norm=source.norm is not None)
+    target = Decoder(_config(layers[0], depth=len(layers)), final_norm=source.norm is not None)
     for ours, theirs in zip(target.layers, layers, strict=True):
         _copy_decoder_layer(cast(DecoderLayer, ours), theirs)
     if source.norm is not None:
@@ -100,8 +100,12 @@ def decoder_from_torch(source: nn.TransformerDecoder) -> Decoder:
     return target.train(source.training)
 
 
-def _options(source: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> TransformerOptions:
-    return TransformerOptions(
+def _config(
+    source: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer, *, depth: int = 1
+) -> TransformerConfig:
+    return TransformerConfig(
+        depth=depth,
+        position="none",
         width=source.linear1.in_features,
         num_heads=source.self_attn.num_heads,
         feed_forward_width=source.linear1.out_features,
@@ -115,7 +119,7 @@ def _options(source: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) ->
     )
 
 
-def _activation_name(activation: object) -> Activation:
+def _activation_name(activation: object) -> FeedForwardActivation:
     if activation is F.relu or isinstance(activation, nn.ReLU):
         return "relu"
     if activation is F.gelu:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from lit_modules.networks.build_transformer_lm import build_transformer_lm
 from lit_modules.networks.transformer_lm import TransformerLM
 from lit_modules.pretrained.gguf import read_gguf
 from lit_modules.pretrained.huggingface import read_folder
@@ -35,7 +34,7 @@ def build_network(pretrained: Pretrained, *, dtype: torch.dtype = torch.float32)
         dtype: Of the weights.
     """
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
-        network = build_transformer_lm(
+        network = TransformerLM(
             pretrained.config, vocab_size=pretrained.vocab_size, context_length=pretrained.context_length
         )
     weights = {name: tensor.to(dtype) for name, tensor in pretrained.state_dict.items()}

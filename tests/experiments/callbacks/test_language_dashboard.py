@@ -19,7 +19,7 @@ from experiments.training.curve_log import read as read_curve
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.generate import generate
-from lit_modules.networks.build_transformer_lm import build_transformer_lm
+from lit_modules.networks.transformer_lm import TransformerLM
 
 
 def read(run_dir: Path) -> EventAccumulator:
@@ -163,7 +163,7 @@ def test_samples_keep_their_line_ends_and_show_where_they_begin() -> None:
     tokenizer = CharacterTokenizer("\n ab")
     torch.manual_seed(0)
     config = LanguageModelConfig(depth=1, width=8, num_heads=1)
-    network = build_transformer_lm(config, vocab_size=4, context_length=300).eval()
+    network = TransformerLM(config, vocab_size=4, context_length=300).eval()
     text = written(network, tokenizer, [2, 3, 0, 2])
     settings = SamplingConfig(temperature=0.8, max_new_tokens=160)
     for seed, row in enumerate(generate(network, [[2, 3, 0, 2]] * 2, settings, seeds=[0, 1])):
@@ -180,7 +180,7 @@ def test_maps_are_the_weights_that_attention_uses(position: Any, norm_first: boo
     config = LanguageModelConfig(
         depth=2, width=16, num_heads=4, num_kv_heads=2, position=position, norm_first=norm_first, qk_norm=True
     )
-    network = build_transformer_lm(config, vocab_size=9, context_length=12).eval()
+    network = TransformerLM(config, vocab_size=9, context_length=12).eval()
     inputs: list[torch.Tensor] = []
     for layer in network.trunk.layers:
         layer.attention.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))

@@ -10,8 +10,9 @@ from lit_modules.configs.transformer import TransformerConfig
     [
         ({"num_kv_heads": 3}, "num_kv_heads: 3 doesn't divide num_heads 4"),
         ({"width": 30}, "num_heads: 4 doesn't divide width 30"),
-        ({"width": 12, "position": "rotary"}, "heads of width 3 are odd"),
-        ({"attention_dropout": 0.1, "implementation": "tiled"}, "attention_dropout: tiled"),
+        ({"width": 12, "position": "rotary"}, "head_dim 3 is odd"),
+        ({"norm_partial": 0.5}, "norm_partial: 0.5 needs norm rms_norm, not layer_norm"),
+        ({"attention_dropout": 0.1, "implementation": "tiled"}, "attention_dropout: 0.1 isn't possible"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str):
@@ -21,3 +22,10 @@ def test_values_that_do_not_fit_together_are_refused(values: dict[str, Any], mes
 
 def test_a_head_width_frees_the_width():
     assert TransformerConfig(width=30, head_dim=8, position="rotary").head_dim == 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "expected"), [("gelu", 24, 96), ("swiglu", 24, 64), ("swiglu", 96, 256)]
+)
+def test_default_hidden_width(kind: Any, width: int, expected: int):
+    assert TransformerConfig(feed_forward=kind, width=width).hidden_width == expected

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from lit_modules.configs.generation import SamplingConfig
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.answer_scores import AnswerScorer
 from lit_modules.generation.generate import generate
 from lit_modules.generation.steered import SteeringVectors, steered
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.transformer_lm import TransformerLM
 
 V, WIDTH = 17, 16
@@ -19,8 +19,15 @@ ANSWERS = [[[5, 8, 9], [7]], [[9, 3, 2, 3]], [[8], [4, 6], [2, 6, 4, 3]]]
 def build() -> TransformerLM:
     torch.manual_seed(0)
     network = TransformerLM(
-        TransformerOptions(width=WIDTH, num_heads=4, feed_forward_width=32, num_kv_heads=2, rotary_base=1e4),
-        depth=3,
+        LanguageModelConfig(
+            depth=3,
+            width=WIDTH,
+            num_heads=4,
+            feed_forward_width=32,
+            num_kv_heads=2,
+            position="rotary",
+            tie_embeddings=False,
+        ),
         vocab_size=V,
         context_length=12,
     )

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.generation.beam_search import beam_search, greedy_search
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.encoder_decoder import EncoderDecoder
 
 V, LONGEST = 6, 4
@@ -19,16 +19,14 @@ Scored = list[tuple[float, list[int]]]
 
 
 def build(seed: int = 0, *, vocab: int = V, **options: Any) -> EncoderDecoder:
-    layers = {"width": 8, "num_heads": 2, "feed_forward_width": 12, "rotary_base": 100.0} | options
+    layers = {"width": 8, "num_heads": 2, "feed_forward_width": 12, "position": "learned"} | options
     network = EncoderDecoder(
-        TransformerOptions(**layers),
-        encoder_depth=1,
-        decoder_depth=2,
+        Seq2SeqConfig(depth=1, decoder_depth=2, tie_embeddings=False, **layers),
         source_vocab_size=6,
         target_vocab_size=vocab,
         source_length=9,
         target_length=9,
-        positions="learned",  # random ones make each step another, so that targets end here and there
+        # random ones make each step another, so that targets end here and there
     ).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -167,7 +165,7 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_only_padding_follows_the_end() -> None:
-    tokens = beam_search(build(1), SOURCE, beam_size=5, n_best=5, max_length=8).tokens
+    tokens = beam_search(build(3), SOURCE, beam_size=5, n_best=5, max_length=8).tokens
     has_ended = (tokens == EOS).cumsum(-1) - (tokens == EOS).long() > 0
     assert has_ended.any()
     assert not tokens[has_ended].any()

@@ -1,7 +1,7 @@
 import torch
 
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.decoding import Decoding, device_of, left_padded
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.transformer_lm import TransformerLM
 
 CPU = torch.device("cpu")
@@ -9,8 +9,10 @@ CPU = torch.device("cpu")
 
 def network(context: int = 12) -> TransformerLM:
     torch.manual_seed(0)
-    options = TransformerOptions(width=8, num_heads=2, feed_forward_width=16, rotary_base=100.0)
-    return TransformerLM(options, depth=2, vocab_size=10, context_length=context).double().eval()
+    config = LanguageModelConfig(
+        depth=2, width=8, num_heads=2, feed_forward_width=16, position="rotary", rotary_base=100.0
+    )
+    return TransformerLM(config, vocab_size=10, context_length=context).double().eval()
 
 
 def test_texts_end_in_the_last_column() -> None:

@@ -9,9 +9,9 @@ import transformers
 from torch import nn
 
 from lit_modules.configs.generation import SamplingConfig
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.functional.sampling import sample_token, temperature, top_k
 from lit_modules.generation.generate import choose, generate
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.recurrent_lm import RecurrentLM
 from lit_modules.networks.transformer_lm import TransformerLM
@@ -19,22 +19,27 @@ from lit_modules.networks.transformer_lm import TransformerLM
 V, CONTEXT = 31, 16
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7]]
 KINDS: dict[str, dict[str, Any]] = {
-    "rotary": {"rotary_base": 10_000.0, "norm": "rms_norm", "num_kv_heads": 2, "qk_norm": True},
-    "learned": {"positions": "learned"},
+    "rotary": {"position": "rotary", "norm": "rms_norm", "num_kv_heads": 2, "qk_norm": True},
+    "learned": {"position": "learned"},
 }
 
 
 def build(kind: str = "rotary", *, context: int = CONTEXT, dropout: float = 0.0) -> TransformerLM:
     """A random network whose next token depends on all of its window."""
     options = dict(KINDS[kind])
-    positions = options.pop("positions", "none")
     torch.manual_seed(0)
     network = TransformerLM(
-        TransformerOptions(width=16, num_heads=4, feed_forward_width=32, dropout=dropout, **options),
-        depth=2,
+        LanguageModelConfig(
+            depth=2,
+            tie_embeddings=False,
+            width=16,
+            num_heads=4,
+            feed_forward_width=32,
+            dropout=dropout,
+            **options,
+        ),
         vocab_size=V,
         context_length=context,
-        positions=positions,
     )
     for parameter in network.parameters():
         if parameter.dim() > 1:

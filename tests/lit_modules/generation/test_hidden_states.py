@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers, read_pairs
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.transformer_lm import TransformerLM
 from lit_modules.pretrained.readers import build_network, read_pretrained
 
@@ -24,8 +24,15 @@ EXAMPLES = [
 def build() -> TransformerLM:
     torch.manual_seed(0)
     network = TransformerLM(
-        TransformerOptions(width=16, num_heads=4, feed_forward_width=32, num_kv_heads=2, rotary_base=1e4),
-        depth=3,
+        LanguageModelConfig(
+            depth=3,
+            width=16,
+            num_heads=4,
+            feed_forward_width=32,
+            num_kv_heads=2,
+            position="rotary",
+            tie_embeddings=False,
+        ),
         vocab_size=11,
         context_length=16,
     )

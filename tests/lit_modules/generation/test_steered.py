@@ -7,31 +7,30 @@ import torch
 from torch import Tensor, nn
 
 from lit_modules.configs.generation import SamplingConfig
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.generate import generate
 from lit_modules.generation.steered import SteeredPositions, SteeringVectors, steered
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
 V, CONTEXT, WIDTH, DEPTH = 31, 40, 16, 3
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7]]
 KINDS: dict[str, dict[str, Any]] = {
-    "rotary": {"rotary_base": 10_000.0, "norm": "rms_norm", "num_kv_heads": 2},
-    "learned": {"positions": "learned"},
+    "rotary": {"position": "rotary", "norm": "rms_norm", "num_kv_heads": 2},
+    "learned": {"position": "learned"},
 }
 POSITIONS: tuple[SteeredPositions, ...] = ("prompt", "generated", "both")
 
 
 def build(kind: str = "rotary", context: int = CONTEXT) -> TransformerLM:
     options = dict(KINDS[kind])
-    positions = options.pop("positions", "none")
     torch.manual_seed(0)
     network = TransformerLM(
-        TransformerOptions(width=WIDTH, num_heads=4, feed_forward_width=32, **options),
-        depth=DEPTH,
+        LanguageModelConfig(
+            depth=DEPTH, tie_embeddings=False, width=WIDTH, num_heads=4, feed_forward_width=32, **options
+        ),
         vocab_size=V,
         context_length=context,
-        positions=positions,
     )
     for parameter in network.parameters():
         if parameter.dim() > 1:

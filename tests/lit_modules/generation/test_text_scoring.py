@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation import text_scoring
 from lit_modules.generation.text_scoring import token_losses
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.recurrent_lm import RecurrentLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
@@ -16,8 +16,8 @@ V = 13
 
 def transformer(context: int) -> TransformerLM:
     torch.manual_seed(0)
-    options = TransformerOptions(width=8, num_heads=2, feed_forward_width=16)
-    network = TransformerLM(options, depth=2, vocab_size=V, context_length=context, positions="learned")
+    config = LanguageModelConfig(depth=2, width=8, num_heads=2, feed_forward_width=16, tie_embeddings=False)
+    network = TransformerLM(config, vocab_size=V, context_length=context)
     for parameter in network.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.5)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.generation.beam_search import beam_search
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.generation.two_way_search import reverse_targets, two_way_search
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.encoder_decoder import EncoderDecoder
 
 V, LONGEST = 6, 3
@@ -20,14 +20,13 @@ Ranked = list[tuple[float, tuple[int, ...]]]
 
 def build(seed: int = 0) -> EncoderDecoder:
     network = EncoderDecoder(
-        TransformerOptions(width=8, num_heads=2, feed_forward_width=12),
-        encoder_depth=1,
-        decoder_depth=1,
+        Seq2SeqConfig(
+            depth=1, width=8, num_heads=2, feed_forward_width=12, position="learned", tie_embeddings=False
+        ),
         source_vocab_size=6,
         target_vocab_size=V,
         source_length=9,
         target_length=LONGEST + 1,
-        positions="learned",
     ).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -9,9 +9,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerOptions
+from lit_modules.configs.transformer import TransformerConfig
+from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, build_norm, build_rotary
 
-LLAMA = TransformerOptions(
+LLAMA = TransformerConfig(
     width=8,
     num_heads=4,
     num_kv_heads=2,
@@ -19,7 +20,7 @@ LLAMA = TransformerOptions(
     feed_forward="swiglu",
     norm="rms_norm",
     bias=False,
-    rotary_base=10_000.0,
+    position="rotary",
 )
 
 
@@ -36,7 +37,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 def test_a_llama_layer_equals_its_formula():
     """Written out with PyTorch's functions; rotation as a product of complex numbers."""
-    layer = randomised(EncoderLayer(LLAMA, is_causal=True, rotary=LLAMA.build_rotary()))
+    layer = randomised(EncoderLayer(LLAMA, is_causal=True, rotary=build_rotary(LLAMA)))
     x = normal(2, 5, 8, seed=9).requires_grad_()
     unit = torch.polar(torch.ones(5, 1, dtype=torch.float64), torch.arange(5.0, dtype=torch.float64)[:, None])
 
@@ -73,19 +74,19 @@ def test_a_llama_layer_equals_its_formula():
             norm="layer_norm",
             bias=True,
             feed_forward="squared_relu",
-            rotary_base=None,
+            position="learned",
         ),
         replace(LLAMA, head_dim=6, qk_norm=True, window=2, rotary_layout="adjacent_pairs", norm_eps=0.1),
-        replace(LLAMA, context_width=5, feed_forward="gelu_tanh"),
+        replace(LLAMA, feed_forward="gelu_tanh", norm_partial=0.5, norm_bias=True),
     ],
 )
 @pytest.mark.parametrize("kind", [EncoderLayer, DecoderLayer])
-def test_by_hand_and_tiled_equal_fused(options: TransformerOptions, kind: Callable[..., nn.Module]):
-    x, context = normal(2, 5, 8), normal(2, 3, options.context_width or 8, seed=1)
+def test_by_hand_and_tiled_equal_fused(options: TransformerConfig, kind: Callable[..., nn.Module]):
+    x, context = normal(2, 5, 8), normal(2, 3, 8, seed=1)
     outputs = []
     for implementation in ("fused", "by_hand", "tiled"):
         chosen = replace(options, implementation=implementation)
-        layer = randomised(kind(chosen, rotary=chosen.build_rotary()))
+        layer = randomised(kind(chosen, rotary=build_rotary(chosen)))
         output = layer(x) if kind is EncoderLayer else layer(x, context)
         outputs.append((output, *torch.autograd.grad(output.sin().sum(), list(layer.parameters()))))
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-12)
@@ -108,7 +109,12 @@ def test_wrong_options_are_named():
         EncoderLayer(replace(LLAMA, norm="batch_norm"))
     with pytest.raises(ValueError, match="activation is 'swish'"):
         EncoderLayer(replace(LLAMA, feed_forward="swish"))
-    with pytest.raises(ValueError, match="a width of 8 doesn't divide among 3 heads"):
-        EncoderLayer(replace(LLAMA, num_heads=3, num_kv_heads=None))
-    with pytest.raises(ValueError, match="a width of 10 doesn't divide among 4 heads"):
-        replace(LLAMA, width=10).build_rotary()
+
+
+def test_options_of_the_norms():
+    assert build_norm(LLAMA).bias is None
+    norm = build_norm(replace(LLAMA, norm_bias=True, norm_partial=0.5, norm_eps=0.1))
+    assert (norm.bias.shape, norm.num_measured, norm.eps) == ((8,), 4, 0.1)
+    for bias, norm_bias, expected in [(True, None, True), (False, None, False), (False, True, True)]:
+        config = TransformerConfig(bias=bias, norm_bias=norm_bias)
+        assert (build_norm(config).bias is not None) == expected

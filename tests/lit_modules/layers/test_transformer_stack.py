@@ -6,16 +6,18 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.configs.transformer import TransformerConfig
 from lit_modules.layers.norm import RMSNorm
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.layers.transformer_stack import Decoder, Encoder
 
-OPTIONS = TransformerOptions(
+CONFIG = TransformerConfig(
+    depth=2,
     width=8,
     num_heads=4,
     num_kv_heads=2,
     feed_forward_width=12,
     norm="rms_norm",
+    position="rotary",
     rotary_base=100.0,
     qk_norm=True,
 )
@@ -43,7 +45,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 def test_cached_encoder_equals_uncached_however_tokens_arrive():
-    trunk = randomised(Encoder(OPTIONS, depth=3, is_causal=True))
+    trunk = randomised(Encoder(replace(CONFIG, depth=3), is_causal=True))
     x = normal(2, 6, 8)
     at_once = trunk(x)
     for pieces in ([1] * 6, [4, 2], [1, 5]):
@@ -53,7 +55,7 @@ def test_cached_encoder_equals_uncached_however_tokens_arrive():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_cached_rows_of_different_lengths_equal_each_alone(side: str):
-    trunk = randomised(Encoder(OPTIONS, depth=2, is_causal=True))
+    trunk = randomised(Encoder(CONFIG, is_causal=True))
     rows = [normal(1, 7, 8, seed=1), normal(1, 4, 8, seed=2)]  # prompts of 5 and 2 tokens, then 2 more each
     prompt, key_mask = torch.ones(2, 5, 8, dtype=torch.float64), torch.ones(2, 5, dtype=torch.bool)
     place = slice(3, 5) if side == "left" else slice(0, 2)
@@ -70,7 +72,7 @@ def test_cached_rows_of_different_lengths_equal_each_alone(side: str):
 
 
 def test_explicit_positions_reach_the_rotation():
-    trunk = randomised(Encoder(OPTIONS, depth=2, is_causal=True))
+    trunk = randomised(Encoder(CONFIG, is_causal=True))
     x = normal(2, 4, 8)
     close(trunk(x, positions=torch.arange(50, 54)), trunk(x))
     spread = torch.tensor([[0, 1, 2, 3], [0, 10, 20, 30]])
@@ -81,14 +83,14 @@ def test_explicit_positions_reach_the_rotation():
 
 def test_a_mask_reaches_every_layer():
     """Two groups of tokens that can't see each other are two sequences."""
-    stack = randomised(Encoder(replace(OPTIONS, rotary_base=None), depth=3))
+    stack = randomised(Encoder(replace(CONFIG, position="none", depth=3)))
     x, group = normal(2, 5, 8), torch.tensor([0, 0, 1, 1, 1])
     output = stack(x, mask=group[:, None] == group)
     close(output, torch.cat([stack(x[:, :2]), stack(x[:, 2:])], dim=1))
 
 
 def test_hidden_states_of_every_layer_can_be_read_and_changed():
-    trunk = randomised(Encoder(OPTIONS, depth=3, is_causal=True))
+    trunk = randomised(Encoder(replace(CONFIG, depth=3), is_causal=True))
     x, states = normal(2, 4, 8), []
     output = trunk(x, hidden_states=states)
     assert len(states) == 4
@@ -110,14 +112,14 @@ def test_hidden_states_of_every_layer_can_be_read_and_changed():
 def test_a_last_norm_follows_pre_norm_layers(
     kind: type, norm_first: bool, final_norm: bool | None, expected: bool
 ):
-    stack = kind(replace(OPTIONS, norm_first=norm_first), depth=1)
+    stack = kind(replace(CONFIG, norm_first=norm_first))
     assert isinstance(stack.final_norm, RMSNorm) == expected
-    other = kind(replace(OPTIONS, norm_first=norm_first), depth=1, final_norm=not expected)
+    other = kind(replace(CONFIG, norm_first=norm_first), final_norm=not expected)
     assert isinstance(other.final_norm, nn.Identity) == expected
 
 
 def test_cached_decoder_equals_teacher_forcing_and_projects_the_context_once():
-    decoder = randomised(Decoder(OPTIONS, depth=2))
+    decoder = randomised(Decoder(CONFIG))
     x, context = normal(2, 5, 8), normal(2, 3, 8, seed=1)
     context_mask = torch.tensor([[True, True, True], [True, False, False]])
     at_once = decoder(x, context, context_mask=context_mask)
@@ -132,7 +134,7 @@ def test_cached_decoder_equals_teacher_forcing_and_projects_the_context_once():
 
 def test_reordered_rows_go_on_as_their_parents():
     """Beam search: hypotheses change rows between steps, and the number of rows changes."""
-    decoder = randomised(Decoder(OPTIONS, depth=2))
+    decoder = randomised(Decoder(CONFIG))
     x, context, last = normal(2, 3, 8), normal(2, 4, 8, seed=1), normal(4, 1, 8, seed=2)
     rows = torch.tensor([1, 0, 1, 1])
     cache = decoder.make_cache(4)
@@ -145,10 +147,10 @@ def test_reordered_rows_go_on_as_their_parents():
 
 @pytest.mark.parametrize("length", [1, 4])
 def test_padding_of_target_and_context_changes_nothing(length: int):
-    decoder = randomised(Decoder(replace(OPTIONS, context_width=5), depth=2))
-    x, context = normal(1, length, 8), normal(1, 3, 5, seed=1)
+    decoder = randomised(Decoder(CONFIG))
+    x, context = normal(1, length, 8), normal(1, 3, 8, seed=1)
     padded_x = torch.cat([x, torch.full((1, 2, 8), 100.0)], dim=1)
-    padded_context = torch.cat([torch.full((1, 4, 5), 100.0), context], dim=1)
+    padded_context = torch.cat([torch.full((1, 4, 8), 100.0), context], dim=1)
     key_mask = torch.tensor([[True] * length + [False] * 2])
     context_mask = torch.tensor([[False] * 4 + [True] * 3])
     together = decoder(padded_x, padded_context, key_mask=key_mask, context_mask=context_mask)
@@ -156,7 +158,7 @@ def test_padding_of_target_and_context_changes_nothing(length: int):
 
 
 def test_decoder_hidden_states():
-    decoder, states = randomised(Decoder(OPTIONS, depth=2)), []
+    decoder, states = randomised(Decoder(CONFIG)), []
     x = normal(1, 3, 8)
     output = decoder(x, normal(1, 4, 8, seed=1), hidden_states=states)
     assert len(states) == 3
@@ -165,6 +167,6 @@ def test_decoder_hidden_states():
 
 
 def test_layers_share_one_rotation_and_add_no_weights_for_it():
-    trunk = Encoder(OPTIONS, depth=3)
+    trunk = Encoder(replace(CONFIG, depth=3))
     assert all(layer.attention.rotary is trunk.rotary for layer in trunk.layers)
     assert not any("rotary" in name for name in trunk.state_dict())

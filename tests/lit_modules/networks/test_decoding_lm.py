@@ -8,21 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from lit_modules.configs.generation import SamplingConfig
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.generate import generate
 from lit_modules.layers.int8_linear import quantise_int8
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
-GPT2 = TransformerOptions(width=32, num_heads=4, feed_forward_width=64)
-LLAMA = replace(GPT2, num_kv_heads=2, norm="rms_norm", feed_forward="swiglu", bias=False, rotary_base=100.0)
+GPT2 = LanguageModelConfig(depth=3, width=32, num_heads=4, feed_forward_width=64, tie_embeddings=False)
+LLAMA = replace(
+    GPT2,
+    num_kv_heads=2,
+    norm="rms_norm",
+    feed_forward="swiglu",
+    bias=False,
+    position="rotary",
+    rotary_base=100.0,
+)
 KINDS = {
-    "gpt2": (GPT2, "learned"),
-    "llama": (LLAMA, "none"),
-    "gguf": (replace(LLAMA, rotary_layout="adjacent_pairs"), "none"),
-    "biased": (replace(LLAMA, bias=True, norm="layer_norm", num_kv_heads=1, head_dim=6), "none"),
-    "qk_norm": (replace(LLAMA, qk_norm=True, feed_forward="squared_relu"), "none"),
-    "post_norm": (replace(GPT2, norm_first=False, dropout=0.5), "sinusoidal"),
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "gguf": replace(LLAMA, rotary_layout="adjacent_pairs", tie_embeddings=True),
+    "biased": replace(LLAMA, bias=True, norm="layer_norm", num_kv_heads=1, head_dim=6),
+    "qk_norm": replace(LLAMA, qk_norm=True, feed_forward="squared_relu"),
+    "post_norm": replace(GPT2, norm_first=False, dropout=0.5, position="sinusoidal"),
+    "partial_norm": replace(LLAMA, norm_partial=0.4, norm_bias=True),
+    "window": replace(LLAMA, window=4),
 }
 
 
@@ -33,10 +43,7 @@ def _no_grad() -> Iterator[None]:
 
 
 def build(kind: str, *, dtype: torch.dtype = torch.float64) -> TransformerLM:
-    options, positions = KINDS[kind]
-    network = TransformerLM(
-        options, depth=3, vocab_size=29, context_length=20, positions=positions, tie_embeddings=kind == "gguf"
-    )
+    network = TransformerLM(KINDS[kind], vocab_size=29, context_length=20)
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters()):
             generator = torch.Generator().manual_seed(number)
@@ -181,6 +188,3 @@ def test_what_does_not_fit():
         fast.make_cache(0)
     with pytest.raises(ValueError, match="positions 0 … 20 asked of 20"):
         fast(tokens(1, 21))
-    options = replace(GPT2, window=3)
-    with pytest.raises(ValueError, match="a window of 3 tokens isn't laid out"):
-        DecodingLM(TransformerLM(options, depth=1, vocab_size=5, context_length=5))

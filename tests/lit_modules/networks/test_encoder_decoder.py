@@ -1,6 +1,7 @@
 """Oracle: PyTorch's own `nn.Transformer` with the same weights. Its masks mean True = blocked."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,21 +9,31 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.layers.positional import SinusoidalPositions
-from lit_modules.layers.transformer_layer import TransformerOptions
 from lit_modules.networks.encoder_decoder import EncoderDecoder
 from lit_modules.networks.transformer_conversion import decoder_from_torch, encoder_from_torch
 
 SOURCE = torch.tensor([[3, 4, 5, 6, 2], [5, 2, 0, 0, 0], [4, 6, 2, 0, 0]])
 TARGET = torch.tensor([[1, 3, 4, 2], [1, 5, 2, 0], [1, 2, 0, 0]])
-PLAIN: dict[str, Any] = {"width": 8, "num_heads": 2, "feed_forward_width": 12}
+PLAIN = Seq2SeqConfig(
+    depth=2,
+    decoder_depth=3,
+    width=8,
+    num_heads=2,
+    feed_forward_width=12,
+    position="none",
+    tie_embeddings=False,
+)
+SIZES = {"source_vocab_size": 7, "target_vocab_size": 6, "source_length": 9, "target_length": 8}
 
 
-def build(options: dict[str, Any] | None = None, **values: Any) -> EncoderDecoder:
-    sizes = {"source_vocab_size": 7, "target_vocab_size": 6, "source_length": 9, "target_length": 8}
-    depths = {"encoder_depth": 2, "decoder_depth": 3}
-    network = EncoderDecoder(TransformerOptions(**(PLAIN | (options or {}))), **(sizes | depths | values))
-    network = network.double()
+def fresh(sizes: dict[str, int] | None = None, **values: Any) -> EncoderDecoder:
+    return EncoderDecoder(replace(PLAIN, **values), **(SIZES | (sizes or {})))
+
+
+def build(sizes: dict[str, int] | None = None, **values: Any) -> EncoderDecoder:
+    network = fresh(sizes, **values).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -35,12 +46,12 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "sinusoidal": {"positions": "sinusoidal", "tie_embeddings": True},
-    "learned": {"positions": "learned", "options": {"norm_first": False}},
-    "shared": {"share_embeddings": True, "source_vocab_size": 6, "tie_embeddings": True},
-    "rotary": {"options": {"rotary_base": 50.0, "num_kv_heads": 1, "feed_forward": "swiglu"}},
-    "by_hand": {"options": {"implementation": "by_hand", "qk_norm": True}},
-    "tiled": {"options": {"implementation": "tiled"}},
+    "sinusoidal": {"position": "sinusoidal", "tie_embeddings": True},
+    "learned": {"position": "learned", "norm_first": False},
+    "shared": {"share_embeddings": True, "sizes": {"source_vocab_size": 6}, "tie_embeddings": True},
+    "rotary": {"position": "rotary", "rotary_base": 50.0, "num_kv_heads": 1, "feed_forward": "swiglu"},
+    "by_hand": {"implementation": "by_hand", "qk_norm": True},
+    "tiled": {"implementation": "tiled"},
 }
 
 
@@ -55,7 +66,7 @@ def test_equals_pytorch_s_transformer_with_the_same_weights(norm_first: bool) ->
     for number, parameter in enumerate(theirs.parameters()):
         generator = torch.Generator().manual_seed(number)
         parameter.data = 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    ours = build({"feed_forward": "gelu"}, positions="sinusoidal", tie_embeddings=True)
+    ours = build(feed_forward="gelu", position="sinusoidal", tie_embeddings=True)
     ours.encoder, ours.decoder = encoder_from_torch(theirs.encoder), decoder_from_torch(theirs.decoder)
 
     place = SinusoidalPositions(8)(torch.arange(5), dtype=torch.float64)
@@ -147,21 +158,18 @@ def test_shared_and_tied_weights_are_one_parameter() -> None:
     assert apart.head.weight is not apart.target_embedding.weight is not apart.source_embedding.weight
     tied = build(tie_embeddings=True)
     assert tied.head.weight is tied.target_embedding.weight is not tied.source_embedding.weight
-    all_one = build(source_vocab_size=6, share_embeddings=True, tie_embeddings=True)
+    all_one = build({"source_vocab_size": 6}, share_embeddings=True, tie_embeddings=True)
     assert all_one.head.weight is all_one.target_embedding.weight is all_one.source_embedding.weight
-    fresh = build(source_vocab_size=6, share_embeddings=True, tie_embeddings=True)
-    fresh.initialise()
-    fresh.load_state_dict(all_one.state_dict())
+    other = fresh({"source_vocab_size": 6}, share_embeddings=True, tie_embeddings=True).double()
+    other.load_state_dict(all_one.state_dict())
     source = SOURCE.clamp(max=5)
-    close(fresh(source, TARGET), all_one(source, TARGET))
+    close(other(source, TARGET), all_one(source, TARGET))
 
 
 def test_fresh_weights_have_the_asked_scale() -> None:
-    wide = {"width": 64, "feed_forward_width": 256}
-    network = build(
-        wide, encoder_depth=8, decoder_depth=2, target_vocab_size=900, target_length=400, positions="learned"
-    )
-    network.initialise(embedding_std=0.5, linear_std=0.1)
+    sizes = {"target_vocab_size": 900, "target_length": 400}
+    values: dict[str, Any] = {"depth": 8, "decoder_depth": 2, "width": 64, "feed_forward_width": 256}
+    network = fresh(sizes, **values, position="learned", embedding_std=0.5, linear_std=0.1)
 
     def has_std(weight: Tensor, std: float) -> bool:
         return abs(float(weight.detach().std()) / std - 1) < 0.05
@@ -175,12 +183,11 @@ def test_fresh_weights_have_the_asked_scale() -> None:
     assert has_std(decoder.feed_forward.up.weight, 0.1)
     for last in (decoder.self_attention.output, decoder.cross_attention.output, decoder.feed_forward.down):
         assert has_std(last.weight, 0.1 / 2)
-    network.initialise(linear_std=None)
-    assert has_std(network.head.weight, 0.5 / 8)
+    assert has_std(fresh(sizes, **values, linear_std=None).head.weight, 0.5 / 8)
 
 
 def test_dropout_reaches_the_embeddings_of_both() -> None:
-    network = build({"dropout": 0.5})
+    network = build(dropout=0.5)
     network.dropout.p = 0.999999
     network.train()
     for stack in (network.encoder, network.decoder):
@@ -192,8 +199,8 @@ def test_wrong_values_are_named() -> None:
     with pytest.raises(ValueError, match="vocabularies of 7 and 6 tokens can't share an embedding"):
         build(share_embeddings=True)
     with pytest.raises(ValueError, match="source_length is 0, expected at least 1"):
-        build(source_length=0)
-    with pytest.raises(ValueError, match="positions is 'absolute', expected one of"):
-        build(positions="absolute")
+        build({"source_length": 0})
+    with pytest.raises(ValueError, match="position is 'absolute', expected one of"):
+        build(position="absolute")
     with pytest.raises(ValueError, match=r"positions 0 … 8 asked of 8 learned ones"):
-        build(positions="learned").decode(torch.ones(1, 9, dtype=torch.long), torch.zeros(1, 2, 8).double())
+        build(position="learned").decode(torch.ones(1, 9, dtype=torch.long), torch.zeros(1, 2, 8).double())

@@ -1,16 +1,17 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.transformer_layer import TransformerOptions
+from lit_modules.configs.transformer import PooledTransformerConfig
 from lit_modules.networks.pooled_encoder import PooledEncoder, masked_mean
 from lit_modules.networks.transformer_conversion import encoder_from_torch
 
-OPTIONS = TransformerOptions(width=8, num_heads=2, feed_forward_width=12)
+CONFIG = PooledTransformerConfig(depth=2, width=8, num_heads=2, feed_forward_width=12, position="none")
 POOLINGS = ["mean", "cls", "attention"]
 
 
@@ -18,8 +19,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def build(pooling: str, options: TransformerOptions = OPTIONS, depth: int = 2) -> PooledEncoder:
-    network = PooledEncoder(options, depth=depth, pooling=pooling).double().eval()
+def build(pooling: str, **values: Any) -> PooledEncoder:
+    network = PooledEncoder(replace(CONFIG, pooling=pooling, **values)).double().eval()
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters()):
             parameter.copy_(0.5 * normal(*parameter.shape, seed=number + 1))
@@ -34,13 +35,11 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("rotary", [None, 100.0])
+@pytest.mark.parametrize("position", ["none", "rotary"])
 @pytest.mark.parametrize("implementation", ["fused", "by_hand"])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_sequence_in_a_padded_batch_is_the_sequence_alone(
-    pooling: str, implementation: str, rotary: float | None
-):
-    network = build(pooling, replace(OPTIONS, implementation=implementation, rotary_base=rotary))
+def test_a_sequence_in_a_padded_batch_is_the_sequence_alone(pooling: str, implementation: str, position: str):
+    network = build(pooling, implementation=implementation, position=position, rotary_base=100.0)
     lengths = [5, 1, 3, 7]
     x = normal(4, 7, 8)
     x[~mask_of(*lengths)] = 1e4  # whatever stands there
@@ -107,7 +106,7 @@ def test_the_encoder_is_pytorchs_with_the_same_weights(pooling: str, norm_first:
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=norm_first, activation="gelu")
     last = nn.LayerNorm(8) if norm_first else None
     theirs = nn.TransformerEncoder(layer, 2, norm=last, enable_nested_tensor=False).double().eval()
-    network = build(pooling, replace(OPTIONS, feed_forward="gelu", norm_first=norm_first))
+    network = build(pooling, feed_forward="gelu", norm_first=norm_first)
     network.encoder = encoder_from_torch(theirs)
     x, mask = normal(3, 5, 8), mask_of(5, 2, 4)
     with torch.no_grad():
@@ -139,6 +138,6 @@ def test_padding_gets_no_gradient(pooling: str):
 
 def test_refuses_an_unknown_pooling_and_a_mask_that_does_not_fit():
     with pytest.raises(ValueError, match="pooling is 'max', expected one of 'mean', 'cls', 'attention'"):
-        PooledEncoder(OPTIONS, depth=1, pooling="max")
+        PooledEncoder(replace(CONFIG, pooling="max"))
     with pytest.raises(ValueError, match=r"key_mask has shape \(2, 3\), the keys need \(2, 4\)"):
         build("cls")(normal(2, 4, 8), key_mask=mask_of(3, 1))

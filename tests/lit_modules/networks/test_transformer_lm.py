@@ -1,26 +1,40 @@
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.transformer_layer import TransformerOptions
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.configs.optim import MuonConfig
+from lit_modules.layers.norm import LayerNorm, RMSNorm
+from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.networks.transformer_lm import TransformerLM
+from lit_modules.optim.builders import build_optimizer
 
-GPT2 = TransformerOptions(width=8, num_heads=4, feed_forward_width=12)
+GPT2 = LanguageModelConfig(depth=2, width=8, num_heads=4, feed_forward_width=12)
 LLAMA = replace(
-    GPT2, num_kv_heads=2, norm="rms_norm", feed_forward="swiglu", bias=False, rotary_base=100.0, qk_norm=True
+    GPT2,
+    num_kv_heads=2,
+    norm="rms_norm",
+    feed_forward="swiglu",
+    bias=False,
+    position="rotary",
+    rotary_base=100.0,
+    qk_norm=True,
 )
-KINDS = {"gpt2": (GPT2, "learned"), "llama": (LLAMA, "none"), "sinusoidal": (GPT2, "sinusoidal")}
+KINDS = {"gpt2": GPT2, "llama": LLAMA, "sinusoidal": replace(GPT2, position="sinusoidal")}
 
 
-def build(kind: str = "llama", *, tied: bool = True, depth: int = 2) -> TransformerLM:
-    options, positions = KINDS[kind]
-    network = TransformerLM(
-        options, depth=depth, vocab_size=11, context_length=9, positions=positions, tie_embeddings=tied
-    )
+def fresh(config: LanguageModelConfig, **values: Any) -> TransformerLM:
+    return TransformerLM(replace(config, **values), vocab_size=11, context_length=9)
+
+
+def build(kind: str = "llama", *, tied: bool = True) -> TransformerLM:
+    network = fresh(KINDS[kind], tie_embeddings=tied)
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters()):
             generator = torch.Generator().manual_seed(number)
@@ -99,29 +113,32 @@ def test_tied_weights_stay_one_parameter(tied: bool):
     again = copy.deepcopy(network).float()
     assert (again.head.weight is again.embedding.weight) == tied
     assert ("head.weight" in dict(again.named_parameters())) != tied
-    fresh = build(tied=tied, depth=2)
-    fresh.initialise()
-    fresh.load_state_dict(network.state_dict())
-    close(fresh(tokens(1, 4)), network(tokens(1, 4)))
+    other = fresh(LLAMA, tie_embeddings=tied).double()
+    other.load_state_dict(network.state_dict())
+    close(other(tokens(1, 4)), network(tokens(1, 4)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_gradient_reaches_every_weight(kind: str, tied: bool):
-    network = build(kind, tied=tied)
-    network.initialise()
-    network.train()(tokens(2, 9)).square().sum().backward()
+    network = fresh(KINDS[kind], tie_embeddings=tied)
+    network(tokens(2, 9)).square().sum().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     # A softmax doesn't feel what is added to all of a query's scores, so a key's bias has no gradient.
     assert [name for name in without if not name.endswith("attention.key.bias")] == []
 
 
 def test_fresh_weights_have_the_asked_scale():
-    options = replace(GPT2, width=64, feed_forward_width=256)
-    network = TransformerLM(
-        options, depth=8, vocab_size=500, context_length=200, positions="learned", tie_embeddings=False
+    config = replace(
+        GPT2,
+        depth=8,
+        width=64,
+        feed_forward_width=256,
+        tie_embeddings=False,
+        embedding_std=0.5,
+        linear_std=None,
     )
-    network.initialise(embedding_std=0.5, linear_std=None)
+    network = TransformerLM(config, vocab_size=500, context_length=200)
 
     def has_std(weight: Tensor, std: float) -> bool:
         return (
@@ -139,13 +156,12 @@ def test_fresh_weights_have_the_asked_scale():
     assert has_std(network.head.weight, 0.5 / 8)
     assert not layer.feed_forward.up.bias.any()
     assert bool((layer.attention_norm.weight == 1).all())
-    network.initialise(linear_std=0.1)
-    assert has_std(layer.feed_forward.down.weight, 0.1 / 4)
+    network = TransformerLM(replace(config, linear_std=0.1), vocab_size=500, context_length=200)
+    assert has_std(network.trunk.layers[3].feed_forward.down.weight, 0.1 / 4)
 
 
 def test_zero_branches_and_head_score_every_token_alike():
-    network = build("llama", tied=False)
-    network.initialise(output_init="zero", zero_head=True)
+    network = fresh(LLAMA, tie_embeddings=False, output_init="zero", zero_head=True).double()
     x = tokens(2, 5)
     assert not network(x).any()
     states: list[Tensor] = []
@@ -167,4 +183,90 @@ def test_beyond_learned_positions():
 def test_sizes_below_one_are_refused(name: str):
     sizes = {"vocab_size": 5, "context_length": 5} | {name: 0}
     with pytest.raises(ValueError, match=f"{name} is 0, expected at least 1"):
-        TransformerLM(GPT2, depth=1, **sizes)
+        TransformerLM(GPT2, **sizes)
+
+
+def small(**values: Any) -> TransformerLM:
+    return fresh(LanguageModelConfig(**{"depth": 2, "width": 16, "num_heads": 4} | values))
+
+
+def test_every_value_reaches_the_network():
+    network = small(
+        num_kv_heads=2,
+        head_dim=6,
+        feed_forward="swiglu",
+        feed_forward_width=20,
+        norm="rms_norm",
+        norm_eps=1e-3,
+        position="rotary",
+        rotary_base=500.0,
+        rotary_layout="adjacent_pairs",
+        tie_embeddings=False,
+        bias=False,
+        qk_norm=True,
+        dropout=0.1,
+        hidden_dropout=0.3,
+        window=5,
+        norm_bias=True,
+        norm_partial=0.5,
+        attention_dropout=0.2,
+        implementation="by_hand",
+    )
+    layer = network.trunk.layers[0]
+    attention = layer.attention
+    assert (network.vocab_size, network.context_length, len(network.trunk.layers)) == (11, 9, 2)
+    assert attention.query.weight.shape == (24, 16)
+    assert attention.key.weight.shape == (12, 16)
+    assert attention.query.bias is None
+    assert attention.query_norm is not None
+    assert (attention.dropout, attention.implementation, attention.window) == (0.2, "by_hand", 5)
+    assert (network.trunk.rotary.base, network.trunk.rotary.layout) == (500.0, "adjacent_pairs")
+    assert layer.feed_forward.gate.weight.shape == (20, 16)
+    assert layer.feed_forward.output_dropout.p == network.dropout.p == 0.1
+    assert isinstance(network.trunk.final_norm, RMSNorm)
+    assert layer.feed_forward.dropout.p == 0.3
+    assert (layer.attention_norm.eps, layer.attention_norm.num_measured) == (1e-3, 8)
+    assert layer.attention_norm.bias is not None
+    assert network.positions is None
+    assert network.head.weight is not network.embedding.weight
+
+
+@pytest.mark.parametrize(
+    ("position", "kind"),
+    [("learned", LearnedPositions), ("sinusoidal", SinusoidalPositions), ("none", type(None))],
+)
+def test_positions_that_are_added(position: str, kind: type):
+    network = small(position=position)
+    assert isinstance(network.positions, kind)
+    assert network.trunk.rotary is None
+    assert isinstance(network.trunk.final_norm, LayerNorm)
+
+
+def test_post_norm_has_no_last_norm():
+    assert isinstance(small(norm_first=False).trunk.final_norm, nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "expected"), [("gelu", 24, 96), ("swiglu", 24, 64), ("swiglu", 96, 256)]
+)
+def test_default_hidden_width(kind: str, width: int, expected: int):
+    assert small(feed_forward=kind, width=width).trunk.layers[0].feed_forward.up.weight.shape[0] == expected
+
+
+def test_fresh_weights_follow_the_config():
+    network = small(output_init="zero", tie_embeddings=False, zero_head=True, embedding_std=3.0)
+    assert not network.trunk.layers[1].feed_forward.down.weight.any()
+    assert not network.head.weight.any()
+    assert 2 < float(network.embedding.weight.detach().std()) < 4
+    torch.manual_seed(0)
+    assert float(small(linear_std=5.0).trunk.layers[0].attention.key.weight.detach().std()) > 4
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_muon_takes_the_hidden_matrices_alone(tied: bool):
+    network = small(tie_embeddings=tied, qk_norm=True)
+    names = {id(p): name for name, p in network.named_parameters()}
+    groups = build_optimizer(network, MuonConfig()).param_groups
+    muon = {names[id(p)] for group in groups if group["rule"] == "muon" for p in group["params"]}
+    assert muon == {name for name, p in network.trunk.named_parameters(prefix="trunk") if p.ndim == 2}
+    assert sum(len(group["params"]) for group in groups) == len(names)
