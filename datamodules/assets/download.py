@@ -1,4 +1,4 @@
-"""One file over HTTPS: a bound on the wait and on the size, and a progress bar where there is a terminal."""
+"""Download one file over HTTPS, with a limited wait, a limited size, and a progress bar on a terminal."""
 
 import sys
 import threading
@@ -10,36 +10,36 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 CONNECT_SECONDS = 5.0
-"""How long a host may take to answer: name look-up, all of its addresses and redirects together."""
+"""Longest wait for an answer: name look-up, all addresses of the host and redirects together."""
 
 _READ_SECONDS = 30
 _CHUNK = 1 << 18
 
 
 class DownloadError(Exception):
-    """The file didn't come; the message says why."""
+    """The download failed; the message says why."""
 
 
 class NoAnswerError(DownloadError):
-    """The host can't be reached, so asking it for another file is a waste of time."""
+    """The host can't be reached, so a request for another file would only waste time."""
 
 
 def download(url: str, target: Path, *, limit: int) -> None:
     """Download a file.
 
-    The transfer runs in a thread of its own, since the connection timeout of an HTTP client holds for each
-    of a host's addresses and for none of the name look-up: behind a firewall that drops packets, one mirror
-    with eight addresses would take eight times as long to fail.
+    The transfer runs in its own thread. The connection timeout of an HTTP client applies to each address of a
+    host separately, and not to the name look-up. Behind a firewall that drops packets, a mirror with eight
+    addresses would need eight times as long to fail.
 
     Args:
-        url: Where it is; HTTPS.
-        target: Where it goes; on failure a part of it may be there.
+        url: HTTPS address.
+        target: The file to write; after a failure it may contain a part.
         limit: Largest size in bytes.
 
     Raises:
-        DownloadError: The host refuses it, cuts it, or sends more than `limit`.
+        DownloadError: The host refuses or cuts the transfer, or sends more than `limit`.
         NoAnswerError: The host doesn't answer.
-        ValueError: The address isn't HTTPS.
+        ValueError: The address is not HTTPS.
     """
     if not url.startswith("https://"):
         raise ValueError(f"address {url} must start with https://")
@@ -47,16 +47,16 @@ def download(url: str, target: Path, *, limit: int) -> None:
 
 
 class _Transfer:
-    """A download and the thread that waits for it."""
+    """A download, and the thread that runs it."""
 
     def __init__(self, url: str, target: Path, limit: int) -> None:
         self.url, self.target, self.limit = url, target, limit
-        self.answered = threading.Event()  # or failed
+        self.answered = threading.Event()  # set on a failure too
         self.abandoned = False
         self.error: Exception | None = None
 
     def run(self) -> None:
-        import requests  # noqa: F401 (on a busy machine this takes seconds, which are not the host's fault)
+        import requests  # noqa: F401 (can take seconds on a busy machine, which must not count as waiting)
 
         thread = threading.Thread(target=self._receive, daemon=True)
         thread.start()
@@ -96,12 +96,12 @@ class _Transfer:
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
                 if file.tell() > self.limit:
-                    raise DownloadError(f"sends more than the {self.limit} bytes that the file may have")
+                    raise DownloadError(f"sends more than {self.limit} bytes, the largest size allowed")
                 bar.update(task, completed=file.tell())
 
 
 def _bar() -> "Progress":
-    """A progress bar on stderr, or one that draws nothing where that isn't a terminal."""
+    """Return a progress bar on stderr, which stays silent unless stderr is a terminal."""
     from rich import progress
     from rich.console import Console
 
@@ -113,7 +113,7 @@ def _bar() -> "Progress":
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost message, such as "Name or service not known", in place of a chain of wrappers."""
+    """Return the innermost message, such as "Name or service not known", without the chain of wrappers."""
     while (inner := getattr(error, "reason", None) or (error.args[0] if error.args else None)) is not None:
         if not isinstance(inner, BaseException):
             break

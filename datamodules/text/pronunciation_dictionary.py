@@ -1,7 +1,8 @@
-"""Reading a pronouncing dictionary in the format of Carnegie Mellon's.
+"""Read a pronouncing dictionary in the format of the CMU Pronouncing Dictionary.
 
-A line is a word and its phonemes, parted by white space. Further pronunciations of a word stand on lines of
-their own, marked by a number; what follows a `#`, and a line that starts with `;;;`, is a comment::
+A line holds a word and its phonemes, separated by white space. More pronunciations of the same word follow on
+lines of their own, marked by a number. The rest of a line after `#`, and a line that starts with `;;;`, are
+comments:
 
     tomato T AH0 M EY1 T OW2
     tomato(2) T AH0 M AA1 T OW2   # British
@@ -27,7 +28,7 @@ def read_dictionary(path: Path) -> Dictionary:
     """Read a dictionary file.
 
     Raises:
-        ValueError: It can't be read, is not UTF-8, has a line that is not as it should be, or has no words;
+        ValueError: The file can't be read, is not UTF-8, has a malformed line, or has no words. The message
             names the file and the line.
     """
     try:
@@ -41,14 +42,14 @@ def read_dictionary(path: Path) -> Dictionary:
 
 
 def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dictionary:
-    """Read a dictionary's lines. Words become lower-case, accents part of their letters (NFC).
+    """Parse a dictionary's lines; words become lower-case, and accents part of their letters (NFC).
 
     Args:
-        lines: Without their ends.
-        name: What messages call it.
+        lines: Lines without line ends.
+        name: Name of the source in messages.
 
     Raises:
-        ValueError: As `read_dictionary`.
+        ValueError: A line is malformed, or there are no words.
     """
     found: dict[str, list[Phonemes]] = {}
     heads: dict[str, int] = {}
@@ -63,13 +64,13 @@ def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dicti
         )
         if (parts := _WORD.fullmatch(head)) is None:
             raise ValueError(
-                f"{place}: {entry[0]!r} is no word; expected letters, and behind them a number in brackets "
-                "where it is a further pronunciation, such as tomato(2)"
+                f"{place}: {entry[0]!r} is not a word; expected letters, with a number in brackets for "
+                "another pronunciation, such as tomato(2)"
             )
         if head in heads:
             raise ValueError(
-                f"{place}: {entry[0]!r} stands in line {heads[head]} already; give a further pronunciation a "
-                f"number of its own, such as {parts[1]}(2)"
+                f"{place}: {entry[0]!r} is already in line {heads[head]}; give another pronunciation its own "
+                f"number, such as {parts[1]}(2)"
             )
         if parts[2] and parts[1] not in found:
             raise ValueError(f"{place}: {entry[0]!r} comes before {parts[1]!r}; put the plain word first")
@@ -78,7 +79,7 @@ def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dicti
         wrong = next((p for p in phonemes if p not in known and _PHONEME.fullmatch(p) is None), None)
         if wrong is not None:
             raise ValueError(
-                f"{place}: {wrong!r} is no phoneme; expected letters, and behind a vowel its stress 0, 1 "
+                f"{place}: {wrong!r} is not a phoneme; expected letters, and after a vowel its stress 0, 1 "
                 "or 2, such as AH0"
             )
         known.update(phonemes)
@@ -90,12 +91,12 @@ def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dicti
 
 
 def without_stress(phoneme: str) -> str:
-    """`"AH0"` → `"AH"`."""
+    """Remove the stress: `"AH0"` → `"AH"`."""
     return phoneme.rstrip("012")
 
 
 def drop_stress(dictionary: Dictionary) -> Dictionary:
-    """The same words, whose pronunciations may have become equal and are then one."""
+    """Remove the stress from all pronunciations, and then duplicates."""
     return {
         word: tuple(dict.fromkeys(tuple(map(without_stress, phonemes)) for phonemes in pronunciations))
         for word, pronunciations in dictionary.items()

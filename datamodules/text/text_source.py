@@ -1,4 +1,4 @@
-"""Where a corpus's text comes from: files of UTF-8, read in pieces."""
+"""Sources of a corpus's text: UTF-8 files, read in pieces."""
 
 import codecs
 import hashlib
@@ -11,15 +11,15 @@ _CHUNK = 1 << 18
 
 
 class TextSource(Protocol):
-    """A text that can be read again and again, always the same."""
+    """A text that can be read several times with the same result."""
 
     def chunks(self) -> Iterator[str]:
-        """The text in pieces of moderate size."""
+        """Yield the text in pieces of moderate size."""
 
 
 @dataclass(frozen=True)
 class TextInMemory:
-    """A text that is there already."""
+    """A text that is already in memory."""
 
     text: str
 
@@ -30,7 +30,7 @@ class TextInMemory:
 
 @dataclass(frozen=True)
 class TextFiles:
-    """UTF-8 files, one after the other with a line feed in between; never whole in memory.
+    """UTF-8 files, joined by line feeds and never completely in memory.
 
     Args:
         paths: The files, in order.
@@ -40,12 +40,12 @@ class TextFiles:
 
     @classmethod
     def under(cls, path: Path) -> "TextFiles":
-        """A file, or every file of a folder and its subfolders, in the order of their paths.
+        """Take a file, or all files of a folder and its subfolders in the order of their paths.
 
-        Hidden files and folders, whose names start with a dot, are left out.
+        Hidden files and folders, which start with a dot, are skipped.
 
         Raises:
-            ValueError: There is no such file or folder, or there is nothing in it.
+            ValueError: The path does not exist, or the folder has no files.
         """
         if path.is_file():
             return cls((path,))
@@ -58,10 +58,11 @@ class TextFiles:
         return cls(tuple(found[relative] for relative in visible))
 
     def chunks(self) -> Iterator[str]:
-        """The text in pieces.
+        """Yield the text in pieces.
 
         Raises:
-            ValueError: A file is not UTF-8, or can't be read; names it and the offset of the first bad byte.
+            ValueError: A file can't be read or is not UTF-8. The message names the file and the offset of the
+                first invalid byte.
         """
         for number, path in enumerate(self.paths):
             if number:
@@ -71,7 +72,7 @@ class TextFiles:
 
 def _decoded(path: Path) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0  # of the first byte that the decoder hasn't turned into a character yet
+    offset = 0  # of the first byte that is not decoded yet
     try:
         with path.open("rb") as file:
             while True:
@@ -95,11 +96,11 @@ def _decoded(path: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """What one reading of a text tells.
+    """Properties of a text that need one pass over it.
 
     Attributes:
-        sha256: Of its UTF-8 bytes, in hexadecimal.
-        characters: Their number.
+        sha256: Hexadecimal sha256 of its UTF-8 bytes.
+        characters: Number of characters.
     """
 
     sha256: str
@@ -107,7 +108,7 @@ class TextSummary:
 
 
 def summarize(source: TextSource) -> TextSummary:
-    """Read a text once."""
+    """Read a text once and summarize it."""
     digest, characters = hashlib.sha256(), 0
     for chunk in source.chunks():
         digest.update(chunk.encode())
@@ -116,7 +117,7 @@ def summarize(source: TextSource) -> TextSummary:
 
 
 def cut(chunks: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """The characters `start` … `stop` − 1 of a text in pieces, in pieces; reads no further than those."""
+    """Yield the characters `start` … `stop` − 1 of a text in pieces; read no further than needed."""
     position = 0
     for chunk in chunks:
         piece = chunk[max(0, start - position) : max(0, stop - position)]

@@ -1,4 +1,4 @@
-"""Text to tokens and back: characters, bytes, and byte pairs learned from a text."""
+"""Tokenizers: characters, bytes, and byte pairs learned from a text."""
 
 from datamodules.tokenizers.byte import ByteTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer

@@ -1,4 +1,4 @@
-"""One token for each of the 256 bytes: knows every text, at a token per byte of its UTF-8."""
+"""One token for each of the 256 bytes; it encodes every text."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from datamodules.tokenizers.tokenizer import Tokenizer
 
 
 class ByteTokenizer(Tokenizer):
-    """A text's UTF-8 bytes are its tokens."""
+    """Uses a text's UTF-8 bytes as tokens."""
 
     def __init__(self) -> None:
         self.vocab_size = 256

@@ -1,8 +1,8 @@
-"""GPT-2's way to write bytes as visible characters, in which vocabularies and merges are stored.
+"""GPT-2's alphabet, which writes each byte as a visible character; vocabularies and merges are stored in it.
 
-A byte whose Latin-1 character is visible is written as that character; the other 68, the space and controls
-among them, as U+0100, U+0101, … in their order. So a space is `Ġ` and a line feed `Ċ`, and no token of a
-merges file holds the space that parts them.
+A byte that is a visible character in Latin-1 is written as that character. The other 68 bytes, such as the
+space and controls, are written as U+0100, U+0101, … in order: a space is `Ġ`, a line feed `Ċ`. No token in a
+merges file therefore contains the space that separates tokens.
 """
 
 _VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -11,21 +11,21 @@ _HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
 BYTE_CHARACTERS = {byte: chr(byte) for byte in _VISIBLE} | {
     byte: chr(0x100 + n) for n, byte in enumerate(_HIDDEN)
 }
-"""The character of each byte."""
+"""Character of each byte."""
 
 _BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 
 def to_characters(data: bytes) -> str:
-    """Bytes as visible characters, one each."""
+    """Write each byte as a visible character."""
     return "".join(BYTE_CHARACTERS[byte] for byte in data)
 
 
 def to_bytes(characters: str) -> bytes:
-    """The inverse of `to_characters`.
+    """Invert `to_characters`.
 
     Raises:
-        ValueError: One of the characters stands for no byte.
+        ValueError: A character is not in the alphabet.
     """
     try:
         return bytes(_BYTES[character] for character in characters)

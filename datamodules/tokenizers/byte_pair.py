@@ -1,7 +1,7 @@
-"""Byte-level byte-pair encoding by hand: pieces of a text, merged pair by pair, as GPT-2 does it.
+"""Byte-level byte-pair encoding by hand, as in GPT-2.
 
-Sennrich, Haddow and Birch (2016) build a vocabulary from characters by merging the most frequent pair again
-and again; Radford et al. (2019) start from the 256 bytes instead, so that no text is unknown.
+Sennrich, Haddow and Birch (2016) build a vocabulary from characters: they merge the most frequent pair again
+and again. Radford et al. (2019) start from the 256 bytes instead, so that no text is unknown.
 """
 
 from collections import Counter
@@ -17,18 +17,18 @@ _CACHED = 1 << 16
 
 
 class BytePairTokenizer(Tokenizer):
-    """Merges the bytes of each piece of a text by a list of merges, the first in the list first.
+    """Splits a text into pieces and merges the bytes of each piece by a list of merges, earlier merges first.
 
     Args:
-        tokens: The vocabulary in the byte alphabet (see `byte_alphabet`), a token's id being its place.
-            A vocabulary may lack some of the bytes; a text that has them can't be encoded then.
+        tokens: The vocabulary in the byte alphabet (see `byte_alphabet`); a token's id is its index. If it
+            lacks a byte, texts with that byte can't be encoded.
         merges: Pairs of tokens, each `"left right"`, in the order in which they apply.
-        special_tokens: Which of the tokens stand for no text; their names may be any strings.
+        special_tokens: Tokens that stand for no text; their names may be any strings.
         individual_digits: Whether each digit is a piece of its own.
 
     Raises:
-        ValueError: A token is no string, there twice or not in the byte alphabet, or a merge's parts or
-            result are not in the vocabulary.
+        ValueError: A token is not a string, a duplicate or not in the byte alphabet, or the vocabulary lacks
+            a token that a merge needs.
     """
 
     implementation: ClassVar[str] = "by_hand"
@@ -57,7 +57,7 @@ class BytePairTokenizer(Tokenizer):
         self._byte_ids = {byte: ids[c] for byte, c in BYTE_CHARACTERS.items() if c in ids}
         self._known_bytes = bytes(self._byte_ids)
         self._merged = {pair: (rank, id) for rank, (pair, id) in enumerate(_merge_ids(self.merges, ids))}
-        """Rank of each pair's merge, and the id it gives."""
+        """Rank and resulting id of each pair's merge."""
         self._cache: dict[str, list[int]] = {}
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
@@ -93,7 +93,7 @@ class BytePairTokenizer(Tokenizer):
         return ids
 
     def _merge(self, ids: list[int]) -> list[int]:
-        """Apply to one piece the merge that comes first in the list, everywhere, until none applies."""
+        """Merge one piece: apply the earliest applicable merge everywhere, until none applies."""
         none = len(self._merged), -1
         while len(ids) > 1:
             first = min(pairwise(ids), key=lambda pair: self._merged.get(pair, none))
@@ -103,7 +103,7 @@ class BytePairTokenizer(Tokenizer):
         return ids
 
     def _check_bytes(self, text: str, offset: int) -> None:
-        """Refuse a text that is none, or that this vocabulary has no bytes for."""
+        """Refuse a text with lone surrogates, or with bytes that the vocabulary lacks."""
         data = text.encode()
         if len(self._known_bytes) == 256:
             return
@@ -118,7 +118,7 @@ class BytePairTokenizer(Tokenizer):
 
 
 def join_pair(ids: list[int], pair: tuple[int, int], joined: int) -> list[int]:
-    """Replace each occurrence of a pair by one id, from left to right: aaa is (aa)a."""
+    """Replace each occurrence of a pair by one id, from left to right: aaa becomes (aa)a."""
     result: list[int] = []
     position = 0
     while position < len(ids):
@@ -132,7 +132,7 @@ def join_pair(ids: list[int], pair: tuple[int, int], joined: int) -> list[int]:
 
 
 def _ids(tokens: Sequence[str]) -> dict[str, int]:
-    """Id of each token."""
+    """Return the id of each token."""
     ids: dict[str, int] = {}
     for id, token in enumerate(tokens):
         if not isinstance(token, str) or not token:
@@ -141,12 +141,12 @@ def _ids(tokens: Sequence[str]) -> dict[str, int]:
             raise ValueError(f"the tokens {ids[token]} and {id} are both {token!r}")
         ids[token] = id
     if not ids:
-        raise ValueError("a vocabulary needs at least one token, but it is empty")
+        raise ValueError("a vocabulary needs at least one token; this one is empty")
     return ids
 
 
 def _merge_ids(merges: Sequence[str], ids: dict[str, int]) -> Iterator[tuple[tuple[int, int], int]]:
-    """Each merge as the ids of its pair and of its result."""
+    """Yield the ids of each merge's pair, and the id of its result."""
     if len(set(merges)) < len(merges):
         twice = next(merge for merge, count in Counter(merges).items() if count > 1)
         raise ValueError(f"the merge {twice!r} is listed more than once")
@@ -156,5 +156,5 @@ def _merge_ids(merges: Sequence[str], ids: dict[str, int]) -> Iterator[tuple[tup
             raise ValueError(f"merge {rank} must be two tokens with a space between them, not {merge!r}")
         for token in (*parts, "".join(parts)):
             if token not in ids:
-                raise ValueError(f"merge {rank}, {merge!r}, needs the token {token!r}, not in the vocabulary")
+                raise ValueError(f"merge {rank}, {merge!r}: the vocabulary lacks the token {token!r}")
         yield (ids[parts[0]], ids[parts[1]]), ids["".join(parts)]

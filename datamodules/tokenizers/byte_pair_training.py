@@ -1,4 +1,4 @@
-"""Learning the merges of byte-pair encoding from a text, by hand."""
+"""Learn the merges of byte-pair encoding from a text, by hand."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from datamodules.tokenizers.byte_pair import BytePairTokenizer, join_pair
 from datamodules.tokenizers.pre_tokenization import at_boundaries, split
 
 BYTE_TOKENS = [BYTE_CHARACTERS[byte] for byte in range(256)]
-"""What every trained vocabulary starts with: token b is byte b."""
+"""First 256 tokens of every trained vocabulary: token b is byte b."""
 
 Pair = tuple[int, int]
 
@@ -17,11 +17,11 @@ Pair = tuple[int, int]
 def train_byte_pairs(
     chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
 ) -> BytePairTokenizer:
-    """A tokenizer with merges learned from a text.
+    """Train a tokenizer on a text.
 
     Args:
         chunks: The text, in pieces of any length.
-        vocab_size: The 256 bytes and one token for each merge. There are fewer when no pair is left that
+        vocab_size: Number of tokens: the 256 bytes, and one per merge. It is smaller if no remaining pair
             occurs twice.
         individual_digits: Whether each digit is a piece of its own.
     """
@@ -34,7 +34,7 @@ def train_byte_pairs(
 
 
 def vocabulary(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """What a tokenizer is built of: the bytes and what each merge gives, and the merges."""
+    """Return the tokens (the 256 bytes and the results of the merges), and the merges."""
     pairs = list(pairs)
     return BYTE_TOKENS + [left + right for left, right in pairs], [" ".join(pair) for pair in pairs]
 
@@ -42,12 +42,12 @@ def vocabulary(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
 def learn_merges(pieces: Mapping[bytes, int], number: int) -> list[tuple[bytes, bytes]]:
     """Merge the most frequent pair of neighbours, again and again.
 
-    Of pairs that are equally frequent the lexicographically greater one is taken: by the left token's bytes,
-    then by the right one's.
+    Among equally frequent pairs the lexicographically greatest is merged: the left tokens' bytes decide, then
+    the right tokens' bytes.
 
     Args:
-        pieces: How often each piece of the text occurs.
-        number: How many merges to learn; fewer when no pair is left that occurs twice.
+        pieces: Number of occurrences of each piece of the text.
+        number: Number of merges to learn; fewer if no remaining pair occurs twice.
 
     Returns:
         The pairs, in the order in which they were merged.
@@ -55,7 +55,7 @@ def learn_merges(pieces: Mapping[bytes, int], number: int) -> list[tuple[bytes, 
     words = [(list(piece), count) for piece, count in pieces.items()]
     tokens = [bytes((byte,)) for byte in range(256)]
     counts: Counter[Pair] = Counter()
-    places: dict[Pair, set[int]] = {}  # in which words a pair occurs, or once did
+    places: dict[Pair, set[int]] = {}  # words that contain or contained a pair
     for place, (word, count) in enumerate(words):
         for pair in pairwise(word):
             counts[pair] += count

@@ -9,18 +9,18 @@ _SHOWN = 5
 
 
 class CharacterTokenizer(Tokenizer):
-    """Each character is a token; what is not in the alphabet can't be encoded.
+    """Uses characters as tokens; it can't encode a character outside its alphabet.
 
     Args:
-        alphabet: The characters, each once; a character's id is its place.
+        alphabet: Distinct characters; a character's id is its index.
 
     Raises:
-        ValueError: The alphabet is empty, or has a character twice.
+        ValueError: The alphabet is empty, or contains a character twice.
     """
 
     def __init__(self, alphabet: str) -> None:
         if not alphabet:
-            raise ValueError("a character tokenizer needs at least one character, but the alphabet is empty")
+            raise ValueError("a character tokenizer needs at least one character; the alphabet is empty")
         self.alphabet = alphabet
         self.vocab_size = len(alphabet)
         self.special_tokens = {}
@@ -31,7 +31,7 @@ class CharacterTokenizer(Tokenizer):
 
     @classmethod
     def of(cls, chunks: Iterable[str]) -> "CharacterTokenizer":
-        """The tokenizer of a text's own characters, in the order of their code points."""
+        """Build the tokenizer of a text's own characters, in the order of their code points."""
         seen: set[str] = set()
         for chunk in chunks:
             seen.update(chunk)
@@ -58,7 +58,7 @@ class CharacterTokenizer(Tokenizer):
         shown = ", ".join(map(repr, unknown[:_SHOWN])) + (" …" if len(unknown) > _SHOWN else "")
         return ValueError(
             f"the text has characters that the vocabulary lacks: {shown}, first at position {first}; "
-            f"it knows these {self.vocab_size}: {self.alphabet!r}"
+            f"the {self.vocab_size} known characters are {self.alphabet!r}"
             if self.vocab_size <= 100
             else f"the text has characters that the vocabulary of {self.vocab_size} lacks: {shown}, "
             f"first at position {first}"

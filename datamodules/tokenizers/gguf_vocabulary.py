@@ -1,4 +1,4 @@
-"""The byte-level vocabulary that a GGUF file carries in its metadata."""
+"""Read the byte-level vocabulary in the metadata of a GGUF file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
 
 _PRE_TOKENIZATIONS = {"gpt-2": False, "smollm": True}
-"""Whether each digit is a piece of its own, by the name of the way a text is cut."""
+"""Whether each digit is a piece of its own, by the name of the pre-tokenization."""
 _SPECIAL_TYPES = (3, 4)
-"""Of `token_type`: control and user-defined; 1 is an ordinary token."""
+"""Values of `token_type`: control and user-defined. An ordinary token has 1."""
 
 
 def tokenizer_of_gguf(entries: Mapping[str, Any]) -> LibraryBytePairTokenizer:
-    """The tokenizer of a model in a GGUF file.
+    """Build the tokenizer of a model in a GGUF file.
 
     Args:
         entries: The file's entries under `tokenizer.`, without that prefix.
 
     Raises:
-        ValueError: An entry is missing or malformed, or the vocabulary is of a kind that isn't implemented.
+        ValueError: An entry is missing or malformed, or this kind of vocabulary is not implemented.
     """
     _require(entries, "ggml.model", ("gpt2",))
     _require(entries, "ggml.pre", tuple(_PRE_TOKENIZATIONS))
@@ -28,7 +28,7 @@ def tokenizer_of_gguf(entries: Mapping[str, Any]) -> LibraryBytePairTokenizer:
     if not isinstance(tokens, list) or not isinstance(merges, list) or not isinstance(types, list):
         raise ValueError("the vocabulary lacks one of tokenizer.ggml.tokens, .merges and .token_type")
     if len(types) != len(tokens):
-        raise ValueError(f"the vocabulary has {len(tokens)} tokens and {len(types)} types of tokens")
+        raise ValueError(f"the vocabulary has {len(tokens)} tokens but {len(types)} token types")
     special = [token for token, kind in zip(tokens, types, strict=True) if kind in _SPECIAL_TYPES]
     digits = _PRE_TOKENIZATIONS[entries["ggml.pre"]]
     return LibraryBytePairTokenizer(tokens, merges, special_tokens=special, individual_digits=digits)

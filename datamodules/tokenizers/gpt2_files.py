@@ -1,4 +1,4 @@
-"""Vocabularies in the format of GPT-2's: `vocab.json` and `merges.txt`."""
+"""Read a vocabulary in GPT-2's format: `vocab.json` and `merges.txt`."""
 
 import json
 from pathlib import Path
@@ -10,17 +10,17 @@ from datamodules.tokenizers.library import LibraryBytePairTokenizer
 def read_gpt2_files(
     folder: Path, *, implementation: str = "library", individual_digits: bool = False
 ) -> BytePairTokenizer:
-    """The tokenizer of a folder with `vocab.json` and `merges.txt`.
+    """Read the tokenizer of a folder with `vocab.json` and `merges.txt`.
 
-    Tokens of more than one character that no merge makes, such as `<|endoftext|>`, are special.
+    A token of several characters that no merge produces, such as `<|endoftext|>`, becomes a special token.
 
     Args:
-        folder: Holds both files.
+        folder: Folder of both files.
         implementation: `"library"` or `"by_hand"`.
-        individual_digits: Whether each digit is a piece of its own, which these files don't say.
+        individual_digits: Whether each digit is a piece of its own; the files don't tell.
 
     Raises:
-        ValueError: A file is missing or not in the format; names the file.
+        ValueError: A file is missing or malformed; the message names it.
     """
     tokens = _read_vocabulary(folder / "vocab.json")
     merges = _read_merges(folder / "merges.txt")
@@ -34,7 +34,7 @@ def read_gpt2_files(
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    """The tokens in the order of their ids."""
+    """Read the tokens in the order of their ids."""
     try:
         ids = json.loads(_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -47,7 +47,7 @@ def _read_vocabulary(path: Path) -> list[str]:
 
 
 def _read_merges(path: Path) -> list[str]:
-    """The merges, without the line that names a version."""
+    """Read the merges; skip the line with the version."""
     lines = _text(path).split("\n")
     if lines[0].startswith("#version"):
         lines = lines[1:]

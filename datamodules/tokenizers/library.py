@@ -1,7 +1,7 @@
-"""The same byte-pair encoding through the compiled `tokenizers` library.
+"""Byte-pair encoding by the compiled `tokenizers` library.
 
-It learns 4,096 tokens from a megabyte eight times as fast as the code by hand, whose time grows with the
-vocabulary; it encodes on all processor cores, and takes a piece of a megabyte as easily as a word.
+The library learns 4,096 tokens from a megabyte eight times as fast as the code by hand, and the gap grows
+with the vocabulary. It encodes on all processor cores, and is fast on very long pieces too.
 """
 
 import json
@@ -15,14 +15,14 @@ from datamodules.tokenizers.byte_pair_training import vocabulary
 from datamodules.tokenizers.pre_tokenization import at_boundaries
 
 _AT_ONCE = 8
-"""Chunks that the cores share."""
+"""Chunks that the cores encode together."""
 
 
 class LibraryBytePairTokenizer(BytePairTokenizer):
-    """A `BytePairTokenizer` whose pieces the library cuts and merges; ids are the same.
+    """A `BytePairTokenizer` that encodes by the library, with the same ids.
 
-    One difference: characters younger than this Python's Unicode tables are letters or digits to the
-    library, and marks to the other.
+    The only difference: characters newer than this Python's Unicode tables can be letters or digits for the
+    library; the code by hand treats them as punctuation.
     """
 
     implementation: ClassVar[str] = "library"
@@ -55,10 +55,9 @@ class LibraryBytePairTokenizer(BytePairTokenizer):
 def train_by_library(
     chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
 ) -> LibraryBytePairTokenizer:
-    """`train_byte_pairs` through the library.
+    """Do the work of `train_byte_pairs` by the library.
 
-    It merges the same pair unless several are the most frequent ones; of these it takes the one whose tokens
-    are the oldest.
+    Only ties are resolved differently: among equally frequent pairs the one with the oldest tokens is merged.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 

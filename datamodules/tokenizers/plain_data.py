@@ -1,4 +1,4 @@
-"""A tokenizer from the plain data that a checkpoint, a run or a cache keeps of it."""
+"""Build a tokenizer from the plain data in a checkpoint, a run directory or a prepared corpus."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,19 +28,19 @@ _FIELDS: dict[str, dict[str, type]] = {
         "individual_digits": bool,
     },
 }
-"""What each kind's data holds beside its name."""
+"""Names and types of each kind's data."""
 
 
 def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
-    """The inverse of `Tokenizer.to_dict`.
+    """Invert `Tokenizer.to_dict`.
 
     Raises:
-        ValueError: The values are none that `to_dict` gives.
+        ValueError: `to_dict` can't have returned these values.
     """
     values = dict(values)
     kind = values.pop("kind", None)
     if not isinstance(kind, str) or kind not in _FIELDS:
-        raise ValueError(f"a tokenizer of the kind {kind!r} is unknown; there are {', '.join(_FIELDS)}")
+        raise ValueError(f"tokenizer kind {kind!r} is unknown; known kinds: {', '.join(_FIELDS)}")
     wanted = _FIELDS[kind]
     if values.keys() != wanted.keys():
         raise ValueError(f"a {kind} tokenizer's data has {sorted(values)}, expected {sorted(wanted)}")
@@ -51,6 +51,6 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
     if kind == "bpe" and values["implementation"] not in _IMPLEMENTATIONS:
         raise ValueError(
             f"a bpe tokenizer's implementation {values['implementation']!r} is unknown; "
-            f"there are {', '.join(_IMPLEMENTATIONS)}"
+            f"known implementations: {', '.join(_IMPLEMENTATIONS)}"
         )
     return _BUILDERS[kind](**values)

@@ -1,16 +1,16 @@
-r"""GPT-2's cut of a text into pieces, within which alone bytes are merged.
+r"""Split a text into pieces as GPT-2 does; bytes are merged only within a piece.
 
-The pattern (Radford et al., 2019, `encoder.py`) takes, at each place, the first that fits of::
+At each position the first alternative that matches is taken (Radford et al., 2019, `encoder.py`):
 
     's|'t|'re|'ve|'m|'ll|'d     an English ending
-     ?\p{L}+                    letters, with the space before them
-     ?\p{N}+                    digits and other numbers, likewise
-     ?[^\s\p{L}\p{N}]+          anything else that isn't white, likewise
-    \s+(?!\S)                   white space, but for its last character if something follows
+     ?\p{L}+                    letters, with a space before them
+     ?\p{N}+                    digits and other numbers, with a space before them
+     ?[^\s\p{L}\p{N}]+          anything else except white space, with a space before it
+    \s+(?!\S)                   white space, except its last character if something follows
     \s+                         white space
 
-Python's `re` has no `\p{L}`. So each character beyond ASCII is first replaced by an ASCII one of its
-class; the places found there are those of the text.
+Python's `re` has no `\p{L}`. Each character beyond ASCII is therefore replaced by an ASCII character of the
+same class before the pattern is matched. The positions stay the same.
 """
 
 import re
@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 _ENDINGS = "'(?:[stmd]|re|ve|ll)"
 _GPT2 = re.compile(
     _ENDINGS + r"| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
-    re.ASCII,  # \s is then what Unicode calls white space: \x1c … \x1f are not
+    re.ASCII,  # without it, \s would match \x1c … \x1f, which are not white space in Unicode
 )
-_SINGLE_DIGITS = re.compile(  # a digit stands alone, and ends what is before it as the text's end would
+_SINGLE_DIGITS = re.compile(  # a digit is a piece of its own, and white space before it ends as at the end
     _ENDINGS + r"| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+(?![^\s0-9])|\s+",
     re.ASCII,
 )
@@ -34,9 +34,9 @@ _TAIL = 1 << 12
 
 
 class _Classes(dict[int, str]):
-    """One ASCII character for each code point: itself, or a letter, digit, space or mark of its class.
+    """Maps each code point to an ASCII character of the same class: letter, digit, white space or mark.
 
-    Only what this Python's Unicode tables know is classed; younger characters count as marks.
+    Characters that this Python's Unicode tables don't know count as marks.
     """
 
     def __missing__(self, point: int) -> str:
@@ -52,11 +52,12 @@ _CLASSES = _Classes()
 
 
 def split(text: str, *, individual_digits: bool = False) -> list[str]:
-    """The pieces of a text, in order; joined, they are the text.
+    """Split a text into pieces; joined, they are the text.
 
     Args:
         text: Any text.
-        individual_digits: Cut out each digit first, and the rest between digits by the pattern.
+        individual_digits: Whether each digit is a piece of its own; the text between digits is split as
+            usual.
     """
     pattern = _SINGLE_DIGITS if individual_digits else _GPT2
     if text.isascii():
@@ -65,10 +66,10 @@ def split(text: str, *, individual_digits: bool = False) -> list[str]:
 
 
 def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> Iterator[str]:
-    """A text in other chunks, which end where a piece ends whatever follows.
+    """Yield a text in new chunks that end where a piece ends for certain.
 
-    Cut chunk by chunk, they give the pieces of the whole text. What is held back is short, unless a single
-    piece is long.
+    Split chunk by chunk, they give the pieces of the whole text. Little text is held back, unless a piece is
+    long.
 
     Args:
         chunks: The text.
@@ -83,17 +84,18 @@ def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> 
         if cut:
             yield pending[:cut]
         pending = pending[cut:]
-        enough = 0 if cut else 2 * len(pending)  # a piece of a megabyte must not be searched again and again
+        enough = 0 if cut else 2 * len(pending)  # search a very long piece only when it has doubled
     if pending:
         yield pending
 
 
 def _last_boundary(text: str, individual_digits: bool) -> int:
-    """A late place where a piece ends for certain; 0 if there is none.
+    """Return a late position where a piece ends for certain; 0 if there is none.
 
-    No piece goes on from a character that isn't white to one that is. Where there is no such place, the last
-    two pieces are held back: the pattern looks ahead by two characters at most, as in `'l` before `l`.
-    The place must not lie behind white space either, which is cut otherwise when nothing follows.
+    A piece never continues from a character that is not white space to one that is. If there is no such
+    position, the last two pieces are held back: the pattern looks ahead by two characters at most, as in `'l`
+    before `l`. The position must not follow white space either: at the end of a text white space is split
+    differently.
     """
     start = max(0, len(text) - _TAIL)
     if found := _LAST_WORD_END.match(text[start:].translate(_CLASSES)):

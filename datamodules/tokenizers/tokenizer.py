@@ -1,4 +1,4 @@
-"""What every tokenizer can do: text to ids and back, whole or in a stream, and itself as plain data."""
+"""The interface of all tokenizers."""
 
 import re
 from abc import ABC, abstractmethod
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class Tokenizer(ABC):
-    """Turns text into ids 0 … `vocab_size` − 1 and back; `decode(encode(text)) == text` for any text.
+    """Converts text to ids 0 … `vocab_size` − 1 and back; `decode(encode(text)) == text` for any text.
 
-    A special token, such as the end of a text, stands for no characters. Encoding never produces one from
-    plain text, even where its name is written there, unless it is asked to.
+    A special token, such as the end of a text, stands for no characters. Encoding plain text never produces a
+    special token, even if the text contains its name, unless `allow_special` is set.
 
     Attributes:
-        vocab_size: Number of tokens, special ones included.
+        vocab_size: Number of tokens, special tokens included.
         special_tokens: Id of each special token, by name.
     """
 
@@ -22,14 +22,14 @@ class Tokenizer(ABC):
     special_tokens: dict[str, int]
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """Ids of a text.
+        """Encode a text.
 
         Args:
             text: Any text without lone surrogates.
-            allow_special: Take the name of a special token, where it stands in the text, for that token.
+            allow_special: Encode the name of a special token as that token.
 
         Raises:
-            ValueError: The text has characters that this tokenizer doesn't know.
+            ValueError: The text has characters that the vocabulary lacks.
         """
         if not (allow_special and self.special_tokens):
             return self._encode_plain(text)
@@ -42,12 +42,12 @@ class Tokenizer(ABC):
         return ids + self._encode_plain(text[position:], offset=position)
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Ids of a text that comes in pieces, in pieces: joined, what `encode` gives for the whole.
+        """Encode a text piece by piece; joined, the ids equal those of `encode`.
 
-        Needs memory for a chunk or two, however long the text is.
+        It needs memory for a chunk or two, however long the text is.
 
         Raises:
-            ValueError: As `encode`.
+            ValueError: The text has characters that the vocabulary lacks.
         """
         offset = 0
         for chunk in chunks:
@@ -55,7 +55,7 @@ class Tokenizer(ABC):
             offset += len(chunk)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; bytes that are no valid UTF-8 become U+FFFD.
+        """Decode ids; bytes that are not valid UTF-8 become U+FFFD.
 
         Raises:
             ValueError: An id is not in the vocabulary.
@@ -64,9 +64,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token_bytes(self, id: int) -> bytes:
-        """The UTF-8 bytes that a token stands for, perhaps only a part of a character's.
-
-        A special token gives its name.
+        """Return the UTF-8 bytes of a token, perhaps a part of a character; the name of a special token.
 
         Raises:
             ValueError: The id is not in the vocabulary.
@@ -74,15 +72,15 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """The whole tokenizer as plain data that JSON can hold; `tokenizer_from_dict` is the inverse."""
+        """Return the tokenizer as plain data for JSON; `tokenizer_from_dict` is the inverse."""
 
     @abstractmethod
     def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:
-        """Ids of a text in which nothing is special.
+        """Encode a text without special tokens.
 
         Args:
             text: The text.
-            offset: Where it starts within the text that errors speak of.
+            offset: Its position in the text that error messages refer to.
         """
 
     @cached_property
@@ -91,4 +89,4 @@ class Tokenizer(ABC):
         return re.compile("|".join(map(re.escape, longest_first)))
 
     def _unknown_id(self, id: int) -> ValueError:
-        return ValueError(f"token {id} is not in the vocabulary; its ids are 0 … {self.vocab_size - 1}")
+        return ValueError(f"token {id} is not in the vocabulary, which has the ids 0 … {self.vocab_size - 1}")

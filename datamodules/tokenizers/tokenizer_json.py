@@ -1,4 +1,4 @@
-"""Byte-level vocabularies in Hugging Face's `tokenizer.json`, read as data."""
+"""Read byte-level vocabularies from Hugging Face's `tokenizer.json`."""
 
 import json
 from collections.abc import Mapping
@@ -21,13 +21,14 @@ _ADDED = ("single_word", "lstrip", "rstrip")
 
 
 def read_tokenizer_json(path: Path) -> LibraryBytePairTokenizer:
-    """The tokenizer of a `tokenizer.json` that is GPT-2's kind of byte-level BPE.
+    """Read a `tokenizer.json` with byte-level BPE like GPT-2's.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: It can't be read, is malformed, or has a setting that isn't implemented; names both.
+        ValueError: The file can't be read, is malformed, or has a setting that is not implemented. The
+            message names the setting and its value.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +72,7 @@ def _build(values: Mapping[str, Any]) -> LibraryBytePairTokenizer:
 
 
 def _individual_digits(pre_tokenizer: Mapping[str, Any]) -> bool:
-    """Whether a text is cut at each digit first, then by GPT-2's pattern; or by the pattern alone."""
+    """Tell whether each digit becomes a piece before GPT-2's pattern is applied."""
     steps = list(pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer])
     by_digit = bool(steps) and steps[0]["type"] == "Digits"
     if by_digit and steps.pop(0)["individual_digits"] is not True:

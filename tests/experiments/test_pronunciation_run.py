@@ -76,7 +76,7 @@ def test_a_run_continues_exactly_from_any_step(
 def test_mistakes_in_the_file_end_a_run_in_one_line(settings: dict[str, Any]) -> None:
     lines = Path("my.dict").read_text().splitlines()
     Path("my.dict").write_text("\n".join([*lines[:4], "broken BR0K3N", *lines[4:]]))
-    with pytest.raises(UserError, match=r"^data: my\.dict, line 5: 'BR0K3N' is no phoneme"):
+    with pytest.raises(UserError, match=r"^data: my\.dict, line 5: 'BR0K3N' is not a phoneme"):
         experiments.run(settings)
 
 

@@ -69,7 +69,7 @@ def test_local_folder_copies_plain_and_compressed(tmp_path: Path) -> None:
         arrived = source.deliver(member(name), tmp_path, tmp_path / "root")
         assert arrived.read_bytes() == DATA
     assert (tmp_path / "root/box/part/words.txt").exists(), "a local file is copied, not moved"
-    with pytest.raises(SourceError, match="not there"):
+    with pytest.raises(SourceError, match="no such file"):
         source.deliver(member("third"), tmp_path, tmp_path / "root")
     with pytest.raises(SourceUnusableError, match="no such folder"):
         LocalFolder("shelf").deliver(member(), tmp_path, tmp_path / "root")
@@ -82,7 +82,7 @@ def test_a_member_can_go_by_another_name(tmp_path: Path) -> None:
     source = Renamed(LocalFolder(".", "here"), "input.txt")
     assert source.deliver(member(), scratch, tmp_path).read_bytes() == DATA
     assert str(source) == str(LocalFolder(".", "here"))
-    with pytest.raises(SourceError, match="not there"):
+    with pytest.raises(SourceError, match="no such file"):
         Renamed(LocalFolder("."), "words.txt").deliver(member(), scratch, tmp_path)
 
 

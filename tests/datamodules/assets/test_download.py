@@ -79,7 +79,7 @@ def test_a_terminal_sees_a_bar(
     [
         ("/missing", 10**6, "answers 404"),
         ("/cut", 10**6, "bytes"),
-        ("/file", 100_000, "sends more than the 100000 bytes"),
+        ("/file", 100_000, "sends more than 100000 bytes"),
     ],
 )
 def test_a_host_that_answers_badly(server: str, tmp_path: Path, path: str, limit: int, message: str) -> None:

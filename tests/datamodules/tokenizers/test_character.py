@@ -13,7 +13,9 @@ def test_ids_are_places_in_the_sorted_alphabet() -> None:
 
 
 def test_unknown_characters_are_named_with_the_first_position() -> None:
-    with pytest.raises(ValueError, match=r"lacks: 'x', 'é', first at position 2; it knows these 4: 'ehlo'"):
+    with pytest.raises(
+        ValueError, match=r"lacks: 'x', 'é', first at position 2; the 4 known characters are 'ehlo'"
+    ):
         CharacterTokenizer("ehlo").encode("hexéx")
 
 

@@ -49,8 +49,8 @@ def test_it_is_the_tokenizer_of_these_tokens(
         ),
         ({"ggml.add_bos_token": True}, "tokenizer.ggml.add_bos_token = True isn't implemented, only False"),
         ({"ggml.merges": None}, "lacks one of tokenizer.ggml.tokens, .merges and .token_type"),
-        ({"ggml.token_type": [1]}, "402 tokens and 1 types of tokens"),
-        ({"ggml.merges": ["a nonsense"]}, "needs the token 'nonsense'"),
+        ({"ggml.token_type": [1]}, "402 tokens but 1 token types"),
+        ({"ggml.merges": ["a nonsense"]}, "lacks the token 'nonsense'"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(

@@ -69,7 +69,7 @@ def test_merges_of_number_signs_are_merges(tmp_path: Path) -> None:
         ("vocab.json", b'{"a": "0"}', "must map tokens to whole numbers"),
         ("vocab.json", b'{"a": true}', "must map tokens to whole numbers"),
         ("vocab.json", b'{"a": 0, "b": 2}', "must give its 2 tokens the ids 0 … 1, each once"),
-        ("vocab.json", b'{"a": 0}', "needs the token"),
+        ("vocab.json", b'{"a": 0}', "lacks the token"),
         ("vocab.json", b"\xff", r"vocab\.json is not UTF-8: .* at byte 0"),
         ("merges.txt", None, r"merges\.txt can't be read: No such file"),
         ("merges.txt", b"a b c\n", r"merges\.txt: a merge must be two tokens .* not 'a b c'"),

@@ -19,17 +19,17 @@ BPE = {
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "kind None is unknown; there are character, byte, bpe"),
+        ({}, "kind None is unknown; known kinds: character, byte, bpe"),
         ({"kind": "words"}, "kind 'words' is unknown"),
         ({"kind": ["byte"]}, "is unknown"),
         ({"kind": "byte", "alphabet": "a"}, r"byte tokenizer's data has \['alphabet'\], expected \[\]"),
         ({"kind": "character"}, r"data has \[\], expected \['alphabet'\]"),
         ({"kind": "character", "alphabet": ["a"]}, "alphabet must be a str, not list"),
         ({"kind": "character", "alphabet": ""}, "alphabet is empty"),
-        ({**BPE, "implementation": "os.system"}, "'os.system' is unknown; there are library, by_hand"),
+        ({**BPE, "implementation": "os.system"}, "'os.system' is unknown; known implementations: library"),
         ({**BPE, "tokens": {"a": 0}}, "tokens must be a list, not dict"),
         ({**BPE, "individual_digits": 1}, "individual_digits must be a bool, not int"),
-        ({**BPE, "merges": ["b a"]}, "needs the token 'ba'"),
+        ({**BPE, "merges": ["b a"]}, "lacks the token 'ba'"),
         ({**BPE, "special_tokens": [["a"]]}, "special token's name must be a string"),
     ],
 )

@@ -109,7 +109,9 @@ def test_special_tokens_are_made_only_when_allowed(tokenizer: Tokenizer) -> None
 def test_an_id_beyond_the_vocabulary_is_refused(tokenizer: Tokenizer, id: int | str) -> None:
     wrong = tokenizer.vocab_size if isinstance(id, str) else id
     for act in (lambda: tokenizer.token_bytes(wrong), lambda: tokenizer.decode([0, wrong])):
-        with pytest.raises(ValueError, match=rf"token {wrong} is not in the vocabulary; its ids are 0 … \d+"):
+        with pytest.raises(
+            ValueError, match=rf"token {wrong} is not in the vocabulary, which has the ids 0 … \d+"
+        ):
             act()
 
 

@@ -95,7 +95,7 @@ def set_at(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("added_tokens.0.lstrip", True, f"added token {END!r}.lstrip = True isn't implemented"),
         ("added_tokens.1.id", 500, "the 401 tokens must have the ids 0 … 400"),
         ("added_tokens.0.id", 3, "has another id in the vocabulary"),
-        ("model.merges", [["a", "nonsense"]], "needs the token 'nonsense'"),
+        ("model.merges", [["a", "nonsense"]], "lacks the token 'nonsense'"),
         ("model.vocab", 3, "malformed: TypeError"),
         ("pre_tokenizer", None, "malformed: TypeError"),
     ],
