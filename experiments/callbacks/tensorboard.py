@@ -9,12 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
-
-FOREMOST = ("model.", "optimizer.")
-"""Sections of a config whose hyperparameters come first."""
 
 Layout = dict[str, dict[str, list[Any]]]
 
@@ -59,54 +54,27 @@ def add_picture(to: SummaryWriter, tag: str, picture: Image.Image, step: int) ->
     image = Summary.Image(
         height=picture.height, width=picture.width, colorspace=3, encoded_image_string=encoded.getvalue()
     )
-    _events(to).add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+    to._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def log_hyperparameters(
-    to: L.Trainer | SummaryWriter, config: Mapping[str, Any], metrics: Mapping[str, float]
-) -> None:
-    """Fill the run's row in the hparams tab. Call it once, when the final metrics are known.
+def log_hyperparameters(trainer: L.Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Fill the run's row in the HPARAMS tab. Call this once, when the final metrics are known.
 
-    Metrics are written as scalars `final/<name>`: the tab shows the last value of a scalar, which for a
-    curve such as `val/loss` is that of the last epoch and not that of the checkpoint that was chosen.
+    The metrics are written as scalars `final/<name>`, because the tab shows the last value of a scalar. For a
+    curve such as `val/loss` that would be the last epoch, not the checkpoint that was chosen.
 
     Args:
-        to: The Trainer that logged the run, or its writer. Nothing happens where there is no writer.
-        config: Plain values, nested or by dotted name. Numbers stay numbers; the rest becomes text.
+        trainer: The Trainer that logged the run. Without a TensorBoard logger nothing happens.
+        config: Plain values, nested or by dotted name. Numbers stay numbers; other values become text.
         metrics: The final metrics by name.
     """
-    target = to if isinstance(to, SummaryWriter) else writer(to)
-    if target is None:
-        return
     # The tab's table opens on the first metric.
     names = sorted(metrics, key=lambda name: not name.startswith("test/"))
     final = {f"final/{name}": float(metrics[name]) for name in names}
-    for tag, value in final.items():
-        target.add_scalar(tag, value)
-    # `SummaryWriter.add_hparams` would open a second folder, which TensorBoard shows as a second run.
-    experiment, start, end = hparams(_flat(config), final)
-    for summary in (_foremost_first(experiment), start, end):
-        _events(target).add_summary(summary)
-    target.flush()
-
-
-def _foremost_first(experiment: Summary) -> Summary:
-    """Let the tab's columns begin with what a person looks for.
-
-    It shows hyperparameters that differ between runs before the others, and either kind by name, which would
-    put every setting of the augmentation before the model. What differs is taken from this mark.
-    """
-    plugin = experiment.value[0].metadata.plugin_data
-    data = HParamsPluginData.FromString(plugin.content)
-    for info in data.experiment.hparam_infos:
-        info.differs = info.name.startswith(FOREMOST)
-    plugin.content = data.SerializeToString()
-    return experiment
-
-
-def _events(to: SummaryWriter) -> Any:
-    """The writer's event file; a closed one (each stage of a Trainer closes it) is followed by another."""
-    return to._get_file_writer()
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(_flat(config), final)
+            logger.experiment.flush()
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]:

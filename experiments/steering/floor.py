@@ -9,7 +9,6 @@ Shape letters: D width, F hidden units, N training pairs.
 import argparse
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from experiments import cli
 from experiments.errors import UserError
 from experiments.studies.finished_runs import find_runs
+from experiments.training.run_directory import read_curves
 
 Array = NDArray[np.float64]
 Curve = list[tuple[int, float]]
@@ -83,30 +83,23 @@ def synthetic_floors(
     return {"law": law, **rank_floors(states, weight, hidden, noise)}
 
 
-def read_curves(run: Path) -> dict[str, Curve]:
+def loss_curves(run: Path) -> dict[str, Curve]:
     """Read `train/loss` and `val/loss` of a run by step.
 
     Raises:
         UserError: The run has no `val/loss`.
     """
-    from experiments.training import curve_log  # imports Lightning
-
-    curves: dict[str, Curve] = defaultdict(list)
-    path = run / "metrics.csv"
-    if path.is_file():
-        for step, _, name, value in curve_log.read(path):
-            if name in ("train/loss", "val/loss"):
-                curves[name].append((int(step), float(value)))
-    if not curves["val/loss"]:
+    curves = {k: v for k, v in read_curves(run).items() if k in ("train/loss", "val/loss")}
+    if "val/loss" not in curves:
         raise UserError(f"{run} has no curve of val/loss in its metrics.csv")
-    return dict(curves)
+    return curves
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float], path: Path) -> None:
     """Draw the training loss (thin) and held-out loss of each run, with a horizontal line for each bound.
 
     Args:
-        curves: The result of `read_curves` by name of the run.
+        curves: The result of `loss_curves` by name of the run.
         floors: The bounds by label.
         path: The PNG file.
     """
@@ -193,7 +186,7 @@ def main(arguments: list[str]) -> None:
             "--hidden must be at least 1, and --size greater than --width"
         )
     runs = named_runs(options.runs)
-    curves = {name: read_curves(run) for name, run in runs.items()}
+    curves = {name: loss_curves(run) for name, run in runs.items()}
     floors = synthetic_floors(options.width, options.size, options.hidden, options.noise)
     said = {
         f"rank {options.hidden}, by the quarter-circle law": floors["law"],

@@ -1,8 +1,6 @@
 """Draw a comparison: mean ± spread of each metric with a dot for each run, and the validation curves."""
 
-import csv
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.studies.comparison import Comparison
+from experiments.training.run_directory import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
 Curve = list[tuple[int, float]]
@@ -26,7 +25,7 @@ def draw(comparison: Comparison, path: Path) -> None:
         path: File to write.
     """
     metrics = comparison.columns[:MAX_PANELS]
-    curves = {group.name: [read_curves(run.path) for run in group.runs] for group in comparison.groups}
+    curves = {group.name: [validation_curves(run.path) for run in group.runs] for group in comparison.groups}
     logged = sorted({name for runs in curves.values() for run in runs for name in run})[:MAX_PANELS]
     per_row = max(1, min(4, max(len(metrics), len(logged))))
     rows = math.ceil(len(metrics) / per_row) + math.ceil(len(logged) / per_row)
@@ -49,19 +48,13 @@ def draw(comparison: Comparison, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def read_curves(run: Path) -> dict[str, Curve]:
-    """Read the `val/*` metrics of a run's `metrics.csv` as (step, value) pairs; empty if there are none."""
-    curves: dict[str, Curve] = defaultdict(list)
-    try:
-        with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if (row.get("name") or "").startswith("val/"):
-                    value = float(row["value"])
-                    finite = value if math.isfinite(value) else math.nan  # Drawn as a gap.
-                    curves[row["name"]].append((int(row["step"]), finite))
-    except (FileNotFoundError, KeyError, TypeError, ValueError):  # A cut last line ends the curve.
-        pass
-    return dict(curves)
+def validation_curves(run: Path) -> dict[str, Curve]:
+    """Read the `val/*` curves of a run as (step, value) pairs; infinite values become NaN, a gap."""
+    return {
+        name: [(step, value if math.isfinite(value) else math.nan) for step, value in curve]
+        for name, curve in read_curves(run).items()
+        if name.startswith("val/")
+    }
 
 
 def _colour(number: int) -> tuple[float, ...]:

@@ -9,9 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from experiments.training.run_directory import write_csv
-
-HEADER = ("step", "epoch", "name", "value")
+from experiments.training.run_directory import CURVE_HEADER, read_curve_rows, write_csv
 
 
 class CurveLog(Logger):
@@ -67,19 +65,14 @@ class CurveLog(Logger):
         if self.resumed_step is not None and self.path.exists():
             kept = [
                 row
-                for row in read(self.path)
+                for row in read_curve_rows(self.path)
                 if int(row[0]) <= self.resumed_step and not row[2].startswith("test/")
             ]
-            write_csv(self.path, [HEADER, *kept])  # whole or not at all: a kill here must not cost the curve
+            write_csv(
+                self.path, [CURVE_HEADER, *kept]
+            )  # whole or not at all: a kill here must not cost the curve
         self.resumed_step = None
         new = not self.path.exists()
         self._file = self.path.open("a", encoding="utf-8", newline="")
         if new:
-            csv.writer(self._file, lineterminator="\n").writerow(HEADER)
-
-
-def read(path: Path) -> list[list[str]]:
-    """The whole rows of a `metrics.csv`, without its header; a row cut by a kill is left out."""
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    rows = list(csv.reader(whole.splitlines()))
-    return [row for row in rows[1:] if len(row) == len(HEADER) and row[0].isdecimal() and row[3]]
+            csv.writer(self._file, lineterminator="\n").writerow(CURVE_HEADER)

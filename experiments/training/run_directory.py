@@ -147,6 +147,25 @@ def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
     write_text(path / "metrics.json", json.dumps(flat, indent=2) + "\n")
 
 
+CURVE_HEADER = ("step", "epoch", "name", "value")
+
+
+def read_curve_rows(path: Path) -> list[list[str]]:
+    """Return the whole rows of a `metrics.csv` without its header; a row that a kill cut off is left out."""
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    rows = list(csv.reader(whole.splitlines()))
+    return [row for row in rows[1:] if len(row) == len(CURVE_HEADER) and row[0].isdecimal() and row[3]]
+
+
+def read_curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return (step, value) pairs by logged name; empty where a run has no `metrics.csv`."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if (run_dir / "metrics.csv").is_file():
+        for step, _, name, value in read_curve_rows(run_dir / "metrics.csv"):
+            curves.setdefault(name, []).append((int(step), float(value)))
+    return curves
+
+
 def environment() -> dict[str, Any]:
     """Command line, code revision, versions and hardware: what a reader needs to judge the figures."""
     return {

@@ -18,7 +18,7 @@ from datamodules.mnist import DigitsDataModule
 from experiments.config.check import to_yaml
 from experiments.training import checkpoint
 from experiments.training.build import restore
-from experiments.training.curve_log import read
+from experiments.training.run_directory import read_curve_rows
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 
@@ -107,7 +107,7 @@ def test_two_processes_stop_and_continue_as_one_run(tiny: dict[str, Any], work: 
             )
             for key, value in evaluate(folder / stage, split).items():
                 assert metrics[key] == pytest.approx(value, rel=1e-5), (stage, key)
-        logged = [(r[0], r[2]) for r in read(folder / stage / "metrics.csv")]
+        logged = [(r[0], r[2]) for r in read_curve_rows(folder / stage / "metrics.csv")]
         assert len(logged) == len(set(logged))  # each point once, by one process
         assert [int(step) for step, name in logged if name == "train/loss"] == list(
             range(2, epochs * steps_per_epoch + 1, 2)

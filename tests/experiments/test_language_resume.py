@@ -16,7 +16,7 @@ from experiments import register
 from experiments.config import registry
 from experiments.errors import Interrupted, UserError
 from experiments.training import checkpoint
-from experiments.training.curve_log import read
+from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
 
@@ -82,7 +82,10 @@ def assert_same_runs(full: Path, cut: Path) -> None:
     measured = ("fit_seconds", "samples_per_second", "tokens_per_second", "peak_memory_mb")
     assert metrics[0].keys() == metrics[1].keys()
     assert all(metrics[0][key] == metrics[1][key] for key in metrics[0] if key not in measured)
-    curves = [[r for r in read(run / "metrics.csv") if "per_second" not in str(r[2])] for run in (full, cut)]
+    curves = [
+        [r for r in read_curve_rows(run / "metrics.csv") if "per_second" not in str(r[2])]
+        for run in (full, cut)
+    ]
     assert curves[0] == curves[1]
 
 

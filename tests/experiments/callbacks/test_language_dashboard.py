@@ -15,7 +15,7 @@ import experiments
 from datamodules.tokenizers import CharacterTokenizer
 from experiments.callbacks import language_dashboard
 from experiments.callbacks.language_dashboard import attention_maps, visible, written
-from experiments.training.curve_log import read as read_curve
+from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.generate import generate
@@ -67,7 +67,7 @@ def test_the_page_opens_on_what_matters(run: Any) -> None:
 def test_perplexity_and_utilisation_go_with_the_curve(run: Any) -> None:
     events = read(run.run_dir)
     logged: dict[str, dict[int, float]] = {}
-    for step, _, name, value in read_curve(run.run_dir / "metrics.csv"):
+    for step, _, name, value in read_curve_rows(run.run_dir / "metrics.csv"):
         logged.setdefault(name, {})[int(step)] = float(value)
     losses, rates = logged["train/loss"], logged["train/tokens_per_second"]
     assert list(losses) == [2, 4, 6, 8, 10, 12, 14]

@@ -98,29 +98,6 @@ def test_hyperparameters_carry_their_final_metrics(tmp_path, closed_before):
     assert len({p.parent for p in tmp_path.rglob("events*")}) == 1
 
 
-def test_model_and_optimizer_are_the_first_columns_of_the_hparams_tab(tmp_path):
-    """In the order that TensorBoard itself gives them."""
-    from tensorboard.plugins.hparams.backend_context import _sort_and_reduce_to_hparams_limit
-
-    board = TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False)
-    config = {
-        "name": "run",
-        "data": {"augment": {"shift": 2}, "batch_size": 8},
-        "model": {"width": 16, "name": "mlp"},
-        "optimizer": {"name": "sgd", "lr": 0.1},
-        "seed": 0,
-    }
-    log_hyperparameters(trainer(board), config, {"test/accuracy": 0.99})
-    board.experiment.close()
-    plugin = read(tmp_path / "tensorboard").PluginTagToContent("hparams")
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
-    _sort_and_reduce_to_hparams_limit(experiment)
-    assert [info.name for info in experiment.hparam_infos] == [
-        *("model.name", "model.width", "optimizer.lr", "optimizer.name"),
-        *("data.augment.shift", "data.batch_size", "name", "seed"),
-    ]
-
-
 def test_without_a_writer_nothing_happens():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

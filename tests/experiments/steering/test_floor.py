@@ -7,10 +7,10 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from experiments.steering.floor import (
+    loss_curves,
     main,
     quarter_circle_floor,
     rank_floors,
-    read_curves,
     synthetic_floors,
 )
 
@@ -73,7 +73,7 @@ def write_run(folder: Path) -> Path:
 
 def test_curves_are_read_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "study" / "usual" / "seed_0")
-    assert read_curves(run) == {
+    assert loss_curves(run) == {
         "train/loss": [(50, 30.5), (100, 20.0)],
         "val/loss": [(60, 40.0), (120, 35.0)],
     }

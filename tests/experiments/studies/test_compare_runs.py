@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments.errors import UserError
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.comparison import direction_of
-from experiments.studies.comparison_figure import read_curves
+from experiments.studies.comparison_figure import validation_curves
 from experiments.training.confusion import Confusion
 
 
@@ -220,7 +220,7 @@ def test_columns_choose_by_pattern(study: Path) -> None:
 
 def test_curves_end_where_the_file_was_cut(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {}, curve="1,0,val/loss,2\n2,0,val/loss,inf\n3,0,val/loss,1\n4,0,val/lo")
-    ((steps_and_values),) = read_curves(run).values()
+    ((steps_and_values),) = validation_curves(run).values()
     assert [step for step, _ in steps_and_values] == [1, 2, 3]
     assert math.isnan(steps_and_values[1][1])
-    assert read_curves(tmp_path) == {}
+    assert validation_curves(tmp_path) == {}

@@ -4,7 +4,8 @@ import csv
 import math
 from pathlib import Path
 
-from experiments.training.curve_log import HEADER, CurveLog, read
+from experiments.training.curve_log import CurveLog
+from experiments.training.run_directory import CURVE_HEADER, read_curve_rows
 
 
 def test_each_value_is_a_row_that_reads_back_to_the_bit(work: Path) -> None:
@@ -15,7 +16,7 @@ def test_each_value_is_a_row_that_reads_back_to_the_bit(work: Path) -> None:
     log.finalize("success")
     with (work / "metrics.csv").open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == list(HEADER)
+    assert rows[0] == list(CURVE_HEADER)
     assert rows[1:] == [
         ["7", "3", "train/loss", repr(value)],
         ["7", "3", "val/a,b", "inf"],
@@ -28,11 +29,11 @@ def test_values_are_on_disk_at_once_and_a_closed_log_goes_on(work: Path) -> None
     path = work / "metrics.csv"
     log = CurveLog(path)
     log.log_metrics({"a": 1.0}, step=1)
-    assert len(read(path)) == 1
+    assert len(read_curve_rows(path)) == 1
     log.finalize("success")
     log.log_metrics({"a": 2.0}, step=2)
     log.finalize("success")
-    assert [row[0] for row in read(path)] == ["1", "2"]
+    assert [row[0] for row in read_curve_rows(path)] == ["1", "2"]
 
 
 def test_a_resumed_log_drops_what_comes_again_and_the_tests_of_an_earlier_end(work: Path) -> None:
@@ -45,7 +46,7 @@ def test_a_resumed_log_drops_what_comes_again_and_the_tests_of_an_earlier_end(wo
     resumed = CurveLog(path, resumed_step=2)
     resumed.log_metrics({"train/loss": 30.0, "epoch": 0}, step=3)
     resumed.finalize("success")
-    assert [(row[0], row[2], row[3]) for row in read(path)] == [
+    assert [(row[0], row[2], row[3]) for row in read_curve_rows(path)] == [
         ("1", "train/loss", "1.0"),
         ("2", "train/loss", "2.0"),
         ("3", "train/loss", "30.0"),
@@ -59,13 +60,13 @@ def test_a_row_that_was_cut_is_left_out_wherever_the_cut_is(work: Path) -> None:
     row = "2,0,train/loss,1.25\n"
     for cut in range(len(row)):
         path.write_text(whole + row[:cut])
-        assert read(path) == [["1", "0", "train/loss", "2.5"]], cut
+        assert read_curve_rows(path) == [["1", "0", "train/loss", "2.5"]], cut
         resumed = CurveLog(path, resumed_step=5)
         resumed.log_metrics({"a": 1.0, "epoch": 1}, step=6)
         resumed.finalize("success")
         assert path.read_text() == whole + "6,1,a,1.0\n"
     path.write_text(whole + row)
-    assert len(read(path)) == 2
+    assert len(read_curve_rows(path)) == 2
 
 
 def test_a_log_without_values_leaves_no_file(work: Path) -> None:

@@ -30,7 +30,7 @@ from experiments.errors import Interrupted, UserError
 from experiments.evaluate.on_data import evaluate
 from experiments.launch import main
 from experiments.training import checkpoint
-from experiments.training.curve_log import read
+from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.image_classifier import ImageClassifierConfig
 from lit_modules.image_classifier import ImageClassifier
 
@@ -135,7 +135,8 @@ def assert_same_runs(full: Path, cut: Path) -> None:
     assert metrics[0].keys() == metrics[1].keys()
     assert all(metrics[0][key] == metrics[1][key] for key in metrics[0] if key not in measured)
     curves = [
-        [r for r in read(run / "metrics.csv") if "samples_per_second" not in r[2]] for run in (full, cut)
+        [r for r in read_curve_rows(run / "metrics.csv") if "samples_per_second" not in r[2]]
+        for run in (full, cut)
     ]
     assert curves[0] == curves[1]
 
