@@ -1,4 +1,4 @@
-"""What every datamodule of the suite shares: its config, three parts, and loaders that know their process."""
+"""The base of every datamodule: a config, three parts, and one loader per part."""
 
 from typing import Any, Literal
 
@@ -15,14 +15,14 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 class DataModule(L.LightningDataModule):
-    """Data in three parts, each served by a loader whose position a checkpoint can hold.
+    """Data in three parts, each served by a loader that can resume at any batch.
 
-    A subclass reads and parts its data in `setup`, which also makes `_info`, and serves a part in
-    `loader`.
+    A subclass reads and splits its data in `setup`, which also sets `_info`, and returns the batches of a
+    part from `loader`.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides the order of the training part.
+        seed: The seed of the run; it decides the order of the training part.
     """
 
     def __init__(self, config: Any, *, seed: int = 0) -> None:
@@ -32,63 +32,64 @@ class DataModule(L.LightningDataModule):
         self._info: DataInfo | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and part the data; a second call changes nothing."""
+        """Read and split the data; a second call changes nothing."""
         raise NotImplementedError
 
     def loader(self, part: Part) -> EpochLoader:
-        """A part's batches; the training part's shuffled, the others' in stored order."""
+        """Return the batches of a part: shuffled for training, in stored order otherwise."""
         raise NotImplementedError
 
     @property
     def info(self) -> DataInfo:
-        """The data's description, known after `setup`."""
+        """The description of the data; reads the data if necessary."""
         self.setup()
         assert self._info is not None
         return self._info
 
     def train_dataloader(self) -> EpochLoader:
-        """The training part's loader."""
+        """Return the loader of the training part."""
         return self.loader("train")
 
     def val_dataloader(self) -> EpochLoader:
-        """The validation part's loader."""
+        """Return the loader of the validation part."""
         return self.loader("val")
 
     def test_dataloader(self) -> EpochLoader:
-        """The test part's loader."""
+        """Return the loader of the test part."""
         return self.loader("test")
 
     @property
     def device(self) -> torch.device:
-        """What the attached trainer trains on; the CPU without one."""
+        """The device of the attached trainer; without a trainer the CPU."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property
-    def ranks(self) -> dict[str, Any]:
-        """A loader's `rank` and `world_size`."""
-        trainer = self.trainer
-        return {
-            "rank": trainer.global_rank if trainer else 0,
-            "world_size": trainer.world_size if trainer else 1,
-        }
+    def rank(self) -> int:
+        """Index of this process."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self.trainer.world_size if self.trainer else 1
 
     def max_batches(self, part: Part) -> int | None:
-        """Where the trainer ends an epoch.
+        """Return the number of batches after which the trainer ends an epoch, or `None` for all.
 
-        The loader must know it: the position after that is the next epoch's start.
+        A loader needs this number, because its position after the last batch is the start of the next epoch.
         """
         limit = self.trainer.limit_train_batches if self.trainer and part == "train" else None
         return limit if isinstance(limit, int) else None
 
 
 class ResidentDataModule(DataModule):
-    """Parts that are tensors on the training device, a batch being one gather of their rows.
+    """Parts that are tensors on the training device, so that a batch is one gather of rows.
 
-    A subclass makes `_parts` in `setup`; its config has `batch_size` and `eval_batch_size`.
+    A subclass sets `_parts` in `setup`. Its config has `batch_size` and `eval_batch_size`.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides the order of the training part, and what a transform draws.
+        seed: The seed of the run; it decides the order of the training part and the draws of a transform.
     """
 
     def __init__(self, config: Any, *, seed: int = 0) -> None:
@@ -96,7 +97,7 @@ class ResidentDataModule(DataModule):
         self._parts: dict[str, tuple[Tensor, ...]] = {}
 
     def split(self, name: str) -> tuple[Tensor, ...]:
-        """A part as it is stored, tensors (N, …), on whatever device it is served from.
+        """Return a part as it is stored: tensors (N, …) on the device they are served from.
 
         Args:
             name: `"train"`, `"val"` or `"test"`.
@@ -105,26 +106,33 @@ class ResidentDataModule(DataModule):
         return self._parts[name]
 
     def transform(self, part: Part) -> Transform | None:
-        """What a part's gathered batches go through."""
+        """Return what is applied to every gathered batch of a part."""
         return None
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a training epoch leaves out a smaller last batch."""
+        return False
+
+    def batch_size(self, part: Part) -> int:
+        """Return the number of samples per batch and process."""
+        return self.config.batch_size if part == "train" else self.config.eval_batch_size
 
     def loader(self, part: Part) -> EpochLoader:
         return ResidentLoader(
-            self.resident(part), transform=self.transform(part), device=self.device, **self.options(part)
+            self.resident(part),
+            batch_size=self.batch_size(part),
+            shuffle=part == "train",
+            seed=self.seed,
+            drop_last=part == "train" and self.drop_last,
+            transform=self.transform(part),
+            rank=self.rank,
+            world_size=self.world_size,
+            device=self.device,
+            max_batches=self.max_batches(part),
         )
 
-    def options(self, part: Part) -> dict[str, Any]:
-        """What any loader of whole rows is told."""
-        training = part == "train"
-        return {
-            "batch_size": self.config.batch_size if training else self.config.eval_batch_size,
-            "shuffle": training,
-            "seed": self.seed,
-            "max_batches": self.max_batches(part),
-            **self.ranks,
-        }
-
     def resident(self, part: Part) -> tuple[Tensor, ...]:
-        """A part on the training device; kept there, so that asking twice doesn't copy it twice."""
+        """Move a part to the training device and keep it there, so that it is copied only once."""
         self._parts[part] = tuple(rows.to(self.device) for rows in self.split(part))
         return self._parts[part]

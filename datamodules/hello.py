@@ -36,7 +36,14 @@ class HelloDataModule(DataModule):
     def loader(self, part: Part) -> ResidentLoader:
         """The pair, once an epoch."""
         pair = self._sequence(self.config.text), self._sequence(self.config.target)
-        return ResidentLoader(pair, batch_size=1, shuffle=False, device=self.device, **self.ranks)
+        return ResidentLoader(
+            pair,
+            batch_size=1,
+            shuffle=False,
+            rank=self.rank,
+            world_size=self.world_size,
+            device=self.device,
+        )
 
     def _sequence(self, text: str) -> torch.Tensor:
         """Characters as indices, int64 (1, T)."""

@@ -1,6 +1,6 @@
-"""The small image sets: MNIST, Fashion-MNIST and scikit-learn's digits, as LightningDataModules."""
+"""The small image sets: MNIST, Fashion-MNIST and the digits of scikit-learn."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,23 +25,23 @@ from datamodules.loading.split import stratified_sample
 class ImageDataModule(ResidentDataModule):
     """A labelled set of images that fits in memory, split into training, validation and test.
 
-    The validation images are a stratified sample of the training set that depends on `split_seed` alone.
-    Batches are `(images, targets)`: float (B, C, H, W), normalised, and int64 (B,), on the device that the
-    attached trainer trains on (`resident` pipeline) or on the CPU (`torchvision` pipeline).
-    `split` gives a part's images as they are stored, uint8 (N, C, H, W) with pixels 0 … 255, and its
-    targets.
+    The validation images are a stratified sample of the training set; only `split_seed` decides it.
+    A batch is (images, targets): normalised float (B, C, H, W) and int64 (B,). It lies on the training device
+    (pipeline `resident`) or on the CPU (pipeline `torchvision`). `split` returns the stored images, uint8
+    (N, C, H, W) with pixels 0 … 255, and their targets.
 
-    A subclass says what the set is: its class attributes, and `read`.
+    A subclass defines the class attributes and `read`.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides the order of the training images and their augmentation.
+        seed: The seed of the run; it decides the order of the training images and their augmentation.
     """
 
     class_names: ClassVar[tuple[str, ...]]
     mean: ClassVar[tuple[float, ...]]
-    """Of each channel over all training images, pixels scaled to [0, 1]."""
+    """Mean of each channel over all training images, with pixels scaled to [0, 1]."""
     std: ClassVar[tuple[float, ...]]
+    """Standard deviation of the same values."""
     object_size: ClassVar[int]
     object_center: ClassVar[str]
 
@@ -49,15 +49,15 @@ class ImageDataModule(ResidentDataModule):
     info: ImageInfo
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Training images uint8 (N, C, H, W) and targets int64 (N,), test images and targets."""
+        """Return training images uint8 (N, C, H, W) and targets int64 (N,), test images and targets."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split the set; a second call changes nothing.
 
         Raises:
-            AssetError: The files can't be had.
-            ValueError: A file is not what it should be, or the split is impossible.
+            AssetError: The files can't be fetched.
+            ValueError: A file is not as expected, or the split is impossible.
         """
         if self._info is not None:
             return
@@ -85,50 +85,54 @@ class ImageDataModule(ResidentDataModule):
         )
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Pixels 0 … 255, uint8 or float (B, C, H, W), to what a model is fed, float32."""
+        """Normalise pixels 0 … 255, uint8 or float (B, C, H, W), to the float32 input of a model."""
         return normalize(images, self.mean, self.std)
 
     def transform(self, part: Part) -> Transform:
-        return self._train_transform if part == "train" else self._eval_transform
+        return self._augmented if part == "train" else self._as_stored
+
+    @property
+    def drop_last(self) -> bool:
+        return self.config.drop_last
 
     def loader(self, part: Part) -> EpochLoader:
-        """Training images shuffled and augmented; to evaluate, as they are."""
+        """Return the batches of a part; training images are shuffled and augmented."""
         return self._classic_loader(part) if self.config.pipeline == "torchvision" else super().loader(part)
 
-    def options(self, part: Part) -> dict[str, Any]:
-        return {**super().options(part), "drop_last": part == "train" and self.config.drop_last}
+    def _augmented(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        images, targets = batch
+        return self.normalize(augment(images, self.config.augment, generator)), targets
+
+    def _as_stored(self, batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
+        images, targets = batch
+        return self.normalize(images), targets
 
     def _classic_loader(self, part: Part) -> EpochLoader:
-        from datamodules.images.classic_pipeline import (
-            ClassicLoader,
-            SeededImages,
-            SingleImages,
-            classic_transform,
-        )
+        from datamodules.images.classic_pipeline import ClassicLoader, SeededImages, classic_transform
 
         images, targets = self.split(part)
         changes = self.config.augment if part == "train" and self.config.augment != AugmentConfig() else None
         transform = classic_transform(
             changes, self.mean, self.std, height=images.shape[2], width=images.shape[3]
         )
-        single = SingleImages(images, targets, transform)
-        samples = SeededImages(single, seed=self.seed if changes else None)
-        return ClassicLoader(samples, num_workers=self.config.num_workers, **self.options(part))
-
-    def _train_transform(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        images, targets = batch
-        return self.normalize(augment(images, self.config.augment, generator)), targets
-
-    def _eval_transform(self, batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
-        images, targets = batch
-        return self.normalize(images), targets
+        return ClassicLoader(
+            SeededImages(images, targets, transform, seed=self.seed if changes else None),
+            num_workers=self.config.num_workers,
+            batch_size=self.batch_size(part),
+            shuffle=part == "train",
+            seed=self.seed,
+            drop_last=part == "train" and self.drop_last,
+            rank=self.rank,
+            world_size=self.world_size,
+            max_batches=self.max_batches(part),
+        )
 
 
 class MNISTDataModule(ImageDataModule):
     """MNIST: handwritten digits, 28×28 (LeCun, Cortes and Burges, 1998).
 
-    A digit fills a box of 20×20, and its centre of mass is the image's centre. Mean and standard deviation
-    are those of the 60,000 training images.
+    A digit fills a box of 20×20 pixels, and its centre of mass is the centre of the image. Mean and standard
+    deviation are those of the 60,000 training images.
     """
 
     asset: ClassVar[str] = "mnist"
@@ -141,10 +145,10 @@ class MNISTDataModule(ImageDataModule):
     config: MNISTConfig
 
     def prepare_data(self) -> None:
-        """Fetch the files; Lightning calls it on one process of each machine.
+        """Fetch the files. Lightning calls this on one process per machine.
 
         Raises:
-            AssetError: They can't be had.
+            AssetError: The files can't be fetched.
         """
         fetch(self.asset, self.config.root)
 
@@ -159,7 +163,7 @@ class MNISTDataModule(ImageDataModule):
 
 
 class FashionMNISTDataModule(MNISTDataModule):
-    """Fashion-MNIST: Zalando's articles of clothing in MNIST's format (Xiao, Rasul and Vollgraf, 2017)."""
+    """Fashion-MNIST: articles of clothing in the format of MNIST (Xiao, Rasul and Vollgraf, 2017)."""
 
     asset = "fashion_mnist"
     class_names = (
@@ -183,10 +187,10 @@ class FashionMNISTDataModule(MNISTDataModule):
 
 
 class DigitsDataModule(ImageDataModule):
-    """The 8×8 digits that come with scikit-learn (Alpaydin and Kaynak, 1998); needs no network.
+    """The 8×8 digits of scikit-learn (Alpaydin and Kaynak, 1998), which need no download.
 
-    Pixels count the ink in blocks of 4×4, 0 … 16; they are scaled to 0 … 255 like every other set's. The
-    test set is the same stratified fifth whatever the config.
+    A pixel counts the inked points in a block of 4×4, 0 … 16; it is scaled to 0 … 255 as in the other sets.
+    The test set is always the same stratified fifth.
     """
 
     class_names = tuple("0123456789")

@@ -98,8 +98,9 @@ class PronunciationDataModule(ResidentDataModule):
             unit="tokens" if self.config.batch_unit == "tokens" else "rows",
             seed=self.seed,
             device=self.device,
+            rank=self.rank,
+            world_size=self.world_size,
             max_batches=self.max_batches(part),
-            **self.ranks,
         )
 
     def _file(self) -> Path:

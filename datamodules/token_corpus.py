@@ -119,7 +119,7 @@ class TokenCorpusDataModule(DataModule):
 
     def loader(self, part: Part) -> EpochLoader:
         """Random windows, or streams; to evaluate, every token of the part once."""
-        config, ranks = self.config, self.ranks
+        config, ranks = self.config, {"rank": self.rank, "world_size": self.world_size}
         tokens, length = self._resident(part), config.context_length
         if part == "train":
             options = {"context_length": length, "max_batches": self.max_batches(part), **ranks}

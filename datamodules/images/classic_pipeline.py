@@ -1,7 +1,7 @@
-"""The classic way: a Dataset, torchvision's per-sample transforms on PIL images, and a DataLoader.
+"""The classic pipeline: a Dataset, torchvision's transforms on single PIL images, and a DataLoader.
 
-It serves the same samples in the same order as the resident loader, and resumes as exactly; it takes some
-hundred times as long per sample. It is here as the yardstick, and for transforms that have no batched form.
+It serves the same samples in the same order as the resident loader and resumes as exactly, but takes about a
+hundred times as long per sample. It serves as a reference, and for transforms without a batched form.
 """
 
 import math
@@ -18,28 +18,28 @@ from datamodules.configs.mnist import AugmentConfig
 from datamodules.loading.epoch_loader import EpochLoader, mix_seed
 
 _Key = tuple[int, int]
-"""Epoch and index of a sample: what its random transforms are seeded by."""
+"""Epoch and index of a sample, which seed its random transforms."""
 
 
 def classic_transform(
     config: AugmentConfig | None, mean: Sequence[float], std: Sequence[float], *, height: int, width: int
 ) -> Callable[[Image.Image], Tensor]:
-    """torchvision's transforms for the same changes as `augment`.
+    """Build torchvision's transforms for the same changes as `augment`.
 
-    One differs in detail: an erased square lies wholly within the frame.
+    One detail differs: an erased square always lies inside the image.
 
     Args:
-        config: What to change at random; `None` for evaluation.
-        mean: Of each channel, pixels scaled to [0, 1].
-        std: Of each channel, likewise.
-        height: Of the images.
-        width: Of the images.
+        config: The random changes; `None` for evaluation.
+        mean: Mean of each channel, for pixels scaled to [0, 1].
+        std: Standard deviation of each channel, for the same pixels.
+        height: Height of the images.
+        width: Width of the images.
 
     Returns:
         A function from a PIL image to a normalised tensor (C, H, W).
 
     Raises:
-        ValueError: The elastic field is too smooth for torchvision and images of this size.
+        ValueError: `elastic_sigma` is too large for torchvision and images of this size.
     """
     steps: list[Any] = []
     if config and config.flip:
@@ -56,13 +56,13 @@ def classic_transform(
         )
     if config and config.elastic:
         reach, smaller = math.ceil(4 * config.elastic_sigma), min(height, width)
-        if reach >= smaller:  # torchvision mirrors this many pixels at the border
+        if reach >= smaller:  # torchvision reflects this many pixels at the border
             raise ValueError(
                 f"elastic_sigma: {config.elastic_sigma} is too large for images of {smaller} pixels in the "
                 f"torchvision pipeline, allowed is less than {smaller / 4}"
             )
-        # torchvision blurs uniform noise on [-1, 1) and multiplies it by alpha; the blur leaves a standard
-        # deviation of 1 / sqrt(12π)/sigma, in units of half a pixel.
+        # torchvision blurs uniform noise on [-1, 1) and multiplies it by alpha. After the blur, the standard
+        # deviation is 1 / (sqrt(12π) · sigma), in units of half a pixel.
         alpha = 2 * math.sqrt(12 * math.pi) * config.elastic_sigma * config.elastic
         steps.append(transforms.ElasticTransform(alpha, float(config.elastic_sigma)))
     steps.append(transforms.ToTensor())
@@ -74,12 +74,12 @@ def classic_transform(
 
 
 class SingleImages(Dataset[tuple[Tensor, int]]):
-    """Images one by one, each through PIL and a transform, as torchvision's own data sets give them.
+    """Images one by one, each passed through PIL and a transform, as in torchvision's own data sets.
 
     Args:
         images: uint8 (N, C, H, W).
         targets: int64 (N,).
-        transform: From a PIL image to a tensor.
+        transform: A function from a PIL image to a tensor.
     """
 
     def __init__(self, images: Tensor, targets: Tensor, transform: Callable[[Image.Image], Tensor]) -> None:
@@ -95,15 +95,24 @@ class SingleImages(Dataset[tuple[Tensor, int]]):
 
 
 class SeededImages(Dataset[tuple[Tensor, int]]):
-    """Single images whose random transforms depend on (seed, epoch, index) alone.
+    """Single images with random transforms that depend only on (seed, epoch, index).
 
     Args:
-        images: The images; random numbers from torch's global generator.
-        seed: Decides the random numbers; `None` where the transform takes none.
+        images: uint8 (N, C, H, W).
+        targets: int64 (N,).
+        transform: A function from a PIL image to a tensor; it may use torch's global generator.
+        seed: Seed of the transform; `None` if it draws no random numbers.
     """
 
-    def __init__(self, images: SingleImages, *, seed: int | None = None) -> None:
-        self.images = images
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        seed: int | None = None,
+    ) -> None:
+        self.images = SingleImages(images, targets, transform)
         self.seed = seed
 
     def __len__(self) -> int:
@@ -114,24 +123,51 @@ class SeededImages(Dataset[tuple[Tensor, int]]):
         if self.seed is None:
             return self.images[index]
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would reseed the accelerators too, which the fork leaves out.
+            # torch.manual_seed would also seed the accelerators, which this fork does not restore.
             torch.default_generator.manual_seed(mix_seed(self.seed, epoch, index))
             return self.images[index]
 
 
 class ClassicLoader(EpochLoader):
-    """A DataLoader whose order, shards and position are those of `EpochLoader`.
+    """A DataLoader with the order, shards and position of `EpochLoader`.
 
-    The position counts batches that were handed out, not those that workers have prepared ahead.
+    The position counts the batches that were served, not those that workers have prepared in advance.
 
     Args:
-        samples: The Dataset; it is asked for (epoch, index).
-        num_workers: Processes that prepare batches; 0 prepares them in this one.
-        options: As of `EpochLoader`.
+        samples: The images, indexed by (epoch, index).
+        num_workers: Number of processes that prepare batches; with 0 this process prepares them.
+        batch_size: See `EpochLoader`.
+        shuffle: See `EpochLoader`.
+        seed: See `EpochLoader`.
+        drop_last: See `EpochLoader`.
+        rank: See `EpochLoader`.
+        world_size: See `EpochLoader`.
+        max_batches: See `EpochLoader`.
     """
 
-    def __init__(self, samples: SeededImages, *, num_workers: int = 0, **options: Any) -> None:
-        super().__init__(len(samples), **options)
+    def __init__(
+        self,
+        samples: SeededImages,
+        *,
+        num_workers: int = 0,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        max_batches: int | None = None,
+    ) -> None:
+        super().__init__(
+            len(samples),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+            max_batches=max_batches,
+        )
         self._sampler = _Keys()
         self._data_loader = DataLoader(
             samples,
@@ -139,7 +175,7 @@ class ClassicLoader(EpochLoader):
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             multiprocessing_context="spawn" if num_workers else None,
-            generator=torch.Generator(),  # else each pass would draw from the global one
+            generator=torch.Generator(),  # otherwise each epoch would draw from the global generator
         )
 
     def _serve(self, epoch: int, first: int) -> Iterator[tuple[Tensor, ...]]:
@@ -151,10 +187,10 @@ class ClassicLoader(EpochLoader):
 
 
 class _Keys(Sampler[list[_Key]]):
-    """The keys of the batches that are to come; read in the main process alone.
+    """The keys of the coming batches, read only in the main process.
 
-    It knows nothing of its loader: a cycle of references would leave the workers' end to the garbage
-    collector, which may come in any thread and waits for them.
+    It has no reference to its loader. A reference cycle would leave the end of the workers to the garbage
+    collector, which may run in any thread and then waits for them.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from datamodules.configs.mnist import AugmentConfig, DigitsConfig
 from datamodules.images.augment import elastic_field
-from datamodules.images.classic_pipeline import ClassicLoader, SeededImages, SingleImages, classic_transform
+from datamodules.images.classic_pipeline import ClassicLoader, SeededImages, classic_transform
 from datamodules.mnist import DigitsDataModule
 
 EVERYTHING = AugmentConfig(
@@ -68,7 +68,7 @@ def test_workers_change_nothing_and_prepared_batches_do_not_count() -> None:
 def test_colour_images_pass_through() -> None:
     images = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8)
     transform = classic_transform(None, (0.0,) * 3, (1.0,) * 3, height=5, width=6)
-    samples = SeededImages(SingleImages(images, torch.arange(4), transform))
+    samples = SeededImages(images, torch.arange(4), transform)
     ((served, _),) = ClassicLoader(samples, batch_size=4, shuffle=False)
     torch.testing.assert_close(served, images / 255)
 
@@ -78,7 +78,7 @@ def test_elastic_strength_means_the_same_in_both() -> None:
     ramp = (torch.arange(64) * 2 + 40).to(torch.uint8).expand(16, 1, 64, 64)
     config = AugmentConfig(elastic=1.5, elastic_sigma=2)
     transform = classic_transform(config, (0.0,), (1.0,), height=64, width=64)
-    samples = SeededImages(SingleImages(ramp, torch.zeros(16), transform), seed=0)
+    samples = SeededImages(ramp, torch.zeros(16), transform, seed=0)
     bent = torch.stack([samples[0, i][0] for i in range(16)]) * 255
     theirs = ((bent - ramp.float()) / 2)[..., 8:56, 8:56].std()
     ours = elastic_field(ramp, 1.5, 2, torch.Generator().manual_seed(0)).std()
