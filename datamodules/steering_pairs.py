@@ -1,6 +1,6 @@
-"""Pairs of a hidden state and the vector that steers it, as a LightningDataModule.
+"""Pairs of a hidden state and its steering vector, as a LightningDataModule.
 
-Shape letters: N pairs, D width of both.
+Shape letters: N pairs, D width of both vectors.
 """
 
 import json
@@ -18,27 +18,25 @@ from datamodules.loading.epoch_loader import mix_seed
 
 Pairs = tuple[Tensor, Tensor]
 MANIFEST = {"model", "model_sha256", "template", "layers"}
-"""What a file of `experiments.extract` tells in its metadata; another's metadata is its own affair."""
+"""Keys of the manifest of `experiments.extract`; metadata of other files is ignored."""
 
 
 class SteeringPairsDataModule(ResidentDataModule):
-    """Pairs (h, z), float32 (B, D) each, on the device that the attached trainer trains on.
-
-    `split` gives all of a part, (N, D) each.
+    """Batches (h, z), float32 (B, D) each, on the device of the attached trainer.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides the order of the training pairs.
+        seed: The seed of the run; it determines the order of the training pairs.
     """
 
     config: SteeringPairsConfig
     info: VectorPairInfo
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw or read the pairs and split them; a second call changes nothing.
+        """Draw or read the pairs and split them; a second call does nothing.
 
         Raises:
-            ValueError: The file can't be read, its pairs don't match, or the split leaves nothing.
+            ValueError: The file is missing or malformed, or a split has too few pairs.
         """
         if self._info is not None:
             return
@@ -67,10 +65,10 @@ class SteeringPairsDataModule(ResidentDataModule):
 
 
 def synthetic_pairs(config: SteeringPairsConfig) -> dict[str, Pairs]:
-    """Draw h ~ N(0, I) and z = h W + noise · ε; training, validation and test share W.
+    """Draw h ~ N(0, I) and z = h W + noise · ε, with one W for all splits.
 
-    Each of W, the pairs for training and validation, and the test pairs comes from a generator of its own, so
-    that no size changes what another draws.
+    W, the training and validation pairs, and the test pairs have separate generators, so that changing one
+    size does not change the other draws.
     """
 
     def normal(part: int, *shape: int) -> Tensor:
@@ -91,21 +89,20 @@ def synthetic_pairs(config: SteeringPairsConfig) -> dict[str, Pairs]:
 
 
 def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs], dict[str, Any]]:
-    """Read pairs and split them: as the file's own `split` says, or at random by the data's seed.
+    """Read pairs and split them by the tensor `split` of the file, or else at random by the data seed.
 
-    A file of hidden states that `experiments.extract` made has several layers, (N, L, D), and a manifest
-    in its metadata that names them.
+    A file of `experiments.extract` holds several layers, (N, L, D); the manifest in its metadata names them.
 
     Args:
-        path: A safetensors file with `h` and `z`, floating point (N, D) each, and perhaps `split`,
+        path: A safetensors file with `h` and `z`, floating point (N, D) each, and optionally `split`,
             integers (N,): 0 training, 1 validation, 2 test.
-        config: Says how many pairs to hold out where the file doesn't, and which layers to take.
+        config: The sizes of the random split, and the layers to use.
 
     Returns:
-        The parts, and what an extracted file's pairs are of: model, template and the two layers.
+        The splits, and for an extracted file its model, template and the two layers.
 
     Raises:
-        ValueError: There is no such file, it isn't such a file, or too few pairs would be left.
+        ValueError: The file is missing or malformed, or a split has too few pairs.
     """
     tensors, manifest = read_tensors(path)
     source: dict[str, Any] = {}
@@ -115,17 +112,17 @@ def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs
         source = {key: manifest[key] for key in ("model", "model_sha256", "template")}
         source |= {"input_layer": config.input_layer, "target_layer": config.target_layer}
     elif config.input_layer is not None:
-        raise ValueError(f"{path} says nothing of layers; leave out input_layer and target_layer")
+        raise ValueError(f"{path} has no layers; leave out data.input_layer and data.target_layer")
     states, targets = (_matrix(tensors, name, path) for name in ("h", "z"))
     if states.shape != targets.shape:
         raise ValueError(
-            f"{path} has h of shape {_shape(states)} and z of shape {_shape(targets)}; they must be equal, "
+            f"{path} has h of shape {_shape(states)} and z of shape {_shape(targets)}; expected equal shapes "
             "N × D"
         )
     for name, tensor in (("h", states), ("z", targets)):
         if not tensor.isfinite().all():
             row = int((~tensor.isfinite()).any(1).nonzero()[0])
-            raise ValueError(f"{path}: row {row} of {name} holds a number that isn't finite")
+            raise ValueError(f"{path}: row {row} of {name} has a value that is not finite")
     part = tensors["split"] if "split" in tensors else _random_split(len(states), config, path)
     if part.shape != states.shape[:1] or part.is_floating_point():
         raise ValueError(
@@ -142,10 +139,10 @@ def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Every tensor of a safetensors file by name, and its manifest, empty where it has none.
+    """Read all tensors of a safetensors file by name, and its manifest, empty if there is none.
 
     Raises:
-        ValueError: There is no such file, or it is none.
+        ValueError: The file is missing or not a safetensors file.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}; expected safetensors with h and z")
@@ -166,7 +163,7 @@ def _layer(
     manifest: dict[str, Any],
     path: Path,
 ) -> Tensor:
-    """(N, D) of a layer."""
+    """Select a layer of a tensor (N, L, D), (N, D)."""
     layers = manifest["layers"]
     if layer not in layers:
         raise ValueError(f"{path} has layers {', '.join(map(str, layers))}; data.{key} is {layer}")
@@ -174,7 +171,7 @@ def _layer(
 
 
 def _mean_of_nonzero(targets: Tensor) -> list[float]:
-    """What steers all prompts alike: the mean over those that are to be steered."""
+    """Compute the mean vector over the prompts that are not neutral."""
     return targets[targets.square().sum(-1) > 0].mean(0).tolist()
 
 
@@ -197,8 +194,8 @@ def _random_split(size: int, config: SteeringPairsConfig, path: Path) -> Tensor:
     test_size = size // 5 if config.test_size is None else config.test_size
     if config.val_size + test_size > size - 2:
         raise ValueError(
-            f"{path} has {size} pairs, too few to hold out val_size {config.val_size} and {test_size} for "
-            "the test; set data.val_size and data.test_size lower"
+            f"{path} has {size} pairs, too few for {config.val_size} validation and {test_size} test pairs; "
+            "decrease data.val_size and data.test_size"
         )
     order = torch.randperm(size, generator=torch.Generator().manual_seed(mix_seed(config.data_seed)))
     part = torch.zeros(size, dtype=torch.int64)

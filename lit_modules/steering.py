@@ -1,4 +1,4 @@
-"""Learned steering: guesses from a prompt's hidden state which vector would steer the prompt."""
+"""Learned steering: predict the steering vector of a prompt from its hidden state."""
 
 import math
 from typing import Any
@@ -21,12 +21,12 @@ Batch = tuple[Tensor, Tensor]
 class Steering(LitModule):
     """A `SteeringMLP` from hidden states h (B, D) to vectors z (B, D).
 
-    A batch is (h, z). Evaluation logs the mean squared error per entry as the loss, whatever was trained to
-    go down, so that losses compare; R² and the mean cosine, each over all pairs of the epoch.
+    A batch is (h, z). Evaluation logs the mean squared error per entry as the loss, for every objective, so
+    that losses are comparable. It also logs R² and the mean cosine over all pairs of the epoch.
 
     Args:
-        config: The network and its objective.
-        info: The pairs' description.
+        config: Settings of the network and its objective.
+        info: Description of the pairs.
         optimizer: See `LitModule`.
         schedule: See `LitModule`.
 
@@ -64,11 +64,12 @@ class Steering(LitModule):
         self.example_input_array = torch.zeros(1, width)
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
-        r2 = VectorR2(self.info.input_shape[0])
+        """Build the metrics: mean squared error as the loss, R² and mean cosine."""
+        r2 = VectorR2(self.info.target_scale)
         return {**super().build_metrics(stage), "r2": r2, "cosine": MeanCosine()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The objective on one batch; a callback records the curve."""
+        """Compute the objective on one batch."""
         states, targets = batch
         predicted = widen(self.network(states))
         loss = mse if self.config.loss == "mse" else mse_l1_cosine

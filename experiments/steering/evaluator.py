@@ -57,7 +57,7 @@ class Scores:
 
     @property
     def margin(self) -> list[float]:
-        """log p(wanted) − log p(unwanted) per token."""
+        """Margin of each prompt, log p(wanted) − log p(unwanted) per token."""
         return [w - u for w, u in zip(self.wanted, self.unwanted, strict=True)]
 
 

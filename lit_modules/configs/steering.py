@@ -9,33 +9,33 @@ from lit_modules.configs.base import ModelConfig
 
 @dataclass(kw_only=True)
 class SteeringConfig(ModelConfig):
-    """A two-layer network that guesses the vector to steer a prompt with from the prompt's hidden state."""
+    """A two-layer network that predicts the steering vector of a prompt from its hidden state."""
 
-    hidden: int = setting(1024, "Hidden units; without a skip no more directions than these.", min=1)
-    activation: Literal["relu", "tanh"] = setting("relu", "What makes the network non-linear.")
+    hidden: int = setting(1024, "Number of hidden units; without a skip, also the rank of the map.", min=1)
+    activation: Literal["relu", "tanh"] = setting("relu", "Activation function of the hidden units.")
     loss: Literal["mse", "mse_l1_cosine"] = setting(
-        "mse", "Trained to lower the squared error (formula 8), or that + the absolute one − the cosine."
+        "mse", "Objective: squared error (formula 8), or squared + absolute error − cosine."
     )
-    skip: Literal["none", "linear"] = setting("none", "linear: a full matrix past the hidden units.")
+    skip: Literal["none", "linear"] = setting(
+        "none", "linear: add a linear map that bypasses the hidden units."
+    )
     hidden_bias: float = setting(
         0.0,
-        "Where the hidden biases start; far above 0 a ReLU starts as the identity. 0: small random ones.",
+        "Initial hidden bias; a large value makes a ReLU start as the identity. 0: random.",
         min=0.0,
     )
-    dropout: float = setting(
-        0.0, "Share of the inputs and of the hidden units left out in training.", min=0.0, below=1.0
-    )
+    dropout: float = setting(0.0, "Probability of dropping an input or a hidden unit.", min=0.0, below=1.0)
     normalize_inputs: bool = setting(
-        False, "Bring each entry of the hidden states to mean 0 and deviation 1 over training."
+        False, "Standardize each entry of the hidden states over the training pairs."
     )
     normalize_targets: bool = setting(
         False,
-        "Let the network guess vectors divided by their root mean square over training; losses "
-        "stay in the units of the data.",
+        "Scale the network's output by the root mean square of the training vectors; losses stay in "
+        "the units of the data.",
     )
     min_length: float = setting(
         0.0,
-        "In evaluation a vector becomes zero, leaving its prompt alone, if shorter than this "
-        "share of the training vectors' root mean square length.",
+        "In evaluation, replace a vector by zero if it is shorter than this fraction of the root mean "
+        "square length of the training vectors.",
         min=0.0,
     )

@@ -1,4 +1,4 @@
-"""What a language model holds of prompts, and of answers that it is made to begin, at chosen layers.
+"""Read the hidden states of prompts and of forced answers at chosen layers of a language model.
 
 Shape letters: B prompts, L chosen layers, T tokens of the longest, W width of the model.
 """
@@ -19,13 +19,13 @@ AnswerPosition = Literal["last", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class ForcedAnswers:
-    """A prompt, and the answers that the model is made to give to it.
+    """A prompt and the answers that the model is forced to give.
 
     Attributes:
         prompt: Token ids, at least one.
-        wanted: Answers that show the wanted behaviour, at least one token each; none for a prompt that is to
-            be left as it is.
-        unwanted: Those that show the other.
+        wanted: Token ids of answers with the wanted behaviour, at least one token each; empty for a neutral
+            prompt.
+        unwanted: Token ids of answers without the wanted behaviour.
     """
 
     prompt: Sequence[int]
@@ -41,23 +41,23 @@ def read_pairs(
     layers: Sequence[int],
     position: AnswerPosition = "last",
 ) -> tuple[Tensor, Tensor]:
-    """The hidden state of each prompt, and the difference that its answers make: prompt-to-steer.
+    """Compute the hidden state and the prompt-to-steer vector of each prompt.
 
-    A prompt is read once, whatever the number of its answers, which go on from its keys and values.
+    A prompt is read once. All its answers continue from the same keys and values.
 
     Args:
         network: A `TransformerLM` in evaluation mode.
-        examples: B prompts with their answers; how many of these may differ.
-        layers: Of the network; a layer's hidden state is what it gives.
-        position: An answer stands for its `last` token's state, or for the `mean` over its tokens.
+        examples: B prompts with any number of answers.
+        layers: Indices of the layers; the hidden state of a layer is its output.
+        position: Use the state of the `last` token of an answer, or the `mean` over its tokens.
 
     Returns:
-        h, the states of the prompts' last tokens, and z = mean of the wanted − mean of the unwanted answers'
-        states, zero for prompts without answers; at least fp32 (B, L, W) each.
+        h, the states of the last prompt tokens, and z, the mean state of the wanted answers minus that of the
+        unwanted answers; z is zero for prompts without answers. Both are at least fp32, (B, L, W).
 
     Raises:
-        ValueError: A layer that the network doesn't have, an empty prompt or answer, a prompt with answers of
-            one kind alone, or a text longer than the network looks back.
+        ValueError: The layer does not exist, a prompt or answer is empty, a prompt has answers of only one
+            kind, or a text exceeds the context length.
     """
     for layer in layers:
         check_layer(network, layer)
@@ -98,10 +98,10 @@ def _read(
     *,
     first: int = 0,
 ) -> Tensor:
-    """(B, T) → (B, T, L, W), from the `first` token on."""
+    """Read tokens (B, T) and return the hidden states (B, T, L, W), from the `first` token on."""
     states: list[Tensor] = []
     network(tokens, key_mask=key_mask, cache=cache, hidden_states=states, last_only=True)
-    # The first is the embedding: what layer i gives comes behind it.
+    # states[0] is the embedding, states[i + 1] the output of layer i.
     return torch.stack([widen(states[layer + 1][:, first:]) for layer in layers], dim=2)
 
 
@@ -111,10 +111,12 @@ def _check(examples: Sequence[ForcedAnswers], context_length: int) -> None:
         if not example.prompt or not all(answers):
             raise ValueError(f"prompt {number} or an answer to it is empty")
         if bool(example.wanted) != bool(example.unwanted):
-            raise ValueError(f"prompt {number} has answers of one kind alone: there is no difference to take")
+            raise ValueError(
+                f"prompt {number} has answers of only one kind, expected wanted and unwanted ones"
+            )
         length = len(example.prompt) + max(map(len, answers), default=0)
         if length > context_length:
             raise ValueError(
-                f"prompt {number} and its answer have {length} tokens, and the model looks back on "
-                f"{context_length}"
+                f"prompt {number} and its answer have {length} tokens, more than the context length "
+                f"{context_length} of the model"
             )

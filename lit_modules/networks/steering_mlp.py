@@ -1,6 +1,6 @@
-"""The two-layer network that guesses a steering vector from a hidden state.
+"""The two-layer network that predicts a steering vector from a hidden state.
 
-Shape letters: D width of both, F hidden units.
+Shape letters: D width of both vectors, F hidden units.
 """
 
 from collections.abc import Sequence
@@ -18,29 +18,29 @@ SteeringSkip = Literal["none", "linear"]
 class SteeringMLP(nn.Module):
     r"""g(h) = s · (W₂ (φ(W₁ x + b₁) − φ(c)) + b₂ [+ A x]), where x = (h − m) / σ.
 
-    As it usually circulates, c, m = 0, s, σ = 1 and there is no A: two linear layers with φ between them. The
-    hidden biases may instead start at c > 0, where a ReLU is the identity until a unit's input falls below
-    −c: the network then starts as a linear map through F units, and bends only as far as training bends it.
-    φ(c), which is what a unit gives at the start when it sees nothing, is taken off again, so that the output
-    starts around zero and the two matrices stay well conditioned. That is no further freedom: b₂ could hold
-    it.
+    The paper's network has m = c = 0, σ = s = 1 and no A: two linear layers with φ between them.
+
+    With hidden biases that start at c > 0, a ReLU is the identity until the input of a unit falls below −c.
+    The network then starts as a linear map of rank F. Subtracting φ(c), the output of a unit for x = 0 at the
+    start, keeps the initial output around zero and the two matrices well conditioned. It adds no freedom,
+    because b₂ could hold the same constant.
 
     Args:
         width: D.
         hidden: F.
-        activation: φ: `"relu"` or `"tanh"`.
-        skip: `"linear"` adds the linear map A past the hidden units, which starts at zero, as W₂ then does.
+        activation: φ, `"relu"` or `"tanh"`.
+        skip: `"linear"` adds the linear map A that bypasses the hidden units. A and W₂ then start at zero.
         hidden_bias: c; 0 leaves the biases as PyTorch draws them.
-        dropout: Of x and of the hidden units, in training; pairs of a language model are few.
-        input_mean: m, (D,); none: zeros.
-        input_std: σ, (D,), where an entry of 0 (an input that never changed) counts as 1; none: ones.
+        dropout: Dropout probability of x and of the hidden units.
+        input_mean: m, (D,); zeros by default.
+        input_std: σ, (D,); ones by default. An entry of 0, from an input that never changes, counts as 1.
         output_scale: s.
-        min_length: In evaluation a vector shorter than this is zero, so that what needs no steering is left
-            exactly as it is.
+        min_length: In evaluation, a vector shorter than this becomes zero, so that a prompt that needs no
+            steering is not changed at all.
 
     Raises:
-        ValueError: An unknown activation or skip, dropout outside [0, 1); a mean or deviation of another
-            length than D.
+        ValueError: The activation or skip is unknown, dropout is outside [0, 1), or a mean or standard
+            deviation does not have length D.
 
     Source: Parekh et al. 2025, "Learning to Steer" (arXiv 2508.12815).
     """
@@ -86,7 +86,7 @@ class SteeringMLP(nn.Module):
         self.register_buffer("input_std", std.where(std != 0, 1.0))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Vectors (..., D) for hidden states (..., D)."""
+        """Predict vectors (..., D) from hidden states (..., D)."""
         x = self.dropout((states - self.input_mean) / self.input_std)
         units = self.activation(self.hidden(x)) - self.rest  # (..., F)
         vectors = self.output(self.dropout(units))

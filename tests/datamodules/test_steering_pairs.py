@@ -128,7 +128,7 @@ def _nan() -> Tensor:
         ({"z": torch.ones(20, 3)}, "has no h; it has z"),
         (
             {"h": torch.ones(20, 3), "z": torch.ones(20, 4)},
-            "h of shape 20 × 3 and z of shape 20 × 4; they must be",
+            "h of shape 20 × 3 and z of shape 20 × 4; expected equal",
         ),
         ({"h": torch.ones(20, 3), "z": torch.ones(19, 3)}, "z of shape 19 × 3"),
         ({"h": torch.ones(20), "z": torch.ones(20)}, "h of shape 20 in torch.float32; expected floating"),
@@ -136,8 +136,11 @@ def _nan() -> Tensor:
             {"h": torch.ones(2, 2, dtype=torch.int64), "z": torch.ones(2, 2)},
             "h of shape 2 × 2 in torch.int64",
         ),
-        ({"h": _nan(), "z": torch.ones(20, 3)}, "row 7 of h holds a number that isn't finite"),
-        ({"h": torch.ones(11, 3), "z": torch.ones(11, 3)}, "11 pairs, too few to hold out val_size 4 and 6"),
+        ({"h": _nan(), "z": torch.ones(20, 3)}, "row 7 of h has a value that is not finite"),
+        (
+            {"h": torch.ones(11, 3), "z": torch.ones(11, 3)},
+            "11 pairs, too few for 4 validation and 6 test pairs",
+        ),
         (
             {"h": torch.ones(20, 3), "z": torch.ones(20, 3), "split": torch.ones(19, dtype=torch.int64)},
             "split of shape 19 in torch.int64; expected 20 integers",
@@ -209,5 +212,5 @@ def test_a_manifest_of_somebody_elses_means_nothing(tmp_path: Path) -> None:
         {"h": h, "z": h.clone()}, tmp_path / "own.safetensors", metadata={"manifest": '{"made": "here"}'}
     )
     assert own(str(tmp_path / "own.safetensors")).info.train_size == 10
-    with pytest.raises(ValueError, match="says nothing of layers; leave out input_layer"):
+    with pytest.raises(ValueError, match=r"has no layers; leave out data\.input_layer"):
         _ = own(str(tmp_path / "own.safetensors"), input_layer=0, target_layer=0).info

@@ -135,7 +135,7 @@ def test_refuses_what_the_model_can_not_read(model: LoadedModel, prompts: Prompt
     with pytest.raises(UserError, match="the model has no chat format; use the template plain"):
         extract(model, prompts, path, layers=[0], template="chat")
     short = dataclasses.replace(model, network=shorter(model))
-    with pytest.raises(UserError, match="tokens, and the model looks back on 4"):
+    with pytest.raises(UserError, match="tokens, more than the context length 4"):
         extract(short, prompts, path, layers=[0])
     strange = dataclasses.replace(prompts.prompts[0], text="§")
     with pytest.raises(UserError, match="§"):

@@ -94,10 +94,10 @@ def test_half_precision_is_read_as_fp32() -> None:
     [
         (ForcedAnswers(prompt=[]), "prompt 1 or an answer to it is empty"),
         (ForcedAnswers(prompt=[1], wanted=[[]], unwanted=[[1]]), "prompt 1 or an answer to it is empty"),
-        (ForcedAnswers(prompt=[1], wanted=[[1]]), "prompt 1 has answers of one kind alone"),
+        (ForcedAnswers(prompt=[1], wanted=[[1]]), "prompt 1 has answers of only one kind"),
         (
             ForcedAnswers(prompt=[1] * 14, wanted=[[1]], unwanted=[[1] * 3]),
-            "prompt 1 and its answer have 17 tokens, and the model looks back on 16",
+            "prompt 1 and its answer have 17 tokens, more than the context length 16",
         ),
     ],
 )
