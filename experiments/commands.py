@@ -28,12 +28,12 @@ class Command:
 COMMANDS = {
     "run": Command("experiments.launch", "Train and test what a config describes."),
     "evaluate": Command("experiments.evaluate", "Test a checkpoint again, or score a text with it."),
-    "predict": Command("experiments.predict", "Classify pictures or transcribe words with a checkpoint."),
+    "predict": Command("experiments.predict", "Classify images, or answer words, with a checkpoint."),
     "sample": Command("experiments.sample", "Continue texts with a language model."),
     "compare": Command("experiments.compare", "Compare finished runs in a table."),
     "extract": Command("experiments.extract", "Save the hidden states of a language model."),
-    "steering_floor": Command(
-        "experiments.steering.floor", "Compare steering runs with the best error that is possible."
+    "steering.floor": Command(
+        "experiments.steering.floor", "Compute the lowest error that a steering network can reach."
     ),
     "benchmark": Command("experiments.benchmark", "Measure speed and memory."),
     "completion": Command("experiments.completion", "Print a completion script for bash, zsh or fish."),

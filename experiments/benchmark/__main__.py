@@ -9,6 +9,7 @@ import ast
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from experiments import cli
 from experiments.benchmark.harness import positive
@@ -17,43 +18,52 @@ from experiments.console import console
 from experiments.errors import UserError
 
 
-@cli.command
-def main(arguments: list[str]) -> int:
-    """Measure the benchmark that the command line names; see `--help`."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("name", nargs="?", metavar="NAME", help="which benchmark to run")
-    shared.add_argument("--list", action="store_true", help="print the benchmarks and what each measures")
-    shared.add_argument("--repeats", type=positive, metavar="N", help="recorded turns (or seeds) of each")
-    shared.add_argument("--json", type=Path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
-    shared.add_argument("--quick", action="store_true", help="a tiny version: that it works, not its figures")
-    name = shared.parse_known_args(arguments)[0].name
+def build_parser(name: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command; for a benchmark, with its own options."""
     known = available()
-    if name is not None and name not in known:
-        raise UserError(
-            f"no benchmark is called {name!r}{nearest(name, known)}; choose from {', '.join(known)}"
-        )
-
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmark",
         description=known[name] if name else _listing(known),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
     )
-    benchmark = importlib.import_module(f"experiments.benchmark.{name}") if name else None
+    add = parser.add_argument
+    add("name", nargs="?", metavar="NAME", help="the benchmark to run")
+    add("--list", action="store_true", help="print the benchmarks and what each measures")
+    add("--repeats", type=positive, metavar="N", help="recorded turns (or seeds) of each")
+    add("--json", type=Path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
+    add("--quick", action="store_true", help="a tiny version: that it works, not its figures")
+    benchmark = _load(name) if name else None
     if benchmark is not None and hasattr(benchmark, "add_arguments"):
         benchmark.add_arguments(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+@cli.command
+def main(arguments: list[str]) -> int:
+    """Run the benchmark that the command line names; see `--help`."""
+    known = available()
+    without_help = [word for word in arguments if word not in ("-h", "--help")]
+    name = build_parser().parse_known_args(without_help)[0].name
+    if name is not None and name not in known:
+        raise UserError(
+            f"no benchmark is called {name!r}{nearest(name, known)}; choose from {', '.join(known)}"
+        )
+    options = build_parser(name).parse_args(arguments)
     if options.list:
         print(_listing(known))
         return 0
-    if benchmark is None:
+    if name is None:
         raise UserError(f"name a benchmark: {', '.join(known)}")
     path = options.json or Path("runs") / "benchmarks" / f"{name}.json"
-    report = benchmark.run(options)
+    report = _load(name).run(options)
     report.show(console())
     report.write(path, ["python", "-m", "experiments.benchmark", *arguments])
     print(f"written to {path}")
     return 0
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"experiments.benchmark.{name}")
 
 
 def available() -> dict[str, str]:

@@ -1,0 +1,57 @@
+"""The reference in the documentation is what the schemas and the parsers say today."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.commands import COMMANDS
+from experiments.config import reference, registry
+from experiments.config.describe import describe
+from experiments.config.trainer import TrainerConfig
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_page_is_current(name: str) -> None:
+    written = (reference.FOLDER / name).read_text(encoding="utf-8")
+    assert written == reference.PAGES[name](), "run python -m experiments.config.reference"
+
+
+def test_every_component_setting_and_command_is_there() -> None:
+    page = reference.configuration()
+    for kind, entries in registry.CATALOG.items():
+        for name in entries:
+            assert f"\n### {name}\n" in page
+            prefix = reference.PREFIXES.get(kind, f"{kind}.")
+            for setting in describe(registry.schema(kind, name), prefix):
+                assert f"| `{setting.key}` | " in page
+    for setting in describe(TrainerConfig, "trainer."):
+        assert f"| `{setting.key}` | " in page
+    listed = reference.commands()
+    for command in COMMANDS:
+        assert f"\n## {command}\n" in listed
+
+
+def test_what_may_change_on_a_resume_is_marked() -> None:
+    rows = {
+        line.split("`")[1]: line for line in reference.configuration().splitlines() if line.startswith("| `")
+    }
+    assert rows["trainer.max_epochs"].endswith("| free |")
+    assert rows["trainer.precision"].endswith("|  |")
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [("runs/<name> a*b", r"runs/\<name> a\*b"), ("x | y", r"x \| y"), ("`a|b_<c>`", r"`a\|b_<c>`")],
+)
+def test_text_is_not_taken_for_markup(text: str, escaped: str) -> None:
+    assert reference._escape(text) == escaped
+
+
+def test_the_command_writes_both_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "reference")
+    assert reference.main([]) == 0
+    assert {p.name for p in (tmp_path / "reference").iterdir()} == set(reference.PAGES)
+    assert reference.main(["x"]) == 2
+    assert "takes no arguments" in capsys.readouterr().err
