@@ -11,7 +11,7 @@ from datamodules.info import SequenceLabellingInfo, TextInfo
 from lit_modules.base import LitModule, Stage
 from lit_modules.configs.char_rnn import CharRNNConfig
 from lit_modules.functional.precision import widen
-from lit_modules.layers.recurrent import State
+from lit_modules.layers.recurrent_cells import State
 from lit_modules.metrics.token_metrics import IGNORED, SequenceAccuracy, TokenAccuracy, text_metrics
 from lit_modules.networks.recurrent_lm import RecurrentLM
 

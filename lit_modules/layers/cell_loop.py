@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
-from lit_modules.layers.recurrent import GRUCell, LSTMCell, RNNCell, State
+from lit_modules.layers.recurrent_cells import GRUCell, LSTMCell, RNNCell, State
 
 Cell = Literal["rnn", "gru", "lstm"]
 

@@ -1,20 +1,8 @@
-r"""Recurrent networks, as cells that take one step and as stacked layers that run over a sequence.
+"""Recurrent layers: stacks of RNN, LSTM or GRU layers that run over a sequence.
 
-A step reads an input x and the state that the step before left, and leaves the next one:
-
-.. math::
-    \text{RNN:} \quad & h ← \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh}) \\
-    \text{LSTM:} \quad & (i, f, g, o) = W_{ih} x + b_{ih} + W_{hh} h + b_{hh} \\
-        & c ← σ(f) ⊙ c + σ(i) ⊙ \tanh(g), \qquad h ← σ(o) ⊙ \tanh(c) \\
-    \text{GRU:} \quad & (r, z, n) = W_{ih} x + b_{ih}, \qquad (r', z', n') = W_{hh} h + b_{hh} \\
-        & \hat{h} = \tanh(n + σ(r + r') ⊙ n'), \qquad h ← (1 − σ(z + z')) ⊙ \hat{h} + σ(z + z') ⊙ h
-
-(Elman 1990; Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; Cho et al. 2014, with
-the reset gate behind the product, where one product serves all three gates.)
-
-Parameters have PyTorch's names, shapes, order of gates and initial values, so a `state_dict` passes between
-the two. Only a step's product with h has to wait for the step before: the products with x are one matrix
-product over the whole sequence, which is what makes a layer faster than a loop over a cell.
+Parameters have PyTorch's names, shapes, gate order and initial values, so a `state_dict` fits both. Only the
+product of a step with h depends on the previous step. The products with x are one matrix product for the
+whole sequence, which makes a layer faster than a loop over a cell.
 
 Shape letters: B batch, T steps, D input width, H hidden width, G gates (RNN 1, LSTM 4, GRU 3), L layers,
 R directions (2 if bidirectional, else 1).
@@ -30,156 +18,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
-
-State = tuple[Tensor, ...]
-"""(h,) of an RNN or a GRU, (h, c) of an LSTM. The first is the output."""
-
-Step = Callable[[Tensor, State, Tensor, Tensor | None], State]
+from lit_modules.layers.recurrent_cells import State, Step, gru_step, lstm_step, rnn_step
 
 
-def rnn_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """One step of an Elman network.
-
-    Args:
-        projected: W_ih x + b_ih, (B, H).
-        state: (h,), (B, H).
-        weight: W_hh, (H, H).
-        bias: b_hh, (H,).
-
-    Returns:
-        The next (h,).
-    """
-    (hidden,) = state
-    return (torch.tanh(projected + F.linear(hidden, weight, bias)),)
-
-
-def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """One step of an LSTM.
-
-    Args:
-        projected: W_ih x + b_ih, (B, 4H), gates in the order input, forget, candidate, output.
-        state: (h, c), each (B, H).
-        weight: W_hh, (4H, H).
-        bias: b_hh, (4H,).
-
-    Returns:
-        The next (h, c).
-    """
-    hidden, cell = state
-    gates = projected + F.linear(hidden, weight, bias)  # (B, 4H)
-    enter, keep, candidate, leave = gates.chunk(4, dim=-1)
-    cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
-    return torch.sigmoid(leave) * torch.tanh(cell), cell
-
-
-def gru_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """One step of a GRU.
-
-    Args:
-        projected: W_ih x + b_ih, (B, 3H), gates in the order reset, update, candidate.
-        state: (h,), (B, H).
-        weight: W_hh, (3H, H).
-        bias: b_hh, (3H,).
-
-    Returns:
-        The next (h,).
-    """
-    (hidden,) = state
-    width = hidden.shape[-1]
-    of_input, input_candidate = projected.split([2 * width, width], dim=-1)
-    of_hidden, hidden_candidate = F.linear(hidden, weight, bias).split([2 * width, width], dim=-1)
-    reset, update = torch.sigmoid(of_input + of_hidden).chunk(2, dim=-1)
-    candidate = torch.tanh(input_candidate + reset * hidden_candidate)
-    return (candidate + update * (hidden - candidate),)
-
-
-class _CellOptions:
-    """The constructor that the three cells share."""
-
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        implementation: LayerImplementation = "fused",
-    ) -> None:
-        """Set up the weights.
-
-        Args:
-            input_size: D.
-            hidden_size: H.
-            bias: Whether both products have one.
-            implementation: PyTorch's kernel for a step, or the function above.
-        """
-        check_choice("implementation", implementation, LayerImplementation)
-        super().__init__(input_size, hidden_size, bias=bias)  # type: ignore[call-arg]  # PyTorch's cell
-        self.implementation = implementation
-
-
-class RNNCell(_CellOptions, nn.RNNCell):
-    """One step of an Elman network, `rnn_step`."""
-
-    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Take a step from (B, D) inputs and a (B, H) state, zeros by default, to the next (B, H) state.
-
-        Raises:
-            ValueError: The inputs aren't (B, D).
-        """
-        _check_step(inputs, self.input_size)
-        if self.implementation == "fused":
-            return super().forward(inputs, hidden)
-        if hidden is None:
-            hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih)  # (B, H)
-        return rnn_step(projected, (hidden,), self.weight_hh, self.bias_hh)[0]
-
-
-class LSTMCell(_CellOptions, nn.LSTMCell):
-    """One step of an LSTM, `lstm_step`."""
-
-    def forward(self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Take a step from (B, D) inputs and a state (h, c), zeros by default, to the next; each is (B, H).
-
-        Raises:
-            ValueError: The inputs aren't (B, D).
-        """
-        _check_step(inputs, self.input_size)
-        if self.implementation == "fused":
-            return super().forward(inputs, state)
-        if state is None:
-            zeros = inputs.new_zeros(inputs.shape[0], self.hidden_size)
-            state = (zeros, zeros)
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih)  # (B, 4H)
-        hidden, cell = lstm_step(projected, state, self.weight_hh, self.bias_hh)
-        return hidden, cell
-
-
-class GRUCell(_CellOptions, nn.GRUCell):
-    """One step of a GRU, `gru_step`."""
-
-    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Take a step from (B, D) inputs and a (B, H) state, zeros by default, to the next (B, H) state.
-
-        Raises:
-            ValueError: The inputs aren't (B, D).
-        """
-        _check_step(inputs, self.input_size)
-        if self.implementation == "fused":
-            return super().forward(inputs, hidden)
-        if hidden is None:
-            hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih)  # (B, 3H)
-        return gru_step(projected, (hidden,), self.weight_hh, self.bias_hh)[0]
-
-
-def _check_step(inputs: Tensor, input_size: int) -> None:
-    if inputs.dim() != 2 or inputs.shape[-1] != input_size:
-        raise ValueError(f"inputs have shape {tuple(inputs.shape)}, expected (batch, {input_size})")
-
-
-class _LayerOptions:
-    """The constructor that the three stacks share."""
+class _StackBase:
+    """The constructor of all stacks."""
 
     def __init__(
         self,
@@ -192,16 +35,19 @@ class _LayerOptions:
         bidirectional: bool = False,
         implementation: LayerImplementation = "fused",
     ) -> None:
-        """Set up the weights.
+        """Create the weights.
 
         Args:
             input_size: D.
             hidden_size: H.
-            num_layers: L; each layer above the first reads the outputs of the one below.
-            bias: Whether both products have one.
-            dropout: Rate on the outputs of every layer but the last, in training.
-            bidirectional: Beside each layer runs another from the last step to the first.
+            num_layers: L; each further layer takes the outputs of the layer below as inputs.
+            bias: Whether the two products have biases.
+            dropout: Probability of dropping an output of any layer but the last, in training.
+            bidirectional: Add a second direction to each layer, from the last step to the first.
             implementation: PyTorch's kernel for the whole sequence, or `run_by_hand`.
+
+        Raises:
+            ValueError: Unknown implementation.
         """
         check_choice("implementation", implementation, LayerImplementation)
         super().__init__(  # type: ignore[call-arg]  # PyTorch's stack
@@ -216,10 +62,10 @@ class _LayerOptions:
         self.implementation = implementation
 
 
-class RNN(_LayerOptions, nn.RNN):
+class RNN(_StackBase, nn.RNN):
     """A stack of Elman layers over a sequence: `rnn_step` at every position."""
 
-    def forward(  # type: ignore[override]  # `lengths` takes the place of PyTorch's packed sequences
+    def forward(  # type: ignore[override]  # `lengths` replaces PyTorch's packed sequences
         self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Run over a batch of sequences.
@@ -227,14 +73,14 @@ class RNN(_LayerOptions, nn.RNN):
         Args:
             inputs: (B, T, D).
             hidden: State before the first step, (L·R, B, H); zeros by default.
-            lengths: Real steps of each row, (B,), each in 1 … T; all T by default. What follows is padding.
+            lengths: Number of real steps of each row, (B,), from 1 to T; T by default. The rest is padding.
 
         Returns:
-            The last layer's outputs, (B, T, R·H), zeros behind a row's length; and each layer's state after
-            a row's last real step, (L·R, B, H).
+            The outputs of the last layer, (B, T, R·H), zero on padding; and the state of each layer after the
+            last real step, (L·R, B, H).
 
         Raises:
-            ValueError: A shape or a length doesn't fit.
+            ValueError: Inputs or lengths of another shape; a length outside 1 … T.
         """
         _check_sequence(self, inputs, lengths)
         if self.implementation == "fused":
@@ -245,10 +91,10 @@ class RNN(_LayerOptions, nn.RNN):
         return outputs, hidden
 
 
-class LSTM(_LayerOptions, nn.LSTM):
+class LSTM(_StackBase, nn.LSTM):
     """A stack of LSTM layers over a sequence: `lstm_step` at every position."""
 
-    def forward(  # type: ignore[override]  # `lengths` takes the place of PyTorch's packed sequences
+    def forward(  # type: ignore[override]  # `lengths` replaces PyTorch's packed sequences
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run over a batch of sequences.
@@ -256,14 +102,14 @@ class LSTM(_LayerOptions, nn.LSTM):
         Args:
             inputs: (B, T, D).
             state: Hidden and cell state before the first step, each (L·R, B, H); zeros by default.
-            lengths: Real steps of each row, (B,), each in 1 … T; all T by default. What follows is padding.
+            lengths: Number of real steps of each row, (B,), from 1 to T; T by default. The rest is padding.
 
         Returns:
-            The last layer's outputs, (B, T, R·H), zeros behind a row's length; and each layer's hidden and
-            cell state after a row's last real step, each (L·R, B, H).
+            The outputs of the last layer, (B, T, R·H), zero on padding; and the hidden and the cell state of
+            each layer after the last real step, each (L·R, B, H).
 
         Raises:
-            ValueError: A shape or a length doesn't fit.
+            ValueError: Inputs or lengths of another shape; a length outside 1 … T.
         """
         _check_sequence(self, inputs, lengths)
         if self.implementation == "fused":
@@ -272,13 +118,13 @@ class LSTM(_LayerOptions, nn.LSTM):
         return outputs, (hidden, cell)
 
 
-class GRU(_LayerOptions, nn.GRU):
+class GRU(_StackBase, nn.GRU):
     """A stack of GRU layers over a sequence: `gru_step` at every position."""
 
-    def forward(  # type: ignore[override]  # `lengths` takes the place of PyTorch's packed sequences
+    def forward(  # type: ignore[override]  # `lengths` replaces PyTorch's packed sequences
         self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run over a batch of sequences; arguments and results are those of `RNN.forward`."""
+        """Run over a batch of sequences, with the arguments and results of `RNN.forward`."""
         _check_sequence(self, inputs, lengths)
         if self.implementation == "fused":
             return _run_fused(super().forward, inputs, hidden, lengths)
@@ -293,25 +139,24 @@ def run_by_hand(
 ) -> tuple[Tensor, State]:
     """Run every layer and direction of a stack over a sequence.
 
-    Half-precision sequences run in fp32: a state that is rounded at every step drifts, and PyTorch's LSTM
-    doesn't round it either.
+    Half-precision sequences run in fp32, because a state that is rounded at each step drifts.
 
     Args:
-        stack: Holds the weights.
-        step: What its layers do at one position.
+        stack: Module with the weights.
+        step: Function for one step.
         inputs: (B, T, D).
-        state: Before the first step, each tensor (L·R, B, H); zeros by default.
-        lengths: Real steps of each row, (B,).
+        state: State before the first step, each tensor (L·R, B, H); zeros by default.
+        lengths: Number of real steps of each row, (B,).
 
     Returns:
-        The last layer's outputs, (B, T, R·H), and the state after the last step, each tensor (L·R, B, H).
+        The outputs of the last layer, (B, T, R·H), and the state after the last step, each tensor (L·R, B, H).
     """
     directions = 2 if stack.bidirectional else 1
     if state is None:
         zeros = inputs.new_zeros(stack.num_layers * directions, inputs.shape[0], stack.hidden_size)
         state = (zeros, zeros) if step is lstm_step else (zeros,)
     state = tuple(widen(part) for part in state)
-    hidden = widen(inputs).transpose(0, 1)  # (T, B, D): the steps below then read memory in order
+    hidden = widen(inputs).transpose(0, 1)  # (T, B, D), so that steps read contiguous memory
     last_states = []
     for layer in range(stack.num_layers):
         outputs = []
@@ -338,16 +183,16 @@ def _run_direction(
     lengths: Tensor | None,
     reverse: bool,
 ) -> tuple[Tensor, State]:
-    """(T, B, D) → (T, B, H) and the state after the last step, by one pass over time."""
+    """Run one direction of a layer: (T, B, D) → (T, B, H) and the state after the last step."""
     weight_ih, weight_hh, *biases = (widen(weight) for weight in weights)
     bias_ih, bias_hh = biases or (None, None)
-    projected = F.linear(inputs, weight_ih, bias_ih).unbind(0)  # T times (B, G·H), by one product
+    projected = F.linear(inputs, weight_ih, bias_ih).unbind(0)  # T tensors (B, G·H), from one product
     positions = range(len(projected))
     outputs = []
     for position in reversed(positions) if reverse else positions:
         after = step(projected[position], state, weight_hh, bias_hh)
         if lengths is not None:
-            # In padding a state stays as it is; running backwards, a row so begins at its last real step.
+            # Padding leaves the state unchanged, so the backward direction starts at the last real step.
             real = (position < lengths).unsqueeze(-1)  # (B, 1)
             outputs.append(torch.where(real, after[0], 0))
             state = tuple(torch.where(real, new, old) for new, old in zip(after, state, strict=True))
@@ -358,7 +203,7 @@ def _run_direction(
 
 
 def _run_fused(kernel: Callable[..., Any], inputs: Tensor, state: Any, lengths: Tensor | None) -> Any:
-    """PyTorch's kernel, its packed sequences between lengths and padding."""
+    """Run PyTorch's kernel, with packed sequences where there are lengths."""
     if lengths is None:
         return kernel(inputs, state)
     packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)

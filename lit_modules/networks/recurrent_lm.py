@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 from lit_modules.layers.cell_loop import Cell, CellLoop
-from lit_modules.layers.recurrent import GRU, LSTM, RNN, State
+from lit_modules.layers.recurrent import GRU, LSTM, RNN
+from lit_modules.layers.recurrent_cells import State
 
 STACKS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 
