@@ -149,7 +149,7 @@ def run_by_hand(
         lengths: Number of real steps of each row, (B,).
 
     Returns:
-        The outputs of the last layer, (B, T, R·H), and the state after the last step, each tensor (L·R, B, H).
+        The outputs of the last layer, (B, T, R·H), and the last state, each tensor (L·R, B, H).
     """
     directions = 2 if stack.bidirectional else 1
     if state is None:
