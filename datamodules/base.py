@@ -119,6 +119,7 @@ class ResidentDataModule(DataModule):
         return self.config.batch_size if part == "train" else self.config.eval_batch_size
 
     def loader(self, part: Part) -> EpochLoader:
+        """Return the batches of a part, made on the training device."""
         return ResidentLoader(
             self.resident(part),
             batch_size=self.batch_size(part),

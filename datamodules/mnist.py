@@ -89,10 +89,12 @@ class ImageDataModule(ResidentDataModule):
         return normalize(images, self.mean, self.std)
 
     def transform(self, part: Part) -> Transform:
+        """Return what augments training images and normalises all images."""
         return self._augmented if part == "train" else self._as_stored
 
     @property
     def drop_last(self) -> bool:
+        """Whether a training epoch leaves out a smaller last batch."""
         return self.config.drop_last
 
     def loader(self, part: Part) -> EpochLoader:
@@ -153,6 +155,7 @@ class MNISTDataModule(ImageDataModule):
         fetch(self.asset, self.config.root)
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read the four IDX files."""
         folder = fetch(self.asset, self.config.root)
         parts = []
         for part, count in (("train", 60_000), ("t10k", 10_000)):
@@ -202,6 +205,7 @@ class DigitsDataModule(ImageDataModule):
     config: DigitsConfig
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read the digits from scikit-learn and split off the test set."""
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)

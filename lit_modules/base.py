@@ -10,7 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 
 from datamodules.info import DataInfo
-from lit_modules.optim.builders import build_optimizer, build_schedule
+from lit_modules.optim.optimizers import build_optimizer
+from lit_modules.optim.schedules import build_schedule
 
 Stage = Literal["val", "test"]
 

@@ -84,6 +84,7 @@ class CharRNN(LitModule):
         self._answer = ""
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Add the metrics of a text or of labelled sequences."""
         if isinstance(self.info, TextInfo):
             return {**super().build_metrics(stage), **text_metrics(self.info, stage)}
         return {**super().build_metrics(stage), "accuracy": TokenAccuracy(), "success": SequenceAccuracy()}

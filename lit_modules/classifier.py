@@ -30,6 +30,7 @@ class Classifier(LitModule):
     info: ImageInfo | LabelledTextInfo
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Add the accuracy."""
         accuracy = MulticlassAccuracy(len(self.info.class_names), average="micro", validate_args=False)
         return {**super().build_metrics(stage), "accuracy": accuracy}
 

@@ -54,6 +54,7 @@ class LanguageModel(LitModule):
         return TransformerLM(config, vocab_size=info.vocab_size, context_length=info.context_length)
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Add perplexity and bits per byte."""
         return {**super().build_metrics(stage), **text_metrics(self.info, stage)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

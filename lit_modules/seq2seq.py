@@ -79,6 +79,7 @@ class Seq2Seq(LitModule):
         )
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Add the error rates."""
         return {**super().build_metrics(stage), **error_rates(self.info)}
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -117,6 +118,7 @@ class Seq2Seq(LitModule):
         }
 
     def metric_inputs(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what was written and the alternatives."""
         return outputs["written"], outputs["alternatives"]
 
     @property

@@ -66,5 +66,6 @@ class TextClassifier(Classifier):
         )
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Add the macro F1 score and the area under the ROC curve."""
         f1 = MulticlassF1Score(len(self.info.class_names), average="macro", validate_args=False)
         return {**super().build_metrics(stage), "macro_f1": f1, "auc": OneVsRestAUC()}

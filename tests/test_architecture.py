@@ -258,14 +258,14 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path, monkeypatch: pytest.M
     folder.mkdir(parents=True)
     bad = folder / "bad.py"
     bad.write_text(
-        "def f():\n    import lightning as L\n    from lit_modules.optim.builders import x\n"
+        "def f():\n    import lightning as L\n    from lit_modules.optim.optimizers import x\n"
         "    from lit_modules.functional.softmax import y\n    return torch.load('a')\n"
     )
     assert list(imports(bad)) == [
         "lightning",
-        "lit_modules.optim.builders.x",
+        "lit_modules.optim.optimizers.x",
         "lit_modules.functional.softmax.y",
     ]
     assert [function for function, _ in calls(bad)] == ["torch.load"]
     monkeypatch.setitem(globals(), "REPOSITORY", tmp_path)
-    assert forbidden_imports(bad) == ["lightning", "lit_modules.optim.builders.x"]
+    assert forbidden_imports(bad) == ["lightning", "lit_modules.optim.optimizers.x"]

@@ -31,7 +31,8 @@ from experiments.training.build import build_data, build_model
 from experiments.training.fit import fit
 from experiments.training.trainer import resolve_precision
 from lit_modules.networks.classic_cnn import ClassicCNN
-from lit_modules.optim.builders import build_optimizer, build_schedule
+from lit_modules.optim.optimizers import build_optimizer
+from lit_modules.optim.schedules import build_schedule
 
 SPRINT = "configs/mnist_cnn_sprint.yaml"
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 64}}

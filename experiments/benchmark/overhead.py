@@ -31,7 +31,8 @@ from experiments.training.lightning_adapter import stop_after_this_batch
 from experiments.training.process_state import quiet_lightning
 from experiments.training.trainer import resolve_accelerator, resolve_precision
 from lit_modules.configs.optim import ConstantConfig
-from lit_modules.optim.builders import build_optimizer, build_schedule
+from lit_modules.optim.optimizers import build_optimizer
+from lit_modules.optim.schedules import build_schedule
 
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 16}, "trainer": {"log_every_n_steps": 4}}
 LIMITS = {"mnist_cnn": ("bare", 1.05), "mnist_mlp": ("barebones", 1.15)}

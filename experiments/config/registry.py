@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
         target: The class, or its place as `"module:Class"`; `None` where the schema alone says it all
-            (an optimizer's config is turned into the optimizer by `lit_modules.optim.builders`).
+            (an optimizer's config is turned into the optimizer by `lit_modules.optim.optimizers`).
         schema: The torch-free dataclass of its config section, or its place.
         help: What it is, in one line.
     """

@@ -1,4 +1,4 @@
-"""The schema fields that every model's config section shares."""
+"""Schema fields of every model; importing them imports no torch."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from datamodules.setting import setting
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """Settings of any model; each model's own config extends it."""
+    """Settings of every model; the config of each model extends it."""
 
     init_from: str | None = setting(
         None,
-        "Checkpoint whose weights a new run starts from (a stage may name an earlier one).",
+        "Checkpoint with the initial weights of a new run; a stage may name an earlier stage.",
         resume="free",
     )

@@ -1,4 +1,4 @@
-"""The schema fields that every classifier's config section shares."""
+"""Schema fields of every classifier; importing them imports no torch."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from lit_modules.configs.base import ModelConfig
 
 @dataclass(kw_only=True)
 class ClassifierConfig(ModelConfig):
-    """Settings of any classifier, whatever it reads."""
+    """Settings of every classifier."""
 
     label_smoothing: float = setting(
         0.0, "Share of each training target that is spread over all classes.", min=0.0, max=1.0

@@ -1,7 +1,4 @@
-"""Schemas of the optimizers and schedules that a config names; `optim.py` builds what they describe.
-
-`OptimizerConfig` and `ScheduleConfig` are the unions that `build_optimizer` and `build_schedule` take.
-"""
+"""Schemas of the optimizers and the learning-rate schedules; importing them imports no torch."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,17 +11,17 @@ def _learning_rate(default: float) -> Any:
 
 
 def _weight_decay(default: float, how: str) -> Any:
-    text = f"{how} Norms, biases and embeddings are left out."
+    text = f"{how} Norms, biases and embeddings have no decay."
     return setting(default, text, min=0.0)
 
 
 def _eps() -> Any:
-    text = "Added to the root of the second moment, so that tiny gradients don't take full steps."
+    text = "Constant added to the denominator for numerical stability."
     return setting(1e-8, text, above=0.0)
 
 
 def _betas() -> Any:
-    text = "Decay rates of the running means of the gradient and of its square."
+    text = "Decay rates of the running means of the gradient and its square."
     return setting([0.9, 0.999], text, min=0.0, below=1.0)
 
 
@@ -33,8 +30,8 @@ def _require_two_betas(betas: list[float]) -> None:
         raise ValueError(f"betas: {betas} has {len(betas)} entries, expected 2")
 
 
-_L2 = "Strength of the L2 penalty, added to the gradient as weight_decay × weight."
-_DECOUPLED = "Decoupled decay: each step shrinks a weight by lr × weight_decay of itself."
+_L2 = "Strength of the L2 penalty: weight_decay × weight is added to the gradient."
+_DECOUPLED = "Decoupled decay: each step multiplies a weight by 1 − lr × weight_decay."
 
 
 @dataclass(kw_only=True)
@@ -42,23 +39,23 @@ class SGDConfig:
     """Stochastic gradient descent, with or without (Nesterov) momentum."""
 
     lr: float = _learning_rate(0.1)
-    momentum: float = setting(0.0, "Share of the last update that is kept.", min=0.0, below=1.0)
-    nesterov: bool = setting(False, "Look ahead along the momentum; needs momentum > 0.")
+    momentum: float = setting(0.0, "Decay rate of the accumulated gradient.", min=0.0, below=1.0)
+    nesterov: bool = setting(False, "Nesterov momentum; needs momentum above 0.")
     weight_decay: float = _weight_decay(0.0, _L2)
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0.0:
-            raise ValueError("nesterov: true with momentum 0.0, expected a momentum above 0")
+            raise ValueError("nesterov: true needs momentum above 0, but it is 0.0")
 
 
 @dataclass(kw_only=True)
 class AdamConfig:
-    """Adam: steps scaled by running means of the gradient and of its square (Kingma & Ba 2015)."""
+    """Adam: steps scaled by running means of the gradient and its square (Kingma & Ba 2015)."""
 
     lr: float = _learning_rate(1e-3)
     betas: list[float] = _betas()
     eps: float = _eps()
-    weight_decay: float = _weight_decay(0.0, _L2 + " Adam rescales it with the gradient; adamw does not.")
+    weight_decay: float = _weight_decay(0.0, _L2 + " Adam scales it like the gradient; adamw does not.")
 
     def __post_init__(self) -> None:
         _require_two_betas(self.betas)
@@ -73,7 +70,7 @@ class AdamWConfig:
     eps: float = _eps()
     weight_decay: float = _weight_decay(0.01, _DECOUPLED)
     implementation: Literal["fused", "by_hand"] = setting(
-        "fused", "PyTorch's fused kernel, or ours for reading: same steps, several times slower."
+        "fused", "PyTorch's fused kernel, or the formula by hand: the same steps, but several times slower."
     )
 
     def __post_init__(self) -> None:
@@ -85,26 +82,24 @@ class AdadeltaConfig:
     """Adadelta: steps scaled by the ratio of two running means (Zeiler 2012)."""
 
     lr: float = _learning_rate(1.0)
-    rho: float = setting(0.9, "Decay rate of the running means of squares.", min=0.0, below=1.0)
+    rho: float = setting(0.9, "Decay rate of the running means of the squares.", min=0.0, below=1.0)
 
 
 @dataclass(kw_only=True)
 class MuonConfig:
-    """Muon for hidden matrices and convolution filters, AdamW for everything else (Jordan et al. 2024)."""
+    """Muon for hidden matrices and convolution filters, AdamW for all else (Jordan et al. 2024)."""
 
     lr: float = setting(0.02, "Peak learning rate of Muon; the schedule scales it.", above=0.0)
-    momentum: float = setting(0.95, "Decay rate of Muon's running mean of the gradient.", min=0.0, below=1.0)
+    momentum: float = setting(0.95, "Decay rate of the running mean of the gradient.", min=0.0, below=1.0)
     weight_decay: float = _weight_decay(0.0, _DECOUPLED)
-    newton_schulz_steps: int = setting(
-        5, "Iterations that push singular values towards one; each costs time.", min=1
-    )
-    adamw_lr: float = setting(1e-3, "Peak learning rate of the weights that AdamW trains.", above=0.0)
+    newton_schulz_steps: int = setting(5, "Number of Newton–Schulz iterations; each costs time.", min=1)
+    adamw_lr: float = setting(1e-3, "Peak learning rate of AdamW.", above=0.0)
     adamw_betas: list[float] = _betas()
     adamw_eps: float = _eps()
     adamw_parameters: list[str] = setting(
         ["*head.weight"],
-        "Shell-style patterns of parameter names; AdamW trains these matrices, as it does "
-        "embeddings and whatever is not a matrix. Meant for the output layer.",
+        "Shell-style patterns of the names of matrices that AdamW trains, such as the output layer. AdamW "
+        "always trains embeddings and parameters that are not matrices.",
     )
 
     def __post_init__(self) -> None:
@@ -118,37 +113,33 @@ OptimizerConfig = SGDConfig | AdamConfig | AdamWConfig | AdadeltaConfig | MuonCo
 
 
 def _warmup_fraction(default: float) -> Any:
-    text = "Share of all steps in which the learning rate climbs to its peak."
+    text = "Share of all steps in which the learning rate rises to its peak."
     return setting(default, text, min=0.0, max=1.0)
 
 
 def _final_factor() -> Any:
-    text = "Learning rate at the end, as a share of the peak."
+    text = "Final learning rate as a share of the peak."
     return setting(0.0, text, min=0.0, max=1.0)
 
 
 @dataclass(kw_only=True)
 class ConstantConfig:
-    """The same learning rate at every step."""
+    """A constant learning rate."""
 
 
 @dataclass(kw_only=True)
 class OneCycleConfig:
-    """Up to the peak and down again far below the start (Smith & Topin 2018)."""
+    """A rise to the peak, then a fall far below the start (Smith & Topin 2018)."""
 
     warmup_fraction: float = _warmup_fraction(0.3)
-    anneal: Literal["cosine", "linear"] = setting("cosine", "Shape of the climb and of the descent.")
-    initial_divisor: float = setting(
-        25.0, "The first step's learning rate is the peak divided by this.", min=1.0
-    )
-    final_divisor: float = setting(
-        1e4, "The last step's learning rate is the first one divided by this.", min=1.0
-    )
+    anneal: Literal["cosine", "linear"] = setting("cosine", "Shape of the rise and the fall.")
+    initial_divisor: float = setting(25.0, "Peak learning rate divided by the first one.", min=1.0)
+    final_divisor: float = setting(1e4, "First learning rate divided by the last one.", min=1.0)
 
 
 @dataclass(kw_only=True)
 class WarmupCosineConfig:
-    """Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017)."""
+    """A linear warm-up, then a fall along half a cosine (Loshchilov & Hutter 2017)."""
 
     warmup_fraction: float = _warmup_fraction(0.05)
     final_factor: float = _final_factor()
@@ -156,7 +147,7 @@ class WarmupCosineConfig:
 
 @dataclass(kw_only=True)
 class WarmupLinearConfig:
-    """Linear warm-up, then a straight line down."""
+    """A linear warm-up, then a linear fall."""
 
     warmup_fraction: float = _warmup_fraction(0.05)
     final_factor: float = _final_factor()
@@ -164,10 +155,10 @@ class WarmupLinearConfig:
 
 @dataclass(kw_only=True)
 class StepDecayConfig:
-    """The learning rate is multiplied by `gamma` after every `every_epochs` epochs."""
+    """A learning rate that is multiplied by `gamma` every `every_epochs` epochs."""
 
-    gamma: float = setting(0.7, "What the learning rate is multiplied by.", above=0.0, max=1.0)
-    every_epochs: int = setting(1, "Epochs between two decays.", min=1)
+    gamma: float = setting(0.7, "Factor of each decay.", above=0.0, max=1.0)
+    every_epochs: int = setting(1, "Number of epochs between two decays.", min=1)
 
 
 ScheduleConfig = ConstantConfig | OneCycleConfig | WarmupCosineConfig | WarmupLinearConfig | StepDecayConfig

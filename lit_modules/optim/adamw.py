@@ -1,4 +1,4 @@
-"""AdamW by hand, to read beside PyTorch's fused kernel; both take the same steps."""
+"""AdamW by hand, to compare with PyTorch's fused kernel; both take the same steps."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -9,20 +9,21 @@ from torch.optim import Optimizer
 
 
 class AdamW(Optimizer):
-    r"""Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2; Kingma & Ba 2015).
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2; Kingma & Ba 2015).
 
-    With gradient g, learning rate γ and decay λ, step t does
+    With gradient g, learning rate γ and decay λ, step t is
 
-    .. math::
-        θ &← (1 − γλ) θ \\
-        m &← β_1 m + (1 − β_1) g, \qquad v ← β_2 v + (1 − β_2) g² \\
-        θ &← θ − γ \frac{m / (1 − β_1^t)}{\sqrt{v / (1 − β_2^t)} + ε}
+        θ ← (1 − γλ) θ
+        m ← β₁ m + (1 − β₁) g
+        v ← β₂ v + (1 − β₂) g²
+        θ ← θ − γ · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)
 
-    m and v start at zero and so are too small at first; dividing by 1 − βᵗ makes up for that. The decay
-    doesn't pass through m and v, which would divide it by the gradient's size (that is Adam with L2).
+    m and v start at zero and are therefore too small at first; the division by 1 − βᵗ corrects this. The
+    decay is not part of m and v. Adam with an L2 penalty includes it there, and so divides it by the size of
+    the gradient.
 
     Args:
-        params: Parameters, or groups of them with their own options.
+        params: Parameters, or groups of parameters with their own options.
         lr: Learning rate γ.
         betas: Decay rates β₁ and β₂ of the running means m and v.
         eps: ε, outside the root.
@@ -42,13 +43,13 @@ class AdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every parameter that has a gradient.
+        """Update every parameter that has a gradient.
 
         Args:
-            closure: Recomputes the loss and its gradients first, as Lightning asks for.
+            closure: Function that recomputes the loss and its gradients first; Lightning passes one.
 
         Returns:
-            What the closure returned, or `None`.
+            The result of the closure, or `None` without one.
         """
         loss = None
         if closure is not None:
@@ -57,10 +58,10 @@ class AdamW(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, group)
+                    self._update(parameter, group)
         return loss
 
-    def _move(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         gradient = cast(Tensor, parameter.grad)
         state = self.state[parameter]
         if not state:

@@ -1,4 +1,4 @@
-"""Muon: momentum, made orthogonal, for the matrices of a network; AdamW for the rest."""
+"""Muon: orthogonalised momentum for the matrices of a network, AdamW for all other parameters."""
 
 import math
 from collections import defaultdict
@@ -13,69 +13,67 @@ from torch.optim.adamw import adamw
 from lit_modules.functional.precision import multiplies_bf16
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""a, b, c of x ← ax + bx³ + cx⁵: steepest at zero, and it keeps singular values in about [0.7, 1.2]."""
+"""a, b, c of x ← ax + bx³ + cx⁵, which is steep at zero and moves singular values into about [0.7, 1.2]."""
 
 
 def orthogonalize(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
-    r"""Push every singular value of a matrix towards one, keeping its singular vectors.
+    """Move every singular value of a matrix towards one and keep its singular vectors.
 
-    The quintic Newton–Schulz iteration of Jordan et al. 2024 ("Muon"): from X = G / ‖G‖_F,
+    The quintic Newton–Schulz iteration of Jordan et al. 2024 ("Muon") starts from X = G / ‖G‖_F and repeats
 
-    .. math:: X ← aX + b (XXᵀ) X + c (XXᵀ)² X,
+        X ← aX + b (XXᵀ) X + c (XXᵀ)² X
 
-    which applies the same polynomial to each singular value. It needs only matrix products, so it is cheap
-    on hardware made for them, and it is stable in bfloat16.
+    It applies the same polynomial to each singular value. It needs only matrix products, so it is fast on
+    accelerators, and it is stable in bfloat16.
 
     Args:
-        matrices: One matrix or a stack of them, `(*, M, N)`; zeros stay zeros.
-        steps: Iterations.
-        dtype: Precision of the products; the matrices' own by default.
+        matrices: One matrix or a stack of matrices, (*, M, N); zeros stay zeros.
+        steps: Number of iterations.
+        dtype: Precision of the products; by default that of the matrices.
 
     Returns:
-        `(*, M, N)` in the matrices' dtype.
+        (*, M, N), in the dtype of the matrices.
     """
     a, b, c = _COEFFICIENTS
     norm = torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(1e-7)  # (*, 1, 1)
     x = (matrices / norm).to(dtype or matrices.dtype).reshape(-1, *matrices.shape[-2:])  # (S, M, N)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.mT  # the Gram matrix below is then the smaller of the two
+        x = x.mT  # so that the Gram matrix below is the smaller of the two
     for _ in range(steps):
         gram = x @ x.mT  # (S, K, K) with K = min(M, N)
-        quintic = torch.baddbmm(
-            gram, gram, gram, beta=b, alpha=c
-        )  # one rounding, where b·G + c·G² takes three
+        quintic = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b·G + c·G² with a single rounding
         x = torch.baddbmm(x, quintic, x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype).reshape(matrices.shape)
 
 
 class Muon(Optimizer):
-    r"""Muon for groups whose `rule` is `"muon"`, AdamW for those whose `rule` is `"adamw"`.
+    """Muon for the groups with the `rule` `"muon"`, AdamW for those with the `rule` `"adamw"`.
 
-    With gradient G, momentum μ, learning rate γ and decay λ, a Muon step on a weight of M rows does
+    With gradient G, momentum μ, learning rate γ and decay λ, a Muon step on a weight of M rows and N columns
+    is (Jordan et al. 2024, with Nesterov momentum)
 
-    .. math::
-        B ← μB + (1 − μ) G, \quad W ← (1 − γλ) W − γ \sqrt{\max(1, M/N)} \\, O(μB + (1 − μ) G)
+        B ← μB + (1 − μ) G
+        W ← (1 − γλ) W − γ · √max(1, M/N) · O(μB + (1 − μ) G)
 
-    where O is `orthogonalize` and N the number of columns (Jordan et al. 2024, with the Nesterov form
-    of momentum). A convolution's filters `(out, in, height, width)` count as `out` rows. Matrices of one
-    shape are stacked, so that a deep network costs a few large products and not many small ones.
+    where O is `orthogonalize`. The filters (out, in, height, width) of a convolution count as `out` rows.
+    Matrices of the same shape are stacked, so a deep network needs a few large products instead of many small
+    ones.
 
-    One optimizer with two rules, rather than two optimizers, keeps Lightning's automatic optimisation and
-    one learning-rate schedule for both.
+    One optimizer with two rules keeps Lightning's automatic optimisation and one schedule for both.
 
     Args:
-        params: Groups; each says its `rule` and may override any option below.
+        params: Parameter groups; each has a `rule` and may override the options below.
         lr: Learning rate γ.
         weight_decay: Decoupled decay λ, for both rules.
         momentum: μ.
-        newton_schulz_steps: Iterations of `orthogonalize`.
+        newton_schulz_steps: Number of iterations of `orthogonalize`.
         betas: AdamW's β₁ and β₂.
         eps: AdamW's ε.
-        fused: Whether AdamW's groups use PyTorch's fused kernel; their device must have one.
+        fused: Whether the AdamW groups use PyTorch's fused kernel; their device must have one.
 
     Raises:
-        ValueError: A group names another rule, or gives Muon a weight with fewer than two dimensions.
+        ValueError: A group has another rule, or a Muon group has a weight with fewer than two dimensions.
     """
 
     def __init__(
@@ -98,7 +96,7 @@ class Muon(Optimizer):
             "newton_schulz_steps": newton_schulz_steps,
             "betas": betas,
             "eps": eps,
-            "fused": fused,  # under this name `load_state_dict` puts AdamW's step counts on the device
+            "fused": fused,  # this name makes `load_state_dict` move AdamW's step counts to the device
         }
         super().__init__(params, defaults)
         for group in self.param_groups:
@@ -113,13 +111,13 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every parameter that has a gradient, by its group's rule.
+        """Update every parameter that has a gradient by the rule of its group.
 
         Args:
-            closure: Recomputes the loss and its gradients first, as Lightning asks for.
+            closure: Function that recomputes the loss and its gradients first; Lightning passes one.
 
         Returns:
-            What the closure returned, or `None`.
+            The result of the closure, or `None` without one.
         """
         loss = None
         if closure is not None:
@@ -135,7 +133,7 @@ class Muon(Optimizer):
 
     def _muon_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         momentum = group["momentum"]
-        alike = defaultdict(list)  # parameters that can be stacked
+        alike = defaultdict(list)  # parameters that can be stacked, by shape, dtype and device
         for parameter in parameters:
             matrix = parameter.flatten(1)
             alike[matrix.shape, parameter.dtype, parameter.device].append(parameter)

@@ -251,7 +251,7 @@ def test_every_optimizer_trains(name: str, tiny: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", list(registry.CATALOG["schedule"]))
 def test_every_schedule_gives_each_step_its_rate(name: str, tiny: dict[str, Any]) -> None:
-    from lit_modules.optim.builders import build_schedule
+    from lit_modules.optim.schedules import build_schedule
 
     result = experiments.run({**tiny, "schedule": {"name": name}}, "trainer.log_every_n_steps=1")
     with (result.run_dir / "metrics.csv").open(newline="") as file:

@@ -10,7 +10,7 @@ from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.networks.text_encoder import TextEncoder
 from lit_modules.networks.transformer_conversion import encoder_from_torch
-from lit_modules.optim.builders import build_optimizer
+from lit_modules.optim.optimizers import build_optimizer
 
 CONFIG = TextClassifierConfig(
     depth=2,

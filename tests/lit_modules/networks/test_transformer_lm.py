@@ -13,7 +13,7 @@ from lit_modules.configs.optim import MuonConfig
 from lit_modules.layers.norm import LayerNorm, RMSNorm
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 from lit_modules.networks.transformer_lm import TransformerLM
-from lit_modules.optim.builders import build_optimizer
+from lit_modules.optim.optimizers import build_optimizer
 
 GPT2 = LanguageModelConfig(depth=2, width=8, num_heads=4, feed_forward_width=12)
 LLAMA = replace(

@@ -11,7 +11,7 @@ from lit_modules.configs.image_classifier import VisionTransformerConfig
 from lit_modules.configs.optim import MuonConfig
 from lit_modules.layers.positional import LearnedPositions
 from lit_modules.networks.vision_transformer import GridPositions, VisionTransformer
-from lit_modules.optim.builders import build_optimizer
+from lit_modules.optim.optimizers import build_optimizer
 
 CONFIG = VisionTransformerConfig(depth=1, width=8, num_heads=2, feed_forward_width=12, patch_size=3)
 

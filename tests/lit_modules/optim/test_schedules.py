@@ -11,8 +11,7 @@ from lit_modules.configs.optim import (
     WarmupCosineConfig,
     WarmupLinearConfig,
 )
-from lit_modules.optim.builders import build_schedule
-from lit_modules.optim.schedules import cosine, linear, one_cycle, warmup
+from lit_modules.optim.schedules import build_schedule, cosine, linear, one_cycle, warmup
 
 CONFIGS = [ConstantConfig(), OneCycleConfig(), WarmupCosineConfig(), WarmupLinearConfig(), StepDecayConfig()]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from lit_modules.configs.optim import AdadeltaConfig, AdamConfig, AdamWConfig, MuonConfig, SGDConfig
 from lit_modules.optim.adamw import AdamW
-from lit_modules.optim.builders import build_optimizer, clip_grad_norm, make_optimizer, split_parameters
+from lit_modules.optim.optimizers import build_optimizer, make_optimizer
 
 CONFIGS = [
     SGDConfig(),
@@ -69,35 +69,6 @@ def take_steps(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -
         optimizer.zero_grad()
         net(tokens).square().mean().backward()
         optimizer.step()
-
-
-def test_only_maps_between_layers_decay(net) -> None:
-    decayed, undecayed = split_parameters(net)
-    assert set(decayed) == DECAYED
-    assert set(undecayed) == UNDECAYED
-
-
-def test_tied_embedding_does_not_decay_under_either_name() -> None:
-    embedding, linear = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
-    linear.weight = embedding.weight
-    for tied in (nn.Sequential(embedding, linear), nn.Sequential(linear, embedding)):
-        decayed, undecayed = split_parameters(tied)
-        assert not decayed
-        assert list(undecayed.values()) == [embedding.weight]
-
-
-def test_norms_of_other_libraries_count_as_norms() -> None:
-    class SomeRMSNorm(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gain = nn.Parameter(torch.ones(2, 2))
-
-    class Child(SomeRMSNorm):
-        pass
-
-    decayed, undecayed = split_parameters(Child())
-    assert not decayed
-    assert set(undecayed) == {"gain"}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -256,34 +227,6 @@ def test_a_config_of_ones_own_can_be_registered(net) -> None:
         return torch.optim.RMSprop([*decayed.values(), *undecayed.values()])
 
     assert isinstance(build_optimizer(net, OwnConfig()), torch.optim.RMSprop)
-
-
-@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 7.4, 1e3])
-def test_clipping_is_pytorchs(max_norm) -> None:
-    generator = torch.Generator().manual_seed(1)
-    ours = [nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in [(3, 4), (5,), (), (0, 2)]]
-    for parameter in ours:
-        parameter.grad = 2 * torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
-    theirs = copy.deepcopy(ours)
-    for mine, other in zip(ours, theirs, strict=True):
-        other.grad = mine.grad.clone()
-    norm = clip_grad_norm(iter(ours), max_norm)
-    expected = nn.utils.clip_grad_norm_(theirs, max_norm)
-    torch.testing.assert_close(norm, expected, rtol=1e-12, atol=0)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-12, atol=0)
-
-
-def test_clipping_never_scales_up_and_survives_zeros_and_nothing() -> None:
-    weight, bare = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
-    weight.grad = torch.tensor([0.3, 0.4])
-    assert clip_grad_norm([weight, bare], 10.0).item() == pytest.approx(0.5)
-    assert torch.equal(weight.grad, torch.tensor([0.3, 0.4]))
-    assert bare.grad is None
-    weight.grad.zero_()
-    assert clip_grad_norm([weight], 1.0).item() == 0.0
-    assert torch.equal(weight.grad, torch.zeros(2))
-    assert clip_grad_norm([bare], 1.0).item() == 0.0
 
 
 @pytest.mark.parametrize(
