@@ -1,4 +1,4 @@
-"""Strings of digits to be reversed, copied or sorted: the smallest task for a model that reads and writes."""
+"""Digit sequences to reverse, copy or sort: the smallest task for a sequence-to-sequence model."""
 
 from typing import Literal
 
@@ -15,21 +15,21 @@ VOCABULARY = vocabulary("0123456789")
 
 
 class DigitSequencesDataModule(ResidentDataModule):
-    """Pairs (source, target) of strings; to evaluate, with the one right answer as (B, 1, T) behind.
+    """Pairs (source, target) of strings; evaluation batches add the one correct answer as (B, 1, T).
 
-    A source is its digits and `EOS`, a target `BOS`, its digits and `EOS`, both padded behind to the
-    longest. All lengths are equally frequent, but for short ones that don't have so many strings.
+    A source is its digits and `EOS`. A target is `BOS`, its digits and `EOS`. Both are padded at the end. All
+    lengths are equally frequent, except short lengths with too few different strings.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed, of the training order.
+        seed: The seed of the run; it decides the order of the training pairs.
     """
 
     config: DigitSequencesConfig
     info: SequencePairInfo
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw the strings and part them; a second call changes nothing."""
+        """Sample and split the strings; a second call changes nothing."""
         if self._info is not None:
             return
         config = self.config
@@ -53,16 +53,16 @@ class DigitSequencesDataModule(ResidentDataModule):
 
 
 def draw_strings(count: int, shortest: int, longest: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw different strings of digits, all lengths equally often as far as there are so many.
+    """Sample different strings of digits, all lengths equally often if there are enough strings.
 
     Args:
-        count: N, no more than there are.
-        shortest: Digits of the shortest ones.
-        longest: L, digits of the longest ones.
-        seed: Decides everything, the order included.
+        count: Number N of strings.
+        shortest: Number of digits in the shortest strings.
+        longest: Number L of digits in the longest strings.
+        seed: Seed of the strings and their order.
 
     Returns:
-        Digits 0 … 9, int64 (N, L), −1 behind a string's end; and the lengths, int64 (N,).
+        Digits 0 … 9, int64 (N, L), with −1 after the end of a string; and the lengths, int64 (N,).
     """
     generator = torch.Generator().manual_seed(mix_seed(seed))
     numbers: list[Tensor] = []
@@ -73,21 +73,21 @@ def draw_strings(count: int, shortest: int, longest: int, *, seed: int) -> tuple
         lengths.append(torch.full((quota,), length))
     order = torch.randperm(count, generator=generator)
     number, length_of = torch.cat(numbers)[order], torch.cat(lengths)[order]
-    place = length_of.unsqueeze(-1) - 1 - torch.arange(longest)  # (N, L): a digit's power of ten
+    place = length_of.unsqueeze(-1) - 1 - torch.arange(longest)  # (N, L): the power of ten of a digit
     digits = number.unsqueeze(-1) // 10 ** place.clamp(min=0) % 10
     return digits.masked_fill(place < 0, -1), length_of
 
 
 def answer(digits: Tensor, lengths: Tensor, task: Literal["reverse", "copy", "sort"]) -> Tensor:
-    """What is to be written for each string.
+    """Solve the task for each string.
 
     Args:
-        digits: (N, L), −1 behind the end.
+        digits: (N, L), with −1 after the end.
         lengths: (N,).
-        task: What to do.
+        task: The task.
 
     Returns:
-        (N, L), laid out alike.
+        (N, L), with −1 after the end.
     """
     if task == "copy":
         return digits
@@ -99,23 +99,23 @@ def answer(digits: Tensor, lengths: Tensor, task: Literal["reverse", "copy", "so
 
 
 def as_source(digits: Tensor) -> Tensor:
-    """Digits (N, L), −1 behind the end, as tokens (N, L + 1): EOS behind the last, then PAD."""
+    """Convert digits (N, L), with −1 after the end, to tokens (N, L + 1): the digits, EOS, then PAD."""
     tokens = torch.where(digits < 0, PAD, digits + len(SPECIAL))
     tokens = torch.cat([tokens, torch.full_like(tokens[:, :1], PAD)], dim=1)
     return tokens.scatter(1, (digits >= 0).sum(1, keepdim=True), EOS)
 
 
 def as_target(digits: Tensor) -> Tensor:
-    """Digits (N, L), −1 behind the end, as tokens (N, L + 2): a source behind BOS."""
+    """Convert digits (N, L), with −1 after the end, to tokens (N, L + 2): BOS, then a source."""
     tokens = as_source(digits)
     return torch.cat([torch.full_like(tokens[:, :1], BOS), tokens], dim=1)
 
 
 def _different_numbers(count: int, end: int, generator: torch.Generator) -> Tensor:
-    """Uniformly chosen different numbers below an end, int64 (count,)."""
+    """Sample different numbers below `end` uniformly, int64 (count,)."""
     if end <= 4 * count:
         return torch.randperm(end, generator=generator)[:count]
     drawn = torch.randint(end, (0,), generator=generator)
-    while len(drawn) < count:  # in a few rounds, since at most one number in four is taken
+    while len(drawn) < count:  # a few rounds suffice, because at most one number in four is drawn
         drawn = torch.cat([drawn, torch.randint(end, (count,), generator=generator)]).unique()
     return drawn[torch.randperm(len(drawn), generator=generator)[:count]]

@@ -1,4 +1,4 @@
-"""The one-word lesson: "hello" is read, "ohlol" is answered, and that is all the data there is."""
+"""The one-word lesson: the network reads "hello" and answers "ohlol"; there is no other data."""
 
 import torch
 
@@ -9,20 +9,20 @@ from datamodules.loading.resident import ResidentLoader
 
 
 class HelloDataModule(DataModule):
-    """One sequence and its answer, (x, y), int64 (1, T) each, for training, validation and test alike.
+    """One sequence and its answer, (x, y), int64 (1, T) each; all three parts are this pair.
 
-    A character's index is its place in the sorted alphabet of both: e h l o.
+    The index of a character is its position in the sorted alphabet of both words: e h l o.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; there is nothing to shuffle.
+        seed: The seed of the run; it has no effect, because there is nothing to shuffle.
     """
 
     config: HelloConfig
     info: SequenceLabellingInfo
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the alphabet."""
+        """Collect the alphabet."""
         vocabulary = tuple(sorted({*self.config.text, *self.config.target}))
         self._info = SequenceLabellingInfo(
             class_names=vocabulary,
@@ -34,7 +34,7 @@ class HelloDataModule(DataModule):
         )
 
     def loader(self, part: Part) -> ResidentLoader:
-        """The pair, once an epoch."""
+        """Return the pair as the only batch of an epoch."""
         pair = self._sequence(self.config.text), self._sequence(self.config.target)
         return ResidentLoader(
             pair,
@@ -46,5 +46,5 @@ class HelloDataModule(DataModule):
         )
 
     def _sequence(self, text: str) -> torch.Tensor:
-        """Characters as indices, int64 (1, T)."""
+        """Return characters as indices, int64 (1, T)."""
         return torch.tensor([[self.info.class_names.index(character) for character in text]])

@@ -1,7 +1,7 @@
-"""Random changes of image batches as tensor code: no loop over images, one resampling at most.
+"""Random changes of image batches as tensor code, without a loop over images and with one resampling.
 
-Images are (B, C, H, W) with pixel values 0 … 255, uint8 or float; nothing outside the frame is brought in,
-so what a change uncovers is 0. Randomness comes from the generator that is passed, on the images' device.
+Images are (B, C, H, W) with pixel values 0 … 255, uint8 or float. Pixels from outside the image are 0. All
+random numbers come from the given generator, which is on the device of the images.
 
 B batch · C channels · H height · W width · K nodes of the elastic lattice
 """
@@ -18,13 +18,13 @@ from datamodules.configs.mnist import AugmentConfig
 
 
 def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Apply what the config switches on: mirror, then move and bend, then erase.
+    """Apply the changes of the config: flip, then geometric changes, then erase.
 
-    Rotation, scale, shear, shift and the elastic field compose into one grid, so an image is interpolated
-    once. A shift alone copies whole pixels.
+    Rotation, scale, shear, shift and the elastic field form one grid, so an image is interpolated only once.
+    A shift alone copies whole pixels.
 
     Returns:
-        Images (B, C, H, W): float where they were resampled, else of the type that came in.
+        Images (B, C, H, W): float if they were resampled, otherwise of the input dtype.
     """
     count, device = len(images), images.device
     if config.flip:
@@ -47,12 +47,12 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels 0 … 255 → (pixel / 255 − mean) / std of each channel, float32.
+    """Normalise pixels 0 … 255 to (pixel / 255 − mean) / std of each channel, float32.
 
     Args:
         images: (B, C, H, W), uint8 or float.
-        mean: Of each channel, for pixels scaled to [0, 1].
-        std: Of each channel, for the same.
+        mean: Mean of each channel, for pixels scaled to [0, 1].
+        std: Standard deviation of each channel, for the same pixels.
     """
     if len(mean) == 1:
         return (images * (1 / (255 * std[0]))).sub_(mean[0] / std[0])
@@ -62,7 +62,7 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
-    """Mirror left and right the images where `chosen` (B,) is true."""
+    """Flip the images horizontally for which `chosen` (B,) is true."""
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -71,8 +71,8 @@ def shift(images: Tensor, by: Tensor, *, limit: int) -> Tensor:
 
     Args:
         images: (B, C, H, W).
-        by: Integer (B, 2): how far down and how far right; negative is up and left.
-        limit: No entry of `by` is larger in absolute value.
+        by: Integer (B, 2), shifts down and to the right; negative values shift up and to the left.
+        limit: Largest absolute value in `by`.
     """
     height, width = images.shape[-2:]
     padded = F.pad(images, [limit] * 4)  # (B, C, H + 2·limit, W + 2·limit)
@@ -83,15 +83,15 @@ def shift(images: Tensor, by: Tensor, *, limit: int) -> Tensor:
 
 
 def inverse_affine(*, rotation: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """For each image, the matrix that takes a place in the result to the place it shows in the source.
+    """Build for each image the matrix from a position in the result to its position in the source.
 
-    The forward map is rotation · shear along x · scale about the image's centre, as in torchvision's
-    `affine`, in (x, y) with y downwards.
+    The forward map is rotation · shear along x · scale about the centre of the image, as in torchvision's
+    `affine`, in coordinates (x, y) with y downwards.
 
     Args:
-        rotation: Radians clockwise, (B,).
+        rotation: Clockwise angles in radians, (B,).
         scale: Factors, (B,).
-        shear: Radians, (B,).
+        shear: Angles in radians, (B,).
 
     Returns:
         (B, 2, 2): (1/scale) · [[1, tan shear], [0, 1]] · [[cos, sin], [−sin, cos]].
@@ -102,19 +102,20 @@ def inverse_affine(*, rotation: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
 
 
 def elastic_field(images: Tensor, strength: float, sigma: float, generator: torch.Generator) -> Tensor:
-    """A smooth random displacement for every pixel (Simard, Steinkraus and Platt, 2003, section 2).
+    """Sample a smooth displacement of every pixel (Simard, Steinkraus and Platt, 2003, section 2).
 
-    White noise on a lattice with one node every `sigma` pixels, smoothed by a Gaussian of that width:
-    the same field as smoothed per-pixel noise up to its vanishing high frequencies, from far fewer draws.
+    White noise on a lattice with one node every `sigma` pixels is smoothed by a Gaussian of that width. This
+    equals smoothed per-pixel noise except for negligible high frequencies, but needs far fewer random
+    numbers.
 
     Args:
-        images: (B, C, H, W); only the shape and device matter.
-        strength: Standard deviation of each displacement, in pixels, the same at every pixel.
+        images: (B, C, H, W); only the shape and the device are used.
+        strength: Standard deviation of the displacement of every pixel, in pixels.
         sigma: Width of the Gaussian in pixels.
-        generator: On the images' device.
+        generator: Random generator on the device of the images.
 
     Returns:
-        (B, 2, H, W): along x and y, in pixels.
+        Displacements along x and y in pixels, (B, 2, H, W).
     """
     batch, _, height, width = images.shape
     rows = _lattice_kernel(height, sigma, images.device)  # (H, K_rows)
@@ -125,13 +126,13 @@ def elastic_field(images: Tensor, strength: float, sigma: float, generator: torc
 
 
 def warp(images: Tensor, matrix: Tensor, by: Tensor, field: Tensor | None = None) -> Tensor:
-    """Resample each image at matrix · (place − shift) + field, bilinearly, about its centre.
+    """Resample each image bilinearly at matrix · (position − shift) + field, relative to its centre.
 
     Args:
         images: (B, C, H, W).
-        matrix: (B, 2, 2) of `inverse_affine`.
-        by: (B, 2): how far down and how far right the result is moved, in pixels.
-        field: (B, 2, H, W) of `elastic_field`.
+        matrix: (B, 2, 2) from `inverse_affine`.
+        by: (B, 2), shifts of the result down and to the right, in pixels.
+        field: (B, 2, H, W) from `elastic_field`.
 
     Returns:
         Float (B, C, H, W).
@@ -139,8 +140,8 @@ def warp(images: Tensor, matrix: Tensor, by: Tensor, field: Tensor | None = None
     height, width = images.shape[2:]
     x, y, to_frame = _frame(height, width, images.device)  # (W,), (H,) and (2, 1)
     theta = matrix * to_frame  # (B, 2, 2)
-    # The grid is built as planes of x and of y, by one broadcast sum and with the field added in place: many
-    # times faster than F.affine_grid, and grid_sample reads it by its strides.
+    # The grid is built as planes of x and y by one broadcast sum, with the field added in place. This is many
+    # times faster than F.affine_grid, and grid_sample accepts its strides.
     along_row = theta[:, :, 0:1] * (x - by[:, 1:]).unsqueeze(1)  # (B, 2, W)
     along_column = theta[:, :, 1:] * (y - by[:, :1]).unsqueeze(1)  # (B, 2, H)
     planes = along_row.unsqueeze(2) + along_column.unsqueeze(3)  # (B, 2, H, W)
@@ -151,11 +152,11 @@ def warp(images: Tensor, matrix: Tensor, by: Tensor, field: Tensor | None = None
 
 
 def erase(images: Tensor, places: Tensor, size: int) -> Tensor:
-    """Blank one square of each image (cutout, DeVries and Taylor, 2017); at the border part of it falls off.
+    """Erase one square of each image (cutout, DeVries and Taylor, 2017); it may extend beyond the border.
 
     Args:
         images: (B, C, H, W).
-        places: (B, 2) in [0, 1): where between top and bottom, left and right, the square's middle lies.
+        places: (B, 2) in [0, 1), the centre of the square relative to height and width.
         size: Side of the square in pixels.
     """
     inside = []
@@ -173,7 +174,7 @@ def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Te
 
 @lru_cache(maxsize=8)
 def _reach(rotation: float, scale: float, shear: float, device: torch.device) -> Tensor:
-    """How far rotation (radians), scale and shear (radians) go from nothing, (3,)."""
+    """Return the largest rotation (radians), scale change and shear (radians), (3,)."""
     return torch.tensor([math.radians(rotation), scale, math.radians(shear)], device=device)
 
 
@@ -183,8 +184,8 @@ def _shifts(count: int, limit: int, generator: torch.Generator, device: torch.de
 
 @lru_cache(maxsize=8)
 def _lattice_kernel(length: int, sigma: float, device: torch.device) -> Tensor:
-    """Weights (length, K) of the lattice's nodes at each pixel; each row has Euclidean norm 1."""
-    reach = 3  # the Gaussian's weight beyond three sigma is about 1 %
+    """Return the weights (length, K) of the lattice nodes at each pixel; rows have Euclidean norm 1."""
+    reach = 3  # beyond three sigma the weight of the Gaussian is about 1 %
     nodes = torch.arange(-reach, math.ceil((length - 1) / sigma) + reach + 1, device=device) * sigma  # (K,)
     distance = torch.arange(length, device=device).unsqueeze(1) - nodes  # (length, K)
     weights = torch.exp(-0.5 * (distance / sigma) ** 2)
@@ -193,11 +194,11 @@ def _lattice_kernel(length: int, sigma: float, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _frame(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels' places, and what turns them into grid_sample's units.
+    """Return the pixel coordinates and their factor to the units of grid_sample.
 
     Returns:
-        x (W,) and y (H,) of every column and row in pixels from the image's centre; and (2, 1), frame units
-        per pixel along x and y, since grid_sample counts from −1 to 1 over the frame.
+        x (W,) of every column and y (H,) of every row, in pixels from the centre; and units per pixel along x
+        and y, (2, 1), because grid_sample counts from −1 to 1 over the image.
     """
     x = torch.arange(width, device=device) - (width - 1) / 2
     y = torch.arange(height, device=device) - (height - 1) / 2

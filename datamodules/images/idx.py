@@ -1,10 +1,10 @@
-"""The IDX format of the MNIST family: a magic number, the lengths of each dimension, then raw bytes.
+"""The IDX format of the MNIST family: a magic number, the length of each dimension, then raw bytes.
 
     bytes 0-1   zero
-    byte  2     type of the values; 0x08 is uint8, the only one these sets use
+    byte  2     type of the values; these sets only use 0x08, which is uint8
     byte  3     number of dimensions D
     4·D bytes   the length of each dimension, big-endian
-    the rest    the values, last dimension fastest
+    the rest    the values, with the last dimension varying fastest
 
 Source: http://yann.lecun.com/exdb/mnist, "The IDX file format".
 """
@@ -23,23 +23,23 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path, *, ndim: int, count: int | None = None) -> Tensor:
-    """Read an IDX file of unsigned bytes, plain or gzip-compressed (told apart by content, not by name).
+    """Read an IDX file of unsigned bytes. It may be gzip-compressed, which its content tells.
 
     Args:
         path: The file.
-        ndim: Dimensions it must have: 3 for images (N, H, W), 1 for labels (N,).
-        count: Number of items it must have, where that is known.
+        ndim: Expected number of dimensions: 3 for images (N, H, W), 1 for labels (N,).
+        count: Expected number of items; `None` allows any.
 
     Returns:
-        uint8, of the shape that the header states.
+        uint8, in the shape of the header.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not an IDX file, or not of this shape, or cut off, or has bytes left over.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not an IDX file of this shape, or it is truncated or too long.
     """
     data = _contents(path)
     if len(data) < 4:
-        raise ValueError(f"{path}: truncated: {len(data)} bytes, but an IDX file has a header of 4 and more")
+        raise ValueError(f"{path}: truncated: {len(data)} bytes, but an IDX header has at least 4")
     if data[:3] != bytes([0, 0, _UINT8]) or data[3] != ndim:
         expected = bytes([0, 0, _UINT8, ndim]).hex()
         raise ValueError(f"{path}: wrong magic number {data[:4].hex()}, expected {expected}")

@@ -1,4 +1,4 @@
-"""A picture file of any size → one image in a data set's own format, for a model trained on that set."""
+"""Reads an image file of any size as one image in the format of a data set."""
 
 import math
 import warnings
@@ -14,27 +14,27 @@ from datamodules.info import ImageInfo
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 _LEAST_CONTRAST = 0.05
 _PAPER = 0.15
-"""Brightness, as a share of the ink's, below which a pixel counts as background."""
+"""A pixel darker than this share of the brightest ink counts as background."""
 
 
 def read_image(path: Path | str, info: ImageInfo) -> Tensor:
-    """Read a picture of one object and frame it as the training images are framed.
+    """Read a picture of one object and frame it like the training images.
 
-    The picture is turned to grey, and to a light object on black, whichever way round it is. The object's
-    bounding box is scaled to `info.object_size`, keeping its aspect, and placed so that its centre of mass
-    (or of its box) is the image's centre: how MNIST was made (LeCun, Bottou, Bengio and Haffner, 1998,
-    section III.A).
+    The picture is converted to a light grey object on black; the original may be dark on light. The bounding
+    box of the object is scaled to `info.object_size` with its aspect ratio. The centre of mass of the object
+    (or the centre of its box) is moved to the centre of the image. MNIST was made in this way (LeCun, Bottou,
+    Bengio and Haffner, 1998, section III.A).
 
     Args:
         path: A PNG, JPEG, BMP, GIF, TIFF or WebP file.
-        info: Description of the set that the model was trained on.
+        info: The description of the training images.
 
     Returns:
         uint8 (1, H, W), pixels 0 … 255.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not an image, or shows nothing, or the model doesn't take grey images.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not an image, the image is empty, or the model does not take grey images.
     """
     if len(info.input_shape) != 3 or info.input_shape[0] != 1:
         raise ValueError(f"the model takes inputs of shape {info.input_shape}, not grey images (1, H, W)")
@@ -48,7 +48,7 @@ def read_image(path: Path | str, info: ImageInfo) -> Tensor:
 
 
 def _read_grey(path: Path) -> np.ndarray:
-    """Brightness in [0, 1], (H, W); what is transparent is given the colour that sets off the rest."""
+    """Return brightness in [0, 1], (H, W); transparent pixels get the colour with the best contrast."""
     if path.is_dir():
         raise ValueError(f"{path}: a folder, expected an image file")
     try:
@@ -56,7 +56,7 @@ def _read_grey(path: Path) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as opened:
                 picture = ImageOps.exif_transpose(opened)
-                if picture.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+                if picture.mode.startswith("I"):  # 16 bits, which convert would clip at 255
                     return np.asarray(picture, dtype=np.float64) / 65535
                 pixels = np.asarray(picture.convert("LA"), dtype=np.float64) / 255
     except FileNotFoundError:
@@ -75,10 +75,10 @@ def _read_grey(path: Path) -> np.ndarray:
 
 
 def _light_on_dark(grey: np.ndarray, path: Path | str) -> np.ndarray:
-    """Ink in [0, 1] with a background of 0. The background is what most of the border shows."""
+    """Return ink in [0, 1] on a background of 0; the background is the median of the border."""
     low, high = grey.min(), grey.max()
     if high - low < _LEAST_CONTRAST:
-        raise ValueError(f"{path}: shows nothing, all pixels are nearly the same")
+        raise ValueError(f"{path}: shows nothing; all pixels are nearly the same")
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     background = np.median(border)
     ink = background - grey if background > (low + high) / 2 else grey - background
@@ -92,7 +92,7 @@ def _crop(ink: np.ndarray) -> np.ndarray:
 
 
 def _fit(ink: np.ndarray, longest: int) -> np.ndarray:
-    """Scale so that the longer side has this many pixels; averages over the pixels that merge."""
+    """Scale the longer side to this many pixels; merged pixels are averaged."""
     scale = longest / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     scaled = Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
@@ -101,13 +101,13 @@ def _fit(ink: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _corner(fitted: np.ndarray, height: int, width: int, *, of_mass: bool) -> tuple[int, int]:
-    """Where the object's top left pixel goes, within the frame."""
+    """Return the position of the object's top left pixel in the frame."""
     corner = []
     for axis, length in enumerate((height, width)):
         side = fitted.shape[axis]
         first = (length - side) // 2
         if of_mass:
             middle = np.average(np.arange(side) + 0.5, weights=fitted.sum(axis=1 - axis))
-            first = math.ceil(length / 2 - middle)  # MNIST's centres lie at 14 … 15, none below 14
+            first = math.ceil(length / 2 - middle)  # in MNIST all centres lie between 14 and 15
         corner.append(min(max(first, 0), length - side))
     return corner[0], corner[1]
