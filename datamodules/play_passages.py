@@ -1,8 +1,8 @@
-"""Passages of Shakespeare's plays, labelled with the kind of play they are from.
+"""Passages of Shakespeare's plays, labelled with the kind of play.
 
-What would give a play away is left out. Headings, speakers' names, stage directions and notes are not spoken.
-Punctuation, capitals and the breaks of lines are the editors', who differ from play to play. Names tell a
-sequel by its prequel, which is another play: `NAME` may stand for them.
+Anything that would give a play away is removed. Headings, speakers' names, stage directions and notes are not
+spoken. Punctuation, capitals and line breaks come from editors and differ from play to play. Names occur in a
+play and its sequel, so `NAME` may replace them.
 """
 
 import re
@@ -25,9 +25,9 @@ from datamodules.text.token_preparation import make_tokenizer
 from datamodules.tokenizers import Tokenizer
 
 NAME = "NAME"
-"""Stands for any name; other words have no capitals."""
+"""Replaces any name; other words have no capitals."""
 PADDING = -1
-"""Behind the tokens of a passage that is shorter than the longest."""
+"""Fills up passages that are shorter than the longest."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FOLIO = {
@@ -43,12 +43,12 @@ _FOLIO_OTHERWISE = {"cymbeline": "tragedy", "troilus-and-cressida": "tragedy"}
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """Some hundred words in a row of one play.
+    """About a hundred consecutive words of a play.
 
     Attributes:
-        play: The play's name.
-        kind: What it is to be recognised as.
-        text: The words, with a space between two.
+        play: Name of the play.
+        kind: Class to predict.
+        text: The words, separated by spaces.
     """
 
     play: str
@@ -57,15 +57,15 @@ class Passage:
 
 
 class PlayPassagesDataModule(ResidentDataModule):
-    """Shakespeare's plays cut into passages; no play is in two parts.
+    """Shakespeare's plays cut into passages; all passages of a play are in the same split.
 
-    Batches are `(tokens, kinds)`: int64 (B, T), padded behind with −1 to the longest of the batch, and
-    int64 (B,), on the device that the attached trainer trains on. `split` gives all of a part, padded
-    to the longest passage there is.
+    Batches are `(tokens, kinds)`, on the device that the attached trainer trains on: int64 (B, T), padded at
+    the end with −1 to the longest passage of the batch, and int64 (B,). `split` returns a whole split, padded
+    to the longest passage of all.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides the order of the training passages.
+        seed: The run's seed; it decides the order of the training passages.
     """
 
     info: LabelledTextInfo
@@ -76,23 +76,23 @@ class PlayPassagesDataModule(ResidentDataModule):
         self._tokenizer: Tokenizer | None = None
 
     def read(self) -> list[Play]:
-        """The plays, their text what is spoken."""
+        """Read the spoken text of the plays."""
         return list(read_plays(fetch("shakespeare", self.config.root), text_of=spoken_text))
 
     def prepare_data(self) -> None:
-        """Fetch the plays; Lightning calls it on one process of each machine.
+        """Download the plays; Lightning calls this in one process per machine.
 
         Raises:
-            AssetError: They can't be had.
+            AssetError: The plays can't be downloaded.
         """
         fetch("shakespeare", self.config.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Cut, part and encode the plays; a second call changes nothing.
+        """Cut, split and encode the plays; further calls do nothing.
 
         Raises:
-            AssetError: The plays can't be had.
-            ValueError: There are too few plays for so many parts.
+            AssetError: The plays can't be downloaded.
+            ValueError: There are too few plays for the splits.
         """
         if self._info is not None:
             return
@@ -134,13 +134,13 @@ class PlayPassagesDataModule(ResidentDataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What made the tokens."""
+        """The tokenizer of the passages."""
         self.setup()
         assert self._tokenizer is not None
         return self._tokenizer
 
     def passages(self, name: str) -> list[Passage]:
-        """A part's passages, in the order in which `split` has them.
+        """Return the passages of a split, in the order of `split`.
 
         Args:
             name: `"train"`, `"val"` or `"test"`.
@@ -149,7 +149,7 @@ class PlayPassagesDataModule(ResidentDataModule):
         return self._passages[name]
 
     def texts(self, name: str) -> list[str]:
-        """The words of a part's passages."""
+        """Return the texts of a split's passages."""
         return [passage.text for passage in self.passages(name)]
 
     def transform(self, part: Part) -> Transform:
@@ -157,19 +157,19 @@ class PlayPassagesDataModule(ResidentDataModule):
 
 
 def kind_of(play: Play, kinds: str) -> str:
-    """What a play is to be recognised as.
+    """Return the class of a play.
 
     Args:
         play: The play.
-        kinds: `"folders"` for the source's folders; `"folio"` for the First Folio's three sections, which
-            has *Cymbeline* and *Troilus and Cressida* among the tragedies. *Pericles* and *Edward III*, which
-            it leaves out, count as a comedy, as the other romances do, and as a history.
+        kinds: `"folders"` for the source's folders, or `"folio"` for the First Folio's three sections. The
+            Folio has *Cymbeline* and *Troilus and Cressida* among the tragedies. It lacks *Pericles*, which
+            counts as a comedy like the other romances, and *Edward III*, which counts as a history.
     """
     return play.genre if kinds == "folders" else _FOLIO_OTHERWISE.get(play.name, _FOLIO[play.genre])
 
 
 def parts_of(kinds: Sequence[str], config: PlayPassagesConfig) -> list[str]:
-    """The part that each play belongs to: the fold is the test, some of the others are the validation.
+    """Return the split of each play: one fold is the test split, some other plays are the validation split.
 
     Raises:
         ValueError: There are too few plays.
@@ -182,18 +182,18 @@ def parts_of(kinds: Sequence[str], config: PlayPassagesConfig) -> list[str]:
 
 
 def uncapitalised(words: Iterable[str]) -> set[str]:
-    """Those that are written without a capital."""
+    """Return the words that are written without a capital."""
     return {word for word in words if word[0].islower()}
 
 
 def is_name(word: str, common: Set[str]) -> bool:
-    """Whether a word has a capital and is nowhere written without it.
+    """Tell whether a word has a capital here and is never written without one.
 
-    Words of one letter before any apostrophe, such as I, I'll and O, are no names.
+    Words of one letter before any apostrophe, such as I, I'll and O, are not names.
 
     Args:
-        word: As it is written.
-        common: Words that are written without a capital somewhere: in a training play, or in its own.
+        word: The word as written.
+        common: Words written without a capital in a training play or in the same play.
     """
     if word[0].islower() or word.lower() in common:
         return False
@@ -201,9 +201,9 @@ def is_name(word: str, common: Set[str]) -> bool:
 
 
 def cut_passages(words: Sequence[str], length: int) -> list[str]:
-    """Cut a text into passages of nearly `length` words, whose numbers differ by one at most.
+    """Cut a text into passages of about `length` words; their lengths differ by at most one word.
 
-    Every word is in one of them; a text shorter than that is one.
+    Every word is in exactly one passage. A text shorter than `length` is one passage.
     """
     count = max(1, round(len(words) / length))
     bounds = [i * len(words) // count for i in range(count + 1)]
@@ -211,7 +211,7 @@ def cut_passages(words: Sequence[str], length: int) -> list[str]:
 
 
 def padded(rows: Sequence[Sequence[int]], length: int) -> Tensor:
-    """Rows of ids as one tensor: int64 (N, `length`), padded behind with −1."""
+    """Return rows of ids as one tensor, int64 (N, `length`), padded at the end with −1."""
     tokens = torch.full((len(rows), length), PADDING)
     for number, row in enumerate(rows):
         tokens[number, : len(row)] = torch.tensor(row)
@@ -219,7 +219,7 @@ def padded(rows: Sequence[Sequence[int]], length: int) -> Tensor:
 
 
 def without_common_padding(batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
-    """The same passages, none longer than the longest among them."""
+    """Shorten the passages of a batch to the longest of them."""
     tokens, kinds = batch
     longest = int((tokens != PADDING).sum(dim=1).max())
     return tokens[:, :longest], kinds

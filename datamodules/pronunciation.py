@@ -1,4 +1,4 @@
-"""Spelling to phonemes: the CMU Pronouncing Dictionary, or one of one's own, as a LightningDataModule."""
+"""Spelling to phonemes: the CMU Pronouncing Dictionary, or a dictionary of your own."""
 
 from pathlib import Path
 
@@ -27,39 +27,39 @@ from datamodules.text.pronunciation_dictionary import Dictionary, drop_stress, r
 
 
 class PronunciationDataModule(ResidentDataModule):
-    """Words and how they are pronounced, parted by word, served in batches of about equally long ones.
+    """Words and their pronunciations, split by word, served in batches of similar length.
 
-    A word's letters are read as `letters… <eos>`, its phonemes written as `<bos> phonemes… <eos>`, both
-    padded behind. Letters are whatever characters the dictionary's words have, lower-case: in CMU's a–z,
-    apostrophe, hyphen and dot, and no digits.
+    The input is `letters… <eos>`, the target `<bos> phonemes… <eos>`, both padded at the end. Letters are the
+    characters of the dictionary's words, in lower case: in CMU's dictionary a–z, apostrophe, hyphen and dot.
 
     Training batches are `(source, target)`, int64 (B, S) and (B, T). Each pronunciation of a word makes a
-    pair of its own: an epoch shows all of them, and what it shows depends on no draw. Validation and test
-    batches are `(source, target, alternatives)`, each word once; `alternatives`, int64 (B, A, T), has all
-    its pronunciations, the first of which is the target, and rows of padding where a word has fewer than A.
+    pair of its own, so every epoch contains all pronunciations and no random choice. Validation and test
+    batches are `(source, target, alternatives)` and contain each word once. `alternatives`, int64 (B, A, T),
+    holds all pronunciations of a word; the first one is the target. Words with fewer than A have rows of
+    padding.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides the order of the training pairs.
+        seed: The run's seed; it decides the order of the training pairs.
     """
 
     config: PronunciationConfig
     info: SequencePairInfo
 
     def prepare_data(self) -> None:
-        """Fetch the dictionary; Lightning calls it on one process of each machine.
+        """Download the dictionary; Lightning calls this in one process per machine.
 
         Raises:
-            AssetError: It can't be had.
+            AssetError: The dictionary can't be downloaded.
         """
         self._file()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, part and encode the dictionary; a second call changes nothing.
+        """Read, split and encode the dictionary; further calls do nothing.
 
         Raises:
-            AssetError: It can't be had.
-            ValueError: A line of it is not as it should be, or a part would be empty.
+            AssetError: The dictionary can't be downloaded.
+            ValueError: A line is malformed, or a split is empty.
         """
         if self._info is not None:
             return
@@ -89,7 +89,7 @@ class PronunciationDataModule(ResidentDataModule):
         return trimmed
 
     def loader(self, part: Part) -> EpochLoader:
-        """Training pairs in batches of about equally long ones; to evaluate, words from short to long."""
+        """Return training pairs in batches of similar length; for evaluation, words from short to long."""
         if part != "train":
             return super().loader(part)
         return LengthBuckets(
@@ -108,7 +108,7 @@ class PronunciationDataModule(ResidentDataModule):
         return fetch("cmudict", config.root) / "cmudict.dict" if config.path is None else Path(config.path)
 
     def _words(self, words: list[str]) -> dict[Part, list[str]]:
-        """Each part's words, drawn from the sorted ones."""
+        """Assign the sorted words to splits at random."""
         config = self.config
         generator = torch.Generator().manual_seed(mix_seed(config.split_seed))
         shuffled = [words[i] for i in torch.randperm(len(words), generator=generator).tolist()]
@@ -121,13 +121,13 @@ class PronunciationDataModule(ResidentDataModule):
         if config.train_words > len(parts["train"]):
             raise ValueError(
                 f"train_words: {config.train_words} is more than the {len(parts['train'])} words of the "
-                "training part"
+                "training split"
             )
         if config.train_words:
             parts["train"] = parts["train"][: config.train_words]
         if empty := [name for name, chosen in parts.items() if not chosen]:
             raise ValueError(
-                f"the {empty[0]} part of {len(words)} words is empty; raise its share, or take more words"
+                f"the {empty[0]} split of {len(words)} words is empty; raise its fraction or use more words"
             )
         return parts
 
@@ -135,7 +135,7 @@ class PronunciationDataModule(ResidentDataModule):
 def _encoded(
     words: list[str], dictionary: Dictionary, letters: dict[str, int], phonemes: dict[str, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """N words (N, S), their M pronunciations one after the other (M, T), and how many each has (N,)."""
+    """Return N words (N, S), their M pronunciations (M, T), and the number of pronunciations of each (N,)."""
     source = padded_rows([[*(letters[letter] for letter in word), EOS] for word in words])
     answers = [answer for word in words for answer in dictionary[word]]
     targets = padded_rows([[BOS, *(phonemes[p] for p in answer), EOS] for answer in answers])
@@ -143,12 +143,12 @@ def _encoded(
 
 
 def _training_pairs(source: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
-    """A pair for each pronunciation."""
+    """Return one pair for each pronunciation."""
     return source.repeat_interleave(counts, dim=0), targets
 
 
 def _by_length(source: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
-    """Source, target and alternatives, the short words first, so that batches have little padding."""
+    """Return source, target and alternatives, short words first, so that batches have little padding."""
     exists = torch.arange(int(counts.max())) < counts.unsqueeze(1)  # (N, A)
     alternatives = torch.full((*exists.shape, targets.shape[1]), PAD)
     alternatives[exists] = targets
@@ -159,7 +159,7 @@ def _by_length(source: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor,
 
 
 def _groups(phonemes: tuple[str, ...]) -> tuple[int, ...]:
-    """The class of each phoneme without its stress; none where all are without."""
+    """Return a class for each phoneme that ignores its stress; nothing if no phoneme has one."""
     names = [*SPECIAL, *map(without_stress, phonemes[len(SPECIAL) :])]
     if names == list(phonemes):
         return ()

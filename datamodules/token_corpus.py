@@ -1,4 +1,4 @@
-"""Texts as windows of tokens: Shakespeare's plays, tiny Shakespeare, or any text of one's own."""
+"""Texts as windows of tokens: Shakespeare's plays, Tiny Shakespeare, or any text of your own."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,25 +25,25 @@ _RESIDENT_BYTES = 1 << 30
 
 
 class TokenCorpusDataModule(DataModule):
-    """A text, parted into training, validation and test in this order, and served as windows of tokens.
+    """A text, split into training, validation and test in this order, served as windows of tokens.
 
-    Batches are `(x, y)`, int64 (B, T): `y` is what stands one position behind `x`, or −100 where there
-    is nothing to predict. With `sampling: random` training windows start anywhere, and evaluation lays them
-    side by side; with `sequential` both read parallel streams in order (see
-    `datamodules.loading.token_windows`). Either way evaluation scores each token of its part once, the very
-    first aside, which nothing precedes. Without a test part the validation part is the test's.
+    Batches are `(x, y)`, int64 (B, T). `y` holds the token after each token of `x`, or −100 where nothing is
+    predicted. With `sampling: random`, training windows start anywhere, and evaluation windows are side by
+    side. With `sampling: sequential`, both read parallel streams in order (see
+    `datamodules.loading.token_windows`). Evaluation scores every token of the split once, except the first,
+    which nothing precedes. Without a test split the validation split is the test split.
 
-    The tokens are mapped from their file; a training device with memory of its own holds them up to 1 GiB.
+    The tokens are mapped from their file. A training device with its own memory holds up to 1 GiB of them.
 
-    A subclass says where the text is: its `corpus_name`, and `source`.
+    A subclass defines `corpus_name` and `source`.
 
     Args:
         config: The data section of the experiment config.
-        seed: The run's seed; decides where random windows start.
+        seed: The run's seed; it decides where random windows start.
     """
 
     corpus_name: ClassVar[str]
-    """What the folder of its tokens is called after."""
+    """Start of the name of the folder with the tokens."""
 
     info: TextInfo
 
@@ -53,24 +53,24 @@ class TokenCorpusDataModule(DataModule):
         self._tensors: dict[str, Tensor] = {}
 
     def source(self) -> TextSource:
-        """The text, fetched if need be."""
+        """Return the text; download it if necessary."""
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Make the token files; Lightning calls it on one process of each machine.
+        """Prepare the token files; Lightning calls this in one process per machine.
 
         Raises:
-            AssetError: The text can't be had.
-            ValueError: It is empty, too short or not UTF-8, or what was prepared is damaged.
+            AssetError: The text can't be downloaded.
+            ValueError: The text is empty, too short or not UTF-8, or the prepared files are damaged.
         """
         self._corpus()
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the token files; a second call changes nothing.
+        """Map the token files; further calls do nothing.
 
         Raises:
-            AssetError: The text can't be had.
-            ValueError: As `prepare_data`, or a part is shorter than one window, or than one for each
+            AssetError: The text can't be downloaded.
+            ValueError: As in `prepare_data`, or a split is shorter than one window, or than one window per
                 stream.
         """
         if self._info is not None:
@@ -80,15 +80,15 @@ class TokenCorpusDataModule(DataModule):
         for name, tokens in parts.items():
             if len(tokens) < config.context_length + 1:
                 raise ValueError(
-                    f"the {name} part has {len(tokens)} tokens, too few for a window of context_length "
-                    f"{config.context_length} and its targets; lower it, or take a longer text"
+                    f"the {name} split has {len(tokens)} tokens, too few for a window of context_length "
+                    f"{config.context_length} and its targets; lower context_length or use a longer text"
                 )
         needed = config.batch_size * config.context_length + 1
         if config.sampling == "sequential" and len(parts["train"]) < needed:
             raise ValueError(
-                f"the train part has {len(parts['train'])} tokens, too few for batch_size "
-                f"{config.batch_size} streams of a window of {config.context_length} each, "
-                f"which take {needed}; lower one of them"
+                f"the train split has {len(parts['train'])} tokens, but batch_size "
+                f"{config.batch_size} streams of context_length {config.context_length} need {needed}; "
+                "lower one of the two"
             )
         windows = {name: -(-(len(tokens) - 1) // config.context_length) for name, tokens in parts.items()}
         self._info = TextInfo(
@@ -105,11 +105,11 @@ class TokenCorpusDataModule(DataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What made the tokens, known after `prepare_data`."""
+        """The tokenizer of the text, known after `prepare_data`."""
         return self._corpus().tokenizer
 
     def tokens(self, name: str) -> Any:
-        """A part's ids, a mapped array of uint16 or uint32 (N,).
+        """Return the ids of a split, a mapped array of uint16 or uint32 (N,).
 
         Args:
             name: `"train"`, `"val"` or `"test"`.
@@ -118,7 +118,7 @@ class TokenCorpusDataModule(DataModule):
         return parts.get(name, parts["val"])
 
     def loader(self, part: Part) -> EpochLoader:
-        """Random windows, or streams; to evaluate, every token of the part once."""
+        """Return random windows or streams for training; for evaluation, every token of the split once."""
         config, ranks = self.config, {"rank": self.rank, "world_size": self.world_size}
         tokens, length = self._resident(part), config.context_length
         if part == "train":
@@ -140,7 +140,7 @@ class TokenCorpusDataModule(DataModule):
         return self._prepared
 
     def _resident(self, name: str) -> Tensor:
-        """A part on the device it is served from; kept, so that asking twice doesn't copy it twice."""
+        """Return a split on the device that serves it; keep it there for the next call."""
         device = self.device
         tokens = self._tensors.get(name)
         if tokens is None or tokens.device != device:
@@ -162,7 +162,7 @@ class ShakespeareDataModule(TokenCorpusDataModule):
 
 
 class TinyShakespeareDataModule(TokenCorpusDataModule):
-    """Tiny Shakespeare: scenes of his, 1,115,394 characters, 65 different ones (Karpathy, 2015)."""
+    """Tiny Shakespeare: scenes of his plays, 1,115,394 characters, 65 distinct ones (Karpathy, 2015)."""
 
     corpus_name = "tiny_shakespeare"
     config: TinyShakespeareConfig
@@ -172,7 +172,7 @@ class TinyShakespeareDataModule(TokenCorpusDataModule):
 
 
 class TextDataModule(TokenCorpusDataModule):
-    """A text of one's own: a UTF-8 file, or all files of a folder."""
+    """A text of your own: a UTF-8 file, or all files of a folder."""
 
     corpus_name = "text"
     config: TextConfig

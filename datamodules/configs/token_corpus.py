@@ -1,4 +1,4 @@
-"""Schemas of the texts that become tokens; importing them imports no torch."""
+"""Settings of texts that become tokens; importing this file does not import torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,94 +8,95 @@ from datamodules.setting import setting
 
 @dataclass(kw_only=True)
 class TokenizerConfig:
-    """What a token is."""
+    """The tokenizer."""
 
     kind: Literal["character", "byte", "bpe"] = setting(
         "character",
-        "A character of the corpus, a byte, or byte pairs: as GPT-2's, learned from the training part.",
+        "A character of the corpus, a byte, or byte pairs as in GPT-2, learned from the training split.",
     )
-    vocab_size: int = setting(1024, "Tokens that bpe learns, the 256 bytes among them.", min=256, max=1 << 20)
+    vocab_size: int = setting(1024, "Number of bpe tokens, 256 bytes included.", min=256, max=1 << 20)
     implementation: Literal["library", "by_hand"] = setting(
-        "library", "bpe by the tokenizers library, or by the code here that is there to be read."
+        "library", "bpe by the fast tokenizers library, or by the readable code of this suite."
     )
-    individual_digits: bool = setting(False, "bpe makes each digit a token of its own.")
+    individual_digits: bool = setting(False, "Whether bpe makes each digit a token of its own.")
     path: str | None = setting(
-        None, "Folder with vocab.json and merges.txt in GPT-2's format: a bpe that is learned already."
+        None, "Folder with vocab.json and merges.txt in GPT-2's format, for a bpe that is already trained."
     )
 
     def __post_init__(self) -> None:
         if self.path is not None and self.kind != "bpe":
-            raise ValueError(f"path: a vocabulary is read for kind bpe alone, and this is {self.kind}")
+            raise ValueError(f"path: only kind bpe reads a vocabulary, but kind is {self.kind}")
 
 
 @dataclass(kw_only=True)
 class TokenCorpusConfig:
-    """What all texts share: windows, batches, parts and tokens.
+    """Settings of all texts: windows, batches, splits and tokens.
 
-    The text is parted by characters, in order: training, then validation, then test. So every tokenizer is
-    measured on the same characters.
+    The text is split by characters, in order: training, validation, test. Every tokenizer is therefore
+    evaluated on the same characters.
     """
 
     root: str = setting(
         "data",
-        "Folder that holds downloaded data sets and prepared tokens.",
+        "Folder for downloaded data sets and prepared tokens.",
         resume="free",
         evaluation="free",
     )
-    context_length: int = setting(256, "Tokens in a window.", min=1)
+    context_length: int = setting(256, "Number of tokens in a window.", min=1)
     batch_size: int = setting(32, "Training windows per step and device.", min=1)
     eval_batch_size: int = setting(
         64, "Largest validation or test batch, per device.", min=1, evaluation="free"
     )
     sampling: Literal["random", "sequential"] = setting(
         "random",
-        "Windows from anywhere, or batch_size streams read in order, each batch where the last "
-        "one ended (eval_batch_size streams, on all devices together, in evaluation), for a network that "
-        "carries its state.",
+        "Windows from random places, or batch_size parallel streams in which each batch continues the last "
+        "one, for a network that carries its state. Evaluation reads eval_batch_size streams, divided among "
+        "all devices.",
     )
     steps_per_epoch: int = setting(
-        250, "Batches in an epoch of random windows; sequential ones see each token once.", min=1
+        250, "Batches in an epoch of random windows; sequential epochs read each token once.", min=1
     )
     val_fraction: float = setting(
-        0.05, "Share of the characters for validation.", above=0, below=1, evaluation="same"
+        0.05, "Fraction of the characters for validation.", above=0, below=1, evaluation="same"
     )
     test_fraction: float = setting(
         0.05,
-        "Share for the test, at the end; 0 tests on the validation part, as two-part comparisons do.",
+        "Fraction of the characters for the test, at the end of the text; 0 tests on the validation split.",
         min=0,
         below=1,
         evaluation="same",
     )
-    tokenizer: TokenizerConfig = setting(help="What a token is.", default_factory=TokenizerConfig)
+    tokenizer: TokenizerConfig = setting(help="The tokenizer.", default_factory=TokenizerConfig)
 
     def __post_init__(self) -> None:
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to "
-                "train on; allowed is less than 1 together"
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
+                "data; their sum must be below 1"
             )
 
 
 @dataclass(kw_only=True)
 class ShakespeareConfig(TokenCorpusConfig):
-    """Shakespeare's plays, all of them, by title."""
+    """All of Shakespeare's plays, ordered by title."""
 
 
 @dataclass(kw_only=True)
 class TinyShakespeareConfig(TokenCorpusConfig):
-    """1,115,394 characters of Shakespeare, the corpus of many a character model.
+    """Tiny Shakespeare, 1,115,394 characters, the corpus of many character models.
 
-    Published comparisons use two parts, the first 1,003,854 characters and the last 111,540. So do the
-    defaults here: the test part is the validation part, and what is selected on one is selected on the other.
+    Published comparisons use two splits: the first 1,003,854 characters, and the last 111,540. So do the
+    defaults here. The test split is then the validation split, so the test figures belong to the data that
+    chose the model.
     """
 
     val_fraction: float = setting(
-        0.1, "Share of the characters for validation.", above=0, below=1, evaluation="same"
+        0.1, "Fraction of the characters for validation.", above=0, below=1, evaluation="same"
     )
     test_fraction: float = setting(
         0.0,
-        "Share for the test, at the end; 0, as published comparisons have it, tests on the "
-        "validation part, so test figures are not those of unseen text.",
+        "Fraction of the characters for the test, at the end of the text; 0 tests on the validation split as "
+        "published comparisons do, so the test text is not unseen.",
         min=0,
         below=1,
         evaluation="same",
@@ -104,6 +105,6 @@ class TinyShakespeareConfig(TokenCorpusConfig):
 
 @dataclass(kw_only=True)
 class TextConfig(TokenCorpusConfig):
-    """Any text of your own."""
+    """A text of your own."""
 
-    path: str = setting(help="A UTF-8 file, or a folder: all its files, in the order of paths.")
+    path: str = setting(help="A UTF-8 file, or a folder: all its files in the order of their paths.")

@@ -1,7 +1,7 @@
-"""Sequences of tokens as rows of one tensor, and batches of them without needless padding.
+"""Sequences of tokens as rows of one tensor, and batches with little padding.
 
-The first three tokens of each vocabulary are special. A sequence to be read ends with `EOS`; one to be
-written starts with `BOS` and ends with `EOS`; `PAD` fills a row up behind that.
+The first three tokens of each vocabulary are special. An input sequence ends with `EOS`; a target sequence
+starts with `BOS` and ends with `EOS`. `PAD` fills up the rest of a row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ PAD, BOS, EOS = range(3)
 
 
 def vocabulary(symbols: Iterable[str]) -> tuple[str, ...]:
-    """What tokens stand for, in the order of their ids: the special ones, then the symbols, sorted."""
+    """Return the symbols in the order of their ids: the special ones, then the others, sorted."""
     return (*SPECIAL, *sorted(set(symbols)))
 
 
 def encoder(symbols: Sequence[str]) -> dict[str, int]:
-    """The id of each symbol of a `vocabulary`, without the special ones."""
+    """Return the id of each symbol of a `vocabulary`, without the special ones."""
     return {symbol: index for index, symbol in enumerate(symbols) if index >= len(SPECIAL)}
 
 
 def padded_rows(sequences: Sequence[Sequence[int]], width: int | None = None) -> Tensor:
-    """Sequences side by side, filled up with `PAD`.
+    """Return sequences as rows, filled up with `PAD`.
 
     Args:
-        sequences: N of them, of any lengths.
-        width: Of the result; by default that of the longest.
+        sequences: N sequences of any lengths.
+        width: Width of the result; by default that of the longest sequence.
 
     Returns:
         int64 (N, width).
@@ -50,10 +50,10 @@ def padded_rows(sequences: Sequence[Sequence[int]], width: int | None = None) ->
 
 
 def row_lengths(rows: Tensor) -> Tensor:
-    """Tokens in front of the padding: (..., T) → int64 (...)."""
+    """Count the tokens before the padding: (..., T) → int64 (...)."""
     return (rows != PAD).sum(-1)
 
 
 def trimmed(batch: tuple[Tensor, ...], _: object = None) -> tuple[Tensor, ...]:
-    """Each tensor (..., T) cut behind its longest row; a transform of `ResidentLoader`."""
+    """Cut each tensor (..., T) after its longest row; a transform of `ResidentLoader`."""
     return tuple(rows[..., : int(row_lengths(rows).max())].contiguous() for rows in batch)

@@ -1,7 +1,7 @@
-"""Batches of windows over one long row of tokens: from anywhere, one after the other, or in streams.
+"""Batches of windows over one long row of tokens: random, side by side, or in parallel streams.
 
-A batch is `(x, y)`, both int64 (B, T): `y` is what stands one position behind `x`. Where there is
-nothing left to predict, `y` holds `IGNORED`, which cross-entropy leaves out.
+A batch is `(x, y)`, both int64 (B, T). `y` holds the token after each token of `x`. Where nothing is left to
+predict, `y` is `IGNORED`, which cross-entropy ignores.
 """
 
 import math
@@ -19,21 +19,21 @@ Batch = tuple[Tensor, Tensor]
 
 
 def as_tensor(tokens: "np.ndarray[Any, Any]") -> Tensor:
-    """Ids in the signed type of their width, sharing their memory: PyTorch can't index by unsigned ones."""
+    """View ids as signed integers of the same width, without a copy; PyTorch can't index by unsigned ones."""
     return torch.from_numpy(tokens.view({2: np.int16, 4: np.int32}[tokens.dtype.itemsize]))
 
 
 def gather(tokens: Tensor, starts: Tensor, width: int, last: Tensor | int | None = None) -> Batch:
-    """Windows and what follows each of their tokens.
+    """Gather windows and their targets.
 
     Args:
-        tokens: As `as_tensor` gives them, (N,).
-        starts: Where each window's inputs start, int64 (B,).
+        tokens: Ids (N,) as returned by `as_tensor`.
+        starts: Start of each window's inputs, int64 (B,).
         width: T.
-        last: The last position that may be a target, one for all or one each (B,); N − 1 by default.
+        last: Last position that may be a target, one for all windows or one each (B,); N − 1 by default.
 
     Returns:
-        Inputs and targets, int64 (B, T). Inputs beyond the last token repeat it.
+        Inputs and targets, int64 (B, T). Inputs after the last token repeat it.
     """
     unsigned = (1 << 8 * tokens.itemsize) - 1
     positions = starts.unsqueeze(1) + torch.arange(width + 1, device=tokens.device)  # (B, T + 1)
@@ -46,23 +46,23 @@ def gather(tokens: Tensor, starts: Tensor, width: int, last: Tensor | int | None
 
 
 class RandomWindows(EpochLoader):
-    """Training windows that start anywhere, each place as likely as any other.
+    """Training windows with uniformly random starts.
 
-    Where they start is a pure function of (seed, epoch, batch), drawn for all ranks together, so batch b of
-    all ranks is what one process would see with a batch `world_size` times as large.
+    The starts are a pure function of (seed, epoch, batch), sampled for all ranks together. Batch b of all
+    ranks is what one process would see with a batch `world_size` times as large.
 
     Args:
-        tokens: As `as_tensor` gives them, (N,), on the device that the batches are wanted on.
+        tokens: Ids (N,) as returned by `as_tensor`, on the device of the batches.
         context_length: T.
         batch_size: Windows per batch and rank.
         steps: Batches in an epoch.
-        seed: Decides where the windows start.
+        seed: Seed of the starts.
         rank: Index of this process.
         world_size: Number of processes.
-        max_batches: End each epoch after this many batches.
+        max_batches: Number of batches after which an epoch ends early.
 
     Raises:
-        ValueError: There are fewer tokens than a window and the one behind it.
+        ValueError: There are too few tokens for a window and its targets.
     """
 
     def __init__(
@@ -100,20 +100,20 @@ class RandomWindows(EpochLoader):
 
 
 class OrderedWindows(EpochLoader):
-    """Evaluation windows: side by side, so that each token but the very first is a target exactly once.
+    """Evaluation windows side by side: each token except the first is a target exactly once.
 
-    The last window may be shorter than the others; its batch marks what is missing by `IGNORED`. Ranks
-    share the windows as `EpochLoader` says.
+    The last window may be shorter; its missing targets are `IGNORED`. Ranks share the windows as in
+    `EpochLoader`.
 
     Args:
-        tokens: As `as_tensor` gives them, (N,), on the device that the batches are wanted on.
+        tokens: Ids (N,) as returned by `as_tensor`, on the device of the batches.
         context_length: T.
-        batch_size: Windows per batch and rank, at most.
+        batch_size: Largest number of windows per batch and rank.
         rank: Index of this process.
         world_size: Number of processes.
 
     Raises:
-        ValueError: There is no window for each rank.
+        ValueError: There are fewer windows than ranks.
     """
 
     def __init__(
@@ -132,23 +132,23 @@ class OrderedWindows(EpochLoader):
 
 
 class StreamWindows(EpochLoader):
-    """Parallel streams, read in order: row i of a batch goes on where row i of the batch before it ended.
+    """Parallel streams read in order: row i of a batch continues where row i of the previous batch ended.
 
-    The tokens are parted among the streams, whose lengths differ by one at most, and each stream among
-    batches whose widths, at most T, differ by one at most. So each token but the very first is a target
-    exactly once an epoch. Where a stream is the shorter one, its last target is `IGNORED`. Ranks share the
-    streams, so a batch of all ranks together is the same for any number of them.
+    The tokens are divided among streams whose lengths differ by at most one, and each stream among batches
+    whose widths, at most T, differ by at most one. Each token except the first is a target exactly once an
+    epoch. The last target of a shorter stream is `IGNORED`. Ranks share the streams, so a batch of all ranks
+    together is the same for any number of ranks.
 
-    An epoch's first batch, whose `batch_idx` is 0, starts all streams anew: there a network that carries
-    its state must forget it.
+    The first batch of an epoch, with `batch_idx` 0, starts all streams anew. A network that carries its state
+    must reset it there.
 
     Args:
-        tokens: As `as_tensor` gives them, (N,), on the device that the batches are wanted on.
+        tokens: Ids (N,) as returned by `as_tensor`, on the device of the batches.
         context_length: T.
-        streams: Their number on all ranks together.
+        streams: Number of streams on all ranks together.
         rank: Index of this process.
         world_size: Number of processes.
-        max_batches: End each epoch after this many batches.
+        max_batches: Number of batches after which an epoch ends early.
 
     Raises:
         ValueError: There are too few tokens for a window in each stream.
@@ -168,14 +168,14 @@ class StreamWindows(EpochLoader):
         targets = len(tokens) - 1
         if targets < streams * context_length:
             needed = streams * context_length + 1
-            raise _too_few(len(tokens), needed, f"{streams} streams of a window of {context_length} each")
+            raise _too_few(len(tokens), needed, f"{streams} streams of windows of {context_length}")
         bounds = torch.arange(streams + 1) * targets // streams
         own = slice(rank * streams // world_size, (rank + 1) * streams // world_size)
         self._starts = bounds[:-1][own].to(tokens.device)
         self._ends = bounds[1:][own].to(tokens.device)
         self._longest = math.ceil(targets / streams)
         steps = math.ceil(self._longest / context_length)
-        # A sample is a batch here: every rank has one for each step.
+        # Here a sample is a batch: every rank has one for each step.
         super().__init__(
             steps * world_size,
             batch_size=1,
@@ -195,4 +195,4 @@ class StreamWindows(EpochLoader):
 
 
 def _too_few(found: int, needed: int, what: str) -> ValueError:
-    return ValueError(f"{found} tokens are too few for {what}, which takes {needed}")
+    return ValueError(f"{found} tokens are too few for {what}, which needs at least {needed}")

@@ -198,9 +198,9 @@ def test_a_limited_epoch_ends_where_the_limit_says(module: Any) -> None:
 @pytest.mark.parametrize(
     ("lines", "values", "message"),
     [
-        (LINES[:8], {}, "the val part of 6 words is empty"),
-        (LINES, {"val_fraction": 0.5, "test_fraction": 0.4999}, "the train part of 200 words is empty"),
-        (LINES, {"test_fraction": 0.001}, "the test part of 200 words is empty"),
+        (LINES[:8], {}, "the val split of 6 words is empty"),
+        (LINES, {"val_fraction": 0.5, "test_fraction": 0.4999}, "the train split of 200 words is empty"),
+        (LINES, {"test_fraction": 0.001}, "the test split of 200 words is empty"),
         (LINES, {"train_words": 181}, "train_words: 181 is more than the 180 words"),
         ([*LINES, "broken"], {}, r"my\.dict, line 281: 'broken' has no phonemes"),
     ],
@@ -218,7 +218,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave nothing to train on"):
+    with pytest.raises(ValueError, match="their sum must be below 1"):
         PronunciationConfig(val_fraction=0.5, test_fraction=0.5)
 
 

@@ -168,7 +168,7 @@ def test_a_second_loader_shares_the_tokens(text: Any) -> None:
         (b"short", "the val split is empty"),
         (
             b"a text of some length" * 5,
-            "the val part has 5 tokens, too few for a window of context_length 16",
+            "the val split has 5 tokens, too few for a window of context_length 16",
         ),
         (b"fine so far \xff" * 100, "is not UTF-8: invalid start byte at byte 12"),
         (None, "there is no file or folder"),
@@ -191,7 +191,7 @@ def test_a_text_that_cannot_be_used_is_refused_in_a_line(
 def test_streams_longer_than_the_text_are_refused(text: Any) -> None:
     module = text(sampling="sequential", batch_size=5000)
     with pytest.raises(
-        ValueError, match=r"too few for batch_size 5000 streams .* which take 80001; lower one"
+        ValueError, match=r"batch_size 5000 streams of context_length 16 need 80001; lower one"
     ):
         module.setup()
 

@@ -17,13 +17,13 @@ from datamodules.configs.token_corpus import (
 @pytest.mark.parametrize(
     ("schema", "values", "message"),
     [
-        (TokenCorpusConfig, {"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
+        (TokenCorpusConfig, {"val_fraction": 0.5, "test_fraction": 0.5}, "their sum must be below 1"),
         (
             TinyShakespeareConfig,
             {"val_fraction": 0.3, "test_fraction": 0.9},
-            "test_fraction 0.9 leave nothing",
+            "test_fraction 0.9 leave no training data",
         ),
-        (TokenizerConfig, {"path": "gpt2"}, "read for kind bpe alone, and this is character"),
+        (TokenizerConfig, {"path": "gpt2"}, "only kind bpe reads a vocabulary, but kind is character"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(schema: Any, values: dict[str, Any], message: str) -> None:

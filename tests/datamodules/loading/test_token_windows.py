@@ -208,8 +208,11 @@ def test_nothing_touches_the_global_generator() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: random_windows(8), "8 tokens are too few for a window of 8 and its targets, which takes 9"),
-        (lambda: streams(24), "24 tokens are too few for 3 streams of a window of 8 each, which takes 25"),
+        (
+            lambda: random_windows(8),
+            "8 tokens are too few for a window of 8 and its targets, which needs at least 9",
+        ),
+        (lambda: streams(24), "24 tokens are too few for 3 streams of windows of 8, which needs at least 25"),
         (lambda: streams(48, streams=6, world_size=2), "48 tokens are too few for 6 streams"),
         (lambda: ordered(1), "0 samples are too few"),
         (lambda: ordered(9, world_size=2), "1 samples are too few"),
