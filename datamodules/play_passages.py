@@ -153,6 +153,7 @@ class PlayPassagesDataModule(ResidentDataModule):
         return [passage.text for passage in self.passages(name)]
 
     def transform(self, part: Part) -> Transform:
+        """Cut the padding of each batch."""
         return without_common_padding
 
 

@@ -86,6 +86,7 @@ class PronunciationDataModule(ResidentDataModule):
         )
 
     def transform(self, part: Part) -> Transform:
+        """Cut the padding of each batch."""
         return trimmed
 
     def loader(self, part: Part) -> EpochLoader:

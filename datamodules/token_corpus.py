@@ -158,6 +158,7 @@ class ShakespeareDataModule(TokenCorpusDataModule):
     config: ShakespeareConfig
 
     def source(self) -> TextSource:
+        """Return the plays; download them if necessary."""
         return Plays(fetch("shakespeare", self.config.root))
 
 
@@ -168,6 +169,7 @@ class TinyShakespeareDataModule(TokenCorpusDataModule):
     config: TinyShakespeareConfig
 
     def source(self) -> TextSource:
+        """Return the text; download it if necessary."""
         return TextFiles((fetch("tiny_shakespeare", self.config.root) / "tiny_shakespeare.txt",))
 
 
@@ -178,4 +180,5 @@ class TextDataModule(TokenCorpusDataModule):
     config: TextConfig
 
     def source(self) -> TextSource:
+        """Return the text of the files."""
         return TextFiles.under(Path(self.config.path))

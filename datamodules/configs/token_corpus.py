@@ -95,8 +95,8 @@ class TinyShakespeareConfig(TokenCorpusConfig):
     )
     test_fraction: float = setting(
         0.0,
-        "Fraction of the characters for the test, at the end of the text; 0 tests on the validation split as "
-        "published comparisons do, so the test text is not unseen.",
+        "Fraction of the characters for the test, at the end of the text; 0 tests on the validation split, "
+        "as published comparisons do.",
         min=0,
         below=1,
         evaluation="same",

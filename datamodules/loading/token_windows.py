@@ -195,4 +195,4 @@ class StreamWindows(EpochLoader):
 
 
 def _too_few(found: int, needed: int, what: str) -> ValueError:
-    return ValueError(f"{found} tokens are too few for {what}, which needs at least {needed}")
+    return ValueError(f"{found} tokens are too few for {what}: at least {needed} are needed")

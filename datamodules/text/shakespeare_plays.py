@@ -88,6 +88,7 @@ class Plays:
     folder: Path
 
     def chunks(self) -> Iterator[str]:
+        """Yield the plays."""
         for number, play in enumerate(read_plays(self.folder)):
             if number:
                 yield "\n"

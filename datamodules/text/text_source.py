@@ -24,6 +24,7 @@ class TextInMemory:
     text: str
 
     def chunks(self) -> Iterator[str]:
+        """Yield the text in pieces."""
         for start in range(0, len(self.text), _CHUNK):
             yield self.text[start : start + _CHUNK]
 

@@ -13,11 +13,13 @@ class ByteTokenizer(Tokenizer):
         self.special_tokens = {}
 
     def token_bytes(self, id: int) -> bytes:
+        """Return the byte."""
         if not 0 <= id < 256:
             raise self._unknown_id(id)
         return bytes((id,))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the tokenizer as plain data."""
         return {"kind": "byte"}
 
     def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:

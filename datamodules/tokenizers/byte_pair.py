@@ -61,17 +61,20 @@ class BytePairTokenizer(Tokenizer):
         self._cache: dict[str, list[int]] = {}
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        """Encode a text piece by piece, see `Tokenizer.encode_chunks`."""
         offset = 0
         for chunk in at_boundaries(chunks, individual_digits=self.individual_digits):
             yield self._encode_plain(chunk, offset=offset)
             offset += len(chunk)
 
     def token_bytes(self, id: int) -> bytes:
+        """Return the bytes of a token, see `Tokenizer.token_bytes`."""
         if not 0 <= id < self.vocab_size:
             raise self._unknown_id(id)
         return self._bytes[id]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the tokenizer as plain data."""
         return {
             "kind": "bpe",
             "implementation": self.implementation,

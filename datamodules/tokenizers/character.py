@@ -38,11 +38,13 @@ class CharacterTokenizer(Tokenizer):
         return cls("".join(sorted(seen)))
 
     def token_bytes(self, id: int) -> bytes:
+        """Return the UTF-8 bytes of the character."""
         if not 0 <= id < self.vocab_size:
             raise self._unknown_id(id)
         return self.alphabet[id].encode()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the tokenizer as plain data."""
         return {"kind": "character", "alphabet": self.alphabet}
 
     def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:

@@ -32,6 +32,7 @@ class LibraryBytePairTokenizer(BytePairTokenizer):
         return self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        """Encode several chunks at once, see `Tokenizer.encode_chunks`."""
         offset = 0
         whole_pieces = at_boundaries(chunks, individual_digits=self.individual_digits)
         while group := list(islice(whole_pieces, _AT_ONCE)):

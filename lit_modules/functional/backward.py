@@ -20,7 +20,7 @@ from lit_modules.functional.softmax import softmax
 from lit_modules.functional.value_checks import refusing_unknown_classes
 
 
-class Linear(Function):
+class _Linear(Function):
     """y = x Wᵀ + b for the rows of x.
 
     y_no = Σ_i x_ni W_oi + b_o, hence  ∂L/∂x = g W,  ∂L/∂W = gᵀ x,  ∂L/∂b = Σ_n g_n.
@@ -49,7 +49,7 @@ class Linear(Function):
         )
 
 
-class ReLU(Function):
+class _ReLU(Function):
     """y = max(x, 0);  ∂L/∂x = g where x > 0, else 0.
 
     The subgradient at 0 is 0, as in PyTorch.
@@ -71,7 +71,7 @@ class ReLU(Function):
         return grad.masked_fill(y <= 0, 0)
 
 
-class Sigmoid(Function):
+class _Sigmoid(Function):
     """y = 1 / (1 + exp(−x));  dy/dx = exp(−x) / (1 + exp(−x))² = y (1 − y), hence  ∂L/∂x = g y (1 − y)."""
 
     generate_vmap_rule = True
@@ -91,7 +91,7 @@ class Sigmoid(Function):
         return grad * (y * (1 - y))
 
 
-class BinaryCrossEntropy(Function):
+class _BinaryCrossEntropy(Function):
     """ℓ = −t log σ(x) − (1 − t) log(1 − σ(x)) for a logit x and a target t in [0, 1].
 
     With log σ(x) = −log(1 + exp(−x)) and log(1 − σ(x)) = −x + log σ(x), ℓ = (1 − t) x + log(1 + exp(−x)).
@@ -125,7 +125,7 @@ class BinaryCrossEntropy(Function):
         )
 
 
-class SoftmaxCrossEntropy(Function):
+class _SoftmaxCrossEntropy(Function):
     """ℓ_n = −log softmax(x_n)_t = log Σ_c exp(x_nc) − x_nt for logits x (N, C) and a class t_n per row.
 
     The derivative of the log-sum-exp is the softmax p, hence  ∂L/∂x_nc = g_n (p_nc − [c = t_n]).
@@ -184,18 +184,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"x has {x.shape[-1]} features, but weight takes {weight.shape[-1]}")
-    y: Tensor = Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
+    y: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
     return y.reshape(*x.shape[:-1], weight.shape[0])
 
 
 def relu(x: Tensor) -> Tensor:
     """Compute max(x, 0), element by element."""
-    return ReLU.apply(x)
+    return _ReLU.apply(x)
 
 
 def sigmoid(x: Tensor) -> Tensor:
     """Compute 1 / (1 + exp(−x)), element by element; no x overflows."""
-    return Sigmoid.apply(widen(x)).to(x.dtype)
+    return _Sigmoid.apply(widen(x)).to(x.dtype)
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (...).
     """
-    return BinaryCrossEntropy.apply(widen(logits), widen(targets))
+    return _BinaryCrossEntropy.apply(widen(logits), widen(targets))
 
 
 def softmax_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -226,5 +226,5 @@ def softmax_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """
     classes = logits.shape[-1]
     with refusing_unknown_classes(targets, classes):
-        losses, _ = SoftmaxCrossEntropy.apply(logits.reshape(targets.numel(), classes), targets.reshape(-1))
+        losses, _ = _SoftmaxCrossEntropy.apply(logits.reshape(targets.numel(), classes), targets.reshape(-1))
     return losses.reshape(targets.shape)

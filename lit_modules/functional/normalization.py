@@ -16,7 +16,7 @@ from torch.autograd import Function
 from lit_modules.functional.precision import widen
 
 
-class LayerNorm(Function):
+class _LayerNorm(Function):
     """y = x̂ ⊙ w + b with x̂ = (x − μ) r and r = (σ² + ε)^(−1/2), over the F features of each row of x (N, F).
 
     σ² is the biased variance. μ and r depend on every x_i of the row. With ĝ = g ⊙ w:
@@ -58,7 +58,7 @@ class LayerNorm(Function):
         )
 
 
-class RMSNorm(Function):
+class _RMSNorm(Function):
     """y = x̂ ⊙ w with x̂ = x r and r = (mean(x²) + ε)^(−1/2), over the F features of each row of x (N, F).
 
     ∂r/∂x_i = −r² x̂_i / F as in layer norm, but there is no mean to differentiate. With ĝ = g ⊙ w:
@@ -124,7 +124,7 @@ def layer_norm(
         ValueError: The shape of `x` doesn't end in `normalized_shape`.
     """
     rows = _rows(x, normalized_shape)
-    y: Tensor = LayerNorm.apply(rows, *(None if p is None else p.reshape(-1) for p in (weight, bias)), eps)
+    y: Tensor = _LayerNorm.apply(rows, *(None if p is None else p.reshape(-1) for p in (weight, bias)), eps)
     return y.reshape(x.shape)
 
 
@@ -146,7 +146,7 @@ def rms_norm(
         ValueError: The shape of `x` doesn't end in `normalized_shape`.
     """
     rows = _rows(x, normalized_shape)
-    y: Tensor = RMSNorm.apply(rows, None if weight is None else weight.reshape(-1), eps)
+    y: Tensor = _RMSNorm.apply(rows, None if weight is None else weight.reshape(-1), eps)
     return y.reshape(x.shape)
 
 

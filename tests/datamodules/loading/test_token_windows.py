@@ -210,9 +210,9 @@ def test_nothing_touches_the_global_generator() -> None:
     [
         (
             lambda: random_windows(8),
-            "8 tokens are too few for a window of 8 and its targets, which needs at least 9",
+            "8 tokens are too few for a window of 8 and its targets: at least 9 are needed",
         ),
-        (lambda: streams(24), "24 tokens are too few for 3 streams of windows of 8, which needs at least 25"),
+        (lambda: streams(24), "24 tokens are too few for 3 streams of windows of 8: at least 25 are needed"),
         (lambda: streams(48, streams=6, world_size=2), "48 tokens are too few for 6 streams"),
         (lambda: ordered(1), "0 samples are too few"),
         (lambda: ordered(9, world_size=2), "1 samples are too few"),
