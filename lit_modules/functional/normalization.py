@@ -17,7 +17,7 @@ from lit_modules.functional.precision import widen
 
 
 class _LayerNorm(Function):
-    """y = x̂ ⊙ w + b with x̂ = (x − μ) r and r = (σ² + ε)^(−1/2), over the F features of each row of x (N, F).
+    """y = x̂ ⊙ w + b with x̂ = (x − μ) r, r = (σ² + ε)^(−1/2), over the F features of each row of x (N, F).
 
     σ² is the biased variance. μ and r depend on every x_i of the row. With ĝ = g ⊙ w:
 
