@@ -1,4 +1,4 @@
-"""Turn errors into one line and an exit status, as every command does.
+"""Turn each error of a command into one line and an exit status.
 
 Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong; 130 Ctrl-C; 143 SIGTERM.
 """
@@ -13,9 +13,9 @@ from experiments.training.run_directory import is_worker
 
 
 def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] | None], int]:
-    """Make a command's main function answer every error with one line and the right exit status.
+    """Wrap the main function of a command: each error becomes one line and an exit status.
 
-    `--debug` anywhere on the command line prints the traceback too.
+    With `--debug` anywhere on the command line, the traceback is printed too.
     """
 
     def guarded(arguments: Sequence[str] | None = None) -> int:
@@ -32,13 +32,13 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
 
 
 def report(error: BaseException) -> int:
-    """Print what a person needs to know of an error; return the exit status."""
+    """Print an error for the user and return the exit status."""
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return 128 + signal.SIGINT
     if isinstance(error, Interrupted):
         if is_worker():
-            return 128 + error.signum  # rank zero says it for all
+            return 128 + error.signum  # rank zero prints it for all
         name = signal.Signals(error.signum).name
         if error.path is None:
             _say(f"interrupted by {name} before anything was saved")
@@ -54,14 +54,13 @@ def report(error: BaseException) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """What a person needs to know of an error: all that ours say, the first line of another's."""
+    """Return the message of one of our errors, or the type and first line of another error."""
     if isinstance(error, (UserError, RunError)):
         return str(error)
     if _is_torchvision_mismatch(error):
         return (
-            "torch and torchvision don't fit each other (torchvision's operators are missing); "
-            "a CPU-only torch beside the registry's torchvision does this: reinstall both with "
-            "pip install --force-reinstall torch torchvision"
+            "torch and torchvision do not match: torchvision's operators are missing. Reinstall "
+            "both from one source: pip install --force-reinstall torch torchvision"
         )
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

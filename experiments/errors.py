@@ -1,25 +1,26 @@
-"""The ways a run ends that a person can act on: each is one clear line, and none shows a traceback."""
+"""Errors that a user can act on. A command prints each as one line without a traceback."""
 
 from pathlib import Path
 
 
 class UserError(ValueError):
-    """The command line or the config is wrong; the command exits with status 2."""
+    """The command line, the config or an input is wrong; the exit status is 2."""
 
 
 class RunError(RuntimeError):
-    """The run itself failed, for a reason that one line explains; the command exits with status 1."""
+    """The run failed for a known reason; the exit status is 1."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop.
+    """A signal stopped the run.
 
     Attributes:
         signum: The signal.
         run_dir: The run, study or chain to continue.
-        path: The checkpoint that holds its state; `None` when there is none yet.
+        path: The checkpoint with its state; `None` if nothing was saved yet.
 
-    Not an Exception, as KeyboardInterrupt is none, and not a KeyboardInterrupt, which Lightning swallows.
+    It is not an `Exception`, so that handlers of failures let it pass, and not a `KeyboardInterrupt`, which
+    Lightning catches.
     """
 
     def __init__(self, signum: int, run_dir: Path, path: Path | None) -> None:

@@ -1,10 +1,10 @@
-"""From YAML files and `key=value` overrides to a checked, typed experiment.
+"""Turn YAML files and `key=value` overrides into a checked, typed experiment.
 
-*Read* each source and *merge* them left to right (`experiments.config.sources`), *expand* a study or
-chain into its fits (`experiments.config.variants`), *check* the result against the dataclasses that are its
-schema (`experiments.config.schema`). OmegaConf parses, merges and interpolates; the checks are ours, because
-they name the key, the file and line that set it, what is allowed and the nearest valid name. Nothing here
-imports torch.
+Each source is read, and the sources are merged from left to right (`experiments.config.sources`). A study or
+chain is expanded into its fits (`experiments.config.variants`). The values are checked against dataclasses
+(`experiments.config.schema`). OmegaConf parses, merges and interpolates. The checks are our own: their
+errors name the key, its file and line, the allowed values and the nearest valid name. Nothing here imports
+torch.
 """
 
 import dataclasses
@@ -46,14 +46,13 @@ def load_config(*sources: str | Path | Mapping[str, Any]) -> Config:
     """Read, merge and check files, `key=value` strings and mappings, in this order of precedence.
 
     Raises:
-        UserError: Anything that is wrong with them, in one or two lines.
+        UserError: A source is missing or wrong.
     """
     if not sources:
         raise UserError("name a config file, for example: python -m experiments.run configs/mnist_cnn.yaml")
     files: list[Path | str] = []
     layers: list[Layer] = []
-    # Overrides are one layer: the order in which a command line names optimizer.lr and optimizer.name
-    # must not decide whether the rate survives.
+    # All overrides form one layer. As two layers, optimizer.lr=… optimizer.name=… would lose the rate.
     overrides = Layer()
     for source in sources:
         if isinstance(source, Mapping):
@@ -77,10 +76,10 @@ def load_config(*sources: str | Path | Mapping[str, Any]) -> Config:
 
 
 def check_config(layer: Layer) -> Config:
-    """Walk the merged values against their schemas.
+    """Check the merged values against their schemas.
 
     Raises:
-        UserError: The first thing that is wrong: its key, its origin, what is allowed.
+        UserError: A value is wrong; names its key, its origin and the allowed values.
     """
     raw, layer = layer, _interpolate(layer)
     values = layer.values
@@ -92,21 +91,21 @@ def check_config(layer: Layer) -> Config:
     root = build(RootConfig, {k: v for k, v in values.items() if k in root_fields}, "", layer)
     if not all(variants.FOLDER.fullmatch(part) for part in root.name.split("/")):
         raise UserError(
-            f"name = {root.name!r} ({layer.origin('name')}): it becomes a folder; "
+            f"name = {root.name!r} ({layer.origin('name')}): the name becomes a folder; "
             "use letters, digits and _ - + . /"
         )
     if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
-        raise UserError("a config has stages, or variants with seeds and baselines, not both")
+        raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
     if "task" in values and values.keys() & {"stages", "variants"}:
-        raise UserError(f"task ({layer.origin('task')}): it stands in one of the stages, not beside them")
+        raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")
     form, layers = variants.expand(raw, root)
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
-    # A chain's or study's own sections may be incomplete: each child completes them and is checked whole.
+    # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
     sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
     task = _section("task", layer) if "task" in values else None
     trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
     plain: dict[str, Any] = dataclasses.asdict(root)
-    if children:  # as it was written: what ${seed} stands for is another number in each fit
+    if children:  # not interpolated: ${seed} has another value in each fit
         plain |= {k: v for k, v in raw.values.items() if k not in root_fields}
     else:
         plain |= {k: {"name": s.name, **dataclasses.asdict(s.config)} for k, s in sections.items()}
@@ -152,7 +151,7 @@ def _section(
     if values is None:
         values = mapping_or_none(layer, kind)
     if "name" not in values and default_name is None:
-        # A section that sets a value or two without a name keeps the default piece.
+        # A section without a name keeps the default component.
         default_name = DEFAULT_SECTIONS.get(kind, {}).get("name")
     name = values.get("name", default_name)
     if name is None:
@@ -181,7 +180,7 @@ def _interpolate(layer: Layer) -> Layer:
 
     refuse_resolvers(layer.values, "")
     try:
-        known = OmegaConf.create({"seed": RootConfig.seed, **layer.values})  # ${seed} always stands for one
+        known = OmegaConf.create({"seed": RootConfig.seed, **layer.values})  # so that ${seed} always resolves
         values = OmegaConf.to_container(known, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         path = str(getattr(error, "full_key", "") or "")
@@ -190,12 +189,12 @@ def _interpolate(layer: Layer) -> Layer:
 
 
 def to_yaml(plain: Mapping[str, Any]) -> str:
-    """Plain values as YAML, in their own order, that `load_config` reads back as they are."""
+    """Write plain values as YAML, in their order, so that `load_config` reads the same values."""
     return yaml.dump(dict(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes strings that PyYAML writes bare but our reading refuses or takes for numbers: y, 1e3."""
+    """Quotes strings such as y and 1e3, which `load_config` would refuse or read as a number."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:

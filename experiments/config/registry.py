@@ -1,8 +1,8 @@
-"""The closed list of what a config can name, and the open door for a researcher's own classes.
+"""The registry: the short names that a config can use, and how to register your own classes.
 
-A config names a model, data set, optimizer, schedule or baseline by a short name. Nothing a file says is
-ever taken for an import path: the paths stand here, and are imported only when a run asks for them. Own
-classes enter by `register`, from Python code that their author runs.
+A config names a model, data set, optimizer, schedule, baseline or task by its short name. A file can never
+name an import path. The import paths are listed here, and each is imported only when a run needs it. Your own
+classes are added with `register`, from Python.
 """
 
 import difflib
@@ -15,13 +15,13 @@ from experiments.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Where a named piece lives.
+    """A registered component.
 
     Attributes:
-        target: The class, or its place as `"module:Class"`; `None` where the schema alone says it all
-            (an optimizer's config is turned into the optimizer by `lit_modules.optim.optimizers`).
-        schema: The torch-free dataclass of its config section, or its place.
-        help: What it is, in one line.
+        target: The class, or its import path as `"module:Class"`; `None` if the component is built from its
+            schema, as `lit_modules.optim.optimizers` does for optimizers.
+        schema: The dataclass of its config section, or its import path.
+        help: A description in one line.
     """
 
     target: type | str | None
@@ -80,12 +80,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "text_classifier": Entry(
             target="lit_modules.text_classifier:TextClassifier",
             schema="lit_modules.configs.text_classifier:TextClassifierConfig",
-            help="A transformer encoder that tells texts apart.",
+            help="A transformer encoder that classifies texts.",
         ),
         "language_model": Entry(
             target="lit_modules.language_model:LanguageModel",
             schema="lit_modules.configs.language_model:LanguageModelConfig",
-            help="A decoder-only transformer: GPT-2, Llama and what lies between.",
+            help="A decoder-only transformer, from GPT-2 to Llama.",
         ),
         "char_rnn": Entry(
             target="lit_modules.char_rnn:CharRNN",
@@ -95,12 +95,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "seq2seq": Entry(
             target="lit_modules.seq2seq:Seq2Seq",
             schema="lit_modules.configs.seq2seq:Seq2SeqConfig",
-            help="An encoder–decoder transformer: reads a sequence, writes another.",
+            help="An encoder–decoder transformer from one sequence to another.",
         ),
         "steering": Entry(
             target="lit_modules.steering:Steering",
             schema="lit_modules.configs.steering:SteeringConfig",
-            help="A two-layer network from a hidden state to the vector that steers it.",
+            help="A two-layer network from a hidden state to its steering vector.",
         ),
     },
     "data": {
@@ -115,7 +115,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "tiny_shakespeare": _text(
             "TinyShakespeareDataModule", "TinyShakespeareConfig", "1,115,394 characters of Shakespeare."
         ),
-        "text": _text("TextDataModule", "TextConfig", "Your own text: a UTF-8 file or a folder."),
+        "text": _text("TextDataModule", "TextConfig", "Your own text, a UTF-8 file or a folder."),
         "pronunciation": Entry(
             target="datamodules.pronunciation:PronunciationDataModule",
             schema="datamodules.configs.pronunciation:PronunciationConfig",
@@ -124,22 +124,22 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "play_passages": Entry(
             target="datamodules.play_passages:PlayPassagesDataModule",
             schema="datamodules.configs.play_passages:PlayPassagesConfig",
-            help="Passages of Shakespeare's plays and their kinds, folds parted by play.",
+            help="Passages of Shakespeare's plays with their genres, split by play.",
         ),
         "hello": Entry(
             target="datamodules.hello:HelloDataModule",
             schema="datamodules.configs.hello:HelloConfig",
-            help="One word to read and another to answer: the first lesson on RNNs.",
+            help="One word as input and one as target, the first lesson on RNNs.",
         ),
         "digit_sequences": Entry(
             target="datamodules.digit_sequences:DigitSequencesDataModule",
             schema="datamodules.configs.digit_sequences:DigitSequencesConfig",
-            help="Strings of digits to be reversed, copied or sorted.",
+            help="Strings of digits to reverse, copy or sort.",
         ),
         "steering_pairs": Entry(
             target="datamodules.steering_pairs:SteeringPairsDataModule",
             schema="datamodules.configs.steering_pairs:SteeringPairsConfig",
-            help="Hidden states and the vectors that steer them: synthetic ones, or your own file.",
+            help="Hidden states and their steering vectors, synthetic or from a file.",
         ),
     },
     "optimizer": {
@@ -150,32 +150,36 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "muon": _optim("MuonConfig", "Orthogonalised momentum for matrices, AdamW for the rest."),
     },
     "schedule": {
-        "constant": _optim("ConstantConfig", "The learning rate stays as it is."),
-        "one_cycle": _optim("OneCycleConfig", "Up, then down to almost nothing."),
-        "warmup_cosine": _optim("WarmupCosineConfig", "Linear warm-up, then half a cosine."),
-        "warmup_linear": _optim("WarmupLinearConfig", "Linear warm-up, then a straight line down."),
-        "step_decay": _optim("StepDecayConfig", "Times gamma every so many epochs."),
+        "constant": _optim("ConstantConfig", "A constant learning rate."),
+        "one_cycle": _optim("OneCycleConfig", "A rise, then a decay to almost zero."),
+        "warmup_cosine": _optim("WarmupCosineConfig", "Linear warm-up, then cosine decay."),
+        "warmup_linear": _optim("WarmupLinearConfig", "Linear warm-up, then linear decay."),
+        "step_decay": _optim("StepDecayConfig", "Multiplication by gamma at fixed intervals of epochs."),
     },
     "baseline": {
         "logistic_regression": _baseline("LogisticRegressionConfig", "Multinomial logistic regression."),
-        "bag_of_words": _baseline("BagOfWordsConfig", "Logistic regression on the words of a text."),
+        "bag_of_words": _baseline("BagOfWordsConfig", "Logistic regression on word frequencies."),
         "linear_regression": _baseline(
-            "LinearRegressionConfig", "Ridge regression, of classes on one-hot targets."
+            "LinearRegressionConfig", "Ridge regression; classes become one-hot targets."
         ),
-        "k_nearest_neighbors": _baseline("KNearestNeighborsConfig", "The vote of the k nearest neighbours."),
-        "majority_class": _baseline("MajorityClassConfig", "Always the most frequent class."),
-        "mean_target": _baseline("MeanTargetConfig", "Always the mean of the training targets."),
+        "k_nearest_neighbors": _baseline(
+            "KNearestNeighborsConfig", "The majority vote of the k nearest neighbours."
+        ),
+        "majority_class": _baseline("MajorityClassConfig", "The most frequent class, for every input."),
+        "mean_target": _baseline("MeanTargetConfig", "The mean of the training targets, for every input."),
     },
     "task": {
         "steering_extract": _task(
             "extract_task", "ExtractTask", "Read a prompt set with a frozen language model."
         ),
         "steering_choose": _task(
-            "choose_task", "ChooseTask", "Choose layers and factors of steering on validation prompts."
+            "choose_task", "ChooseTask", "Choose the layers and factors of steering on validation prompts."
         ),
-        "steering_test": _task("compare_task", "CompareTask", "Compare the ways to steer on test prompts."),
+        "steering_test": _task(
+            "compare_task", "CompareTask", "Compare the steering methods on test prompts."
+        ),
         "steering_generate": _task(
-            "generate_task", "GenerateTask", "Let each way to steer write answers to test prompts."
+            "generate_task", "GenerateTask", "Generate answers to test prompts with each steering method."
         ),
     },
 }
@@ -185,31 +189,31 @@ DASHBOARDS: dict[str, str] = {
     "seq2seq": "experiments.callbacks.seq2seq_dashboard:Seq2SeqDashboard",
     "language": "experiments.callbacks.language_dashboard:LanguageDashboard",
 }
-"""The callback that draws a kind of model's dashboard, by the model's `dashboard` attribute."""
+"""The dashboard callback of a model, by the model's `dashboard` attribute."""
 
 _own: set[tuple[str, str]] = set()
 
 
 def register(kind: str, name: str, target: type, schema: type, *, help: str = "") -> None:
-    """Make an own class available to configs under a short name.
+    """Register your own class under a short name, so that configs can use it.
 
     Args:
-        kind: `"model"` or `"data"` (an optimizer, schedule or baseline is built from its schema by the
-            suite, so a new one of those is a change of the suite).
+        kind: `"model"` or `"data"`. The suite builds optimizers, schedules and baselines from their schemas,
+            so a new one is a change of the suite.
         name: The short name.
-        target: A LightningModule called as `target(config, info, optimizer=…, schedule=…)`, or a
-            LightningDataModule called as `target(config, seed=…)`.
+        target: A LightningModule with the arguments `(config, info, optimizer=…, schedule=…)`, or a
+            LightningDataModule with the arguments `(config, seed=…)`.
         schema: The keyword-only dataclass of its config section.
         help: One line for `--help`.
 
     Raises:
-        UserError: The kind is unknown, or the name is taken by something else.
+        UserError: The kind is unknown, or the name is taken.
     """
     if kind not in ("model", "data"):
         raise UserError(f"can't register a {kind!r}; allowed: 'model', 'data'")
     key = (kind, name)
     taken = CATALOG[kind].get(name)
-    # A notebook cell that is run again defines its class again: that is a replacement, not a collision.
+    # A notebook cell that runs twice defines its class twice; the new class replaces the old one.
     again = key in _own and taken is not None and _place(taken.target) == _place(target)
     if taken is not None and not again:
         raise UserError(f"the {kind} name {name!r} is taken by {_place(taken.target)}; choose another")
@@ -220,10 +224,10 @@ def register(kind: str, name: str, target: type, schema: type, *, help: str = ""
 
 
 def entry(kind: str, name: object) -> Entry:
-    """Look a short name up.
+    """Look up a short name.
 
     Raises:
-        UserError: No such name; the message lists the choices and the nearest one.
+        UserError: The name is unknown; the message lists the choices and suggests the nearest.
     """
     names = CATALOG[kind]
     if isinstance(name, str) and name in names:
@@ -232,24 +236,24 @@ def entry(kind: str, name: object) -> Entry:
 
 
 def schema(kind: str, name: str) -> type:
-    """The dataclass of a named piece's config section; imports no torch for the suite's own."""
+    """Return the schema of a component; the suite's own schemas import no torch."""
     return _resolve(entry(kind, name).schema)
 
 
 def target(kind: str, name: str) -> Any:
-    """The class of a named model or data set."""
+    """Return the class of a model, data set or task."""
     place = entry(kind, name).target
     assert place is not None, f"a {kind} has no class"
     return _resolve(place)
 
 
 def dashboard(name: str) -> Any:
-    """The callback class that draws a kind of model's dashboard."""
+    """Return the callback class of a dashboard."""
     return _resolve(DASHBOARDS[name])
 
 
 def nearest(name: str, allowed: Any) -> str:
-    """`" (did you mean …?)"` when one allowed name is close, else nothing."""
+    """Return `" (did you mean …?)"` if an allowed name is close, else an empty string."""
     close = difflib.get_close_matches(name, [str(a) for a in allowed], n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -1,7 +1,7 @@
-"""Reading a config's sources: YAML files, `key=value` overrides and mappings from Python.
+"""Read the sources of a config: YAML files, `key=value` overrides and mappings from Python.
 
-Each becomes a `Layer` of plain values that remember the file and line, or the override, that set them;
-`merge` lays them over each other.
+Each source becomes a `Layer`: plain values, and for each value the file and line or the override that set it.
+`merge` merges layers.
 """
 
 import difflib
@@ -30,21 +30,21 @@ PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
 """The folder of the published configs: inside the package in a wheel, beside it in a checkout."""
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Sections whose keys are names of a person's choice, such as lr_0.1, where a dot divides nothing.
+# The keys of these sections are free names, such as lr_0.1. A dot in them is part of the name.
 NAMING = ("variants", "stages", "baselines")
-# YAML 1.1 reads these words and numbers in ways that surprise: no → false, 010 → 8, 1:30 → 90.
+# YAML 1.1 reads these words and numbers in surprising ways: no → false, 010 → 8, 1:30 → 90.
 SURPRISING = re.compile(r"(?i:yes|no|on|off|y|n)|[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?")
 
 
 @dataclass
 class Layer:
-    """Plain values and, for every dotted path in them, where it was set."""
+    """Plain values, and the origin of each dotted path."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
 
     def origin(self, path: str) -> str:
-        """Where a path, or the nearest enclosing section, was set."""
+        """Return the origin of a path, or of the nearest section around it."""
         while path and path not in self.origins:
             path = path.rpartition(".")[0]
         return self.origins.get(path, "default")
@@ -78,7 +78,8 @@ def read_file(path: str | Path) -> Layer:
     """Parse one YAML file.
 
     Raises:
-        UserError: Missing, unreadable, not YAML, a duplicate key or a scalar that YAML would misread.
+        UserError: The file is missing, unreadable or not YAML, has a duplicate key, or has a value that YAML
+            would misread.
     """
     file = find_file(path)
     label = str(path)
@@ -93,7 +94,7 @@ def read_override(text: str) -> Layer:
     """Parse one `key.path=value`; the value is YAML.
 
     Raises:
-        UserError: It isn't of that form.
+        UserError: The text has another form, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     parts = key.split(".")
@@ -112,7 +113,7 @@ def read_override(text: str) -> Layer:
 
 
 def read_mapping(values: Mapping[str, Any], origin: str = "the call") -> Layer:
-    """Take values from Python; keys may be dotted."""
+    """Make a layer of values from Python; keys may be dotted."""
     return layer_of(values, lambda path: origin)
 
 
@@ -143,12 +144,12 @@ def _parse(text: str, label: str) -> Layer:
 
 
 def is_key(text: str) -> bool:
-    """Whether a word could be a single key: letters, digits and underscores."""
+    """Return whether a word is a single key: letters, digits and underscores."""
     return _KEY.fullmatch(text) is not None
 
 
 def is_override(text: str) -> bool:
-    """Whether a word is meant as `key=value`; a YAML file may have a `=` in its path too."""
+    """Return whether a word has the form `key=value`; the path of a YAML file may contain `=` too."""
     key, equals, _ = text.partition("=")
     return bool(equals) and (
         all(_KEY.fullmatch(part) for part in key.split(".")) or not text.endswith((".yaml", ".yml"))
@@ -156,9 +157,9 @@ def is_override(text: str) -> bool:
 
 
 def _inspect(node: yaml.Node, path: str, label: str | None, lines: dict[str, int]) -> None:
-    """Record each key's line; refuse duplicates and scalars that YAML 1.1 reads by surprise.
+    """Record the line of each key; refuse duplicate keys and values that YAML 1.1 would misread.
 
-    Without a label the text is an override's.
+    Without a label, the text is the value of an override.
     """
 
     def where(part: yaml.Node) -> str:
@@ -184,7 +185,7 @@ def _inspect(node: yaml.Node, path: str, label: str | None, lines: dict[str, int
 
 
 def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
-    """Expand dotted keys and note the origin of every path."""
+    """Expand dotted keys and record the origin of each path."""
     layer = Layer()
 
     def put(target: dict[str, Any], mapping: Mapping[Any, Any], prefix: str) -> None:
@@ -213,10 +214,10 @@ def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
 
 
 def merge(*layers: Layer) -> Layer:
-    """Lay later sources over earlier ones.
+    """Merge layers; later layers win.
 
-    Mappings merge and lists replace. A section whose `name` changes starts afresh: settings that an
-    earlier source gave to the earlier piece don't leak into the new one.
+    Mappings merge and lists replace. If a layer changes the `name` of a section, the settings of that section
+    in earlier layers are dropped, because they belong to another component.
     """
     values: Any = OmegaConf.create({})
     origins: dict[str, str] = {}

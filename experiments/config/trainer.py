@@ -1,4 +1,4 @@
-"""The `trainer` section of a config: how long, on what, how precisely, and what is kept."""
+"""The schema of the section `trainer`: length, hardware, precision, validation and records of a fit."""
 
 from dataclasses import dataclass
 
@@ -10,27 +10,27 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """Length, hardware, precision, regularity and record-keeping of one fit."""
+    """Length, hardware, precision, validation and records of one fit."""
 
     max_epochs: int | None = setting(
-        10, "Passes over the training set; null: as many as max_steps takes.", min=1, resume="free"
+        10, "Number of epochs; null: as many as max_steps needs.", min=1, resume="free"
     )
     max_steps: int | None = setting(
-        None, "Stop after this many optimizer steps, if sooner.", min=1, resume="free"
+        None, "Number of optimizer steps, if reached before max_epochs.", min=1, resume="free"
     )
     max_minutes: float | None = setting(
         None,
-        "Stop after this much time, if sooner, validation included; the schedule knows nothing of it.",
+        "Time limit, including validation. The learning-rate schedule ignores it.",
         above=0,
         resume="free",
     )
     accelerator: str = setting("auto", "Kind of device to train on.", choices=ACCELERATORS, resume="free")
     devices: int | list[int] | str = setting(
         "auto",
-        "How many devices, a list of their indices, or auto: one process's worth on a CPU.",
+        "Number of devices, or a list of their indices; auto: all GPUs, or one process on a CPU.",
         resume="free",
     )
-    num_nodes: int = setting(1, "How many machines take part.", min=1, resume="free")
+    num_nodes: int = setting(1, "Number of machines.", min=1, resume="free")
     strategy: str = setting(
         "auto",
         "How several devices share the work.",
@@ -44,47 +44,55 @@ class TrainerConfig:
     )
     precision: str = setting(
         "auto",
-        "Number format; auto is bf16-mixed where the hardware is fast at it, else 32-true.",
+        "Number format; auto: bf16-mixed if the hardware is fast at it, else 32-true.",
         choices=PRECISIONS,
     )
     gradient_clip_norm: float | None = setting(
-        None, "Scale gradients down to at most this global norm.", above=0
+        None, "Largest global norm of the gradients; larger gradients are scaled down.", above=0
     )
-    accumulate_grad_batches: int = setting(1, "Batches whose gradients are summed before a step.", min=1)
+    accumulate_grad_batches: int = setting(
+        1, "Number of batches per optimizer step; their gradients are summed.", min=1
+    )
     ema_decay: float | None = setting(
         None,
-        "Evaluate and keep a moving average of the weights that decays by this per step.",
+        "Decay per step of an exponential moving average of the weights, which is then evaluated and saved.",
         min=0,
         below=1,
     )
     early_stopping_patience: int | None = setting(
-        None, "Stop after this many validations without a better monitored metric.", min=1, resume="free"
+        None,
+        "Stop after this many validations without an improvement of the monitored metric.",
+        min=1,
+        resume="free",
     )
-    monitor: str = setting("val/loss", "The validation metric that chooses the best checkpoint.")
-    monitor_mode: str = setting("min", "Whether less or more of it is better.", choices=("min", "max"))
-    check_val_every_n_epoch: int = setting(1, "Epochs between two validations.", min=1)
+    monitor: str = setting("val/loss", "Validation metric that selects the best checkpoint.")
+    monitor_mode: str = setting(
+        "min", "Whether a smaller or a larger value of the metric is better.", choices=("min", "max")
+    )
+    check_val_every_n_epoch: int = setting(1, "Epochs between validations.", min=1)
     check_val_every_n_steps: int | None = setting(
-        None, "Optimizer steps between two validations, whatever the epochs.", min=1
+        None, "Optimizer steps between validations, instead of epochs.", min=1
     )
-    limit_train_batches: int | None = setting(None, "Use only this many training batches per epoch.", min=1)
-    limit_val_batches: int | None = setting(None, "Use only this many validation batches.", min=1)
-    limit_test_batches: int | None = setting(None, "Use only this many test batches.", min=1, resume="free")
+    limit_train_batches: int | None = setting(None, "Largest number of training batches per epoch.", min=1)
+    limit_val_batches: int | None = setting(None, "Largest number of validation batches.", min=1)
+    limit_test_batches: int | None = setting(None, "Largest number of test batches.", min=1, resume="free")
     checkpoint_every_n_steps: int | None = setting(
-        None, "Also save last.ckpt every so many steps within an epoch.", min=1, resume="free"
+        None,
+        "Steps between checkpoints within an epoch; null: save at validations only.",
+        min=1,
+        resume="free",
     )
     log_every_n_steps: int = setting(50, "Steps between two points of a training curve.", min=1)
-    dashboard: bool = setting(
-        True, "Draw the model's TensorBoard pictures, not its scalars alone.", resume="free"
-    )
+    dashboard: bool = setting(True, "Draw pictures in TensorBoard, beside the scalars.", resume="free")
     progress_bar: bool = setting(
-        True, "Show progress: a bar in a terminal, plain lines elsewhere.", resume="free"
+        True, "Show a progress bar in a terminal, or plain lines elsewhere.", resume="free"
     )
     compile: bool = setting(
-        False, "torch.compile the network: a slow start, then faster steps.", resume="free"
+        False, "Compile the network with torch.compile: a slow start, then faster steps.", resume="free"
     )
-    deterministic: bool = setting(False, "Refuse operations whose result may differ between two runs.")
+    deterministic: bool = setting(False, "Raise an error at an operation that is not deterministic.")
     profiler: str | None = setting(
-        None, "Measure where the time goes.", choices=("simple", "advanced", "pytorch"), resume="free"
+        None, "Profiler of the fit.", choices=("simple", "advanced", "pytorch"), resume="free"
     )
 
     def __post_init__(self) -> None:
@@ -93,7 +101,7 @@ class TrainerConfig:
         if self.check_val_every_n_steps is not None and self.check_val_every_n_epoch != 1:
             raise ValueError(
                 f"check_val_every_n_steps = {self.check_val_every_n_steps} and check_val_every_n_epoch = "
-                f"{self.check_val_every_n_epoch}: leave one of them out"
+                f"{self.check_val_every_n_epoch}: set only one of them"
             )
         least, numbers = (0, self.devices) if isinstance(self.devices, list) else (1, [self.devices])
         if self.devices != "auto" and not (

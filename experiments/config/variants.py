@@ -1,6 +1,6 @@
-"""From a config with `variants` × `seeds`, or with `stages`, to the configs of its fits.
+"""Expand a config with `variants` × `seeds`, or with `stages`, into the configs of its fits.
 
-Only layers of plain values are made here; `check` takes each as a config of its own.
+This module only makes layers of plain values. `experiments.config.check` checks each as a config.
 """
 
 import re
@@ -12,19 +12,19 @@ from experiments.config.sources import Layer, layer_of, merge, read_mapping
 from experiments.errors import UserError
 
 FOLDER = re.compile(r"(?!\.)[\w.,+-]+")
-"""What may be the name of a folder."""
+"""A valid name of a folder."""
 _ROOT_ONLY = ("variants", "seeds", "baselines", "stages", "run_dir", "resume")
 
 
 def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]]]:
-    """The form of a config, and the subdirectory and layer of each fit that it holds.
+    """Return the form of a config, and the subdirectory and layer of each of its fits.
 
     Args:
-        layer: The merged sources, not interpolated yet, so that a fit's own values reach where they are used.
+        layer: The merged sources before interpolation, so that `${…}` sees the values of each fit.
         root: The checked keys beside the sections.
 
     Raises:
-        UserError: The names of the fits clash or can't be folders, or a fit sets what only the whole can.
+        UserError: Two fits have the same name, a name is no valid folder, or a fit has a key of the root.
     """
     if "stages" in layer.values:
         return "stages", _stages(layer, root)
@@ -34,10 +34,10 @@ def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]
 
 
 def named(layer: Layer, key: str) -> dict[str, Any]:
-    """The variants, stages or baselines by name; each name becomes a folder.
+    """Return the variants, stages or baselines by name; each name becomes a folder.
 
     Raises:
-        UserError: A name can't be one.
+        UserError: A name is no valid folder.
     """
     found = mapping_or_none(layer, key)
     for name in found:
@@ -50,7 +50,7 @@ def named(layer: Layer, key: str) -> dict[str, Any]:
 
 
 def _stages(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
-    """A chain's fits, in order."""
+    """Return the fits of a chain, in order."""
     stages = _overlays(layer, "stages")
     if not stages:
         raise UserError(f"stages ({layer.origin('stages')}) names no stage")
@@ -61,7 +61,7 @@ def _stages(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
 
 
 def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
-    """A study's fits: every variant with every seed."""
+    """Return the fits of a study: each variant with each seed."""
     variants = _overlays(layer, "variants") or {root.name: Layer()}
     folders = [name.casefold() for name in (*variants, *named(layer, "baselines"))]
     if twice := next((name for name in folders if folders.count(name) > 1), None):
@@ -73,7 +73,7 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
     for name, overlay in variants.items():
         if "seed" in overlay.values:
             raise UserError(
-                f"variants.{name}.seed ({overlay.origin('seed')}): say seeds: once for all variants"
+                f"variants.{name}.seed ({overlay.origin('seed')}): set seeds: once for all variants instead"
             )
         for seed in seeds:
             seeded = read_mapping({"seed": seed, "name": f"{root.name}/{name}"}, layer.origin("seeds"))
@@ -82,12 +82,12 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
 
 
 def _base(layer: Layer) -> Layer:
-    """What all fits of a study or chain have in common."""
+    """Return the values that all fits of a study or chain share."""
     return Layer({k: v for k, v in layer.values.items() if k not in _ROOT_ONLY}, layer.origins)
 
 
 def _overlays(layer: Layer, key: str) -> dict[str, Layer]:
-    """The overrides of each variant or stage, with their origins."""
+    """Return the overrides of each variant or stage, with their origins."""
     overlays = {}
     for name, values in named(layer, key).items():
         prefix = f"{key}.{name}"

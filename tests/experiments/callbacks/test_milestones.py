@@ -110,7 +110,7 @@ def test_a_fit_ends_with_its_time_and_goes_on_with_more(
     [
         ({"max_epochs": None}, "max_epochs and max_steps are both null"),
         ({"check_val_every_n_steps": 0}, r"trainer\.check_val_every_n_steps = 0"),
-        ({"check_val_every_n_steps": 5, "check_val_every_n_epoch": 2}, "leave one of them out"),
+        ({"check_val_every_n_steps": 5, "check_val_every_n_epoch": 2}, "set only one of them"),
         ({"max_minutes": 0}, r"trainer\.max_minutes = 0"),
     ],
 )

@@ -164,7 +164,11 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "no devices": (HEAD, ["trainer.devices=0"], ["devices: 0", "a number ≥ 1"]),
     "an empty list of devices": (HEAD, ["trainer.devices=[]"], ["devices: []", "list of indices"]),
     "devices in words": (HEAD, ["trainer.devices=two"], ["devices: 'two'", "auto"]),
-    "stages and variants": (HEAD, ["stages.a={}", "variants.b={}"], ["stages", "variants", "not both"]),
+    "stages and variants": (
+        HEAD,
+        ["stages.a={}", "variants.b={}"],
+        ["stages", "variants", "remove one of them"],
+    ),
     "no stage": (HEAD, ["stages={}"], ["stages", "names no stage"]),
     "wrong within a stage": (
         f"{HEAD}stages:\n  a:\n    trainer: {{max_epochs: 0}}\n",

@@ -150,7 +150,7 @@ def test_refuses_a_layer_that_is_not_extracted_before_anything_is_run(
 
 def test_refuses_a_task_outside_a_chain(chain_settings: dict[str, Any], tmp_path: Path) -> None:
     alone = {**chain_settings, "task": {"name": "steering_choose"}, "run_dir": str(tmp_path / "run")}
-    with pytest.raises(UserError, match=r"task \(.*\): it stands in one of the stages, not beside them"):
+    with pytest.raises(UserError, match=r"task \(.*\): a task belongs inside one of the stages"):
         load_config(alone)
     del alone["stages"]
     with pytest.raises(UserError, match="task steering_choose: a task is one of the stages of a chain"):
