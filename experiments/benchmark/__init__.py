@@ -1,1 +1,1 @@
-"""Side-by-side measurements: `python -m experiments.benchmark NAME` runs the module NAME in here."""
+"""Benchmarks of speed and memory: `python -m experiments.benchmark NAME` runs the module NAME."""

@@ -1,7 +1,7 @@
-"""Runs one benchmark by name, prints its table and writes its measurements.
+"""Run a benchmark by name, print its table and write its measurements.
 
-A benchmark is a module beside this one with a one-line docstring and `run(options) -> Report`; where it
-takes options of its own, `add_arguments(parser)` declares them.
+A benchmark is a module in this package with a function `run(options) -> Report`. A function
+`add_arguments(parser)` declares its own options, if it has any. `--list` shows the first docstring line.
 """
 
 import argparse
@@ -27,11 +27,11 @@ def build_parser(name: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("name", nargs="?", metavar="NAME", help="the benchmark to run")
-    add("--list", action="store_true", help="print the benchmarks and what each measures")
-    add("--repeats", type=positive, metavar="N", help="recorded turns (or seeds) of each")
+    add("name", nargs="?", metavar="NAME", help="benchmark to run")
+    add("--list", action="store_true", help="list the benchmarks")
+    add("--repeats", type=positive, metavar="N", help="number of recorded turns (or seeds)")
     add("--json", type=Path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
-    add("--quick", action="store_true", help="a tiny version: that it works, not its figures")
+    add("--quick", action="store_true", help="run a tiny version, to test that it works")
     benchmark = _load(name) if name else None
     if benchmark is not None and hasattr(benchmark, "add_arguments"):
         benchmark.add_arguments(parser)
@@ -40,20 +40,20 @@ def build_parser(name: str | None = None) -> argparse.ArgumentParser:
 
 @cli.command
 def main(arguments: list[str]) -> int:
-    """Run the benchmark that the command line names; see `--help`."""
+    """Run the benchmark named on the command line."""
     known = available()
     without_help = [word for word in arguments if word not in ("-h", "--help")]
     name = build_parser().parse_known_args(without_help)[0].name
     if name is not None and name not in known:
         raise UserError(
-            f"no benchmark is called {name!r}{nearest(name, known)}; choose from {', '.join(known)}"
+            f"there is no benchmark {name!r}{nearest(name, known)}; choose from {', '.join(known)}"
         )
     options = build_parser(name).parse_args(arguments)
     if options.list:
         print(_listing(known))
         return 0
     if name is None:
-        raise UserError(f"name a benchmark: {', '.join(known)}")
+        raise UserError(f"give the name of a benchmark: {', '.join(known)}")
     path = options.json or Path("runs") / "benchmarks" / f"{name}.json"
     report = _load(name).run(options)
     report.show(console())
@@ -67,7 +67,7 @@ def _load(name: str) -> ModuleType:
 
 
 def available() -> dict[str, str]:
-    """Name → first line of the docstring of every benchmark, read from its source: nothing is imported."""
+    """Return the first line of the docstring of each benchmark by name, without importing any benchmark."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))

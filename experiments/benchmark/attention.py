@@ -1,4 +1,7 @@
-"""Causal attention by hand, tiled and fused beside PyTorch's: time and peak memory, forward and backward."""
+"""Causal attention (by hand, tiled, fused, PyTorch): time and peak memory, forward and backward.
+
+Shape letters: B batch, H heads, H_kv key/value heads, T tokens, D head width.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from torch import Tensor
 from experiments.benchmark.harness import Cell, Report, interleaved, timed
 from experiments.benchmark.memory import MEBIBYTE, peak_memory_mib
 from experiments.errors import UserError
+from experiments.training.machine import default_device
 from lit_modules.configs.transformer import AttentionImplementation
 from lit_modules.layers.scaled_dot_product import scaled_dot_product_attention
 
@@ -25,9 +29,9 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sizes of the workload."""
-    parser.add_argument("--batch", type=int, default=1, metavar="B", help="rows (1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="B", help="batch size (1)")
     parser.add_argument("--heads", type=int, default=8, metavar="H", help="query heads (8)")
-    parser.add_argument("--kv-heads", type=int, metavar="H", help="key/value heads (as many)")
+    parser.add_argument("--kv-heads", type=int, metavar="H", help="key/value heads (same number)")
     parser.add_argument("--head-dim", type=int, default=64, metavar="D", help="width of a head (64)")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=LENGTHS, metavar="T", help="tokens (128 … 4096)"
@@ -36,34 +40,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure every way at every length on the accelerator if there is one, else on the processor."""
+    """Measure each implementation at each length, on the accelerator if there is one, else on the CPU."""
     kv_heads = options.heads if options.kv_heads is None else options.kv_heads
     sizes = (options.batch, options.heads, kv_heads, options.head_dim, *options.lengths)
     if min(sizes) < 1:
-        raise UserError(f"sizes are {', '.join(map(str, sizes))}: each must be at least 1")
+        raise UserError(f"sizes {', '.join(map(str, sizes))}: each must be ≥ 1")
     if options.heads % kv_heads:
-        raise UserError(f"--heads {options.heads} don't divide among --kv-heads {kv_heads}")
+        raise UserError(f"--heads {options.heads} is not a multiple of --kv-heads {kv_heads}")
     lengths = (8, 16) if options.quick else options.lengths
     repeats = options.repeats or (2 if options.quick else 7)
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     report = Report(title=f"Causal attention on {device.type}, {options.dtype}")
     for length in lengths:
         shape = (options.batch, options.heads, kv_heads, length, options.head_dim)
         report.rows += _rows(shape, options.dtype, device, repeats)
     report.notes = [
-        f"{options.batch} row(s), {options.heads} heads on {kv_heads} key heads of width {options.head_dim}; "
+        f"Batch size {options.batch}, {options.heads} query heads, {kv_heads} key/value heads of width "
+        f"{options.head_dim}; "
         f"{repeats} turns; both: forward and backward.",
-        f"×: time over that of {BASELINE}'s kernel, taken turn by turn; the column is its median.",
-        "MiB: how far the call raises the peak of memory, inputs, result and gradients included.",
+        f"×: time divided by that of {BASELINE}'s kernel, turn by turn; median.",
+        "MiB: rise of peak memory by the call, including inputs, result and gradients.",
         *_growth(report, lengths),
     ]
     return report
 
 
 def _rows(shape: Shape, dtype: str, device: torch.device, repeats: int) -> list[dict[str, Cell]]:
-    """One row for each way at one length."""
+    """Return one row for each implementation at one length."""
     inputs = make_inputs(shape, dtype, device)
-    calls = max(1, 2048 // shape[3])  # a single short call would pay for the caches its neighbour emptied
+    calls = max(
+        1, 2048 // shape[3]
+    )  # A single short call would be slowed by caches that the call before it filled.
     forward, both = (
         interleaved(
             {way: timed(partial(attend, way, inputs, backward=backward), calls=calls) for way in WAYS},
@@ -88,7 +95,7 @@ def _rows(shape: Shape, dtype: str, device: torch.device, repeats: int) -> list[
 
 
 def make_inputs(shape: Shape, dtype: str, device: torch.device) -> Inputs:
-    """Queries (B, H, T, D), keys and values (B, H_kv, T, D), always the same."""
+    """Return queries (B, H, T, D), keys and values (B, H_kv, T, D) from a fixed seed."""
     batch, heads, kv_heads, length, width = shape
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
@@ -99,7 +106,7 @@ def make_inputs(shape: Shape, dtype: str, device: torch.device) -> Inputs:
 
 
 def attend(way: str, inputs: Inputs, *, backward: bool) -> tuple[Tensor, ...]:
-    """The result (B, H, T, D), and after it, if asked for, the inputs' gradients."""
+    """Return the result (B, H, T, D), and with `backward` the gradients of the inputs."""
     with torch.set_grad_enabled(backward):
         if way == BASELINE:
             grouped = inputs[0].shape[1] != inputs[1].shape[1]
@@ -130,7 +137,7 @@ def _build_and_attend(
 
 
 def _growth(report: Report, lengths: Sequence[int]) -> list[str]:
-    """By how much the memory of each way grows over the last step in length."""
+    """Return by how much the memory of each implementation grows over the last two lengths."""
     if len(lengths) < 2:
         return []
     before, last = sorted(lengths)[-2:]

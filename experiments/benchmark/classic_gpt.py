@@ -1,7 +1,7 @@
-"""A small GPT as a plain loop: the peer that the suite's language model is measured against.
+"""A small GPT in a plain loop, to compare the suite's language model with.
 
-It is nanoGPT's recipe for a laptop in our words: GPT-2's network at four layers, four heads and width 128,
-windows of 64 characters, twelve a step, AdamW with weight decay, warm-up and cosine, everything in fp32.
+It follows nanoGPT's recipe for a laptop: GPT-2 with 4 layers, 4 heads and width 128, context length 64, batch
+size 12, AdamW with weight decay, warm-up and cosine decay, all in fp32.
 
 Shape letters: B batch, T tokens, V vocabulary, W width, H heads.
 """
@@ -19,19 +19,19 @@ PEAK_RATE, LAST_RATE, WARMUP_STEPS, BETAS, WEIGHT_DECAY, CLIP = 1e-3, 1e-4, 100,
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), as in GPT-2, without biases."""
+    """A block as in GPT-2 without biases: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(WIDTH, bias=False)
-        self.projections = nn.Linear(WIDTH, 3 * WIDTH, bias=False)  # to queries, keys and values
+        self.projections = nn.Linear(WIDTH, 3 * WIDTH, bias=False)  # To queries, keys and values.
         self.output = nn.Linear(WIDTH, WIDTH, bias=False)
         self.mlp_norm = nn.LayerNorm(WIDTH, bias=False)
         self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
         self.down = nn.Linear(4 * WIDTH, WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) → (B, T, W)."""
+        """Map (B, T, W) to (B, T, W)."""
         projected = self.projections(self.attention_norm(x)).unflatten(-1, (3, HEADS, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (B, H, T, W / H)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class SmallGPT(nn.Module):
-    """Learned positions, `DEPTH` blocks, an output layer that is the embedding."""
+    """A GPT with learned positions, `DEPTH` blocks and tied embeddings."""
 
     def __init__(self, vocab_size: int, context: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SmallGPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * DEPTH) if branch_end else 0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) → (B, T, V)."""
+        """Map tokens (B, T) to logits (B, T, V)."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.blocks(self.embedding(tokens) + self.positions(places))
         return self.head(self.final_norm(x))
@@ -64,7 +64,7 @@ class SmallGPT(nn.Module):
 
 @dataclass(frozen=True)
 class Trained:
-    """A fit's network, and the seconds it took."""
+    """The network, and the training time in seconds."""
 
     network: SmallGPT
     seconds: float
@@ -76,11 +76,11 @@ def train(
     """Train on random windows of a text.
 
     Args:
-        tokens: (N,) the training part.
-        vocab_size: V.
-        seed: of weights and windows.
-        steps: updates; the rate falls to its last value by then.
-        context: T.
+        tokens: Training tokens (N,).
+        vocab_size: Size V of the vocabulary.
+        seed: Seed of weights and windows.
+        steps: Number of updates, over which the learning rate decays.
+        context: Context length T.
     """
     torch.manual_seed(seed)
     network = SmallGPT(vocab_size, context).to(tokens.device)
@@ -105,7 +105,7 @@ def train(
 
 @torch.no_grad()
 def text_loss(network: SmallGPT, tokens: Tensor, *, context: int = CONTEXT) -> float:
-    """Mean cross-entropy in nats over a text (N,), in windows of `context` side by side, the last one cut."""
+    """Return the mean cross-entropy in nats over a text (N,), in adjacent windows of `context` tokens."""
     windows = (len(tokens) - 1) // context
     x = tokens[: windows * context].view(windows, context)
     y = tokens[1 : windows * context + 1].view(windows, context)

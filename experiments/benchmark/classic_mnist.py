@@ -1,9 +1,9 @@
-"""The classic PyTorch MNIST example as a plain loop: the peer that the suite's speed is measured against.
+"""The classic PyTorch MNIST example in a plain loop, to compare the suite's speed with.
 
-It is pytorch/examples' `mnist/main.py` in our words: a Dataset of single images, torchvision's per-sample
-`ToTensor` and `Normalize`, a shuffling DataLoader, two convolutions and two linear layers, Adadelta whose
-rate falls to 0.7 of itself each epoch. Each piece can be swapped, which is how an ablation walks from here to
-the suite. The example's log-softmax and negative log-likelihood are cross-entropy.
+It follows `mnist/main.py` of pytorch/examples: a Dataset of single images, torchvision's `ToTensor` and
+`Normalize` per sample, a shuffling DataLoader, two convolutions and two linear layers, and Adadelta with a
+learning rate that is multiplied by 0.7 after each epoch. An ablation can replace each piece. The example's
+log-softmax and negative log-likelihood are written as cross-entropy.
 
 Shape letters: N images, B batch, C channels, H height, W width, K classes.
 """
@@ -34,23 +34,23 @@ Batches = Iterable[Sequence[Tensor]]
 
 @dataclass
 class Trained:
-    """A fit's state after each epoch, to be evaluated when no clock runs."""
+    """The weights of a fit after each epoch, to evaluate outside the measured time."""
 
     network: nn.Module
-    """Takes the states."""
+    """The network that the states belong to."""
     seconds: list[float] = field(default_factory=list)
-    """From the first step to each epoch's end."""
+    """Time from the first step to the end of each epoch."""
     states: list[State] = field(default_factory=list)
 
 
 def classic_loader(images: Tensor, targets: Tensor, mean: Sequence[float], std: Sequence[float]) -> Batches:
-    """The example's training loader; it shuffles by torch's global generator."""
+    """Return the training loader of the example. It shuffles with torch's global generator."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
     return DataLoader(SingleImages(images, targets, transform), batch_size=BATCH_SIZE, shuffle=True)
 
 
 def classic_optimizer(network: nn.Module) -> tuple[Optimizer, LRScheduler]:
-    """Adadelta, and a schedule to be stepped once an epoch."""
+    """Return Adadelta and a schedule with one step per epoch."""
     optimizer = Adadelta(network.parameters(), lr=LEARNING_RATE)
     return optimizer, StepLR(optimizer, step_size=1, gamma=DECAY_PER_EPOCH)
 
@@ -66,17 +66,17 @@ def train(
     schedule_each: Literal["epoch", "step"] = "epoch",
     bf16: bool = False,
 ) -> Trained:
-    """Train, and keep the weights of each epoch's end.
+    """Train, and keep the weights after each epoch.
 
     Args:
-        network: from images (B, C, H, W) to logits (B, K); on the device to train on.
-        batches: gives (images, targets) anew each time it is iterated.
-        optimizer: of the network's parameters.
-        schedule: of the optimizer's rate.
-        epochs: passes over `batches`.
-        steps_per_epoch: batches of a pass; all by default.
-        schedule_each: when the schedule moves.
-        bf16: multiply in bfloat16 (autocast); the weights stay fp32.
+        network: Maps images (B, C, H, W) to logits (B, K); on the training device.
+        batches: Yields (images, targets) in each epoch.
+        optimizer: Optimizer of the network's parameters.
+        schedule: Schedule of the learning rate.
+        epochs: Number of epochs.
+        steps_per_epoch: Batches per epoch; all by default.
+        schedule_each: When the schedule takes a step.
+        bf16: Multiply in bfloat16 (autocast); the weights stay fp32.
     """
     trained = Trained(network)
     device = next(network.parameters()).device
@@ -95,19 +95,19 @@ def train(
                 schedule.step()
         if schedule_each == "epoch":
             schedule.step()
-        trained.states.append(copy_state(network))  # reading the weights waits for the device
+        trained.states.append(copy_state(network))  # Copying the weights waits for the device.
         trained.seconds.append(time.perf_counter() - start)
     return trained
 
 
 def copy_state(network: nn.Module) -> State:
-    """The network's weights and buffers as they are now, on the CPU."""
+    """Copy the network's weights and buffers to the CPU."""
     return {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
 
 
 @torch.no_grad()
 def accuracies(trained: Trained, images: Tensor, targets: Tensor) -> list[float]:
-    """The share of normalised images (N, C, H, W) that the network classifies right in each state."""
+    """Return the accuracy on normalized images (N, C, H, W) for each state."""
     network = trained.network.eval()
     device = next(network.parameters()).device
     shares = []

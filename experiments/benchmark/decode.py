@@ -1,7 +1,7 @@
-"""Tokens per second of a pre-trained language model, one text at a time, beside `transformers`' own generate.
+"""Tokens per second of a pre-trained language model, one text at a time, compared with `transformers`.
 
-All go on from the same prompt, greedily, with the same weights. A speed is that between the first new token
-and the last: reading the prompt isn't in it.
+All continue the same prompt greedily with the same weights. The speed is measured from the first new token to
+the last, so the time to read the prompt is not included.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from lit_modules.pretrained.source_fields import Pretrained
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 BANDWIDTH = "reading memory"
-_BUFFER = 1 << 28  # bytes, far beyond any cache
+_BUFFER = 1 << 28  # Bytes; much larger than any cache.
 _LONG_TOKENS = 4
 
 
@@ -38,26 +38,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="smollm2",
         metavar="MODEL",
-        help="smollm2, a GGUF file or a folder: a Llama (smollm2)",
+        help="a Llama: smollm2, a GGUF file or a folder (smollm2)",
     )
-    add("--prompt", type=positive, default=32, metavar="N", help="tokens of the prompt (32)")
+    add("--prompt", type=positive, default=32, metavar="N", help="tokens in the prompt (32)")
     add("--tokens", type=positive, default=64, metavar="N", help="new tokens (64)")
-    add("--long", type=positive, default=512, metavar="N", help="tokens at which the cache is compared (512)")
+    add(
+        "--long",
+        type=positive,
+        default=512,
+        metavar="N",
+        help="text length at which the cache is compared (512)",
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure all ways in turns; then ours, at the end of a long text, with the cache and without."""
+    """Measure all in turns; then measure ours at the end of a long text with and without cache."""
     repeats = options.repeats or (2 if options.quick else 7)
     pretrained = tiny_model() if options.quick else read_model(options.model)
     lengths = (5, 6, 16) if options.quick else (options.prompt, options.tokens, options.long)
     prompt_length, new_tokens, long = lengths
     if new_tokens < 2 or long <= _LONG_TOKENS:
         raise UserError(
-            f"--tokens {new_tokens}, --long {long}: a speed needs 2 tokens, and the longest text more than "
-            f"{_LONG_TOKENS}"
+            f"--tokens {new_tokens}, --long {long}: --tokens must be ≥ 2 and --long > {_LONG_TOKENS}"
         )
     if max(prompt_length + new_tokens, long + 1) > pretrained.context_length:
-        raise UserError(f"{pretrained.context_length} tokens are all that {options.model} looks back on")
+        raise UserError(
+            f"{options.model} has context length {pretrained.context_length}: choose shorter lengths"
+        )
     prompt = [(i * i + 11) % pretrained.vocab_size for i in range(max(prompt_length, long))]
 
     networks = {precision: lay_out(pretrained, precision) for precision in PRECISIONS}
@@ -79,10 +86,10 @@ def run(options: argparse.Namespace) -> Report:
     report.rows = _rows(speeds, networks)
     report.rows += _long_rows(networks, prompt[: long - _LONG_TOKENS], long, 1 + repeats // 2)
     report.notes = [
-        f"{prompt_length} tokens of prompt, {new_tokens} new ones; {repeats} turns, "
+        f"Prompt of {prompt_length} tokens, {new_tokens} new tokens; {repeats} turns, "
         f"{torch.get_num_threads()} threads.",
-        f"Reading memory: {speeds[BANDWIDTH].scaled(1e-9)} GB/s, summing {buffer.nbytes >> 20} MiB; of it: "
-        "the matrices' bytes × tokens/s.",
+        f"Reading memory: {speeds[BANDWIDTH].scaled(1e-9)} GB/s (sum of {buffer.nbytes >> 20} MiB). Of "
+        "bandwidth: bytes of the matrices × tokens/s, divided by this.",
         _agreement(library["fp32"], networks["fp32"], short, new_tokens),
     ]
     return report
@@ -101,7 +108,7 @@ def _rows(speeds: dict[str, Sample], networks: dict[Precision, DecodingLM]) -> l
             {
                 "way": way,
                 "tokens/s": speed,
-                "ms/token": Sample(tuple(1e3 / value for value in speed.values)),
+                "ms/token": speed.inverse(1e3),
                 "× transformers' best": None if best is None else speed.ratio_to(best),
                 "MB/token": size / 1e6,
                 "of bandwidth": speed.scaled(size).ratio_to(speeds[BANDWIDTH]),
@@ -113,7 +120,7 @@ def _rows(speeds: dict[str, Sample], networks: dict[Precision, DecodingLM]) -> l
 def _long_rows(
     networks: dict[Precision, DecodingLM], prompt: Sequence[int], long: int, repeats: int
 ) -> list[dict[str, Cell]]:
-    """Each token at the end of a long text, from what is kept and from the text itself."""
+    """Measure tokens at the end of a long text, with the cache and without."""
     rows: list[dict[str, Cell]] = []
     for precision, network in networks.items():
         speeds = interleaved(
@@ -130,7 +137,7 @@ def _long_rows(
             {
                 "way": f"ours {precision}, {way}",
                 "tokens/s": speed,
-                "ms/token": Sample(tuple(1e3 / value for value in speed.values)),
+                "ms/token": speed.inverse(1e3),
                 "× uncached": speed.ratio_to(uncached),
             }
             for way, speed in speeds.items()
@@ -139,10 +146,10 @@ def _long_rows(
 
 
 def read_model(name: str) -> Pretrained:
-    """A Llama by name.
+    """Read a Llama by name.
 
     Raises:
-        UserError: It can't be had, or is another kind of model.
+        UserError: The files cannot be read, or hold another kind of model.
     """
     try:
         pretrained = read_pretrained(find_file(name))
@@ -150,13 +157,13 @@ def read_model(name: str) -> Pretrained:
         raise UserError(str(error)) from error
     if pretrained.config.feed_forward != "swiglu":
         raise UserError(
-            f"--model {name} is no Llama, the only kind that this benchmark builds in both libraries"
+            f"--model {name} is not a Llama, the only kind that this benchmark can build in both libraries"
         )
     return pretrained
 
 
 def tiny_model() -> Pretrained:
-    """A Llama with random weights."""
+    """Return a small Llama with random weights."""
     config = LanguageModelConfig(
         depth=2,
         width=64,
@@ -177,7 +184,7 @@ def tiny_model() -> Pretrained:
 
 
 def lay_out(pretrained: Pretrained, precision: Precision) -> DecodingLM:
-    """The network in a precision, as the sample command has it."""
+    """Return the network in a precision, laid out as for the command `sample`."""
     network = build_network(pretrained, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     return DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
 
@@ -185,7 +192,7 @@ def lay_out(pretrained: Pretrained, precision: Precision) -> DecodingLM:
 def our_speed(
     network: DecodingLM, prompt: Sequence[int], new_tokens: int, *, use_cache: bool = True
 ) -> float:
-    """Tokens per second after the first new one."""
+    """Return our tokens per second after the first new token."""
     times: list[float] = []
     settings = SamplingConfig(temperature=0.0, max_new_tokens=new_tokens)
     generate(
@@ -199,7 +206,7 @@ def our_speed(
 
 
 class _Clock:
-    """A streamer of `transformers`: called with the prompt, then with each new token."""
+    """Records times as a streamer of `transformers`, which gets the prompt, then each new token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -208,11 +215,11 @@ class _Clock:
         self.times.append(time.perf_counter())
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing; `transformers` calls this after the last token."""
 
 
 def library_speed(model: Any, prompt: Sequence[int], new_tokens: int) -> float:
-    """The same of `transformers`' generate, as it comes."""
+    """Return the tokens per second of `generate` of `transformers` after the first new token."""
     clock = _Clock()
     library_tokens(model, prompt, new_tokens, streamer=clock)
     times = clock.times[1:]
@@ -220,7 +227,7 @@ def library_speed(model: Any, prompt: Sequence[int], new_tokens: int) -> float:
 
 
 def library_tokens(model: Any, prompt: Sequence[int], new_tokens: int, *, streamer: Any = None) -> list[int]:
-    """What `transformers` goes on with."""
+    """Return the new tokens of `transformers`."""
     ids = torch.tensor([list(prompt)])
     made = model.generate(
         ids,
@@ -236,7 +243,7 @@ def library_tokens(model: Any, prompt: Sequence[int], new_tokens: int, *, stream
 
 def _agreement(model: Any, network: DecodingLM, prompt: Sequence[int], new_tokens: int) -> str:
     if model is None:
-        return "transformers isn't installed, so there is nothing to compare with."
+        return "transformers is not installed, so there is no comparison."
     settings = SamplingConfig(temperature=0.0, max_new_tokens=new_tokens)
     ours = generate(network, [prompt], settings)[0]
     theirs = library_tokens(model, prompt, new_tokens)
@@ -245,5 +252,5 @@ def _agreement(model: Any, network: DecodingLM, prompt: Sequence[int], new_token
 
 
 def _read_speed(buffer: torch.Tensor) -> float:
-    """Bytes per second."""
+    """Return the speed of reading memory in bytes per second."""
     return buffer.nbytes / timed(buffer.sum)()

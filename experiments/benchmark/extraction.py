@@ -1,8 +1,8 @@
-"""Hidden states of prompts and their forced answers: read in batches, prompt by prompt, and text by text.
+"""Speed of reading hidden states of prompts and forced answers: text by text, prompt by prompt, in batches.
 
-The same numbers three ways, up to rounding. Text by text, a prompt is read alone and once more before each of
-its answers, as a loop over a library's `forward` would; prompt by prompt its keys and values are kept for the
-answers; in batches many prompts are read together as well.
+All three give the same numbers up to rounding. Text by text, the prompt is read again before each answer, as
+in a loop over a library's `forward`. Prompt by prompt, its keys and values are kept for the answers. In
+batches, several prompts are also read together.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.benchmark.decode import tiny_model
-from experiments.benchmark.harness import Report, Sample, interleaved, positive, timed
+from experiments.benchmark.harness import Report, interleaved, positive, timed
 from experiments.language_models.opening import open_language_model
 from experiments.steering.extraction import forced_answers, open_prompt_set
 from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
@@ -26,16 +26,16 @@ BASELINE = "text by text"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model and what it reads."""
     add = parser.add_argument
-    add("--model", default="smollm2", metavar="MODEL", help="as `experiments.extract` takes it (smollm2)")
+    add("--model", default="smollm2", metavar="MODEL", help="a model for `experiments.extract` (smollm2)")
     add("--prompts", default="yes_no", metavar="PROMPTS", help="a prompt set (yes_no)")
-    add("--count", type=positive, default=64, metavar="N", help="prompts of it, evenly spaced (64)")
-    add("--answers", type=positive, default=2, metavar="K", help="of each side (2)")
+    add("--count", type=positive, default=64, metavar="N", help="prompts taken from it, evenly spaced (64)")
+    add("--answers", type=positive, default=2, metavar="K", help="answers of each side (2)")
     add("--batch-size", type=positive, default=32, metavar="B", help="prompts read together (32)")
-    add("--precision", choices=("fp32", "bf16"), default="bf16", help="of the weights (bf16)")
+    add("--precision", choices=("fp32", "bf16"), default="bf16", help="number format of the weights (bf16)")
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure the three ways in turns."""
+    """Measure all three in turns."""
     if options.quick:
         network, examples = tiny_examples()
     else:
@@ -47,14 +47,14 @@ def run(options: argparse.Namespace) -> Report:
     taken = interleaved(calls, repeats=repeats)
     report = Report(title="Reading hidden states")
     for name, seconds in taken.items():
-        speed = Sample(tuple(len(examples) / value for value in seconds.values))
+        speed = seconds.inverse(len(examples))
         report.rows.append(
             {"way": name, "prompts/s": speed, "times as fast": taken[BASELINE].ratio_to(seconds)}
         )
     report.notes = [
         f"{len(examples)} prompts of {sum(len(e.prompt) for e in examples) / len(examples):.0f} tokens, "
         f"{options.answers} answers of each side, in the same precision; {repeats} turns.",
-        f"times as fast: as {BASELINE}, taken turn by turn.",
+        f"times as fast: compared with {BASELINE}, turn by turn.",
     ]
     return report
 
@@ -62,11 +62,11 @@ def run(options: argparse.Namespace) -> Report:
 def ways(
     network: TransformerLM, examples: Sequence[ForcedAnswers], *, batch_size: int
 ) -> dict[str, Callable[[], list[Tensor]]]:
-    """Calls that give z of all examples, each (1 or more, 1, W), at the network's middle layer."""
+    """Return functions that compute z of all examples at the middle layer, in tensors (1 or more, 1, W)."""
     layers = [len(network.trunk.layers) // 2]
 
     def batched(size: int) -> list[Tensor]:
-        # Like lengths stand together, so that little is padding, as in an extraction.
+        # As in an extraction, prompts of similar length are read together to reduce padding.
         order = sorted(examples, key=lambda example: len(example.prompt))
         return [
             read_pairs(network, order[start : start + size], layers=layers)[1]
@@ -77,7 +77,7 @@ def ways(
     def last_state(tokens: Sequence[int]) -> Tensor:
         states: list[Tensor] = []
         network(torch.tensor([list(tokens)]), hidden_states=states, last_only=True)
-        return states[layers[0] + 1][:, -1].float()  # the first is the embedding
+        return states[layers[0] + 1][:, -1].float()  # The first state is the embedding.
 
     def text_by_text() -> list[Tensor]:
         found = []
@@ -98,7 +98,7 @@ def ways(
 
 
 def read_examples(options: argparse.Namespace) -> tuple[TransformerLM, list[ForcedAnswers]]:
-    """The model that the command line names, and prompts of the set that are not neutral."""
+    """Open the model and read the prompts that are not neutral."""
     model = open_language_model(options.model, options.precision, laid_out=False)
     prompts = open_prompt_set(options.prompts)
     chosen = [p for p in prompts.prompts if not prompts.instantiations[p.instantiation].is_neutral]
@@ -112,7 +112,7 @@ def read_examples(options: argparse.Namespace) -> tuple[TransformerLM, list[Forc
 
 
 def tiny_examples() -> tuple[TransformerLM, list[ForcedAnswers]]:
-    """A small network with random weights, and prompts of any tokens."""
+    """Return a small network with random weights, and prompts of arbitrary tokens."""
     return build_network(tiny_model()), [
         ForcedAnswers(prompt=[1, 2, 3][: 1 + k % 3], wanted=[[4, 5]], unwanted=[[6]]) for k in range(5)
     ]

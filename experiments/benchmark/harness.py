@@ -1,8 +1,8 @@
-"""What every benchmark shares: interleaved timing, and one report as a table and as JSON.
+"""Shared by all benchmarks: interleaved timing, and a report as a table and as JSON.
 
-A time means little away from the machine and the minute it was taken in. So the alternatives of one
-comparison are measured in turns (A B A B …), each keeps all its values, and ratios are taken turn by turn:
-what slows one turn slows both of its sides.
+A time depends on the machine and on what else runs at that moment. So the alternatives of a comparison are
+measured in turns (A B A B …), all values are kept, and ratios are taken turn by turn: a disturbance in one
+turn slows both sides of its ratio.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,40 +20,47 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.training.machine import describe_machine, describe_revision
+from experiments.training.run_directory import write_text
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Repeated measurements of one quantity, in the order they were taken."""
+    """Repeated measurements of one quantity, in order of measurement."""
 
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
+        """Mean of the measurements."""
         return statistics.fmean(self.values)
 
     @property
     def median(self) -> float:
+        """Median of the measurements."""
         return statistics.median(self.values)
 
     @property
     def std(self) -> float:
-        """Sample standard deviation (n − 1); NaN for a single value, which has no spread."""
+        """Sample standard deviation (n − 1); NaN for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def ratio_to(self, baseline: "Sample") -> "Sample":
-        """Turn by turn, how many times the baseline this is: measurement i over the baseline's measurement i.
+        """Return measurement i divided by the baseline's measurement i, for each turn i.
 
         Raises:
-            ValueError: the two were not measured equally often, so they have no common turns.
+            ValueError: The numbers of measurements differ, so the turns do not match.
         """
         if len(self.values) != len(baseline.values):
             raise ValueError(f"{len(self.values)} measurements against the baseline's {len(baseline.values)}")
         return Sample(tuple(ours / theirs for ours, theirs in zip(self.values, baseline.values, strict=True)))
 
     def scaled(self, factor: float) -> "Sample":
-        """The same measurements in another unit."""
+        """Return the same measurements in another unit."""
         return Sample(tuple(factor * value for value in self.values))
+
+    def inverse(self, factor: float = 1.0) -> "Sample":
+        """Return `factor` divided by each measurement: speeds from times, or times from speeds."""
+        return Sample(tuple(factor / value for value in self.values))
 
     def __str__(self) -> str:
         if len(self.values) == 1 or math.isnan(self.std):
@@ -67,14 +74,14 @@ Cell = Sample | float | int | str | None
 
 @dataclass(kw_only=True)
 class Report:
-    """What a benchmark found: rows of named cells, and what a reader must know to judge them."""
+    """The result of a benchmark: rows of named cells, and notes that explain them."""
 
     title: str
     rows: list[dict[str, Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def columns(self) -> list[str]:
-        """Every column that some row has, in order of first appearance."""
+        """Return the columns of all rows, in order of first appearance."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def show(self, console: Console) -> None:
@@ -89,7 +96,7 @@ class Report:
             console.print(note, markup=False)
 
     def write(self, path: Path, command: Sequence[str]) -> None:
-        """Write everything, each single measurement too, with the machine it was taken on."""
+        """Write the report as JSON, with all measurements and a description of the machine."""
         rows = [{name: _plain(cell) for name, cell in row.items()} for row in self.rows]
         content = {
             "title": self.title,
@@ -100,9 +107,7 @@ class Report:
             "machine": describe_machine(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _text(cell: Cell) -> str:
@@ -112,7 +117,7 @@ def _text(cell: Cell) -> str:
 
 
 def _plain(cell: Cell) -> Any:
-    """JSON has no NaN and no infinity: both become null."""
+    """Convert a cell for JSON. NaN and infinity become null, because JSON lacks them."""
     if isinstance(cell, Sample):
         values = [_plain(value) for value in cell.values]
         return {
@@ -125,7 +130,7 @@ def _plain(cell: Cell) -> Any:
 
 
 def timed(call: Callable[[], object], *, calls: int = 1) -> Callable[[], float]:
-    """A measurement for `interleaved`: seconds per call over `calls` calls, work on the device included."""
+    """Return a measurement for `interleaved`: mean seconds of `calls` calls, work on the device included."""
 
     def measure() -> float:
         _wait_for_device()
@@ -147,12 +152,12 @@ def _wait_for_device() -> None:
 def interleaved(
     measurements: Mapping[str, Callable[[], float]], *, repeats: int, warmup: int = 1
 ) -> dict[str, Sample]:
-    """Measure each alternative once a turn, for `repeats` turns after `warmup` unrecorded ones.
+    """Measure each alternative once per turn.
 
     Args:
-        measurements: name → a call that returns its own figure (see `timed`).
-        repeats: recorded turns.
-        warmup: turns thrown away: first calls build caches, pick kernels and start threads.
+        measurements: By name, a function that returns one measurement (see `timed`).
+        repeats: Number of recorded turns.
+        warmup: Number of turns before those, in which caches are built, kernels chosen and threads started.
     """
     values: dict[str, list[float]] = {name: [] for name in measurements}
     for turn in range(warmup + repeats):
@@ -163,8 +168,14 @@ def interleaved(
     return {name: Sample(tuple(taken)) for name, taken in values.items()}
 
 
+def endless(loader: Iterable[Any]) -> Iterator[Any]:
+    """Return batches of one epoch after the other."""
+    while True:
+        yield from loader
+
+
 def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
+    """Parse an integer ≥ 1; a type for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer ≥ 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""A Llama of ours as `transformers` has it, with the same weights: the peer of the decoding benchmark."""
+"""Build a Llama of `transformers` with the weights of ours, for the decoding benchmark."""
 
 import importlib.util
 from typing import Any
@@ -11,11 +11,11 @@ from lit_modules.pretrained.source_fields import Pretrained
 
 
 def library_llama(pretrained: Pretrained, dtype: torch.dtype) -> Any:
-    """The library's model in evaluation mode; None where `transformers` isn't installed.
+    """Build the model of `transformers` in evaluation mode; None if `transformers` is not installed.
 
     Args:
-        pretrained: A Llama, of Hugging Face's files or of a GGUF file.
-        dtype: Of its weights.
+        pretrained: A Llama, read from a Hugging Face folder or a GGUF file.
+        dtype: Number format of the weights.
     """
     if importlib.util.find_spec("transformers") is None:
         return None

@@ -1,15 +1,13 @@
-"""Loss on tiny Shakespeare after equal training time: our language model beside a small GPT's plain loop.
+"""Loss on tiny Shakespeare after equal training time: our language model and a small GPT in a plain loop.
 
-Both read the same 1,003,854 characters and are scored on the other 111,540, each in windows of its own
-context side by side. The small GPT trains first; ours then gets as many epochs as fit into its seconds, of
-which one epoch is timed beforehand. Our seconds are the suite's own count: validation, logs, samples and
-checkpoints included.
+Both train on the same 1,003,854 characters and are scored on the other 111,540, in adjacent windows of their
+own context length. The small GPT trains first. Ours then trains for as many epochs as fit into the same time;
+one epoch is timed beforehand. Our time is counted by the suite and includes validation, logs, samples and
+checkpoints.
 """
 
 import argparse
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,13 +15,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from experiments.benchmark import classic_gpt
+from experiments.benchmark.full_fit import fit_seconds, full_fit
 from experiments.benchmark.harness import Report, Sample, positive
-from experiments.benchmark.machine import training_device
-from experiments.callbacks.exact_resume import ExactResume
 from experiments.config.check import load_config
 from experiments.config.root import Config
 from experiments.training.build import build_data
-from experiments.training.fit import fit
+from experiments.training.machine import default_device
 
 CONFIG = "configs/lm_char_tiny_shakespeare.yaml"
 QUICK: dict[str, Any] = {
@@ -34,20 +31,19 @@ QUICK: dict[str, Any] = {
 
 @dataclass
 class Validations(Callback):
-    """The clock and the loss at each validation."""
+    """Records the training time and the loss at each validation."""
 
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read both."""
+        """Record both."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
-            clock = next(c for c in trainer.callbacks if isinstance(c, ExactResume))  # type: ignore[attr-defined]
-            self.seconds.append(clock.seconds())
+            self.seconds.append(fit_seconds(trainer))
             self.losses.append(float(trainer.callback_metrics["val/loss"]))
 
     def seconds_to(self, loss: float) -> float | None:
-        """Training time up to the first validation that is as good, if one is."""
+        """Return the training time up to the first validation with at most this loss, if there is one."""
         pairs = zip(self.seconds, self.losses, strict=True)
         return next((seconds for seconds, reached in pairs if reached <= loss), None)
 
@@ -55,17 +51,21 @@ class Validations(Callback):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how much to run."""
     parser.add_argument(
-        "--steps", type=positive, default=classic_gpt.STEPS, metavar="N", help="of the small GPT (2000)"
+        "--steps",
+        type=positive,
+        default=classic_gpt.STEPS,
+        metavar="N",
+        help="training steps of the small GPT (2000)",
     )
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Train both with each seed in turn."""
+    """Train both with each seed. A repeat is one seed."""
     experiment = load_config(CONFIG, *([QUICK] if options.quick else []))
     steps, repeats = (20, options.repeats or 1) if options.quick else (options.steps, options.repeats or 3)
     data = build_data(experiment)
     train, val = (
-        torch.as_tensor(data.tokens(name).astype("int64"), device=training_device())
+        torch.as_tensor(data.tokens(name).astype("int64"), device=default_device())
         for name in ("train", "val")
     )
     small: dict[str, list[float]] = {"loss": [], "seconds": []}
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> Report:
         small["loss"].append(classic_gpt.text_loss(trained.network.eval(), val))
         per_epoch = suite_fit(experiment, seed=seed, epochs=1).seconds[-1]
         epochs = max(1, int(trained.seconds / per_epoch))
-        print(f"seed {seed}: {epochs} epochs of ours, of {per_epoch:.1f} s", flush=True)
+        print(f"seed {seed}: {epochs} epochs of ours, {per_epoch:.1f} s each", flush=True)
         curve = suite_fit(experiment, seed=seed, epochs=epochs)
         ours["epochs"].append(epochs)
         ours["seconds"].append(curve.seconds[-1])
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> Report:
     baseline, suite = Sample(tuple(small["seconds"])), Sample(tuple(ours["seconds"]))
     reached = [seconds for seconds in times if seconds is not None]
     passed = Sample(tuple(reached)) if len(reached) == repeats else None
-    report = Report(title="Loss on tiny Shakespeare's validation part after equal training time")
+    report = Report(title="Validation loss on tiny Shakespeare after equal training time")
     report.rows = [
         {
             "training": "small GPT, plain loop",
@@ -107,15 +107,13 @@ def run(options: argparse.Namespace) -> Report:
     report.notes = [
         f"{repeats} seeds; the small GPT takes {steps} steps, ours {ours['epochs']} epochs of "
         f"{experiment.data.config.steps_per_epoch} steps.",
-        "Loss in nats per character. Ours passes at the end of an epoch, where its loss is known.",
+        "Loss in nats per character. Our loss is known at the end of each epoch only.",
     ]
     return report
 
 
 def suite_fit(experiment: Config, *, seed: int, epochs: int) -> Validations:
-    """The config with everything a run has, for as many epochs."""
+    """Fit the config with everything that a run has, for a number of epochs."""
     watcher = Validations()
-    with tempfile.TemporaryDirectory() as folder:
-        place = {"seed": seed, "run_dir": str(Path(folder) / "run"), "trainer": {"max_epochs": epochs}}
-        fit(load_config(experiment.plain, place), callbacks=[watcher])
+    full_fit(experiment, watcher, seed=seed, trainer={"max_epochs": epochs})
     return watcher

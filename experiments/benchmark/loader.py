@@ -1,11 +1,10 @@
-"""Time per training sample: the resident loader beside per-sample torchvision transforms and a DataLoader.
+"""Time per training sample: the resident loader, and per-sample torchvision transforms with a DataLoader.
 
-Batches are drawn from endless passes over the training set, so that each way pays for its shuffling as it
-does in training.
+Batches are drawn epoch after epoch, so that the time of shuffling is included, as in training.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 from datamodules.configs.mnist import AugmentConfig
 from datamodules.images.classic_pipeline import SingleImages, classic_transform
 from experiments.benchmark.classic_mnist import Batches
-from experiments.benchmark.harness import Report, interleaved, positive, timed
+from experiments.benchmark.harness import Report, endless, interleaved, positive, timed
 from experiments.config.check import load_config
 from experiments.training.build import build_data
 
@@ -27,19 +26,17 @@ AUGMENTATIONS = {"none": {}, "as in mnist_cnn": {"shift": 2, "rotation": 10, "sc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the batch size."""
-    parser.add_argument(
-        "--batch-size", type=positive, default=64, metavar="B", help="samples of a batch (64)"
-    )
+    parser.add_argument("--batch-size", type=positive, default=64, metavar="B", help="samples per batch (64)")
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure each pipeline with and without augmentation; MNIST, or scikit-learn's digits if quick."""
+    """Measure each pipeline with and without augmentation, on MNIST (quick: scikit-learn's digits)."""
     repeats = options.repeats or (2 if options.quick else 7)
     data = "digits" if options.quick else "mnist"
     report = Report(title=f"Loading {data}, batches of {options.batch_size}")
     for label, augment in AUGMENTATIONS.items():
         loaders = pipelines(data, options.batch_size, augment)
-        # A slow way draws fewer batches, so that turns of all ways take about equally long.
+        # A slow pipeline draws fewer batches, so that all turns take about the same time.
         counts = {name: 4 if options.quick else 800 if name == RESIDENT else 40 for name in loaders}
         draws = {name: timed(_drawing(loader, counts[name])) for name, loader in loaders.items()}
         taken = interleaved(draws, repeats=repeats)
@@ -56,14 +53,14 @@ def run(options: argparse.Namespace) -> Report:
                 }
             )
     report.notes = [
-        f"{repeats} turns; {CLASSIC} is the plain pair, without the suite's seeding and resuming.",
-        f"one process of {torch.get_num_threads()} threads; workers would take them from training.",
+        f"{repeats} turns; {CLASSIC} does no seeding per sample and cannot be resumed.",
+        f"One process with {torch.get_num_threads()} threads; workers would take threads from training.",
     ]
     return report
 
 
 def pipelines(data: str, batch_size: int, augment: dict[str, float]) -> dict[str, Batches]:
-    """The same training split served in three ways."""
+    """Return three loaders of the same training split."""
     served: dict[str, Batches] = {}
     for name, pipeline in ((PER_SAMPLE, "torchvision"), (RESIDENT, "resident")):
         section = {"name": data, "batch_size": batch_size, "drop_last": True, "pipeline": pipeline}
@@ -80,15 +77,10 @@ def pipelines(data: str, batch_size: int, augment: dict[str, float]) -> dict[str
 
 
 def _drawing(loader: Batches, count: int) -> Callable[[], None]:
-    batches = _endless(loader)
+    batches = endless(loader)
 
     def draw() -> None:
         for _ in range(count):
             next(batches)
 
     return draw
-
-
-def _endless(loader: Batches) -> Iterator[object]:
-    while True:
-        yield from loader

@@ -1,4 +1,4 @@
-"""How much memory a call needs, measured where nothing else has left its traces."""
+"""Measure the memory of a call in a fresh process."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -12,15 +12,15 @@ MEBIBYTE = 2**20
 def peak_memory_mib(
     call: Callable[..., object], *args: Any, warmup_args: tuple[Any, ...] = ()
 ) -> float | None:
-    """How much `call(*args)` raises the peak of resident memory, in MiB, in a process of its own.
+    """Return by how much `call(*args)` raises the peak of resident memory, measured in its own process.
 
     Args:
-        call: a function that a fresh process can import by name.
-        args: its arguments.
-        warmup_args: arguments of a small call made first, so that libraries and thread pools don't count.
+        call: A function that a fresh process can import by name.
+        args: Arguments of the call.
+        warmup_args: Arguments of a small first call, so that libraries and thread pools are not counted.
 
     Returns:
-        MiB above the peak before the call, or None where the system doesn't report a peak (Windows).
+        MiB above the peak before the call; None if the system does not report a peak (Windows).
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_memory_rise, (call, args, warmup_args))

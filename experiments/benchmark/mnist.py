@@ -1,16 +1,14 @@
-"""Training time to 99.0 % on MNIST's test set: the sprint beside the classic PyTorch example.
+"""Training time to 99.0 % accuracy on the MNIST test set: our sprint and the classic PyTorch example.
 
-Both train on the same 55,000 images. Weights are kept at each epoch's end and tested when no clock runs, so
-the test set decides nothing in training. The ablation walks from the classic example to the sprint, one
-piece at a time and each on top of those before.
+Both train on the same 55,000 images. The weights at the end of each epoch are kept and tested after training,
+outside the measured time, so the test set has no influence on training. The ablation goes from the classic
+example to the sprint, one piece at a time.
 """
 
 import argparse
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -22,13 +20,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from datamodules.configs.mnist import AugmentConfig
 from experiments.benchmark import classic_mnist
 from experiments.benchmark.classic_mnist import Trained, accuracies, copy_state, train
+from experiments.benchmark.full_fit import fit_seconds, full_fit
 from experiments.benchmark.harness import Cell, Report, Sample, positive
-from experiments.benchmark.machine import training_device
-from experiments.callbacks.exact_resume import ExactResume
 from experiments.config.check import load_config
 from experiments.config.root import Config
 from experiments.training.build import build_data, build_model
-from experiments.training.fit import fit
+from experiments.training.machine import default_device
 from experiments.training.trainer import resolve_precision
 from lit_modules.networks.classic_cnn import ClassicCNN
 from lit_modules.optim.optimizers import build_optimizer
@@ -37,41 +34,41 @@ from lit_modules.optim.schedules import build_schedule
 SPRINT = "configs/mnist_cnn_sprint.yaml"
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 64}}
 PIECES = ("loader", "precision", "schedule", "network")
-"""In the order in which the ablation swaps them. The schedule comes with its optimizer, batch size and
-augmentation, the network with its memory format."""
+"""The pieces in the order in which the ablation replaces them. The schedule includes optimizer, batch size
+and augmentation; the network includes its memory format."""
 
 
 @dataclass
 class Outcome:
-    """One way of training, over seeds."""
+    """One way of training, over several seeds."""
 
     seconds: list[list[float]] = field(default_factory=list)
-    """For each seed, up to each epoch's end."""
+    """For each seed, the training time up to the end of each epoch."""
     accuracies: list[list[float]] = field(default_factory=list)
-    """For each seed, on the test set after each epoch."""
+    """For each seed, the test accuracy after each epoch."""
 
     def add(self, trained: Trained, data: Any) -> None:
-        """Test a fit's states; no clock runs now."""
+        """Test the weights of a fit after each epoch."""
         images, targets = data.split("test")
         self.accuracies.append(accuracies(trained, data.normalize(images.cpu()), targets.cpu()))
         self.seconds.append(trained.seconds)
 
     def epochs_to(self, target: float) -> list[int] | None:
-        """For each seed the first epoch, from 1, with that test accuracy; None where a seed has none."""
+        """Return the first epoch (from 1) with this test accuracy, for each seed; None if a seed fails."""
         reached = [
             next((e for e, accuracy in enumerate(run, 1) if accuracy >= target), 0) for run in self.accuracies
         ]
         return reached if all(reached) else None
 
     def seconds_to(self, target: float) -> Sample | None:
-        """Training time up to that epoch's end."""
+        """Return the training time up to the end of that epoch; None if a seed fails."""
         epochs = self.epochs_to(target)
         if epochs is None:
             return None
         return Sample(tuple(ends[e - 1] for ends, e in zip(self.seconds, epochs, strict=True)))
 
     def row(self, name: str, target: float, classic: Sample | None) -> dict[str, Cell]:
-        """A line of the report."""
+        """Return one row of the report."""
         seconds, epochs = self.seconds_to(target), self.epochs_to(target)
         means = [sum(epoch) / len(epoch) for epoch in zip(*self.accuracies, strict=True)]
         return {
@@ -85,36 +82,49 @@ class Outcome:
 
 
 class EpochWeights(Callback):
-    """Keeps what each epoch's validation sees of the network: the average of the weights, if there is one."""
+    """Keeps the weights that each validation uses: the moving average, if the config asks for it."""
 
     trained: Trained
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing is trained yet."""
+        """Start without weights."""
         self.trained = Trained(pl_module.network)  # type: ignore[arg-type]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Copy the weights."""
+        """Copy the weights of this epoch."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self.trained.states.append(copy_state(self.trained.network))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch before is over, with its validation and its checkpoint."""
+        """Note when the epoch before ended, with its validation and checkpoint."""
         if trainer.current_epoch:
-            clock = next(c for c in trainer.callbacks if isinstance(c, ExactResume))  # type: ignore[attr-defined]
-            self.trained.seconds.append(clock.seconds())
+            self.trained.seconds.append(fit_seconds(trainer))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how much to run."""
-    parser.add_argument("--max-epochs", type=positive, default=5, metavar="N", help="of any bare loop (5)")
+    parser.add_argument(
+        "--max-epochs", type=positive, default=5, metavar="N", help="epochs of a bare loop at most (5)"
+    )
     parser.add_argument("--target", type=float, default=0.99, help="test accuracy to reach (0.99)")
-    parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="one that decided nothing (0)")
-    parser.add_argument("--ablation-repeats", type=int, default=1, metavar="N", help="0 leaves it out (1)")
+    parser.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="first seed; take one that no setting was chosen with (0)",
+    )
+    parser.add_argument(
+        "--ablation-repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seeds of the ablation; 0 leaves it out (1)",
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Train both with each seed in turn, then the steps between them; a repeat is a seed."""
+    """Train both with each seed, then run the ablation. A repeat is one seed."""
     repeats = options.repeats or (1 if options.quick else 3)
     experiment = load_config(SPRINT, *([QUICK] if options.quick else []))
     data = build_data(experiment)
@@ -136,39 +146,38 @@ def run(options: argparse.Namespace) -> Report:
             report.rows.append(outcome.row(f"+ our {piece}", options.target, first))
     report.rows.append(sprint.row("sprint, full suite", options.target, reference))
     report.notes = [
-        f"{repeats} seeds from {options.first_seed} on; our precision is {precision}.",
-        f"A + row keeps the rows before it; seeds of each: {len(seeds)}.",
-        "A row's time starts at the first step; the suite's includes validation, logs and checkpoints.",
-        "A schedule that ends with training gets the fewest epochs, from the sprint's on, that suffice.",
+        f"{repeats} seeds, starting with {options.first_seed}; our precision is {precision}.",
+        f"A row with + adds to the rows before it; seeds per row: {len(seeds)}.",
+        "Time starts at the first step; the time of the suite includes validation, logs and checkpoints.",
+        "A schedule that ends with training gets the fewest epochs that reach the target (not fewer than "
+        "the sprint).",
     ]
     return report
 
 
 def suite_fit(experiment: Config, *, seed: int) -> Trained:
-    """The config with everything a run has: callbacks, logs, validation, checkpoints, run directory."""
+    """Fit the config with everything that a run has, and keep the weights of each epoch."""
     watcher = EpochWeights()
-    with tempfile.TemporaryDirectory() as folder:
-        place = {"seed": seed, "run_dir": str(Path(folder) / "run")}
-        result = fit(load_config(experiment.plain, place), callbacks=[watcher])
-    watcher.trained.seconds.append(result.metrics["fit_seconds"])
+    metrics = full_fit(experiment, watcher, seed=seed)
+    watcher.trained.seconds.append(metrics["fit_seconds"])
     return watcher.trained
 
 
 def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int, epochs: int) -> Trained:
-    """The classic loop with the named pieces swapped for the experiment's.
+    """Train with the classic loop after replacing some of its pieces by those of an experiment.
 
     Args:
-        experiment: Whose pieces they are.
+        experiment: The experiment with the new pieces.
         data: Its datamodule, set up.
-        swapped: Some of `PIECES`.
-        seed: Of weights, order and augmentation.
-        epochs: Passes over the training split, and where a schedule that has an end ends.
+        swapped: The replaced pieces, some of `PIECES`.
+        seed: Seed of weights, order and augmentation.
+        epochs: Passes over the training split; a schedule with an end ends there.
     """
     torch.manual_seed(seed)
     network: nn.Module = ClassicCNN(image_shape=data.info.input_shape, num_classes=len(data.info.class_names))
     if "network" in swapped:
         network = build_model(experiment, data.info).network
-    network = network.to(training_device())
+    network = network.to(default_device())
     batches: Any
     if "loader" in swapped:
         settings = experiment.data.config
@@ -184,7 +193,7 @@ def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int
         return train(network, batches, optimizer, schedule, epochs=epochs, bf16=bf16)
     optimizer = build_optimizer(network, experiment.optimizer.config)
     steps, limits = len(batches), experiment.trainer
-    if limits.max_steps is not None and epochs == limits.max_epochs:  # as short as the experiment itself
+    if limits.max_steps is not None and epochs == limits.max_epochs:  # As short as the experiment itself.
         steps = min(steps, math.ceil(limits.max_steps / epochs))
     factor = build_schedule(experiment.schedule.config, total_steps=epochs * steps, steps_per_epoch=steps)
     return train(
@@ -202,7 +211,7 @@ def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int
 def shortest(
     experiment: Config, data: Any, swapped: Sequence[str], seeds: Sequence[int], options: argparse.Namespace
 ) -> Outcome:
-    """Bare fits; with a schedule that ends, in the fewest epochs that bring every seed to the target."""
+    """Train bare loops; if the schedule has an end, in the fewest epochs that reach the target."""
     first = options.max_epochs
     if "schedule" in swapped:
         first = min(first, experiment.trainer.max_epochs)

@@ -1,17 +1,14 @@
-"""Cost of a training step: through the full set-up, under Lightning's barebones Trainer, and in a bare loop.
+"""Cost of a training step: with the full set-up, under Lightning's barebones Trainer, and in a bare loop.
 
-The bare loop takes its turns inside each fit: before every chunk of the Trainer's steps it takes as many of
-its own, on a network, loader and optimizer of its own. So each chunk has a yardstick of a moment before.
+The bare loop takes turns with each fit: before each chunk of the Trainer's steps, it takes the same number of
+steps with its own network, loader and optimizer. So each chunk is compared with a time measured just before.
 """
 
 import argparse
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,14 +17,14 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from torch.optim.lr_scheduler import LambdaLR
 
-from experiments.benchmark.harness import Report, Sample, positive
-from experiments.benchmark.machine import training_device
+from experiments.benchmark.full_fit import full_fit
+from experiments.benchmark.harness import Report, Sample, endless, positive
 from experiments.callbacks.weight_average import averaged_tensors
 from experiments.config.check import load_config
 from experiments.config.root import Config
 from experiments.training.build import build_data, build_model
-from experiments.training.fit import fit
 from experiments.training.lightning_adapter import stop_after_this_batch
+from experiments.training.machine import default_device
 from experiments.training.process_state import quiet_lightning
 from experiments.training.trainer import resolve_accelerator, resolve_precision
 from lit_modules.configs.optim import ConstantConfig
@@ -36,7 +33,7 @@ from lit_modules.optim.schedules import build_schedule
 
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 16}, "trainer": {"log_every_n_steps": 4}}
 LIMITS = {"mnist_cnn": ("bare", 1.05), "mnist_mlp": ("barebones", 1.15)}
-"""For each experiment, how many times the step of what its full set-up may cost."""
+"""For each experiment: a reference, and how many times its step the step of the full set-up may cost."""
 
 
 class TakingTurns(Callback):
@@ -44,8 +41,8 @@ class TakingTurns(Callback):
 
     Args:
         bare_step: Takes one step of the other loop, loading included.
-        chunk: Steps of each turn; a multiple of the logging period, so that every chunk pays for one point.
-        turns: Recorded turns, after one that warms up.
+        chunk: Steps per turn; a multiple of the logging period, so that each chunk logs equally often.
+        turns: Number of recorded turns, after one warm-up turn.
     """
 
     def __init__(self, bare_step: Callable[[], object], *, chunk: int, turns: int) -> None:
@@ -60,7 +57,7 @@ class TakingTurns(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """At a chunk's end, stop its clock and let the bare loop take its turn."""
+        """At the end of a chunk, stop the clock and let the bare loop take its turn."""
         if self._left:
             self._left -= 1
             return
@@ -78,22 +75,22 @@ class TakingTurns(Callback):
         self._left = self.chunk - 1
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Throw a chunk away that an epoch's end interrupts: that is no part of a step."""
+        """Discard a chunk that the end of an epoch interrupts, because this is not part of a step."""
         if self._started is not None:
             self.bare.pop()
         self._started, self._left = None, 0
 
     def ratio(self) -> float:
-        """How many times a bare step one of the fit costs."""
+        """Return the time of a step of the fit divided by that of a bare step."""
         turns = zip(self.fit[1:], self.bare[1:], strict=True)
         return statistics.median(fit / bare for fit, bare in turns)
 
     def fit_seconds(self) -> float:
-        """Of one step of the fit."""
+        """Return the seconds of one step of the fit."""
         return statistics.median(self.fit[1:]) / self.chunk
 
     def bare_seconds(self) -> float:
-        """Of one step of the bare loop."""
+        """Return the seconds of one step of the bare loop."""
         return statistics.median(self.bare[1:]) / self.chunk
 
     @staticmethod
@@ -105,11 +102,11 @@ class TakingTurns(Callback):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how much to run."""
-    parser.add_argument("--turns", type=positive, metavar="N", help="chunks of 50 steps of each fit (20)")
+    parser.add_argument("--turns", type=positive, metavar="N", help="chunks of 50 steps per fit (20)")
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure both experiments; a repeat is a fit of each kind."""
+    """Measure all experiments. A repeat is one fit of each kind."""
     repeats = options.repeats or (1 if options.quick else 3)
     turns = options.turns or (2 if options.quick else 20)
     report = Report(title="A training step in a Trainer and in the bare PyTorch loop")
@@ -120,7 +117,10 @@ def run(options: argparse.Namespace) -> Report:
             {"trainer": {"max_epochs": turns + 2}},
         )
         chunk = experiment.trainer.log_every_n_steps
-        kinds = {"barebones": barebones_fit, "full": full_fit}
+        kinds: dict[str, Callable[[Config, Callback], object]] = {
+            "barebones": barebones_fit,
+            "full": full_fit,
+        }
         watched: dict[str, list[TakingTurns]] = {kind: [] for kind in kinds}
         for _ in range(repeats):
             for kind, run_fit in kinds.items():
@@ -143,21 +143,15 @@ def run(options: argparse.Namespace) -> Report:
                 }
             )
         cost = ratios["full"].ratio_to(ratios[reference])
-        report.notes.append(f"{name}: the full set-up costs {cost} × {reference}; wanted is at most {limit}.")
+        report.notes.append(f"{name}: the full set-up costs {cost} × {reference}; target: ≤ {limit} ×.")
     report.notes.append(
-        f"{repeats} fits of each kind, {turns} turns of {chunk} steps; a fit's figure is the turns' median."
+        f"{repeats} fits of each kind, {turns} turns of {chunk} steps; a fit's value is its median turn."
     )
     return report
 
 
-def full_fit(experiment: Config, watcher: Callback) -> None:
-    """Everything that a run has: loggers, progress, curve, checkpoints, dashboard, run directory."""
-    with tempfile.TemporaryDirectory() as folder:
-        fit(replace(experiment, run_dir=str(Path(folder) / "run")), callbacks=[watcher])
-
-
 def barebones_fit(experiment: Config, watcher: Callback) -> None:
-    """The least that Lightning's Trainer does."""
+    """Fit with Lightning's Trainer and nothing else."""
     data = build_data(experiment)
     with quiet_lightning():
         trainer = L.Trainer(
@@ -175,18 +169,18 @@ def barebones_fit(experiment: Config, watcher: Callback) -> None:
 
 
 class BareLoop:
-    """An experiment's training steps with nothing around them but PyTorch.
+    """The training steps of an experiment in plain PyTorch.
 
-    A step is the same as in the fit: load and augment, forward, loss, backward, optimizer, schedule, average
-    of the weights; of these only what the config asks for.
+    A step does the same as in the fit: load and augment, forward, loss, backward, optimizer, schedule and
+    average of the weights, as far as the config asks for them.
 
     Args:
-        experiment: What to train.
+        experiment: A checked config.
     """
 
     def __init__(self, experiment: Config) -> None:
         data = build_data(experiment)
-        module = build_model(experiment, data.info).to(training_device()).train()
+        module = build_model(experiment, data.info).to(default_device()).train()
         self.network = module.network
         self.optimizer = build_optimizer(module, experiment.optimizer.config)
         self.schedule = None
@@ -202,11 +196,11 @@ class BareLoop:
         self.live = list(averaged_tensors(module).values())
         self.average = [tensor.detach().clone() for tensor in self.live]
         self.bf16 = resolve_precision(experiment.trainer) == "bf16-mixed"
-        self._batches = _endless(batches)
+        self._batches = endless(batches)
 
     def step(self) -> None:
-        """Take the next step."""
-        images, targets = (tensor.to(training_device()) for tensor in next(self._batches))
+        """Take one step."""
+        images, targets = (tensor.to(default_device()) for tensor in next(self._batches))
         self.optimizer.zero_grad()
         with torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             loss = F.cross_entropy(self.network(images), targets, label_smoothing=self.smoothing)
@@ -217,8 +211,3 @@ class BareLoop:
         if self.decay is not None:
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, self.live, 1 - self.decay)
-
-
-def _endless(batches: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        yield from batches

@@ -1,6 +1,8 @@
-"""RNN, LSTM and GRU, forward and backward: PyTorch's, ours fused and by hand, and loops over a cell.
+"""Time of RNN, LSTM and GRU, forward and backward: PyTorch's, ours (fused, by hand), and loops over a cell.
 
-By hand, a layer's products with its inputs are one matrix product; a loop over a cell does them one by one.
+By hand, a layer multiplies all its inputs in one matrix product. A loop over a cell needs one per step.
+
+Shape letters: B batch, T steps, D inputs, H hidden width.
 """
 
 import argparse
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from experiments.benchmark.harness import Report, interleaved, timed
 from experiments.errors import UserError
+from experiments.training.machine import default_device
 from lit_modules.layers import recurrent
 
 BASELINE = "PyTorch's layer"
@@ -19,25 +22,25 @@ KINDS = ("RNN", "LSTM", "GRU")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sizes of the workload."""
-    parser.add_argument("--batch", type=int, default=32, metavar="B", help="rows (32)")
-    parser.add_argument("--steps", type=int, default=64, metavar="T", help="steps of a sequence (64)")
+    parser.add_argument("--batch", type=int, default=32, metavar="B", help="batch size (32)")
+    parser.add_argument("--steps", type=int, default=64, metavar="T", help="sequence length (64)")
     parser.add_argument("--width", type=int, default=128, metavar="D", help="input and hidden width (128)")
-    parser.add_argument("--layers", type=int, default=1, metavar="L", help="layers of a stack (1)")
+    parser.add_argument("--layers", type=int, default=1, metavar="L", help="number of layers (1)")
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure every kind and way on the accelerator if there is one, else on the processor."""
+    """Measure each kind and implementation, on the accelerator if there is one, else on the CPU."""
     batch, steps, width, layers = options.batch, options.steps, options.width, options.layers
     if min(batch, steps, width, layers) < 1:
-        raise UserError(f"sizes are {batch}, {steps}, {width}, {layers}: each must be at least 1")
+        raise UserError(f"sizes {batch}, {steps}, {width}, {layers}: each must be ≥ 1")
     if options.quick:
         batch, steps, width = 2, 3, 4
     repeats = options.repeats or (2 if options.quick else 15)
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     report = Report(title=f"Recurrent layers on {device.type}, forward and backward")
     report.notes = [
         f"{batch} sequences of {steps} steps, width {width}, {layers} layer(s), fp32; {repeats} turns.",
-        f"ratio: time over that of {BASELINE}, taken turn by turn; the column is its median.",
+        f"ratio: time divided by that of {BASELINE}, turn by turn; median.",
     ]
     inputs = torch.randn(batch, steps, width, device=device)
     for kind in KINDS:
@@ -51,7 +54,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def ways(kind: str, width: int, layers: int, device: torch.device) -> dict[str, nn.Module]:
-    """The same network in every way: modules from (B, T, D) to ((B, T, H), …) with the same weights."""
+    """Return modules from (B, T, D) to ((B, T, H), …) with the same weights, by implementation."""
     theirs = getattr(nn, kind)(width, width, num_layers=layers, batch_first=True)
     ours = {
         implementation: getattr(recurrent, kind)(
@@ -72,11 +75,11 @@ def ways(kind: str, width: int, layers: int, device: torch.device) -> dict[str, 
 
 
 class CellLoop(nn.Module):
-    """A stack as a loop over cells, which multiplies every step's input by itself.
+    """Layers as loops over cells, with one matrix product per step.
 
     Args:
-        stack: Gives its kind, sizes and weights.
-        implementation: PyTorch's kernel for a step, or ours.
+        stack: Layers of PyTorch, for the kind, sizes and weights.
+        implementation: PyTorch's kernel for a step (fused), or ours (by_hand).
     """
 
     def __init__(self, stack: nn.RNNBase, *, implementation: str) -> None:
@@ -94,7 +97,7 @@ class CellLoop(nn.Module):
             self.cells.append(cell)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """(B, T, D) → ((B, T, H),)."""
+        """Map (B, T, D) to ((B, T, H),)."""
         hidden = inputs.unbind(1)  # T times (B, D)
         for cell in self.cells:
             state, outputs = None, []

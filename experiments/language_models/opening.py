@@ -8,6 +8,7 @@ from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.language_models.pretrained_models import ASSETS, is_pretrained, open_pretrained
 from experiments.training.checkpoint_path import open_checkpoint
+from experiments.training.machine import default_device
 
 
 def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = True) -> LoadedModel:
@@ -31,7 +32,7 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
     from lit_modules.networks.decoding_lm import DecodingLM
     from lit_modules.networks.transformer_lm import TransformerLM
 
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     model.network.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     if isinstance(model.network, TransformerLM) and laid_out:
         weights: Any = "int8" if precision == "int8" else "as_they_are"

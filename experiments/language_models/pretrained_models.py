@@ -7,6 +7,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.language_models.chat import chat_format
 from experiments.language_models.loaded_model import LoadedModel
+from experiments.training.machine import default_device
 
 ASSETS = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 """Models that are downloaded when needed, and the file of each."""
@@ -41,7 +42,7 @@ def open_pretrained(
     from lit_modules.networks.decoding_lm import DecodingLM
     from lit_modules.pretrained.readers import build_network, read_pretrained
 
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     try:
         pretrained = read_pretrained(path)
         tokenizer, template = _vocabulary(path, pretrained.tokenizer)

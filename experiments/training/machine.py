@@ -6,11 +6,21 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.config.sources import REPOSITORY
 
+if TYPE_CHECKING:
+    import torch
+
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "tensorboard", "numpy")
+
+
+def default_device() -> "torch.device":
+    """Return the accelerator if there is one, else the CPU."""
+    import torch
+
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def describe_machine() -> dict[str, Any]:

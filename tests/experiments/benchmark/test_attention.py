@@ -55,7 +55,7 @@ def test_memory_of_the_tiled_way_is_far_below_the_scores() -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    with pytest.raises(UserError, match="each must be at least 1"):
+    with pytest.raises(UserError, match="each must be ≥ 1"):
         attention.run(options("--lengths", "0"))
-    with pytest.raises(UserError, match="--heads 4 don't divide among --kv-heads 3"):
+    with pytest.raises(UserError, match="--heads 4 is not a multiple of --kv-heads 3"):
         attention.run(options("--heads", "4", "--kv-heads", "3"))

@@ -36,15 +36,15 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     report = json.loads(path.read_text(encoding="utf-8"))
     assert report["rows"][0]["way"] == "ours fp32"
     assert report["rows"][0]["× transformers' best"] is None
-    assert "transformers isn't installed, so there is nothing to compare with." in report["notes"]
+    assert "transformers is not installed, so there is no comparison." in report["notes"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tokens", "1"], "a speed needs 2 tokens"),
-        (["--long", "4"], "a speed needs 2 tokens"),
-        (["--long", "9000"], "32 tokens are all that smollm2 looks back on"),
+        (["--tokens", "1"], "--tokens must be ≥ 2 and --long > 4"),
+        (["--long", "4"], "--tokens must be ≥ 2 and --long > 4"),
+        (["--long", "9000"], "smollm2 has context length 32"),
         (["--model", "nowhere.gguf"], "nowhere.gguf doesn't exist"),
     ],
 )

@@ -86,7 +86,7 @@ def test_wrong_options_end_with_status_2(arguments: list[str]) -> None:
 
 def test_no_name_ends_with_status_2(capsys) -> None:
     assert command.main([]) == 2
-    assert capsys.readouterr().err.startswith("error: name a benchmark")
+    assert capsys.readouterr().err.startswith("error: give the name of a benchmark")
 
 
 def test_list_prints_every_benchmark_with_its_docstring_and_imports_no_torch() -> None:

@@ -78,4 +78,4 @@ def test_command(tmp_path, capsys) -> None:
     ]
     assert all(row["ms"]["mean"] > 0 for row in rows)
     printed = capsys.readouterr().out
-    assert "wanted is at most 1.15" in printed
+    assert "target: ≤ 1.15 ×" in printed

@@ -38,5 +38,5 @@ def test_measures_every_way_of_every_kind() -> None:
 
 
 def test_sizes_below_one_are_refused() -> None:
-    with pytest.raises(UserError, match="each must be at least 1"):
+    with pytest.raises(UserError, match="each must be ≥ 1"):
         recurrent.run(options("--steps", "0"))
