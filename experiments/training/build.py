@@ -1,4 +1,4 @@
-"""From a checked config to data and model, and from a checkpoint alone to the model it holds."""
+"""Build data and model from a checked config, or the model from a checkpoint alone."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -15,10 +15,10 @@ from experiments.errors import RunError, UserError
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint holds.
+    """A model rebuilt from its checkpoint.
 
     Attributes:
-        experiment: The config it was trained with, overrides on top.
+        experiment: The config that it was trained with, with any overrides applied.
         module: The LightningModule with the checkpoint's weights.
         info: The description of the data it was trained on.
     """
@@ -29,7 +29,7 @@ class Restored:
 
 
 def build_data(experiment: Config) -> Any:
-    """The datamodule, fetched and set up, so that its `info` is known."""
+    """Build the datamodule, download its data and set it up, so that its `info` is known."""
     with _user_mistakes("data"):
         datamodule = registry.target("data", experiment.data.name)(
             experiment.data.config, seed=experiment.seed
@@ -40,7 +40,7 @@ def build_data(experiment: Config) -> Any:
 
 
 def build_model(experiment: Config, info: Any) -> Any:
-    """The LightningModule, with its optimizer's and schedule's configs."""
+    """Build the LightningModule with the configs of its optimizer and schedule."""
     with _user_mistakes("model"):
         return registry.target("model", experiment.model.name)(
             experiment.model.config,
@@ -51,15 +51,15 @@ def build_model(experiment: Config, info: Any) -> Any:
 
 
 def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
-    """Rebuild a checkpoint's model; neither its data nor its run directory is needed.
+    """Rebuild the model of a checkpoint, without its data and its run directory.
 
     Args:
-        saved: The checkpoint, as `load` gives it.
-        path: Its file, for the messages.
-        overrides: `key=value` strings laid over its config; the weights must still fit.
+        saved: The checkpoint, as `load` returns it.
+        path: Its file, for error messages.
+        overrides: `key=value` strings that change its config; the weights must still fit.
 
     Raises:
-        UserError: The config names a piece that isn't registered here, an override is wrong, or the weights
+        UserError: The config names something that isn't registered, an override is wrong, or the weights
             don't fit the model.
     """
     from datamodules.info import info_from_dict
@@ -68,8 +68,8 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
         name = _piece(saved["config"], kind)
         if name not in registry.CATALOG[kind]:
             raise UserError(
-                f"{path} was trained with the {kind} {name!r}, which is none of the suite's; "
-                f"experiments.register({kind!r}, {name!r}, …) makes your own class known first"
+                f"{path} was trained with the {kind} {name!r}, which is not registered; register your own "
+                f"class first: experiments.register({kind!r}, {name!r}, …)"
             )
     experiment = check_config(
         merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
@@ -88,13 +88,13 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
 
 
 def initialise(module: Any, path: Path) -> str:
-    """Start a new run from a checkpoint's weights: all tensors that have the same name and shape.
+    """Copy the tensors of a checkpoint that have the same name and shape into a new model.
 
     Returns:
-        What was taken and what is new, for a person to read.
+        A line that says how many tensors were copied and which ones are new.
 
     Raises:
-        UserError: The file is not a checkpoint, fits the model nowhere, or is of another vocabulary.
+        UserError: The file is not a checkpoint, no tensor fits, or its vocabulary differs.
     """
     from experiments.training import checkpoint
 
@@ -112,53 +112,53 @@ def initialise(module: Any, path: Path) -> str:
 
 
 def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
-    """Refuse data whose tokens aren't those that a checkpoint's weights were trained on.
+    """Check that the data has the vocabulary that a checkpoint was trained with.
 
-    Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens fit anything.
+    Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens always pass.
 
     Args:
         saved: The checkpoint.
         info: The description of the data.
-        path: Its file, for the message.
+        path: Its file, for the error message.
 
     Raises:
-        UserError: Both have a vocabulary, and not the same.
+        UserError: The vocabularies differ.
     """
     for kind in ("source_vocabulary", "target_vocabulary"):
         before, now = list(saved["info"].get(kind) or ()), list(getattr(info, kind, ()))
         if before and now and before != now:
             raise UserError(
-                f"the data's {kind} of {len(now)} tokens isn't that of {path}, which has {len(before)}; use "
-                "the data that it was trained with"
+                f"the data's {kind} ({len(now)} tokens) differs from that of {path} ({len(before)} tokens); "
+                "use the data that it was trained with"
             )
     old, new = saved["info"].get("tokenizer"), getattr(info, "tokenizer", None)
     if not old or not new or _tokens_of(old) == _tokens_of(new):
         return
-    sizes = f"{info.vocab_size} and there {saved['info'].get('vocab_size')} tokens"
+    sizes = f"{info.vocab_size} and {saved['info'].get('vocab_size')} tokens"
     if old.get("kind") != new.get("kind"):
-        sizes = f"of the kind {new.get('kind')}, there {old.get('kind')}"
+        sizes = f"kinds {new.get('kind')} and {old.get('kind')}"
     elif saved["info"].get("vocab_size") == info.vocab_size:
-        sizes = f"{info.vocab_size} tokens, but not the same ones"
+        sizes = f"{info.vocab_size} tokens each, but different ones"
     raise UserError(
-        f"the data's vocabulary doesn't match that of {path} ({sizes}); use the text and data.tokenizer "
+        f"the data's vocabulary differs from that of {path} ({sizes}); use the text and data.tokenizer "
         "that it was trained with"
     )
 
 
 def _tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a tokenizer's ids: not by whose code it is applied."""
+    """Return the settings that decide the ids of the tokens: all but the implementation."""
     return {key: value for key, value in tokenizer.items() if key != "implementation"}
 
 
 def _piece(plain: Any, kind: str) -> str:
-    """The name of a section's piece in a plain config."""
+    """Return the `name` of a section in a plain config, or `"None"`."""
     section = plain.get(kind) if isinstance(plain, Mapping) else None
     return str(section.get("name")) if isinstance(section, Mapping) else "None"
 
 
 @contextlib.contextmanager
 def _user_mistakes(section: str) -> Iterator[None]:
-    """What a datamodule or model refuses of its settings is the config's mistake; a failed download isn't."""
+    """Turn a `ValueError` of data or model into a `UserError`, and a failed download into a `RunError`."""
     from datamodules.assets.fetch import AssetError
 
     try:

@@ -1,8 +1,8 @@
-"""Checkpoints as files: written whole or not at all, holding plain data, loaded without running anything.
+"""Write checkpoints in one step, and load them as plain data without running any code.
 
-A checkpoint is a dictionary of tensors, numbers, strings, lists and dictionaries. Beside Lightning's own
-entries (`state_dict`, `optimizer_states`, `loops` …) it has `config`, the whole resolved config, and
-`info`, the description of the data, so that the file alone is enough to rebuild the model.
+A checkpoint is a dictionary of tensors, numbers, strings, lists and dictionaries. Lightning's entries
+(`state_dict`, `optimizer_states`, `loops` …) stand beside `config`, the whole resolved config, and `info`,
+the description of the data. The file alone is enough to rebuild the model.
 """
 
 import os
@@ -21,21 +21,21 @@ REQUIRED = ("config", "info", "state_dict")
 
 
 class CheckpointError(UserError):
-    """A checkpoint file is missing, damaged or not ours."""
+    """A checkpoint file is missing, damaged or not one of the suite."""
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes under a temporary name and renames; reads plain data only.
+    """Lightning's reader and writer of checkpoints: writes by renaming, reads plain data only.
 
     Args:
-        held: Checkpoints that have been read already, by file; each is given out once, in place of a reading.
+        held: Checkpoints that are in memory already, by file. Each is returned once instead of being read.
     """
 
     def __init__(self, held: Mapping[Path, dict[str, Any]] | None = None) -> None:
         self._held = dict(held or {})
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the checkpoint so that `path` is at every moment absent, the old one or the new one."""
+        """Write under a temporary name, then rename, so that a kill leaves the old file or the new one."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -46,11 +46,11 @@ class AtomicCheckpointIO(CheckpointIO):
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except (OSError, RuntimeError) as error:
-            # After a failed write torch.save also fails to finish the archive, and raises that instead.
+            # After a failed write, torch.save also fails to close the archive and raises that error instead.
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise
-            raise RunError(f"can't write the checkpoint {target}: {cause.strerror or cause}") from error
+            raise RunError(f"cannot write the checkpoint {target}: {cause.strerror or cause}") from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -81,14 +81,14 @@ def load(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"the checkpoint {path} is damaged at {damaged}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except zipfile.BadZipFile:
-        raise CheckpointError(f"{path} is not a checkpoint, or a truncated one") from None
+        raise CheckpointError(f"{path} is not a checkpoint, or it is truncated") from None
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} holds more than plain data, and is not loaded") from None
+        raise CheckpointError(f"{path} holds more than plain data, so it is not loaded") from None
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"can't read the checkpoint {path}: {reason}") from None
+        raise CheckpointError(f"cannot read the checkpoint {path}: {reason}") from None
     missing = [k for k in REQUIRED if not isinstance(checkpoint, dict) or k not in checkpoint]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of this suite: it lacks {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""What a classifier takes for what on the test set, kept beside a run's metrics and added up over runs."""
+"""The confusion matrix of the test set: one file in a run directory, and the sum over several runs."""
 
 import csv
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Confusion:
         write_csv(folder / FILE, [["true \\ predicted", *self.class_names], *rows])
 
     def markdown(self) -> str:
-        """The table for a document, with the share of each true class that was recognised."""
+        """Return the matrix as a Markdown table, with the share of each true class that was recognised."""
         lines = [["true \\ predicted", *self.class_names, "recognised"]]
         lines.append(["---", *("---:" for _ in (*self.class_names, ""))])
         for place, (name, row) in enumerate(zip(self.class_names, self.counts, strict=True)):
@@ -38,7 +38,7 @@ class Confusion:
 
 
 def read_confusion(folder: Path) -> Confusion | None:
-    """A run directory's table; None where there is none that can be read."""
+    """Read the matrix of a run directory; `None` if there is no readable file."""
     try:
         with (folder / FILE).open(encoding="utf-8", newline="") as file:
             (_, *names), *rows = csv.reader(file)
@@ -50,7 +50,7 @@ def read_confusion(folder: Path) -> Confusion | None:
 
 
 def pooled(folders: Sequence[Path]) -> Confusion | None:
-    """The sum over runs, such as the folds of a cross-validation; None unless all have the same classes."""
+    """Return the sum over runs, such as the folds of a cross-validation; `None` unless all classes agree."""
     tables = [read_confusion(folder) for folder in folders]
     found = [table for table in tables if table is not None]
     if len(found) < max(1, len(tables)) or len({table.class_names for table in found}) > 1:

@@ -1,4 +1,4 @@
-"""`metrics.csv`: every logged value, one a row, appended as it comes and cut back when a run resumes."""
+"""Write `metrics.csv`: one row for each logged value."""
 
 import csv
 import math
@@ -15,13 +15,13 @@ from experiments.training.run_directory import CURVE_HEADER, read_curve_rows, wr
 class CurveLog(Logger):
     """A Lightning logger that appends `step,epoch,name,value` rows.
 
-    One value a row, because different metrics are logged at different steps: nothing is left empty, a new
-    metric needs no new column, and a killed run leaves whole rows.
+    Different metrics are logged at different steps, so each value has its own row. A new metric needs no new
+    column, and a killed run leaves whole rows.
 
     Args:
         path: The CSV file.
-        resumed_step: When a run resumes, rows logged after this step are dropped, and those of an earlier
-            test, since they come again.
+        resumed_step: The step that a run resumes from. Rows of later steps and of a test are dropped, because
+            the resumed run logs them again.
     """
 
     def __init__(self, path: Path, *, resumed_step: int | None = None) -> None:
@@ -32,20 +32,20 @@ class CurveLog(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks for one; the run directory has the name."""
+        """Return an empty name; the run directory has one."""
         return ""
 
     @property
     def version(self) -> str:
-        """Lightning asks for one; the run directory is the version."""
+        """Return an empty version; each run has its own directory."""
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` has them."""
+        """Do nothing; `config.yaml` holds the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row for each metric but `epoch`, which is a column."""
+        """Append one row for each metric; `epoch` is a column."""
         if self._file is None:
             self._open()
         epoch = metrics.get("epoch", math.nan)
@@ -56,7 +56,7 @@ class CurveLog(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file; a later value opens it again."""
+        """Close the file; the next value opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None

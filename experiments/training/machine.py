@@ -1,4 +1,4 @@
-"""The machine, the versions and the revision that a figure comes from, and how much memory it took."""
+"""Describe the machine, the package versions and the code revision, and measure peak memory."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ def default_device() -> "torch.device":
 
 
 def describe_machine() -> dict[str, Any]:
-    """The hardware and the versions that results and times depend on."""
+    """Return the hardware and the versions that results and times depend on."""
     import torch
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
@@ -70,7 +70,7 @@ def _processor() -> str:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process held: of the GPU where there is one, else of the machine. NaN: unknown."""
+    """Return the peak memory of this process: GPU memory if a GPU was used, else resident; NaN if unknown."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
@@ -80,9 +80,9 @@ def peak_memory_mb() -> float:
 
 
 def peak_resident_bytes() -> int | None:
-    """The most of the machine's memory that this process held; `None` where the system doesn't say."""
+    """Return the peak resident memory of this process; `None` where the system does not report it."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux hands ru_maxrss on through exec, so a child would start at its parent's peak
+    if status.exists():  # unlike ru_maxrss, not inherited from the parent process
         lines = status.read_text(encoding="utf-8").splitlines()
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
     if sys.platform == "win32":

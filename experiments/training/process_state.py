@@ -1,4 +1,4 @@
-"""What a run changes of the process around it, and puts back: loggers, warnings, determinism."""
+"""Change loggers, warnings and determinism for the time of a run, and restore them afterwards."""
 
 import contextlib
 import logging
@@ -43,12 +43,12 @@ def recorded(run_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Send Lightning's notes and warnings to the log alone; what matters of them the run says itself."""
+    """Send Lightning's messages and warnings to the log only; the run prints what a user needs."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric")
     kept = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in names}
     for name in names:
         logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
-    # Without a handler of its own a logger falls back on stderr for warnings.
+    # A logger without any handler would print warnings to stderr.
     silent = logging.NullHandler()
     logging.getLogger().addHandler(silent)
     logging.captureWarnings(True)
@@ -63,7 +63,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Put back what a deterministic Trainer switches for the whole process."""
+    """Restore the global switches that a deterministic Trainer sets."""
     import torch
 
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -74,6 +74,6 @@ def global_state_kept() -> Iterator[None]:
     finally:
         now = torch.are_deterministic_algorithms_enabled()
         if (now, torch.is_deterministic_algorithms_warn_only_enabled()) != (deterministic, warn_only):
-            # Not called for nothing: it imports the compiler, which takes seconds.
+            # Called only when needed: it imports the compiler, which takes seconds.
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn

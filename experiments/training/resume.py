@@ -1,4 +1,4 @@
-"""Where a run continues: which directory, from which checkpoint, and whether the config still fits."""
+"""Decide where a run starts: its directory, its checkpoint, and whether the config fits the saved one."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,8 @@ class Start:
         run_dir: Its directory.
         checkpoint: The file it continues from; `None` for a new run.
         step: The optimizer step of that checkpoint.
-        notes: What a person should know of the choice.
-        state: What the checkpoint holds, so that it is read once; empty for a new run.
+        notes: Lines for the user about this choice.
+        state: The content of the checkpoint, so that it is read only once; empty for a new run.
     """
 
     run_dir: Path
@@ -33,10 +33,11 @@ class Start:
 
 
 def find_start(config: Config) -> Start:
-    """Decide by `run_dir` and `resume`.
+    """Choose the directory and the checkpoint from `run_dir` and `resume`.
 
     Raises:
-        UserError: An explicit checkpoint is missing, damaged or foreign, or the config doesn't fit the run's.
+        UserError: A named checkpoint is missing, damaged or not one of the suite, or the config does not fit
+            that of the run.
     """
     if config.resume is None:
         return Start(run_directory.choose(config))
@@ -56,7 +57,7 @@ def find_start(config: Config) -> Start:
             start = newest_good(path)
             if start.checkpoint is None:
                 raise UserError(
-                    f"resume={path}: there is no good checkpoint{''.join(f'; {n}' for n in start.notes)}"
+                    f"resume={path}: there is no readable checkpoint{''.join(f'; {n}' for n in start.notes)}"
                 )
         else:
             state = checkpoint.load(path)
@@ -69,8 +70,7 @@ def find_start(config: Config) -> Start:
             start = Start(folder, path, _step(state, path), state=state)
         if config.run_dir and Path(config.run_dir).resolve() != start.run_dir.resolve():
             raise UserError(
-                f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; "
-                "leave run_dir out"
+                f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; remove run_dir"
             )
     check_same(config.plain, _with_defaults(start.state["config"]), start.run_dir)
     if not (start.run_dir / "metrics.json").exists():
@@ -79,7 +79,7 @@ def find_start(config: Config) -> Start:
 
 
 def _check_length(config: Config, state: dict[str, Any], run_dir: Path) -> None:
-    """Refuse to end a run before the point that it has reached, while nothing is written yet."""
+    """Check, before anything is written, that the run does not end before the point that it has reached."""
     done = {
         "max_epochs": lightning_adapter.epochs_done(state),
         "max_steps": state["global_step"],
@@ -88,12 +88,12 @@ def _check_length(config: Config, state: dict[str, Any], run_dir: Path) -> None:
         asked = getattr(config.trainer, key)
         if asked is not None and asked < count:
             raise UserError(
-                f"trainer.{key} = {asked}: {run_dir} has done {count} already; ask for at least that"
+                f"trainer.{key} = {asked}: {run_dir} has already done {count}; set it to {count} or more"
             )
 
 
 def is_finished(config: Config, start: Start) -> bool:
-    """Whether a run has its final metrics and the config asks for no more training than it had."""
+    """Return whether a run has its final metrics and the config asks for no more training."""
     if start.checkpoint is None or start.checkpoint.name != "last.ckpt":
         return False
     if not (start.run_dir / "metrics.json").exists():
@@ -108,7 +108,7 @@ def is_finished(config: Config, start: Start) -> bool:
 
 
 def newest_good(run_dir: Path) -> Start:
-    """The newest checkpoint of a run that can be read; damaged ones are passed over and noted."""
+    """Return the newest readable checkpoint of a run; damaged ones are skipped and noted."""
     notes = []
     last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     newest: Start | None = None
@@ -119,13 +119,13 @@ def newest_good(run_dir: Path) -> Start:
             state = checkpoint.load(path)
             step = _step(state, path)
         except checkpoint.CheckpointError as error:
-            notes.append(f"{error}; passed over")
+            notes.append(f"{error}; skipped")
             continue
         if newest is None or step > (newest.step or 0):
             newest = Start(run_dir, path, step, state=state)
     if newest is None:
         if notes:
-            notes.append("no checkpoint is good: starting anew")
+            notes.append("no checkpoint is readable: starting a new run")
         return Start(run_dir, notes=tuple(notes))
     if notes:
         notes.append(f"continuing from {newest.checkpoint}, step {newest.step}")
@@ -134,15 +134,15 @@ def newest_good(run_dir: Path) -> Start:
 
 def _step(state: Mapping[str, Any], path: Path) -> int:
     if "loops" not in state or "global_step" not in state:
-        raise checkpoint.CheckpointError(f"{path} holds weights only, nothing to resume from")
+        raise checkpoint.CheckpointError(f"{path} holds only weights, so a run cannot resume from it")
     return int(state["global_step"])
 
 
 def _with_defaults(saved: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A run's config as it reads today: settings that it was too early for have their defaults."""
+    """Return a saved config with today's defaults for the settings that it does not have."""
     try:
         return load_config(saved).plain
-    except UserError:  # what isn't known any more is then named as a difference
+    except UserError:  # an unknown setting is then reported as a difference
         return saved
 
 
@@ -152,16 +152,16 @@ def check_same(
     run_dir: Path,
     instead: str = "model.init_from=CHECKPOINT starts a new run from its weights",
 ) -> None:
-    """A continued run keeps its model, data, optimizer and all else that its result depends on.
+    """Check that a continued run keeps all settings that its result depends on.
 
     Args:
         new: The plain config to continue with.
-        saved: The one that the run was started with.
-        run_dir: The run.
-        instead: What a person can do who wants the new settings.
+        saved: The plain config that the run started with.
+        run_dir: The run directory, for the error message.
+        instead: Advice for a user who wants the new settings.
 
     Raises:
-        UserError: Names the first settings that differ, with both values.
+        UserError: Settings differ; the message names the first ones with both values.
     """
     free = {setting.key for setting in settings_of(new) if setting.resume == "free"}
     different = [
@@ -172,7 +172,7 @@ def check_same(
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         raise UserError(
-            f"can't continue {run_dir} with other settings: {'; '.join(different[:3])}{more}; {instead}"
+            f"cannot continue {run_dir} with other settings: {'; '.join(different[:3])}{more}; {instead}"
         )
 
 

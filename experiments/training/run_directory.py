@@ -1,4 +1,4 @@
-"""A run's directory: where it is, what is written there, which one a resumed run continues.
+"""Choose the directory of a run, and write and read its files.
 
 runs/<name>/<time>-<suffix>/
     config.yaml  environment.json  metrics.json  metrics.csv  run.log
@@ -23,20 +23,20 @@ from experiments.errors import UserError
 from experiments.training.machine import describe_machine, describe_revision
 
 RUN_DIR_VARIABLE = "EXPERIMENTS_RUN_DIR"
-"""Set for the processes that a run starts, so that all ranks write to one directory."""
+"""Environment variable that tells the ranks started by this process which directory to use."""
 
 
 def choose(config: Config) -> Path:
-    """The directory a new run writes to; created on rank zero, the same for all ranks.
+    """Return the directory of a new run, the same on all ranks; rank zero creates it.
 
     Raises:
-        UserError: `run_dir` names a directory that already holds a run, or can't be created.
+        UserError: `run_dir` already holds a run or cannot be created.
     """
     if config.run_dir is not None:
         path = Path(config.run_dir)
         if (path / "config.yaml").exists() and not is_worker():
             raise UserError(
-                f"run_dir {path} already holds a run; resume=auto continues it, another run_dir keeps both"
+                f"run_dir {path} already holds a run; continue it with resume=auto, or choose another run_dir"
             )
     else:
         path = inherited() or agree(Path("runs", *config.name.split("/"), _folder_name()))
@@ -44,45 +44,45 @@ def choose(config: Config) -> Path:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"can't create the run directory {path}: {error.strerror}") from None
+            raise UserError(f"cannot create the run directory {path}: {error.strerror}") from None
         if config.run_dir is None:
             bequeath(path)
     return path
 
 
 def inherited() -> Path | None:
-    """The directory that rank zero chose before it started this process, if it did."""
+    """Return the directory that rank zero passed to this process; `None` if it passed none."""
     import torch.distributed as dist
 
     if not is_worker() or (dist.is_available() and dist.is_initialized()):
-        return None  # once the ranks talk to each other they agree on every further run
+        return None  # connected ranks agree on the directory by `agree`
     path = os.environ.get(RUN_DIR_VARIABLE)
     return Path(path) if path else None
 
 
 def bequeath(path: Path) -> None:
-    """Let the ranks that Lightning will start from this process use the same directory."""
+    """Pass the directory to the ranks that Lightning will start from this process."""
     if not is_worker():
         os.environ[RUN_DIR_VARIABLE] = str(path.resolve())
 
 
 def _folder_name() -> str:
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_ID" in os.environ:
-        # srun starts all ranks at once: what they know in common is the job.
+        # srun starts all ranks at once; they have only the job's numbers in common.
         keys = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
         return "-".join(["job", *(os.environ.get(key, "0") for key in keys)])
     return f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 def is_worker() -> bool:
-    """Whether this process is a rank above zero, started by Lightning, torchrun or SLURM."""
+    """Return whether this process is a rank above zero, started by Lightning, torchrun or SLURM."""
     return any(
         int(os.environ.get(name, 0) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     )
 
 
 def agree(path: Path) -> Path:
-    """Rank zero's path, on every rank that torchrun started with it or that runs beside it already."""
+    """Return the path of rank zero on all ranks, if torchrun started them or they are connected already."""
     import torch
     import torch.distributed as dist
 
@@ -91,7 +91,7 @@ def agree(path: Path) -> Path:
     if not dist.is_initialized():
         if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return path
-        # Lightning takes an initialised group as it is.
+        # Lightning uses a process group that is already initialised.
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     names: list[Any] = [str(path.resolve())]
     dist.broadcast_object_list(names, src=0)
@@ -99,32 +99,32 @@ def agree(path: Path) -> Path:
 
 
 def newest_unfinished(config: Config) -> Path | None:
-    """The newest run of this name and form that has something to continue from and no final result."""
+    """Return the newest run of this name and form that has a checkpoint or a fit but no final result."""
     result = "comparison.csv" if config.form == "variants" else "metrics.json"
-    begun = "checkpoints/*.ckpt" if config.form == "fit" else "*/**/config.yaml"  # of one of its fits
+    begun = "checkpoints/*.ckpt" if config.form == "fit" else "*/**/config.yaml"  # a fit of a study or chain
     runs = (p.parent for p in Path("runs", *config.name.split("/")).glob("*/config.yaml"))
     unfinished = [r for r in runs if not (r / result).exists() and any(r.glob(begun))]
     return max(unfinished, key=lambda r: (r / "config.yaml").stat().st_mtime, default=None)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that no reader sees half of it."""
+    """Write a file under a temporary name and rename it, so that no reader sees an incomplete file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, its header first, whole or not at all."""
+    """Write a CSV table, header first, in one step."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())
 
 
 def write_start(path: Path, config: Config) -> None:
-    """Record what is about to run: the resolved config and the environment.
+    """Write the resolved config and the environment of a run that starts.
 
-    What a run that was killed before its first checkpoint has logged goes, since it comes again.
+    Files of a run that was killed before its first checkpoint are deleted, because the run starts again.
     """
     if (path / "config.yaml").exists():
         for stale in (path / "metrics.csv", path / "metrics.json", *path.glob("tensorboard/events.*")):
@@ -136,13 +136,13 @@ def write_start(path: Path, config: Config) -> None:
 
 
 def write_continuation(path: Path, config: Config) -> None:
-    """Record that a run goes on, perhaps for longer than planned: until it ends it has no final metrics."""
+    """Write the config of a run that continues, and delete its final metrics until it ends again."""
     (path / "metrics.json").unlink(missing_ok=True)
     write_text(path / "config.yaml", to_yaml(config.plain))
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
-    """Record the final metrics as one flat object; what isn't finite becomes null, which JSON can hold."""
+    """Write the final metrics as one flat JSON object; a value that is not finite becomes null."""
     flat = {k: (v if math.isfinite(v) else None) for k, v in metrics.items()}
     write_text(path / "metrics.json", json.dumps(flat, indent=2) + "\n")
 
@@ -151,7 +151,7 @@ CURVE_HEADER = ("step", "epoch", "name", "value")
 
 
 def read_curve_rows(path: Path) -> list[list[str]]:
-    """Return the whole rows of a `metrics.csv` without its header; a row that a kill cut off is left out."""
+    """Return the rows of a `metrics.csv` without its header, and without a row that a kill cut off."""
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     rows = list(csv.reader(whole.splitlines()))
     return [row for row in rows[1:] if len(row) == len(CURVE_HEADER) and row[0].isdecimal() and row[3]]
@@ -167,7 +167,7 @@ def read_curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def environment() -> dict[str, Any]:
-    """Command line, code revision, versions and hardware: what a reader needs to judge the figures."""
+    """Return command line, code revision, versions and hardware, needed to judge the metrics."""
     return {
         "command": [Path(sys.executable).name, *sys.argv],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -177,6 +177,6 @@ def environment() -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The final metrics of a finished run; what wasn't finite is NaN."""
+    """Return the final metrics of a finished run; null becomes NaN."""
     values = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     return {k: math.nan if v is None else float(v) for k, v in values.items()}

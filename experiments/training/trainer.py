@@ -1,4 +1,4 @@
-"""A Lightning Trainer from the `trainer` section of a config, and what this machine can do of it."""
+"""Build the Lightning Trainer from the `trainer` section, and check it against this machine."""
 
 import dataclasses
 import os
@@ -29,10 +29,10 @@ from lit_modules.functional.precision import multiplies_bf16
 
 
 def check_hardware(config: TrainerConfig) -> None:
-    """Stop before anything is downloaded or built when this machine lacks what the config asks for.
+    """Check the config against the hardware before anything is downloaded or built.
 
     Raises:
-        UserError: The accelerator, or as many devices, or the precision can't be had here.
+        UserError: The accelerator, the number of devices or the precision is not available here.
     """
     accelerator = resolve_accelerator(config)
     present = _available()
@@ -48,17 +48,17 @@ def check_hardware(config: TrainerConfig) -> None:
             f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
         )
     if isinstance(devices, list) and (accelerator == "cpu" or len(set(devices)) < len(devices)):
-        raise UserError(f"trainer.devices = {devices}: a list names each GPU once; a CPU takes a number")
+        raise UserError(f"trainer.devices = {devices}: list each GPU once; for a CPU give a number")
     if config.strategy == "fsdp" and accelerator != "cuda":
-        raise UserError("trainer.strategy = 'fsdp' shards over CUDA GPUs; here take ddp or auto")
+        raise UserError("trainer.strategy = 'fsdp' needs CUDA GPUs; use ddp or auto")
     if config.precision == "16-mixed" and accelerator == "cpu":
-        raise UserError("trainer.precision = '16-mixed' needs a GPU; a CPU has 32-true or bf16-mixed")
+        raise UserError("trainer.precision = '16-mixed' needs a GPU; on a CPU use 32-true or bf16-mixed")
     if config.precision == "64-true" and accelerator == "mps":
         raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
 
 
 def resolve_accelerator(config: TrainerConfig) -> str:
-    """The kind of device `auto` stands for: a GPU if there is one, Apple's MPS, else the CPU."""
+    """Return the kind of device; `auto` is CUDA if available, then Apple's MPS, then the CPU."""
     if config.accelerator == "gpu":
         return "mps" if "mps" in _available() and "cuda" not in _available() else "cuda"
     if config.accelerator != "auto":
@@ -76,14 +76,14 @@ def _available() -> dict[str, int]:
 
 
 def resolve_precision(config: TrainerConfig) -> str:
-    """The number format `auto` stands for on this machine: bf16 only where the hardware multiplies it."""
+    """Return the precision; `auto` is bf16 only where the hardware multiplies bf16."""
     if config.precision != "auto":
         return config.precision
     return "bf16-mixed" if multiplies_bf16(torch.device(resolve_accelerator(config))) else "32-true"
 
 
 def resolved(config: TrainerConfig) -> dict[str, Any]:
-    """What a checkpoint keeps of how its run computes, beside a config that may leave it to the machine."""
+    """Return what a checkpoint keeps of the settings that `auto` leaves to the machine."""
     return {
         "accelerator": resolve_accelerator(config),
         "precision": resolve_precision(config),
@@ -92,14 +92,14 @@ def resolved(config: TrainerConfig) -> dict[str, Any]:
 
 
 def settle(config: TrainerConfig, saved: Mapping[str, Any]) -> tuple[TrainerConfig, tuple[str, ...]]:
-    """Let `precision: auto` stand for what it stood for when the run began, here or on another machine.
+    """Resolve `precision: auto` to the precision that the run began with, here or on another machine.
 
     Args:
         config: The `trainer` section of a run that continues, or of a checkpoint to evaluate.
-        saved: What `resolved` gave when the checkpoint was written; empty if it wasn't kept.
+        saved: The result of `resolved` when the checkpoint was written; empty if it has none.
 
     Returns:
-        The section with its precision settled, and what a person should know where things differ.
+        The section with its precision resolved, and lines for the user about what differs.
     """
     here = resolved(config)
     settled, notes = config, []
@@ -107,14 +107,14 @@ def settle(config: TrainerConfig, saved: Mapping[str, Any]) -> tuple[TrainerConf
         settled = dataclasses.replace(config, precision=saved.get("precision", here["precision"]))
     if settled.precision != here["precision"]:
         notes.append(
-            f"precision {settled.precision}, as the run began; a new run on this machine would take "
+            f"precision {settled.precision}, as at the start of the run; a new run on this machine would use "
             f"{here['precision']}"
         )
     for key, what in (("accelerator", "device"), ("compile", "trainer.compile")):
         if saved.get(key, here[key]) != here[key]:
             notes.append(
-                f"{what} {here[key]}, {saved[key]} so far: the run goes on as it was but for rounding, "
-                "not to the bit"
+                f"{what} {here[key]}, before {saved[key]}: the results will differ by rounding from those of "
+                "an uninterrupted run"
             )
     return settled, tuple(notes)
 
@@ -130,17 +130,17 @@ def build_trainer(
     fast_dev_run: bool = False,
     more: Sequence[Callback] = (),
 ) -> L.Trainer:
-    """The Trainer of one fit.
+    """Build the Trainer of one fit.
 
     Args:
         config: The `trainer` section.
-        run_dir: Where logs and checkpoints go; `None` writes nothing and keeps nothing.
-        dashboard: Short name of the dashboard callback of this kind of model.
+        run_dir: The directory for logs and checkpoints; `None` writes nothing.
+        dashboard: The short name of the model's dashboard callback.
         resume: The callback that makes checkpoints exact; `None` for a Trainer that only evaluates.
-        resumed_step: The step a resumed run continues from: what was logged later comes again.
-        checkpoint_io: Reads and writes checkpoints; one that has read the run's already, for a resumed run.
-        fast_dev_run: Run one batch of each stage, log and keep nothing.
-        more: Own callbacks, called after the suite's.
+        resumed_step: The step that a resumed run continues from; later log entries are dropped.
+        checkpoint_io: Reads and writes checkpoints; a resumed run passes one that holds its checkpoint.
+        fast_dev_run: Run one batch of each stage, and write nothing.
+        more: The user's callbacks, called after the suite's.
     """
     callbacks: list[Callback] = []
     loggers: list[Logger] = []
@@ -200,12 +200,12 @@ def build_trainer(
         gradient_clip_val=config.gradient_clip_norm,
         accumulate_grad_batches=config.accumulate_grad_batches,
         check_val_every_n_epoch=None if by_steps else _epochs_between(config),
-        val_check_interval=NEVER if by_steps else None,  # Milestones says when
+        val_check_interval=NEVER if by_steps else None,  # the callback Milestones decides
         limit_train_batches=config.limit_train_batches,
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
-        log_every_n_steps=0,  # TrainingCurve draws the curve; nothing is logged by a step itself
-        deterministic=config.deterministic or None,  # False would import the compiler, for seconds
+        log_every_n_steps=0,  # the callback TrainingCurve logs instead
+        deterministic=config.deterministic or None,  # False would import the compiler, which takes seconds
         profiler=config.profiler,
         num_sanity_val_steps=1,
         fast_dev_run=fast_dev_run,
@@ -221,7 +221,7 @@ def build_trainer(
 
 
 def _epochs_between(config: TrainerConfig) -> int:
-    """Epochs between two validations: no more than there are."""
+    """Return the epochs between two validations, at most the epochs of the fit."""
     return min(config.check_val_every_n_epoch, config.max_epochs or config.check_val_every_n_epoch)
 
 
@@ -229,6 +229,6 @@ def _devices(config: TrainerConfig) -> Any:
     if config.devices != "auto":
         return config.devices
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun has decided
-    # On a CPU "auto" means one process, which uses all cores; more of them would only share the cores.
+        return int(os.environ["LOCAL_WORLD_SIZE"])  # as torchrun started them
+    # On a CPU, "auto" is one process: it uses all cores, and several would only share them.
     return 1 if resolve_accelerator(config) == "cpu" else "auto"

@@ -134,7 +134,7 @@ def test_another_vocabulary_is_refused_and_nothing_is_overwritten(
     before = files("cut"), files("done")
     request.getfixturevalue("other_text")
     said = (
-        r"the data's vocabulary doesn't match that of .*\.ckpt \(18 tokens, but not the same ones\); use the"
+        r"the data's vocabulary differs from that of .*\.ckpt \(18 tokens each, but different ones\); use the"
     )
     with pytest.raises(UserError, match=said):
         experiments.run("resume=cut")

@@ -186,11 +186,11 @@ def test_a_directory_that_holds_a_run_is_refused(
     assert main([str(tiny_file), "run_dir=out", "trainer.max_epochs=1"]) == 0
     before = {p: p.stat().st_mtime_ns for p in (work / "out").rglob("*")}
     assert main([str(tiny_file), "run_dir=out"]) == 2
-    assert "already holds a run; resume=auto continues it" in capsys.readouterr().err
+    assert "already holds a run; continue it with resume=auto" in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for p in (work / "out").rglob("*")} == before
     (work / "file").write_text("")
     assert main([str(tiny_file), "run_dir=file/out"]) == 2
-    assert "can't create the run directory" in capsys.readouterr().err
+    assert "cannot create the run directory" in capsys.readouterr().err
 
 
 def test_an_unknown_monitor_stops_before_the_first_epoch(tiny: dict[str, Any], work: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_continued_study_skips_what_is_finished_takes_new_seeds_and_refuses_ot
     [
         (
             "baselines.near.neighbors=2",
-            r"can't continue out/near .*baseline\.neighbors = 2 \(the run has 1\)",
+            r"cannot continue out/near .*baseline\.neighbors = 2 \(the run has 1\)",
         ),
         ("data.augment.shift=1", r"data\.augment\.shift = 1"),
         ("data.val_size=100", r"data\.val_size = 100"),

@@ -105,5 +105,5 @@ def test_weights_of_other_sequences_are_refused(kind: str) -> None:
     build.check_vocabulary(saved, DataInfo(), Path("x.ckpt"))
     build.check_vocabulary({"info": {}}, same, Path("x.ckpt"))  # of a file from before there were sequences
     other = dataclasses.replace(same, **{kind: ("b", "a")})
-    with pytest.raises(UserError, match=rf"the data's {kind} of 2 tokens isn't that of x\.ckpt"):
+    with pytest.raises(UserError, match=rf"the data's {kind} \(2 tokens\) differs from that of x\.ckpt"):
         build.check_vocabulary(saved, other, Path("x.ckpt"))

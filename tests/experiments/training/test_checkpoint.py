@@ -46,7 +46,7 @@ def test_a_write_that_fails_leaves_the_old_file(work: Path, small_disk: None) ->
     AtomicCheckpointIO().save_checkpoint(PLAIN, path)
     before = path.read_bytes()
     large = {**PLAIN, "state_dict": {"w": torch.zeros(100_000)}}
-    with pytest.raises(RunError, match=r"can't write the checkpoint .*x\.ckpt: No space left"):
+    with pytest.raises(RunError, match=r"cannot write the checkpoint .*x\.ckpt: No space left"):
         AtomicCheckpointIO().save_checkpoint(large, path)
     assert path.read_bytes() == before
     assert [p.name for p in work.iterdir()] == ["x.ckpt"]
@@ -116,7 +116,7 @@ def test_foreign_files_are_refused_by_what_they_lack(work: Path) -> None:
         checkpoint.load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(CheckpointError, match=r"can't read the checkpoint|not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"cannot read the checkpoint|not a checkpoint"):
         checkpoint.load(path)
     path.write_text("hello")
     with pytest.raises(CheckpointError, match="not a checkpoint"):

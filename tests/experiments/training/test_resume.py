@@ -255,7 +255,7 @@ def test_auto_precision_stays_what_it_was_on_another_machine(
         capsys.readouterr()
         cut = experiments.run(f"resume=cut_{format}")
         said = capsys.readouterr().out
-        assert f"precision {format}, as the run began; a new run on this machine would take" in said
+        assert f"precision {format}, as at the start of the run; a new run on this machine would use" in said
         assert f"cpu, {format}" in said
         assert_same_runs(full.run_dir, cut.run_dir)
         # A test of the result gives what the run's own gave.
@@ -271,7 +271,9 @@ def test_a_continued_run_says_what_keeps_it_from_being_exact(
 ) -> None:
     monkeypatch.setattr(nn.Module, "compile", lambda self: None)
     experiments.run("resume=cut", "trainer.compile=true")
-    assert "trainer.compile True, False so far: the run goes on as it was but for" in capsys.readouterr().out
+    assert (
+        "trainer.compile True, before False: the results will differ by rounding" in capsys.readouterr().out
+    )
 
 
 def test_early_stopping_counts_on_over_a_stop(fragile: dict[str, Any]) -> None:
@@ -343,7 +345,7 @@ def test_a_damaged_last_checkpoint_falls_back_on_the_best_and_says_so(
     capsys.readouterr()
     cut = experiments.run("resume=cut")
     said = capsys.readouterr().out
-    assert "last.ckpt is not a checkpoint, or a truncated one; passed over" in said
+    assert "last.ckpt is not a checkpoint, or it is truncated; skipped" in said
     assert "continuing from cut/checkpoints/best.ckpt, step 6" in said
     assert_same_runs(full.run_dir, cut.run_dir)
 
@@ -354,11 +356,13 @@ def test_with_no_good_checkpoint_auto_starts_anew_and_a_named_run_is_refused(
     full = experiments.run(stopped, "run_dir=full")
     for path in Path("cut/checkpoints").iterdir():
         path.write_bytes(b"junk")
-    with pytest.raises(UserError, match=r"no good checkpoint.*last\.ckpt is not a checkpoint.*best\.ckpt"):
+    with pytest.raises(
+        UserError, match=r"no readable checkpoint.*last\.ckpt is not a checkpoint.*best\.ckpt"
+    ):
         experiments.run("resume=cut")
     capsys.readouterr()
     cut = experiments.run(stopped, "run_dir=cut", "resume=auto")
-    assert "starting anew" in capsys.readouterr().out
+    assert "starting a new run" in capsys.readouterr().out
     assert_same_runs(full.run_dir, cut.run_dir)
 
 
@@ -416,7 +420,7 @@ def test_a_name_that_leads_nowhere_is_refused(fragile: dict[str, Any]) -> None:
 )
 def test_another_model_data_set_or_optimizer_is_refused(override: str, stopped: dict[str, Any]) -> None:
     key = override.partition("=")[0]
-    with pytest.raises(UserError, match=rf"can't continue cut with other settings: {key} = .*the run has"):
+    with pytest.raises(UserError, match=rf"cannot continue cut with other settings: {key} = .*the run has"):
         experiments.run("resume=cut", override)
     with pytest.raises(UserError, match="other settings: optimizer"):
         experiments.run("resume=cut", "optimizer.name=sgd")
@@ -622,6 +626,6 @@ def test_a_kill_between_the_two_files_of_an_epoch_loses_nothing(
 
 def test_a_run_cannot_end_before_where_it_is(stopped: dict[str, Any]) -> None:
     before = Path("cut", "config.yaml").read_text()
-    with pytest.raises(UserError, match="has done"):
+    with pytest.raises(UserError, match="has already done"):
         experiments.run(stopped, "run_dir=cut", "resume=auto", "trainer.max_steps=1")
     assert Path("cut", "config.yaml").read_text() == before
