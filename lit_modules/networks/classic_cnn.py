@@ -1,4 +1,4 @@
-"""The network of PyTorch's own MNIST example, the peer that speed is measured against."""
+"""The network of PyTorch's MNIST example, used as a baseline for speed."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 class ClassicCNN(nn.Module):
-    """Two convolutions, one pooling, two linear layers: pytorch/examples, `mnist/main.py`.
+    """Two convolutions, one pooling and two linear layers, from pytorch/examples, `mnist/main.py`.
 
     ::
 
         conv 3×3 → 32 ─ relu ─ conv 3×3 → 64 ─ relu ─ max-pool 2×2 ─ dropout ¼ ─ flatten
         ─ linear → 128 ─ relu ─ dropout ½ ─ linear → K
 
-    It returns logits where the example returns their log-softmax, which the cross-entropy takes here.
+    It returns logits, while the example returns their log-softmax; here the cross-entropy includes it.
 
     Shape letters: B images, C channels, H height, W width, K classes.
 
@@ -48,9 +48,9 @@ class ClassicCNN(nn.Module):
         self.head = nn.Linear(128, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Activations of the hidden linear layer, (B, 128), of images (B, C, H, W)."""
+        """Return the activations of the hidden linear layer: (B, C, H, W) → (B, 128)."""
         return self.body(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
+        """Compute the logits: (B, C, H, W) → (B, K)."""
         return self.head(self.dropout(self.features(images)))

@@ -1,4 +1,4 @@
-"""What a network laid out for generating remembers: the keys and values of all its layers.
+"""The cache of a `DecodingLM`: keys and values of all layers.
 
 Shape letters: B batch, T new tokens, S tokens so far, C capacity, H_kv key/value heads, D width of a head.
 """
@@ -13,16 +13,16 @@ from lit_modules.layers.visibility import check_key_mask, visible_keys
 
 
 class Place(NamedTuple):
-    """Where T new tokens stand."""
+    """Positions, rotation and mask of T new tokens."""
 
     positions: Tensor  # (T,) or (B, T)
     rotation: Tensor | None  # complex, (T, 1, D/2) or (B, T, 1, D/2)
-    visible: Tensor | None  # boolean (B, 1, T, S), where rows have padding
+    visible: Tensor | None  # boolean, (1 or B, 1, T, S), if there is padding or a window
     layers: tuple["Room", ...]
 
 
 class Room(NamedTuple):
-    """What one layer has to fill, and what it may then read: views of the cache."""
+    """The views of the cache that one layer writes and reads."""
 
     new: Tensor  # keys, then values, of the new tokens (B, 2 H_kv, T, D)
     keys: Tensor  # all so far, (B, H_kv, S, D)
@@ -30,23 +30,24 @@ class Room(NamedTuple):
 
 
 class DecodingCache:
-    """Keys and values in storage that is allocated once, with a column for each token, padding included.
+    """Keys and values in preallocated storage with one column for each token, including padding.
 
-    Padding is hidden instead of left out (as `KVCache` does), so that every row writes the same columns:
+    Padding is stored and masked (`KVCache` doesn't store it), so all rows write the same columns:
 
         after the prompts "a b c" and "d"     [a b c . . .]     after one more token     [a b c x . .]
         padded left                           [_ _ d . . .]     for each row             [_ _ d y . .]
 
     Args:
-        capacity: C, the most columns.
+        capacity: C, the maximum number of columns.
         depth: L, the number of layers.
         num_kv_heads: H_kv.
         head_dim: D.
-        dtype: Of keys and values.
-        rotary: Of the network.
+        dtype: Type of keys and values.
+        rotary: Rotary positions of the network.
+        window: A token sees only the last `window` real tokens, including itself.
 
     Raises:
-        ValueError: a capacity below 1.
+        ValueError: A capacity below 1.
     """
 
     def __init__(
@@ -73,18 +74,23 @@ class DecodingCache:
         self._real: Tensor | None = None  # boolean (B, C), once there is padding
 
     def extend(self, tokens: Tensor, key_mask: Tensor | None) -> Place:
-        """Makes room for T new tokens.
+        """Reserve columns for T new tokens.
 
         Args:
             tokens: (B, T).
-            key_mask: Boolean (B, T), True = a real token; None if all are.
+            key_mask: Boolean, (B, T), True = a real token; None if all are.
+
+        Returns:
+            Positions, rotation, mask, and the views of each layer.
 
         Raises:
-            ValueError: there is no room; a mask of another shape or type; another number of rows.
+            ValueError: A full cache; a mask of the wrong shape or type; another number of rows.
         """
         start, stop = self.length, self.length + tokens.shape[1]
         if stop > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens a row, and row length {stop} is needed")
+            raise ValueError(
+                f"the cache is full: its capacity is {self.capacity} tokens, and {stop} are needed"
+            )
         if key_mask is not None:
             check_key_mask(key_mask, *tokens.shape)
             key_mask = None if bool(key_mask.all()) else key_mask
@@ -110,23 +116,23 @@ class DecodingCache:
         return Place(positions, self._rotation(positions), visible, layers)
 
     def _rooms(self, tokens: Tensor, start: int, stop: int) -> tuple[Room, ...]:
-        """All layers' views at once: taken one by one they would cost more than what is done with them."""
+        """Create the views of all layers at once, because separate slices would cost more than their use."""
         depth, heads, width = self._shape
         if self._storage is None:
-            # Zeros, because a hidden column still enters a product with weight 0, and 0 × NaN is NaN.
+            # Zeros, because a masked column is multiplied by weight 0, and 0 × NaN is NaN.
             shape = (depth, tokens.shape[0], heads, self.capacity, width)
             self._storage = torch.zeros(shape, dtype=self._dtype, device=tokens.device)
         if self._storage.shape[1] != tokens.shape[0]:
-            raise ValueError(f"{tokens.shape[0]} rows don't fit a cache of {self._storage.shape[1]}")
+            raise ValueError(f"{tokens.shape[0]} rows given, but the cache has {self._storage.shape[1]}")
         new = self._storage[:, :, :, start:stop].unbind()
         keys = self._storage[:, :, : heads // 2, :stop].unbind()
         values = self._storage[:, :, heads // 2 :, :stop].unbind()
         return tuple(map(Room, new, keys, values))
 
     def reorder(self, rows: Tensor) -> None:
-        """Makes row i a copy of the former row `rows[i]`, as `KVCache.reorder`.
+        """Replace row i by the former row `rows[i]`, as `KVCache.reorder` does.
 
-        Columns that are padding in every row that is left are given up: their longest one had gone.
+        Columns that are padding in all remaining rows are removed.
         """
         if self._storage is not None:
             self._storage = self._storage[:, rows]

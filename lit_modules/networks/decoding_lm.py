@@ -1,12 +1,12 @@
-"""A transformer language model laid out for generating: the same weights and logits, far less work per token.
+"""A transformer language model optimised for generation: same weights and logits, less work per token.
 
-At one token a time a step is hundreds of tiny operations around matrices that are each read once. So what is
-read together lies together, and what can be decided before is decided before:
+Generating one token takes hundreds of small operations, and each matrix is read once. So matrices that are
+used together are packed together, and the layout is computed once:
 
-    query, key, value   one matrix; gate and up of SwiGLU too: half as many products
-    rotation            W_q and W_k with the rows of a pair side by side, so that it is one complex product
+    query, key, value   one matrix (also gate and up of SwiGLU), which halves the number of products
+    rotation            rows of a rotary pair are adjacent in W_q and W_k: one complex product rotates all
     keys and values     one buffer for each layer, written in place
-    residual stream     fp32 around half-precision products, so norms convert nothing
+    residual stream     fp32 around half-precision products, so norms need no conversion
 
 Shape letters: B batch, T new tokens, S tokens so far, V vocabulary, W width, H and H_kv query and key/value
 heads, G = H / H_kv, D width of a head.
@@ -41,17 +41,17 @@ MakeLinear = Callable[[Tensor, Tensor | None], Map]
 
 
 class DecodingLM(nn.Module):
-    """Called like the `TransformerLM` that it is made of, without gradients, dropout and hidden states.
+    """A copy of a `TransformerLM` with the same call, but without gradients, dropout and hidden states.
 
-    It has copies of the matrices: the original may be deleted, and its training isn't followed. Made where it
-    is used: it isn't moved or saved.
+    The matrices are copies: the original may be deleted, and later training of it has no effect here. The
+    module can't be moved or saved; build it on the device that runs it.
 
     Args:
-        network: What to lay out; always computed by the fused kernels.
-        weights: `as_they_are`; or `int8`: all matrices but the embedding in 8 bits, with bf16 around them.
+        network: The network to copy. The copy always uses fused kernels.
+        weights: `as_they_are`, or `int8`: all matrices but the embedding in 8 bits, the rest in bf16.
 
     Attributes:
-        bytes_per_token: Of the matrices, each of which is read once for a token.
+        bytes_per_token: Size of the matrices, each of which is read once for a token.
     """
 
     def __init__(self, network: TransformerLM, *, weights: DecodingWeights = "as_they_are") -> None:
@@ -62,7 +62,7 @@ class DecodingLM(nn.Module):
         self.vocab_size = network.vocab_size
         self.context_length = network.context_length
         self.embedding = network.embedding
-        # Not a method of the network's, which would keep all its matrices alive.
+        # A bound method of the network would keep all its matrices alive.
         self._embed = partial(embed, embedding=network.embedding, added=network.positions)
         self._stream = stream
         self._dtype = torch.bfloat16 if weights == "int8" else dtype
@@ -84,7 +84,7 @@ class DecodingLM(nn.Module):
         self._final_norm = _norm(network.trunk.final_norm, stream)
         self._head = linear(network.head.weight, None)
         attention = self._layers[0].attend
-        # On a CPU attention is faster in fp32 than in half precision, as long as what is kept isn't huge.
+        # On a CPU attention is faster in fp32 than in half precision, unless the cache is huge.
         on_cpu = network.embedding.weight.device.type == "cpu"
         self._new_cache = partial(
             DecodingCache,
@@ -97,12 +97,12 @@ class DecodingLM(nn.Module):
         )
 
     def make_cache(self, capacity: int) -> list[DecodingCache]:
-        """A list of one empty cache, for all layers, of rows of at most `capacity` tokens."""
+        """Make a list of one empty cache for all layers, for rows of at most `capacity` tokens."""
         return [self._new_cache(capacity)]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DecodingLM":
-        """What `to`, `half`, `cuda` … go through."""
-        raise ValueError("a network laid out for generating can't be moved or converted; do that before")
+        """Refuse `to`, `half`, `cuda` and so on, which all call this."""
+        raise ValueError("a DecodingLM can't be moved or converted; move the original network first")
 
     @torch.no_grad()
     def forward(
@@ -113,19 +113,19 @@ class DecodingLM(nn.Module):
         cache: list[DecodingCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """Scores every possible next token after each of T tokens.
+        """Compute the logits of the next token after each of T tokens.
 
         Args:
-            tokens: (B, T) indices.
-            key_mask: Boolean (B, T), True = a real token; rows of a batch may be padded left or right.
+            tokens: Indices, (B, T).
+            key_mask: Boolean, (B, T), True = a real token; rows may be padded left or right.
             cache: From `make_cache`; T is then the number of new tokens.
-            last_only: Only the logits after the last token.
+            last_only: Return the logits after the last token only.
 
         Returns:
-            (B, T, V), or (B, 1, V) for `last_only`.
+            (B, T, V), or (B, 1, V) with `last_only`.
 
         Raises:
-            ValueError: learned positions beyond the context length; a cache that is full.
+            ValueError: Positions beyond the learned ones; a full cache.
         """
         memory = self._new_cache(tokens.shape[1]) if cache is None else cache[0]
         place = memory.extend(tokens, key_mask)
@@ -139,7 +139,7 @@ class DecodingLM(nn.Module):
 
 
 class _Layer:
-    """An `EncoderLayer`'s weights, packed."""
+    """The packed weights of an `EncoderLayer`."""
 
     def __init__(
         self, layer: EncoderLayer, linear: MakeLinear, dtype: torch.dtype, stream: torch.dtype
@@ -152,7 +152,7 @@ class _Layer:
         self.feed_forward_norm = _norm(layer.feed_forward_norm, stream)
 
     def __call__(self, x: Tensor, place: Place, room: Room) -> Tensor:
-        """(B · T, W) → (B · T, W), in the residual stream's type."""
+        """Map (B · T, W) to (B · T, W), in the dtype of the residual stream."""
         if self.norm_first:
             x = x + self.attend(self.attention_norm(x).to(self.dtype), place, room)
             return x + self.feed(self.feed_forward_norm(x).to(self.dtype))
@@ -161,7 +161,7 @@ class _Layer:
 
 
 class _Attend:
-    """Causal self-attention whose queries, keys and values come out of one product."""
+    """Causal self-attention with one product for queries, keys and values."""
 
     def __init__(self, attention: Attention, linear: MakeLinear) -> None:
         self.window = attention.window
@@ -169,7 +169,7 @@ class _Attend:
         self.head_dim = attention.head_dim
         self.heads = attention.num_heads
         self.turned = self.heads + self.kv_heads
-        # A product of query and key is the same whatever the order of their channels.
+        # The dot product of query and key doesn't depend on the order of the channels.
         rotary, head_dim = attention.rotary, attention.head_dim
         pairs = torch.arange(head_dim, device=attention.query.weight.device)
         if rotary is not None and rotary.layout == "half_split":
@@ -196,7 +196,7 @@ class _Attend:
             self.gain = torch.cat(gains).detach()  # (H + H_kv, D)
 
     def __call__(self, x: Tensor, place: Place, room: Room) -> Tensor:
-        """(B · T, W) → (B · T, W)."""
+        """Map (B · T, W) to (B · T, W)."""
         batch, _, length, _ = room.new.shape
         heads = self.project(x).view(batch, length, self.turned + self.kv_heads, self.head_dim)
         heads = heads.to(room.new.dtype)  # (B, T, H + 2 H_kv, D)
@@ -207,7 +207,7 @@ class _Attend:
         if place.rotation is not None:
             _rotate(queries_and_keys, place.rotation)
         room.new.copy_(heads[:, :, self.heads :].transpose(1, 2))
-        if length == 1:  # a group of heads takes the place of time: each key is read once
+        if length == 1:  # the group dim replaces the time dim: each key is read once
             query = heads[:, 0, : self.heads].view(batch, self.kv_heads, -1, self.head_dim)  # (B, H_kv, G, D)
             attended = F.scaled_dot_product_attention(query, room.keys, room.values, attn_mask=place.visible)
         else:
@@ -222,7 +222,7 @@ class _Attend:
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> None:
-    """Turns adjacent channels of (B, T, heads, D), in place."""
+    """Rotate pairs of adjacent channels of (B, T, heads, D) in place."""
     wide = x if x.dtype == rotation.real.dtype else x.to(rotation.real.dtype)
     torch.view_as_complex(wide.view(*wide.shape[:-1], -1, 2)).mul_(rotation)
     if wide is not x:
@@ -259,15 +259,15 @@ def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
         weight = module.weight.detach().to(dtype)
         bias = None if module.bias is None else module.bias.detach().to(dtype)
         return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=module.eps)
-    return copy.deepcopy(module).to(dtype)  # another RMS norm, or none
+    return copy.deepcopy(module).to(dtype)  # a partial or biased RMS norm, or no norm
 
 
 def _rms_norm(x: Tensor, gain: Tensor, root: Tensor) -> Tensor:
-    """x / √(mean(x²) + ε) = x · √W / √(‖x‖² + W ε): four operations, where PyTorch's kernel is made of eight.
+    """Compute x / √(mean(x²) + ε) as x · √W / √(‖x‖² + W ε): four operations instead of PyTorch's eight.
 
     Args:
         x: (N, W).
-        gain: (W,), times √W.
+        gain: Weight of the norm times √W, (W,).
         root: √(W ε).
     """
     return x * (gain / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), root))

@@ -9,21 +9,21 @@ from lit_modules.layers.activations import make_activation
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation between them: x ← dropout(act(norm(W x + b))), then W x + b.
+    """A multilayer perceptron: x ← dropout(act(norm(W x + b))) in each hidden layer, then W x + b.
 
     Shape letters: B images, C channels, H height, W width, F width of the last hidden layer, K classes.
 
     Args:
         image_shape: (C, H, W) of one image.
         num_classes: K.
-        hidden: Widths of the hidden layers, first to last; none makes it a linear classifier.
+        hidden: Widths of the hidden layers; an empty list gives a linear classifier.
         activation: `"relu"`, `"gelu"` or `"silu"`.
-        batch_norm: Normalise each hidden layer over the batch before the activation (Ioffe and Szegedy
-            2015); the linear layer then has no bias, which the norm would take away again.
-        dropout: Probability that a hidden activation is zeroed in training (Srivastava et al. 2014).
+        batch_norm: Whether each activation follows a batch norm (Ioffe & Szegedy 2015). The linear layer
+            before the norm has no bias, because the norm would cancel it.
+        dropout: Probability of dropping a hidden activation in training (Srivastava et al. 2014).
 
     Raises:
-        ValueError: `image_shape` is not (C, H, W), or the activation is unknown.
+        ValueError: `image_shape` is not (C, H, W); unknown activation.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class MLP(nn.Module):
         self.head = nn.Linear(widths[-1], num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Activations of the last hidden layer, (B, F), of images (B, C, H, W)."""
+        """Return the activations of the last hidden layer: (B, C, H, W) → (B, F)."""
         return self.body(images.flatten(1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
+        """Compute the logits: (B, C, H, W) → (B, K)."""
         return self.head(self.features(images))

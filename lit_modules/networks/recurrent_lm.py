@@ -1,4 +1,4 @@
-"""The network of a character RNN: a token becomes a vector, a recurrent stack reads, a linear layer answers.
+"""The recurrent language model: embedding, recurrent layers and a linear output head.
 
 Shape letters: B batch, T steps, V vocabulary, E embedding width, H hidden width, L layers.
 """
@@ -17,45 +17,45 @@ STACKS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 
 
 class StateCache:
-    """What a recurrent network remembers between two calls: a state of fixed size, however long the text.
+    """The state of a recurrent network between two calls; its size doesn't depend on the text's length.
 
     Attributes:
-        state: Each tensor (L, B, H); `None` before the first token, where it stands for zeros.
+        state: Each tensor (L, B, H); `None` before the first token means zeros.
     """
 
     def __init__(self, state: State | None = None) -> None:
         self.state = state
 
     def reorder(self, rows: Tensor) -> None:
-        """Make row i a copy of the former row `rows[i]`, as a KV cache does; (B',) indices."""
+        """Replace row i by the former row `rows[i]`, as a KV cache does; `rows` are (B',) indices."""
         if self.state is not None:
             self.state = tuple(part[:, rows] for part in self.state)
 
 
 class RecurrentLM(nn.Module):
-    r"""Logits of what comes at each position, from what was read up to and with it.
+    r"""Logits at each position from the tokens up to and including it.
 
     .. code-block:: text
 
         tokens (B, T) → one-hot (B, T, V) or embedding (B, T, E) → RNN | GRU | LSTM (B, T, H)
                       → [linear] → logits (B, T, V)
 
-    Without a read-out the hidden state itself is the logits, as in the lesson's first network: its width is
-    then the vocabulary's, and a tanh bounds each logit to [−1, 1].
+    Without a read-out the hidden state itself is the logits: H must then equal V, and the tanh of an RNN
+    bounds each logit to [−1, 1].
 
     Args:
         vocab_size: V.
         hidden_size: H.
         cell: Kind of recurrent layer.
         num_layers: L.
-        embedding_size: E; `None` feeds one-hot vectors.
+        embedding_size: E; `None` for one-hot vectors.
         read_out: Whether a linear layer turns hidden states into logits.
-        dropout: Rate on the inputs of every layer and of the read-out, in training.
-        loop: Step through the sequence with cells, `CellLoop`, instead of one call of a layer.
-        implementation: PyTorch's kernels, or ours.
+        dropout: Probability of dropping an input of a layer or of the read-out, in training.
+        loop: Use a Python loop over cells (`CellLoop`) instead of one call of a layer.
+        implementation: PyTorch's kernels, or formulas by hand.
 
     Raises:
-        ValueError: The kind of cell is unknown, or there is no read-out and H is not V.
+        ValueError: Unknown kind of cell; H ≠ V without a read-out.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RecurrentLM(nn.Module):
         check_choice("cell", cell, Cell)
         if not read_out and hidden_size != vocab_size:
             raise ValueError(
-                f"without a read-out the state is the logits, so its width must be the vocabulary's "
+                f"without a read-out the state is the logits, so its width must be the vocabulary size "
                 f"{vocab_size}, not {hidden_size}"
             )
         self.vocab_size = vocab_size
@@ -84,7 +84,7 @@ class RecurrentLM(nn.Module):
             "input_size": vocab_size if embedding_size is None else embedding_size,
             "hidden_size": hidden_size,
             "num_layers": num_layers,
-            "dropout": dropout if num_layers > 1 else 0.0,  # PyTorch warns of a rate with nothing between
+            "dropout": dropout if num_layers > 1 else 0.0,  # PyTorch warns about dropout in a single layer
             "implementation": implementation,
         }
         self.recurrent = CellLoop(cell=cell, **options) if loop else STACKS[cell](**options)
@@ -99,28 +99,28 @@ class RecurrentLM(nn.Module):
         cache: list[StateCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """Read on from where the cache stands, which then stands behind these tokens.
+        """Compute the logits of tokens that follow those in the cache; update the cache.
 
         Args:
-            tokens: int64 (B, T).
-            key_mask: Boolean (B, T), True = a real token; rows may be padded left or right, and have at least
-                one. Padding leaves a state as it is, and its logits mean nothing.
-            cache: From `make_cache`; without one the state is zeros before, and forgotten behind.
-            last_only: Only the logits after the last token, of which generation needs no others.
+            tokens: int64, (B, T).
+            key_mask: Boolean, (B, T), True = a real token; rows may be padded left or right and have at least
+                one real token. Padding doesn't change the state; its logits are meaningless.
+            cache: From `make_cache`; without one the initial state is zero.
+            last_only: Return the logits after the last token only.
 
         Returns:
-            Logits (B, T, V), or (B, 1, V) for `last_only`.
+            Logits, (B, T, V), or (B, 1, V) with `last_only`.
 
         Raises:
-            ValueError: A row without a real token, or the state is that of another number of rows.
+            ValueError: A row without a real token; a state with another number of rows.
         """
         state = None if cache is None else cache[0].state
         if state is not None and state[0].shape[1] != len(tokens):
-            raise ValueError(f"the state is that of {state[0].shape[1]} rows, and {len(tokens)} came")
+            raise ValueError(f"{len(tokens)} rows given, but the state has {state[0].shape[1]}")
         if key_mask is None or bool(key_mask.all()):
             hidden, after = self._read(tokens, state, None)  # (B, T, H)
         else:
-            # Real tokens move to the front of their rows, and what was read of them moves back.
+            # Move real tokens to the front of their rows, and move their outputs back afterwards.
             order = key_mask.int().argsort(dim=1, descending=True, stable=True)  # (B, T)
             hidden, after = self._read(tokens.gather(1, order), state, key_mask.sum(1))
             back = order.argsort(dim=1).unsqueeze(-1).expand_as(hidden)
@@ -132,11 +132,11 @@ class RecurrentLM(nn.Module):
         return hidden if self.head is None else self.head(self.dropout(hidden))
 
     def make_cache(self, capacity: int | None = None) -> list[StateCache]:
-        """A state of zeros; whatever the capacity of other networks' caches, it never is full."""
+        """Make a cache with a zero state; `capacity` is ignored, because the state has a fixed size."""
         return [StateCache()]
 
     def _read(self, tokens: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """(B, T) tokens → the last layer's (B, T, H), and the state after each row's last step."""
+        """Run the recurrent layers: (B, T) tokens → the last layer's (B, T, H), and the final state."""
         if self.embedding is None:
             dtype = next(self.recurrent.parameters()).dtype
             inputs = F.one_hot(tokens, self.vocab_size).to(dtype)  # (B, T, V)
@@ -145,7 +145,7 @@ class RecurrentLM(nn.Module):
         inputs = self.dropout(inputs)
         if isinstance(self.recurrent, CellLoop):
             return self.recurrent(inputs, state, lengths=lengths)
-        # PyTorch's RNN and GRU take and give a bare tensor.
+        # RNN and GRU take and return a tensor instead of a tuple.
         before = state[0] if state is not None and len(state) == 1 else state
         hidden, after = self.recurrent(inputs, before, lengths=lengths)
         return hidden, after if isinstance(after, tuple) else (after,)

@@ -10,13 +10,13 @@ from lit_modules.layers.residual import Residual
 
 
 def residual_block(*, width: int, activation: str) -> Residual:
-    """x + act(norm(conv(act(norm(conv(x)))))) at constant width and size, with 3×3 convolutions.
+    """Build x + act(norm(conv(act(norm(conv(x)))))) with 3×3 convolutions; the shape stays the same.
 
-    The branch ends in its activation and the sum has none, as in D. Page's ResNet-9 ("How to train your
-    ResNet", 2018), whose branches are thus sparse corrections of what comes in.
+    The branch ends with an activation and the sum has none, as in ResNet-9 (D. Page, "How to train your
+    ResNet", 2018).
 
     Args:
-        width: Channels D of the maps (B, D, H, W).
+        width: D, the channels of the feature maps (B, D, H, W).
         activation: Name of the activation, see `make_activation`.
     """
     layers: list[nn.Module] = []
@@ -27,33 +27,33 @@ def residual_block(*, width: int, activation: str) -> Residual:
 
 
 class ResidualCNN(nn.Module):
-    """Stages that halve the image and widen it, each followed by residual blocks; then pool and classify.
+    """Stages that halve the image, each followed by residual blocks; then pooling and a linear head.
 
     ::
 
         image ─ stage 1 ─ blocks ─ stage 2 ─ blocks ─ … ─ pool over places ─ dropout ─ linear ─ logits
         a stage: 3×3 convolution ─ 2×2 max-pool ─ norm ─ activation
 
-    The norm comes after the pooling: the same function up to a negative gain, on a quarter of the values.
-    The first stage may halve the image by a stride of its convolution; at one input channel this saves more
-    time than accuracy, since it is the stage with the largest maps.
+    The norm follows the pooling, where it has a quarter of the values to process; unless a gain is negative,
+    the function is the same. The first stage can use a convolution with stride 2 instead of max-pooling. This
+    saves much time, because the first stage has the largest feature maps.
 
-    Shape letters: B images, C channels, H height, W width, F last stage's width, K classes.
+    Shape letters: B images, C channels, H height, W width, F width of the last stage, K classes.
 
     Args:
         image_shape: (C, H, W) of one image.
         num_classes: K.
         widths: Channels of each stage; each stage halves height and width.
-        blocks: Residual blocks after each stage.
-        stem_kernel: Side of the first convolution, odd.
-        stem_stride: 2 halves by the first convolution, 1 by max-pooling as in the other stages.
-        pooling: How the places of the last maps become one vector, `"max"` or `"mean"`.
+        blocks: Number of residual blocks after each stage.
+        stem_kernel: Side of the first convolution's kernel; must be odd.
+        stem_stride: Stride of the first convolution; 2 replaces its max-pooling.
+        pooling: How the last feature maps become one vector, `"max"` or `"mean"`.
         activation: `"relu"`, `"gelu"` or `"silu"`.
-        dropout: Probability that a pooled feature is zeroed in training.
+        dropout: Probability of dropping a pooled feature in training.
 
     Raises:
-        ValueError: The image is smaller than 8×8 or too small for so many stages, or an argument is not one
-            of its choices, or `widths` and `blocks` differ in length.
+        ValueError: An image smaller than 8×8 or too small for the stages; an argument that is not one
+            of its choices; `widths` and `blocks` differ in length.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class ResidualCNN(nn.Module):
         self.head = nn.Linear(fan_in, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled activations of the last stage, (B, F), of images (B, C, H, W)."""
+        """Return the pooled activations of the last stage: (B, C, H, W) → (B, F)."""
         maps = self.body(images)  # (B, F, H', W')
         return maps.amax(dim=(2, 3)) if self.pooling == "max" else maps.mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
+        """Compute the logits: (B, C, H, W) → (B, K)."""
         return self.head(self.dropout(self.features(images)))
 
 
@@ -112,7 +112,7 @@ def _check(
         )
     if not widths or len(widths) != len(blocks):
         raise ValueError(
-            f"widths {list(widths)} and blocks {list(blocks)} must name the same stages, at least one"
+            f"widths {list(widths)} and blocks {list(blocks)} must have the same length, at least 1"
         )
     if min(image_shape[1:]) >> len(widths) == 0:
         height, width = image_shape[1:]

@@ -1,7 +1,7 @@
-"""PyTorch's own attention, transformer layers and stacks → ours, with the same weights and the same outputs.
+"""Convert PyTorch's attention, transformer layers and stacks to ours, with the same weights and outputs.
 
-PyTorch takes causality as an argument of a call, ours is built with it; PyTorch's masks mean True = blocked,
-ours True = may be attended; ours have the batch first, whatever `batch_first` was.
+Three conventions differ. PyTorch takes causality as an argument of the call, ours of the constructor. In
+PyTorch's masks True means blocked, in ours True means may be attended. Ours always have the batch first.
 """
 
 from typing import cast
@@ -18,19 +18,17 @@ from lit_modules.layers.transformer_stack import Decoder, Encoder
 
 
 def attention_from_torch(source: nn.MultiheadAttention, *, is_causal: bool = False) -> Attention:
-    """Copies an `nn.MultiheadAttention`.
+    """Convert an `nn.MultiheadAttention`.
 
     Args:
-        source: Its keys and values may have another width, both the same.
-        is_causal: No token sees a later one.
+        source: `kdim` and `vdim` must be equal.
+        is_causal: Whether tokens see only earlier tokens and themselves.
 
     Raises:
-        ValueError: `kdim` ≠ `vdim`, `add_bias_kv` or `add_zero_attn`: ours has none of these.
+        ValueError: `kdim` ≠ `vdim`, `add_bias_kv` or `add_zero_attn`, which ours doesn't support.
     """
     if source.kdim != source.vdim:
-        raise ValueError(
-            f"keys of width {source.kdim} and values of width {source.vdim}: ours have one width"
-        )
+        raise ValueError(f"kdim {source.kdim} and vdim {source.vdim} differ; they must be equal")
     target = Attention(
         source.embed_dim,
         num_heads=source.num_heads,
@@ -44,14 +42,14 @@ def attention_from_torch(source: nn.MultiheadAttention, *, is_causal: bool = Fal
 
 
 def encoder_layer_from_torch(source: nn.TransformerEncoderLayer, *, is_causal: bool = False) -> EncoderLayer:
-    """Copies an `nn.TransformerEncoderLayer`.
+    """Convert an `nn.TransformerEncoderLayer`.
 
     Args:
-        source: With ReLU or GELU.
-        is_causal: No token sees a later one.
+        source: A layer with ReLU or GELU.
+        is_causal: Whether tokens see only earlier tokens and themselves.
 
     Raises:
-        ValueError: another activation; see `attention_from_torch`.
+        ValueError: Another activation; for the rest see `attention_from_torch`.
     """
     target = EncoderLayer(_config(source), is_causal=is_causal)
     _copy_encoder_layer(target, source)
@@ -59,10 +57,10 @@ def encoder_layer_from_torch(source: nn.TransformerEncoderLayer, *, is_causal: b
 
 
 def decoder_layer_from_torch(source: nn.TransformerDecoderLayer) -> DecoderLayer:
-    """Copies an `nn.TransformerDecoderLayer`; ours is always causal.
+    """Convert an `nn.TransformerDecoderLayer` to a causal one.
 
     Raises:
-        ValueError: as `encoder_layer_from_torch`.
+        ValueError: See `encoder_layer_from_torch`.
     """
     target = DecoderLayer(_config(source))
     _copy_decoder_layer(target, source)
@@ -70,10 +68,10 @@ def decoder_layer_from_torch(source: nn.TransformerDecoderLayer) -> DecoderLayer
 
 
 def encoder_from_torch(source: nn.TransformerEncoder, *, is_causal: bool = False) -> Encoder:
-    """Copies an `nn.TransformerEncoder` with its layers and its norm, if it has one.
+    """Convert an `nn.TransformerEncoder` with its layers and final norm.
 
     Raises:
-        ValueError: a norm that isn't an `nn.LayerNorm`; see `encoder_layer_from_torch`.
+        ValueError: A norm that isn't an `nn.LayerNorm`; for the rest see `encoder_layer_from_torch`.
     """
     layers = [cast(nn.TransformerEncoderLayer, layer) for layer in source.layers]
     final_norm = source.norm is not None
@@ -86,10 +84,10 @@ def encoder_from_torch(source: nn.TransformerEncoder, *, is_causal: bool = False
 
 
 def decoder_from_torch(source: nn.TransformerDecoder) -> Decoder:
-    """Copies an `nn.TransformerDecoder` with its layers and its norm, if it has one; ours is always causal.
+    """Convert an `nn.TransformerDecoder` with its layers and final norm to a causal one.
 
     Raises:
-        ValueError: as `encoder_from_torch`.
+        ValueError: See `encoder_from_torch`.
     """
     layers = [cast(nn.TransformerDecoderLayer, layer) for layer in source.layers]
     target = Decoder(_config(layers[0], depth=len(layers)), final_norm=source.norm is not None)
@@ -149,10 +147,10 @@ def _copy_decoder_layer(target: DecoderLayer, source: nn.TransformerDecoderLayer
 
 def _copy_attention(target: Attention, source: nn.MultiheadAttention) -> None:
     if source.bias_k is not None or source.add_zero_attn:
-        raise ValueError("add_bias_kv and add_zero_attn add a key that ours doesn't have")
+        raise ValueError("add_bias_kv and add_zero_attn aren't supported")
     if source.in_proj_weight is not None:
         weights = source.in_proj_weight.chunk(3)
-    else:  # keys and values of another width
+    else:  # kdim differs from embed_dim
         weights = (source.q_proj_weight, source.k_proj_weight, source.v_proj_weight)
     biases = (None,) * 3 if source.in_proj_bias is None else source.in_proj_bias.chunk(3)
     for linear, weight, bias in zip((target.query, target.key, target.value), weights, biases, strict=True):

@@ -1,4 +1,4 @@
-"""Models in GGUF files: their weights, dequantised, and what they say of their tokenizer.
+"""Read models from GGUF files: dequantised weights and the description of the tokenizer.
 
 Source: the GGUF specification (ggml, docs/gguf.md).
 """
@@ -19,25 +19,24 @@ _TOKENIZER = "tokenizer."
 
 
 def read_gguf(path: Path) -> Pretrained:
-    """Reads a model; its weights become fp32, or what precision they have if they aren't quantised.
+    """Read a model. Quantised weights become fp32; others keep their precision.
 
-    Queries and keys of such files are laid out for rotary positions in adjacent pairs.
+    GGUF files store queries and keys for rotary positions in adjacent pairs.
 
     Args:
         path: The file.
 
     Returns:
-        The model; `tokenizer` has the file's entries under `tokenizer.`, without that prefix.
+        The model; its `tokenizer` has the entries `tokenizer.*` of the file, without that prefix.
 
     Raises:
-        ValueError: the file is cut off or of another kind; a setting, tensor or quantisation isn't
-            implemented.
+        ValueError: The file is truncated or isn't GGUF; a setting, tensor or quantisation isn't supported.
     """
     reader = _open(path)
     try:
         values = {name: f.contents() for name, f in reader.fields.items()}
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} isn't a whole GGUF file: {error}") from None
+        raise ValueError(f"{path} is a truncated or invalid GGUF file: {error}") from None
     architecture = values.get("general.architecture")
     if architecture != "llama":
         raise ValueError(f"{path}: general.architecture = {architecture!r} isn't implemented, only 'llama'")
@@ -54,9 +53,9 @@ def read_gguf(path: Path) -> Pretrained:
 
 
 class _Reader(GGUFReader):
-    """`gguf`'s reader, but one that notices the end of a file that was cut off, and reads arrays at once.
+    """The reader of `gguf`, with a check for truncated files and faster reading of arrays.
 
-    A vocabulary's 100,000 strings take it a tenth of a second instead of three.
+    The 100,000 strings of a vocabulary take 0.1 s instead of 3 s.
     """
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
@@ -66,10 +65,10 @@ class _Reader(GGUFReader):
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
         if raw_type != GGUFValueType.ARRAY or self.byte_order != "I":
             return super()._get_field_parts(orig_offs, raw_type)
-        start = int(orig_offs) + 12  # behind the type of an entry and their number
+        start = int(orig_offs) + 12  # after the type of the entries and their number
         kind = GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
         if kind == GGUFValueType.ARRAY:
-            raise ValueError("it has an array of arrays")
+            raise ValueError("an array of arrays isn't supported")
         count = int(self._get(start - 8, np.uint64)[0])
         if kind != GGUFValueType.STRING:
             entries = self._get(start, self.gguf_scalar_to_np[kind], count)
@@ -85,7 +84,7 @@ class _Reader(GGUFReader):
 
     def _check_end(self, end: int) -> None:
         if end > len(self.data):
-            raise ValueError(f"it ends after {len(self.data)} bytes, and its own header leads to byte {end}")
+            raise ValueError(f"it has {len(self.data)} bytes, but its header refers to byte {end}")
 
 
 def _open(path: Path) -> GGUFReader:
@@ -95,11 +94,11 @@ def _open(path: Path) -> GGUFReader:
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     if magic != b"GGUF":
-        raise ValueError(f"{path} isn't a GGUF file: it begins with {magic!r}, not with b'GGUF'")
+        raise ValueError(f"{path} isn't a GGUF file: it starts with {magic!r}, expected b'GGUF'")
     try:
         return _Reader(path)
     except (ValueError, KeyError, IndexError, OverflowError) as error:
-        raise ValueError(f"{path} isn't a whole GGUF file: {error}") from None
+        raise ValueError(f"{path} is a truncated or invalid GGUF file: {error}") from None
 
 
 def _dequantised(reader: GGUFReader, path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""GPT-2: what the settings of Hugging Face's config.json mean, and whose weights are whose.
+"""GPT-2: map the settings and weights of a Hugging Face checkpoint to ours.
 
 Shape letters: W width, V vocabulary.
 """
@@ -23,10 +23,17 @@ _ACTIVATIONS: dict[str, FeedForwardKind] = {
 
 
 def gpt2_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
-    """A model described by Hugging Face's config.json.
+    """Convert a GPT-2 checkpoint from Hugging Face.
+
+    Args:
+        fields: Settings from config.json.
+        tensors: Weights by their names in the file.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: a setting or tensor is missing, of another kind, or not implemented.
+        ValueError: A setting or tensor is missing, has the wrong type or shape, or isn't supported.
     """
     width = fields.integer("n_embd", 768)
     fields.choice("scale_attn_weights", (True,), True)
@@ -47,14 +54,14 @@ def gpt2_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
     vocab_size, context_length = fields.integer("vocab_size", 50257), fields.integer("n_positions", 1024)
     fields.finish(_HARMLESS)
     weights = _weights(config, vocab_size, context_length, tensors)
-    tensors.finish((".attn.bias", ".attn.masked_bias"))  # masks, which older files keep as buffers
+    tensors.finish((".attn.bias", ".attn.masked_bias"))  # mask buffers in older files
     return Pretrained(config=config, vocab_size=vocab_size, context_length=context_length, state_dict=weights)
 
 
 def _weights(
     config: LanguageModelConfig, vocab_size: int, context_length: int, tensors: Tensors
 ) -> dict[str, Tensor]:
-    """Our state dict; the file's matrices are (inputs, outputs), and queries, keys and values are one."""
+    """Build our state dict. The file stores matrices as (inputs, outputs), and query, key, value as one."""
     width, hidden = config.width, config.feed_forward_width or 0
     prefix = "" if "wte.weight" in tensors else "transformer."
     embedding = tensors.take(f"{prefix}wte.weight", vocab_size, width)

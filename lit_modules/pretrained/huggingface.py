@@ -1,4 +1,4 @@
-"""Checkpoints as Hugging Face stores them: a folder with config.json and safetensors files."""
+"""Read Hugging Face checkpoints: a folder with config.json and safetensors files."""
 
 import json
 from pathlib import Path
@@ -15,13 +15,13 @@ _READERS = {"llama": llama_of_config, "gpt2": gpt2_of_config}
 
 
 def read_folder(folder: Path) -> Pretrained:
-    """Reads a checkpoint. Its dropout rates, which matter to training alone, are left out.
+    """Read a checkpoint. Its dropout rates are ignored, because they only affect training.
 
     Args:
-        folder: With config.json, and model.safetensors or model.safetensors.index.json beside its shards.
+        folder: Contains config.json, and model.safetensors or model.safetensors.index.json with its shards.
 
     Raises:
-        ValueError: a file is missing, cut off or of another kind; a setting or a tensor isn't implemented.
+        ValueError: A file is missing, truncated or invalid; a setting or a tensor isn't supported.
     """
     path = folder / "config.json"
     fields = Fields(_read_json(path), str(path))
@@ -40,18 +40,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} isn't JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}, expected a mapping")
+        raise ValueError(f"{path} contains a {type(values).__name__}, expected a mapping")
     return values
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, of one file or of shards."""
+    """Read all tensors of a checkpoint from one file or from shards."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         return _read_safetensors(single)
     if not index.is_file():
         raise ValueError(
-            f"{folder} has no model.safetensors and no {index.name}; other weight formats aren't read"
+            f"{folder} has no model.safetensors and no {index.name}; other weight formats aren't supported"
         )
     places = _read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
@@ -59,11 +59,11 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(places.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ValueError(f"{index} names {name!r}, expected a .safetensors file of the same folder")
+            raise ValueError(f"{index} names {name!r}, expected a .safetensors file in the same folder")
         tensors |= _read_safetensors(folder / name)
     missing = sorted(set(places) - set(tensors))
     if missing:
-        raise ValueError(f"{index} promises tensor {missing[0]}, which {places[missing[0]]} doesn't hold")
+        raise ValueError(f"{index} lists tensor {missing[0]}, but {places[missing[0]]} doesn't contain it")
     return tensors
 
 
@@ -74,4 +74,4 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror or error}") from None
     except SafetensorError as error:
-        raise ValueError(f"{path} isn't a whole safetensors file: {error}") from None
+        raise ValueError(f"{path} is a truncated or invalid safetensors file: {error}") from None

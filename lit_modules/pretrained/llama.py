@@ -1,4 +1,4 @@
-"""Llama: what its settings mean in Hugging Face's and in GGUF's words, and whose weights are whose.
+"""Llama: map the settings and weights of Hugging Face checkpoints and GGUF files to ours.
 
 Shape letters: W width, F hidden units, D width of a head, H and H_kv query and key/value heads, V vocabulary.
 """
@@ -41,10 +41,17 @@ GGUF_NAMES = {
 
 
 def llama_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
-    """A model described by Hugging Face's config.json; rotary positions turn the halves of a head.
+    """Convert a Llama checkpoint from Hugging Face; its rotary layout is `half_split`.
+
+    Args:
+        fields: Settings from config.json.
+        tensors: Weights by their names in the file.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: a setting or tensor is missing, of another kind, or not implemented.
+        ValueError: A setting or tensor is missing, has the wrong type or shape, or isn't supported.
     """
     width, num_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     fields.choice("hidden_act", ("silu", "swish"), "silu")
@@ -77,10 +84,17 @@ def llama_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
 
 
 def llama_of_gguf(fields: Fields, tensors: Tensors) -> Pretrained:
-    """A model described by GGUF's `llama.*` entries; rotary positions turn adjacent pairs of channels.
+    """Convert a Llama model from a GGUF file; its rotary layout is `adjacent_pairs`.
+
+    Args:
+        fields: Entries `llama.*` of the file, without that prefix.
+        tensors: Dequantised weights by their names in the file.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: as `llama_of_config`.
+        ValueError: See `llama_of_config`.
     """
     width, num_heads = fields.integer("embedding_length"), fields.integer("attention.head_count")
     head_dim = fields.integer("attention.key_length", max(1, width // num_heads))
@@ -115,7 +129,7 @@ def llama_of_gguf(fields: Fields, tensors: Tensors) -> Pretrained:
 def _weights(
     config: LanguageModelConfig, vocab_size: int, tensors: Tensors, names: Mapping[str, str]
 ) -> dict[str, Tensor]:
-    """Our state dict, from the tensors of modules with other names; a layer's have {} for its number."""
+    """Build our state dict. `names` maps our names to the file's, with {} for the number of a layer."""
     width, hidden, head_dim = config.width, config.feed_forward_width or 0, config.head_dim or 0
     queries, keys = config.num_heads * head_dim, (config.num_kv_heads or config.num_heads) * head_dim
     shapes: dict[str, tuple[int, ...]] = {
@@ -141,7 +155,7 @@ def _weights(
 
 
 def _rotary_base(fields: Fields) -> float:
-    """θ, which older files keep beside `rope_scaling` and newer ones in `rope_parameters`."""
+    """Return the rotary base: `rope_theta`, which newer files store inside `rope_parameters`."""
     base = fields.raw("rope_theta")
     for key in ("rope_parameters", "rope_scaling"):
         inner = fields.nested(key)

@@ -1,4 +1,4 @@
-"""Other people's language models → our network: Hugging Face's folders and GGUF files."""
+"""Read pretrained language models from Hugging Face folders and GGUF files."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from lit_modules.pretrained.source_fields import Pretrained
 
 
 def read_pretrained(path: Path) -> Pretrained:
-    """Reads a model from a file or folder, by what it is.
+    """Read a model from a GGUF file or a Hugging Face folder.
 
     Args:
         path: A GGUF file, or a folder with config.json and safetensors files.
 
     Raises:
-        ValueError: it is neither, is cut off, or needs what isn't implemented; one line says which.
+        ValueError: The path is neither; a file is truncated; the model needs an unsupported feature.
     """
     if path.is_dir():
         return read_folder(path)
@@ -27,13 +27,13 @@ def read_pretrained(path: Path) -> Pretrained:
 
 
 def build_network(pretrained: Pretrained, *, dtype: torch.dtype = torch.float32) -> TransformerLM:
-    """The network with the model's weights, in evaluation mode.
+    """Build the network with the weights of the model, in evaluation mode.
 
     Args:
         pretrained: From `read_pretrained`.
-        dtype: Of the weights.
+        dtype: Type of the weights.
     """
-    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
+    with torch.device("meta"):  # no memory or time for initial weights, which are replaced
         network = TransformerLM(
             pretrained.config, vocab_size=pretrained.vocab_size, context_length=pretrained.context_length
         )

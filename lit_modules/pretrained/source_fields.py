@@ -1,7 +1,7 @@
-"""What the readers of other people's model files share: settings and tensors that must be accounted for.
+"""Settings and tensors of pretrained model files, with a check that all of them are used.
 
-A setting that is neither used nor known to change nothing is refused by its name, and so is a tensor that no
-weight of ours is made of: a model that is loaded half understood gives wrong answers without a word.
+An unused setting or tensor is an error unless it is known to be harmless. Otherwise a model that needs an
+unsupported feature would load and silently give wrong outputs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,20 +17,20 @@ HARMLESS = (
     *("pad_token_id", "task_specific_params", "torch_dtype", "transformers.js_config"),
     *("transformers_version", "use_cache"),
 )
-"""Settings of a config.json of any kind on which no logit depends."""
+"""Settings of any config.json that don't change the logits."""
 
 
 @dataclass(kw_only=True)
 class Pretrained:
-    """A model from a file.
+    """A pretrained model.
 
     Attributes:
         config: The architecture.
-        vocab_size: Rows of its embedding.
-        context_length: The longest text that it was made for.
-        state_dict: The weights by our names, in the file's precision.
-        end_ids: Tokens with which the model says that it is done.
-        tokenizer: What the file itself says of its vocabulary, as plain data; empty where it says nothing.
+        vocab_size: Number of rows of the embedding.
+        context_length: Maximum number of tokens.
+        state_dict: Weights by our names, in the precision of the file.
+        end_ids: End-of-text tokens.
+        tokenizer: Description of the tokenizer in the file, as plain data; may be empty.
     """
 
     config: LanguageModelConfig
@@ -42,11 +42,11 @@ class Pretrained:
 
 
 class Fields:
-    """The settings of a file, taken one by one.
+    """The settings of a file. Each call takes one; `finish` checks that none is left.
 
     Args:
-        values: By name.
-        where: The file, for errors.
+        values: Settings by name.
+        where: Name of the file for error messages.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -54,21 +54,21 @@ class Fields:
         self._where = where
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Takes a whole number of at least 1; `default` if it is missing or null.
+        """Take an integer of at least 1; `default` if it is missing or null.
 
         Raises:
-            ValueError: it is something else, or missing without a default.
+            ValueError: The value is something else, or missing without a default.
         """
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self._where}: {key} is {value!r}, expected a whole number of at least 1")
+            raise ValueError(f"{self._where}: {key} is {value!r}, expected an integer of at least 1")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Takes a number above 0; `default` if it is missing or null.
+        """Take a number above 0; `default` if it is missing or null.
 
         Raises:
-            ValueError: it is something else, or missing without a default.
+            ValueError: The value is something else, or missing without a default.
         """
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
@@ -76,10 +76,10 @@ class Fields:
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        """Takes true or false; `default` if it is missing or null.
+        """Take true or false; `default` if it is missing or null.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: The value is something else.
         """
         value = self._take(key, default)
         if not isinstance(value, bool):
@@ -87,10 +87,10 @@ class Fields:
         return value
 
     def choice(self, key: str, allowed: Iterable[Any], default: Any = None) -> Any:
-        """Takes a value of which only some are implemented; `default` if it is missing or null.
+        """Take a value from a list of supported ones; `default` if it is missing or null.
 
         Raises:
-            ValueError: it is another one, or missing without a default.
+            ValueError: The value isn't supported, or missing without a default.
         """
         value, choices = self._take(key, default), tuple(allowed)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
@@ -100,14 +100,14 @@ class Fields:
         return value
 
     def raw(self, key: str) -> Any:
-        """Takes a value as it is; None if it is missing."""
+        """Take a value without a check; None if it is missing."""
         return self._values.pop(key, None)
 
     def nested(self, key: str) -> "Fields":
-        """Takes a mapping; an empty one if it is missing or null.
+        """Take a mapping; an empty one if it is missing or null.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: The value is something else.
         """
         value = self._take(key, {})
         if not isinstance(value, dict):
@@ -115,10 +115,10 @@ class Fields:
         return Fields(value, f"{self._where}: {key}")
 
     def architecture(self, **values: Any) -> LanguageModelConfig:
-        """The config that the values taken so far make.
+        """Build the config; an error names the file.
 
         Raises:
-            ValueError: they don't fit together.
+            ValueError: The values contradict each other.
         """
         try:
             return LanguageModelConfig(**values)
@@ -126,13 +126,13 @@ class Fields:
             raise ValueError(f"{self._where}: {error}") from None
 
     def finish(self, harmless: Iterable[str]) -> None:
-        """Refuses whatever is left.
+        """Check that no setting is left.
 
         Args:
-            harmless: Names of settings that change no logits.
+            harmless: Names of settings that don't change the logits.
 
         Raises:
-            ValueError: names the first other one that isn't null.
+            ValueError: Names the first other setting that isn't null.
         """
         known = set(harmless)
         for key, value in self._values.items():
@@ -148,11 +148,11 @@ class Fields:
 
 
 class Tensors:
-    """The tensors of a file, taken one by one.
+    """The tensors of a file. Each call takes one; `finish` checks that none is left.
 
     Args:
-        tensors: By name.
-        where: The file, for errors.
+        tensors: Tensors by name.
+        where: Name of the file for error messages.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -163,57 +163,59 @@ class Tensors:
         return name in self._tensors
 
     def rows(self, name: str) -> int:
-        """The first dimension of a tensor that stays.
+        """Return the first dimension of a tensor without taking it.
 
         Raises:
-            ValueError: it is missing.
+            ValueError: The tensor is missing.
         """
         if name not in self._tensors:
             raise ValueError(f"{self._where}: tensor {name} is missing")
         return self._tensors[name].shape[0] if self._tensors[name].dim() else 0
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Takes a tensor that must have this shape.
+        """Take a tensor of the given shape.
 
         Raises:
-            ValueError: it is missing, or of another shape.
+            ValueError: The tensor is missing or has another shape.
         """
         tensor = self._tensors.pop(name, None)
         if tensor is None:
             raise ValueError(f"{self._where}: tensor {name} is missing")
         if tuple(tensor.shape) != shape:
             raise ValueError(
-                f"{self._where}: tensor {name} has shape {tuple(tensor.shape)}, the settings make it {shape}"
+                f"{self._where}: tensor {name} has shape {tuple(tensor.shape)}, expected {shape}"
             )
         return tensor
 
     def take_head(self, name: str, embedding: Tensor, tied: bool) -> Tensor:
-        """Takes the output layer, of the embedding's shape; a tied one may be missing, and is the embedding.
+        """Take the output head; return the embedding for a tied one.
 
         Raises:
-            ValueError: it is missing or of another shape; it is said to be tied, and differs.
+            ValueError: The head is missing or has another shape; a tied head differs from the embedding.
         """
         if tied and name not in self:
             return embedding
         head = self.take(name, *embedding.shape)
         if tied and not head.equal(embedding):
-            raise ValueError(f"{self._where}: tensor {name} differs from the embedding that it is tied to")
+            raise ValueError(
+                f"{self._where}: tensor {name} differs from the embedding, although they are tied"
+            )
         return embedding if tied else head
 
     def finish(self, harmless: Iterable[str] = ()) -> None:
-        """Refuses whatever is left.
+        """Check that no tensor is left.
 
         Args:
-            harmless: Endings of names of tensors that hold no weights.
+            harmless: Name endings of tensors that aren't weights.
 
         Raises:
-            ValueError: names the first other one.
+            ValueError: Names the first other tensor.
         """
         endings = tuple(harmless)
         left = [name for name in self._tensors if not name.endswith(endings)]
         if left:
             more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
-            raise ValueError(f"{self._where}: tensor {left[0]}{more} belongs to nothing that is implemented")
+            raise ValueError(f"{self._where}: tensor {left[0]}{more} isn't used by any supported layer")
 
 
 def _shorten(value: Any) -> str:

@@ -95,10 +95,10 @@ def test_files_that_are_missing_or_broken(copied: Path, tmp_path: Path) -> None:
     (copied / "tokenizer.json").unlink()
     assert "has no tokenizer.json, and no vocab.json and merges.txt" in refusal(copied)
     (copied / "model.safetensors").write_bytes(b"short")
-    assert "isn't a whole safetensors file" in refusal(copied)
+    assert "is a truncated or invalid safetensors file" in refusal(copied)
     assert "nowhere.gguf doesn't exist" in refusal(tmp_path / "nowhere.gguf")
     (tmp_path / "text.gguf").write_text("some text")
-    assert "isn't a GGUF file: it begins with b'some'" in refusal(tmp_path / "text.gguf")
+    assert "isn't a GGUF file: it starts with b'some'" in refusal(tmp_path / "text.gguf")
 
 
 def test_what_is_meant_by_a_name(folder: Path, tmp_path: Path) -> None:

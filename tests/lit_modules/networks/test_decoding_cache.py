@@ -66,7 +66,7 @@ def test_columns_that_only_gone_rows_used_are_given_up():
     for step, expected in enumerate(["dx", "dxx", "dxxx"]):
         keys, _ = put(cache, "x", "x")
         assert letters(keys) == [expected] * 2, step
-    with pytest.raises(ValueError, match="the cache holds 4 tokens a row, and row length 5 is needed"):
+    with pytest.raises(ValueError, match="the cache is full: its capacity is 4 tokens, and 5 are needed"):
         put(cache, "x", "x")
 
 
@@ -85,7 +85,7 @@ def test_what_does_not_fit():
         make(0)
     cache = make()
     put(cache, "ab", "cd")
-    with pytest.raises(ValueError, match="1 rows don't fit a cache of 2"):
+    with pytest.raises(ValueError, match="1 rows given, but the cache has 2"):
         put(cache, "x")
     with pytest.raises(ValueError, match="key_mask has shape"):
         make().extend(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool))

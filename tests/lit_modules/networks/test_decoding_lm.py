@@ -182,7 +182,7 @@ def test_what_does_not_fit():
     fast = DecodingLM(build("gpt2"))
     cache = fast.make_cache(4)
     fast(tokens(1, 3), cache=cache)
-    with pytest.raises(ValueError, match="the cache holds 4 tokens a row, and row length 5 is needed"):
+    with pytest.raises(ValueError, match="the cache is full: its capacity is 4 tokens, and 5 are needed"):
         fast(tokens(1, 2), cache=cache)
     with pytest.raises(ValueError, match="capacity is 0"):
         fast.make_cache(0)

@@ -51,7 +51,7 @@ def test_without_a_read_out_the_state_is_the_logits() -> None:
     logits = net(tokens(), cache=cache)
     torch.testing.assert_close(logits[:, -1], cache[0].state[0][0])
     assert logits.abs().max() <= 1
-    with pytest.raises(ValueError, match=f"width must be the vocabulary's {VOCABULARY}, not 8"):
+    with pytest.raises(ValueError, match=f"width must be the vocabulary size {VOCABULARY}, not 8"):
         network(read_out=False)
 
 
@@ -122,7 +122,7 @@ def test_refuses_an_unknown_cell_and_a_state_of_other_rows() -> None:
     net = network()
     cache = net.make_cache()
     net(tokens(rows=3), cache=cache)
-    with pytest.raises(ValueError, match="that of 3 rows, and 2 came"):
+    with pytest.raises(ValueError, match="2 rows given, but the state has 3"):
         net(tokens(rows=2), cache=cache)
     with pytest.raises(ValueError, match="lengths are"):
         net(tokens(rows=2), key_mask=torch.tensor([[True] * 10, [False] * 10]))

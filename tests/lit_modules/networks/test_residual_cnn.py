@@ -88,7 +88,7 @@ def test_dropout_acts_on_features_in_training_only():
         ({"image_shape": (1, 7, 28)}, r"\(1, 7, 28\).*8×8"),
         ({"image_shape": (28, 28)}, r"\(28, 28\)"),
         ({"blocks": [1]}, r"\[4, 8\].*\[1\]"),
-        ({"widths": [], "blocks": []}, "at least one"),
+        ({"widths": [], "blocks": []}, "at least 1"),
         ({"widths": [4] * 4, "blocks": [0] * 4}, "4 times.*8×8"),
         ({"stem_kernel": 4}, "stem_kernel is 4"),
         ({"stem_stride": 3}, "stem_stride is 3"),
