@@ -83,7 +83,8 @@ SCHEMAS = sorted(
     path
     for path in FILES
     if path.parent.name == "configs"
-    or name(path) in ("experiments.config.trainer", "experiments.config.root")
+    or name(path)
+    in ("experiments.config.trainer", "experiments.config.root", "experiments.config.steering_tasks")
 )
 
 

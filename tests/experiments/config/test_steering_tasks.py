@@ -7,7 +7,7 @@ from experiments.errors import UserError
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ({"name": "steering_extract", "layers": []}, r"layers: \[\], expected at least one, and each once"),
+        ({"name": "steering_extract", "layers": []}, r"layers: \[\], expected at least one value"),
         ({"name": "steering_extract", "layers": [1, 1]}, r"layers: \[1, 1\], expected at least one"),
         ({"name": "steering_choose", "alphas": []}, r"alphas: \[\], expected at least one"),
         ({"name": "steering_test", "seeds": []}, r"seeds: \[\], expected at least one"),
