@@ -1,4 +1,4 @@
-"""Passages of the real plays: parted by play, with nothing that gives a play away, and always the same."""
+"""Passages of the real plays: split by play, without names or layout, and reproducible."""
 
 import re
 from collections import Counter
@@ -99,7 +99,7 @@ def test_tokens_are_the_passages_words_padded_behind(folds: list[PlayPassagesDat
 
 
 def test_the_vocabulary_is_learned_from_the_training_plays_alone(data_root: Path) -> None:
-    """The test plays' words make no difference to it, whatever they are."""
+    """The words of the test plays have no influence."""
     config = PlayPassagesConfig(root=str(data_root), tokenizer=TokenizerConfig(kind="bpe", vocab_size=600))
     tested = {p.play for p in PlayPassagesDataModule(config).passages("test")}
 
@@ -200,7 +200,7 @@ def test_loaders_serve_the_parts_and_go_on_where_they_were(folds: list[PlayPassa
     loader = data.train_dataloader()
 
     def rows(batches: Iterable[tuple[Tensor, ...]]) -> list[list[int]]:
-        """Each passage's own tokens; what is behind them must be padding that some row of the batch needs."""
+        """Return each passage's tokens; check that the rest is padding, needed by some row of the batch."""
         found = []
         for tokens, _ in batches:
             lengths = (tokens >= 0).sum(1).tolist()

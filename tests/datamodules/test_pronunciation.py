@@ -24,7 +24,7 @@ VOWELS, CONSONANTS = ["AA", "IY", "UW"], ["B", "D", "K", "S"]
 
 
 def invented() -> list[str]:
-    """Two hundred words; each fifth has three pronunciations, two of which differ in stress alone."""
+    """Two hundred words; every fifth has three pronunciations, and two of them differ only in stress."""
     lines = []
     for i in range(200):
         word = "".join("abcdefghij"[int(d)] for d in str(7919 * (i + 1)))[: 2 + i % 5] + chr(
@@ -58,12 +58,12 @@ def module(tmp_path: Path) -> Any:
 
 
 def text(row: Tensor, vocabulary: tuple[str, ...]) -> list[str]:
-    """What a padded row says, special tokens included."""
+    """Return the symbols of a padded row, special tokens included."""
     return [vocabulary[token] for token in row.tolist() if token != PAD]
 
 
 def read_back(module: PronunciationDataModule, name: Any) -> Dictionary:
-    """A part's words and pronunciations, out of its tensors."""
+    """Read a split's words and pronunciations from its tensors."""
     info, part = module.info, module.split(name)
     found: dict[str, list[tuple[str, ...]]] = {}
     for source, answers in zip(part[0], part[-1] if len(part) == 3 else part[1].unsqueeze(1), strict=True):
@@ -156,7 +156,7 @@ def test_groups_take_a_phoneme_s_stresses_together(module: Any) -> None:
 
 
 def attach(built: PronunciationDataModule, **values: Any) -> PronunciationDataModule:
-    """What a datamodule asks of its trainer, without starting processes."""
+    """Attach a trainer with ranks, but without processes."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     settings = {"global_rank": 0, "world_size": 1, "limit_train_batches": 1.0, **values}
     built.trainer = SimpleNamespace(strategy=strategy, **settings)  # type: ignore[assignment]

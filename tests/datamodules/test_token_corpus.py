@@ -29,7 +29,7 @@ SOURCE = Path(__file__)
 
 @pytest.fixture
 def text(tmp_path: Path) -> Any:
-    """A datamodule of this very file, prepared in a folder of its own."""
+    """Build datamodules of this file's text in their own folder."""
 
     def build(*, seed: int = 0, **values: Any) -> TextDataModule:
         settings = {
@@ -47,7 +47,7 @@ def text(tmp_path: Path) -> Any:
 def attach(
     module: TokenCorpusDataModule, *, rank: int = 0, world_size: int = 1, limit: int | float = 1.0
 ) -> None:
-    """What a datamodule asks of its trainer, without starting processes."""
+    """Attach a trainer with ranks, but without processes."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
         strategy=strategy, global_rank=rank, world_size=world_size, limit_train_batches=limit
@@ -197,7 +197,7 @@ def test_streams_longer_than_the_text_are_refused(text: Any) -> None:
 
 
 class Recorder(L.LightningModule):
-    """Notes what each training step was given; stops the run after a step, as a kill would."""
+    """Records the batches of training steps; stops after a step like a killed process."""
 
     def __init__(self, checkpoint: Path, stop_after: int | None = None) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class Recorder(L.LightningModule):
 def test_lightning_resumes_at_the_very_batch(
     text: Any, tmp_path: Path, sampling: Any, stop_after: int
 ) -> None:
-    """Also on an epoch's last batch, the fourth here."""
+    """This includes the last batch of an epoch, here the fourth."""
 
     def fit(stop_after: int | None = None, resume: bool = False) -> list[torch.Tensor]:
         recorder = Recorder(tmp_path / "last.ckpt", stop_after)

@@ -127,7 +127,7 @@ def test_a_mirror_that_does_not_answer_is_hopeless(
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that this test's pip takes all its wheels from."""
+    """Make pip take all wheels from a folder."""
     folder = tmp_path / "shop"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -39,7 +39,7 @@ class Server(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is what some tests are about."""
+        """Ignore clients that hang up, as some tests do."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def server() -> Iterator[str]:
 
 
 def receive(url: str, target: Path, limit: int = len(BODY)) -> None:
-    """download() without its insistence on HTTPS, for which there is no certificate here."""
+    """Call download() without its check for HTTPS, because the test server has no certificate."""
     _Transfer(url, target, limit).run()
 
 

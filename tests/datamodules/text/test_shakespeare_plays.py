@@ -58,7 +58,7 @@ def test_no_markup_is_left(plays: list[Play]) -> None:
 
 
 def test_the_text_is_the_same_everywhere(plays: list[Play], folder: Path) -> None:
-    """Trained vocabularies and published figures hang on it."""
+    """Trained vocabularies and published figures depend on the exact text."""
     text = "".join(Plays(folder).chunks())
     assert text == "\n".join(play.text for play in plays)
     assert len(text) == 4_998_183

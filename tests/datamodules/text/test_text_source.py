@@ -1,4 +1,4 @@
-"""Texts from files: order, encoding, and being read in pieces."""
+"""Texts from files: order, encoding, and reading in pieces."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Texts that are hard to cut, merge and put together again."""
+"""Texts that are hard to split, merge and join."""
 
 import random
 import sys
@@ -30,7 +30,7 @@ DENSE = " '\n\t\r\x0b\x0csdtmlrevaZ09.!-_\u00e9\u00df\u4e2d\u0663\u00bd\u3000\u0
 
 @pytest.fixture(scope="session")
 def hard_texts() -> list[str]:
-    """Written ones, and random ones from the whole of Unicode and from a few awkward characters."""
+    """Fixed texts, and random ones from all of Unicode and from a few difficult characters."""
     rng = random.Random(0)
     anywhere = [p for p in range(sys.maxunicode + 1) if not 0xD800 <= p < 0xE000]
     texts = list(WRITTEN)
@@ -43,5 +43,5 @@ def hard_texts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def known() -> Callable[[str], str]:
-    """A text without the characters that this Python's Unicode tables don't know yet."""
+    """Remove the characters that this Python's Unicode tables don't know."""
     return lambda text: "".join(c for c in text if unicodedata.category(c) != "Cn")

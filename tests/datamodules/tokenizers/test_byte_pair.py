@@ -1,4 +1,4 @@
-"""Merging by hand against the library, and vocabularies that can't be."""
+"""Merging by hand against the library, and invalid vocabularies."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Learning merges: against a naive count, and against the library's trainer where no tie decides."""
+"""Learned merges against a naive count, and against the library's trainer if there are no ties."""
 
 import random
 from collections import Counter
@@ -39,7 +39,7 @@ class Fresh(bytes):
 
 
 def naive(text: str, number: int) -> list[Merge]:
-    """Count everything anew for each merge."""
+    """Count all pairs again for each merge."""
     words: Counter[tuple[bytes, ...]] = Counter(
         tuple(bytes((b,)) for b in piece.encode()) for piece in split(text)
     )
@@ -90,7 +90,7 @@ def as_bytes(tokenizer: BytePairTokenizer) -> list[Merge]:
 
 
 def no_ties(text: str, merges: list[Merge]) -> bool:
-    """Whether each merge was the only most frequent pair."""
+    """Tell whether each merge was the single most frequent pair."""
     words: Counter[tuple[bytes, ...]] = Counter(
         tuple(bytes((b,)) for b in piece.encode()) for piece in split(text)
     )
@@ -107,7 +107,7 @@ def no_ties(text: str, merges: list[Merge]) -> bool:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_without_ties_merges_are_the_librarys(seed: int) -> None:
-    """Words that begin alike and whose counts are powers of two: sums of different ones never tie."""
+    """Words with a common start and powers of two as counts: different sums never tie."""
     rng = random.Random(seed)
     words = ["".join(rng.sample("abcdefghijklm", k=5)) for _ in range(3)]
     counted = dict.fromkeys(word[:length] for word in words for length in range(2, 6))

@@ -1,4 +1,4 @@
-"""Characters as tokens, and what is said of those that aren't."""
+"""Characters as tokens, and the message for unknown characters."""
 
 import pytest
 

@@ -61,7 +61,7 @@ def test_what_is_not_implemented_is_refused_by_name(
 
 
 def test_smollm2s_ids_are_those_of_transformers(data_root: Path, hard_texts: list[str]) -> None:
-    """The real file. The library reads all of it but that digits are cut out first."""
+    """Use the real file; transformers' reader does not split digits, so add that step."""
     transformers = pytest.importorskip("transformers")
     from lit_modules.pretrained.gguf import read_gguf
 

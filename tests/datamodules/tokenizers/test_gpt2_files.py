@@ -1,4 +1,4 @@
-"""vocab.json and merges.txt: what transformers reads of them, and what is wrong with others."""
+"""vocab.json and merges.txt against transformers' reader, and malformed files."""
 
 import json
 from pathlib import Path

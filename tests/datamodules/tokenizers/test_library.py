@@ -1,4 +1,4 @@
-"""The library's backend: a pre-trained vocabulary gives what the library's own reader of it gives."""
+"""The library's backend: a pre-trained vocabulary gives the same ids as the library's own reader."""
 
 import json
 from pathlib import Path

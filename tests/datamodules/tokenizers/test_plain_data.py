@@ -1,4 +1,4 @@
-"""Plain data that no tokenizer gave."""
+"""Invalid plain data of a tokenizer."""
 
 from typing import Any
 

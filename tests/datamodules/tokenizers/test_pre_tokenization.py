@@ -1,4 +1,4 @@
-"""The cut of a text against the tokenizers library's, whole and in chunks."""
+"""Pieces of a text against the tokenizers library's, whole and in chunks."""
 
 import sys
 import time
@@ -29,7 +29,7 @@ def test_pieces_are_the_librarys(
 
 
 def test_known_characters_are_classed_as_the_library_classes_them() -> None:
-    """A letter goes on after a letter, a number after a number, a mark after a mark; white after none."""
+    """A piece continues from letter to letter, number to number and mark to mark, never to white space."""
     characters = [
         c
         for c in map(chr, [*range(0x80, 0x3400), *range(0x3400, sys.maxunicode + 1, 7)])
@@ -69,7 +69,7 @@ def test_chunks_end_where_pieces_end(hard_texts: list[str], size: int, individua
 
 @pytest.mark.parametrize("unit", ["word ", "字", "，字字", "!a", "\n", "'l"])
 def test_little_is_held_back(unit: str) -> None:
-    """Of any text but one long piece, also of one without white space."""
+    """This holds for every text except a single long piece, even without white space."""
     fed = handed = most = 0
 
     def feed() -> Iterator[str]:

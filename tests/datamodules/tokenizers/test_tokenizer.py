@@ -1,4 +1,4 @@
-"""What holds for every tokenizer: round trips, streams, special tokens, plain data."""
+"""Properties of every tokenizer: round trips, streams, special tokens, plain data."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""tokenizer.json: what the library itself does with it, and what is wrong with others."""
+"""tokenizer.json against the library's own reader, and malformed files."""
 
 import copy
 import json

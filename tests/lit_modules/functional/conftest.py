@@ -11,7 +11,7 @@ Outcome = list[Tensor]
 
 
 def value_and_gradients(function: Callable[..., Tensor], inputs: Sequence[Tensor], seed: int = 0) -> Outcome:
-    """The output for `inputs`, and the gradient of each floating-point one for a random output gradient."""
+    """Return the output, and the gradients of floating-point inputs for a random output gradient."""
     leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
     output = function(*leaves)
     generator = torch.Generator().manual_seed(seed)
@@ -23,7 +23,7 @@ def value_and_gradients(function: Callable[..., Tensor], inputs: Sequence[Tensor
 
 @pytest.fixture
 def assert_equal_in_fp64() -> Callable[..., None]:
-    """Values and gradients agree with the oracle's element by element, to 1e-10 of each."""
+    """Values and gradients equal the oracle's, element by element, to a relative 1e-10."""
 
     def check(ours: Callable[..., Tensor], oracle: Callable[..., Tensor], *inputs: Tensor) -> None:
         wide = [x.double() if x.is_floating_point() else x for x in inputs]
@@ -59,10 +59,10 @@ def assert_derivatives(assert_equal_in_fp64: Callable[..., None]) -> Callable[..
 
 @pytest.fixture
 def assert_as_accurate() -> Callable[..., None]:
-    """Over several draws of inputs, the errors against fp64 are at most 1.5 times those of PyTorch's.
+    """Over several draws of inputs, errors against fp64 are at most 1.5 times PyTorch's errors.
 
-    The error of a tensor is the root of its squared errors, summed over the draws. Where PyTorch's own is 0,
-    or luckily small, that of rounding each element of the fp64 result once is allowed instead.
+    The error of a tensor is the root of its squared errors, summed over the draws. If PyTorch's error is
+    smaller than the error of rounding the fp64 result once, the latter is allowed.
     """
 
     def check(

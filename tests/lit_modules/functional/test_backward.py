@@ -111,7 +111,7 @@ def test_sigmoid_and_binary_cross_entropy_at_extremes(dtype: torch.dtype) -> Non
 
 
 def test_binary_cross_entropy_of_a_zero_logit_has_half_a_slope() -> None:
-    """Built of max(x, 0) and |x|, it would get 1 − t or −t from automatic differentiation."""
+    """Automatic differentiation of max(x, 0) and |x| would give 1 − t or −t."""
     x = torch.zeros(2, requires_grad=True)
     backward.binary_cross_entropy(x, torch.tensor([0.0, 1.0])).sum().backward()
     assert x.grad is not None

@@ -16,7 +16,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def plain(query: Tensor, candidates: list[Tensor], positive: int, temperature: float) -> Tensor:
-    """The loss of one query, candidate by candidate."""
+    """Compute the loss of one query, candidate by candidate."""
     scores = torch.stack([F.cosine_similarity(query, c, dim=0) / temperature for c in candidates])
     return torch.logsumexp(scores, 0) - scores[positive]
 

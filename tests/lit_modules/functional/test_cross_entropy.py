@@ -30,7 +30,7 @@ def indices(*shape: int, classes: int, seed: int = 0) -> Tensor:
 
 
 def oracle(logits: Tensor, targets: Tensor, **options: Any) -> Tensor:
-    """`F.cross_entropy`, which wants the classes second."""
+    """Call `F.cross_entropy`, which expects the classes in the second dimension."""
     if targets.is_floating_point():
         targets = targets.movedim(-1, min(1, targets.dim() - 1))
     return F.cross_entropy(logits.movedim(-1, min(1, logits.dim() - 1)), targets, **options)

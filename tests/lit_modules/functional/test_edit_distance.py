@@ -1,4 +1,4 @@
-"""Edit distances and alignments against the textbook's recursion, written down as it stands."""
+"""Edit distances and alignments against the textbook's recursion."""
 
 from functools import cache
 

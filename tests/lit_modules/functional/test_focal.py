@@ -23,7 +23,7 @@ def bits(*shape: int, seed: int = 0) -> Tensor:
 
 
 def plain_focal_loss(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor | None = None) -> Tensor:
-    """Equation 5 word for word, from PyTorch's softmax."""
+    """Compute equation 5 directly from PyTorch's softmax."""
     p = logits.softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
     losses = -((1 - p) ** gamma) * p.log()
     return losses if alpha is None else alpha[targets] * losses
@@ -150,7 +150,7 @@ def test_gradients_are_finite_at_any_logit(dtype: torch.dtype, gamma: float) -> 
 
 
 def test_is_right_where_the_truth_is_nearly_certain() -> None:
-    """1 − p_t of a rounded p_t is 0 in fp32 from a logit of 17 on."""
+    """In fp32, p_t rounds to 1 for logits of 17 and more, so 1 − p_t would be 0."""
     x = torch.tensor([[20.0, 0.0]])
     expected = plain_focal_loss(x.double(), torch.tensor([0]), gamma=1.0)
     assert focal_loss(x, torch.tensor([0]), gamma=1.0).item() == pytest.approx(expected.item(), rel=1e-5)

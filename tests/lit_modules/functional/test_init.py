@@ -1,4 +1,4 @@
-"""What the package exports, and that a test uses each of it."""
+"""Every exported name is documented and used by a test."""
 
 import inspect
 import re

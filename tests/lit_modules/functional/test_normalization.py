@@ -107,7 +107,7 @@ def test_norms_of_half_precision_give_fp32_parameters_fp32_gradients() -> None:
 
 
 def test_rms_norm_keeps_fp32_in_autocast() -> None:
-    """Its sums are matrix products, which autocast would otherwise round to bf16."""
+    """The sums are matrix products, which autocast would round to bf16."""
     inputs = [normal(50, 8).float().requires_grad_(), normal(8, seed=1).float().requires_grad_()]
     upstream = normal(50, 8, seed=2).float()
     expected = torch.autograd.grad(our_rms_norm(*inputs), inputs, upstream)

@@ -38,7 +38,7 @@ def their_entropy(logits: Tensor) -> Tensor:
 
 
 class LargestAllocation(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes anew."""
+    """Records the size of the largest tensor that an operation creates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ def plain_grpo(
     normalization: str,
     max_length: int,
 ) -> Tensor:
-    """The objective token by token, as the papers print it."""
+    """Compute the objective token by token, as printed in the papers."""
     batch, length = log_probs.shape
     total = torch.zeros((), dtype=log_probs.dtype)
     tokens = sum(bool(mask[i, t]) for i in range(batch) for t in range(length))
@@ -309,7 +309,7 @@ def test_grpo_clips_symmetrically_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize("method", ["raw", "centered"])
 def test_on_policy_it_has_the_gradient_of_reinforce(method: Any) -> None:
-    """REINFORCE without a baseline, and with the group's mean as one: the score function, written out."""
+    """Compare with the score function of REINFORCE, without a baseline and with the group's mean."""
     logits, tokens = normal(4, 3, 5).requires_grad_(), tokens_of(4, 3, vocabulary=5)
     rewards = torch.tensor([1.0, 0.0, 2.0, 5.0], dtype=torch.float64)
     mask = torch.ones(4, 3, dtype=torch.bool)
