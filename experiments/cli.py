@@ -1,8 +1,10 @@
 """Turn each error of a command into one line and an exit status.
 
-Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong; 130 Ctrl-C; 143 SIGTERM.
+Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong; 130 Ctrl-C; 143 SIGTERM;
+141 the reader of the output closed it.
 """
 
+import os
 import signal
 import sys
 import traceback
@@ -22,7 +24,9 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
         given = list(sys.argv[1:] if arguments is None else arguments)
         debug = "--debug" in given
         try:
-            return main([a for a in given if a != "--debug"]) or 0
+            status = main([a for a in given if a != "--debug"]) or 0
+            sys.stdout.flush()
+            return status
         except (Exception, KeyboardInterrupt, Interrupted) as error:
             if debug:
                 traceback.print_exc()
@@ -33,6 +37,9 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
 
 def report(error: BaseException) -> int:
     """Print an error for the user and return the exit status."""
+    if isinstance(error, BrokenPipeError):  # the reader, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell reports SIGPIPE
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return 128 + signal.SIGINT

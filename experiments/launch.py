@@ -78,12 +78,12 @@ def main(arguments: list[str]) -> int | None:
     if "--print-config" in flags:
         print(to_yaml(experiment.plain), end="")
         return 0
+    say(_outline(experiment))  # importing torch and Lightning takes seconds
     if "--dry-run" in flags:
         from experiments.studies.dry_run import dry_run
 
         dry_run(experiment)
         return 0
-    say(_outline(experiment))  # importing torch and Lightning takes seconds
     run_config(experiment)
     return 0
 

@@ -39,8 +39,8 @@ def usage(experiment: Config | None) -> str:
     values = {} if experiment is None else experiment.plain
     lines += _table("run", RootConfig, "", values)
     lines += [
-        "stages:, variants:, baselines:",
-        "  Named overrides of the rest of the config: fits in order, or fits to compare (see README.md).",
+        "stages, variants, baselines",
+        "  Named overrides of the config: fits in order, fits to compare, simple models to compare with.",
         "",
     ]
     lines += _table("trainer", TrainerConfig, "trainer.", values)

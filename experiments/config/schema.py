@@ -119,7 +119,7 @@ def allowed_values(hint: Any, metadata: Mapping[str, Any]) -> str:
         if origin in (typing.Union, types.UnionType):
             return " or ".join(name(a) for a in typing.get_args(h) if a is not type(None))
         if origin is Literal:
-            return " | ".join(map(str, typing.get_args(h)))
+            return ", ".join(map(str, typing.get_args(h)))
         if origin is list:
             return f"a list of {name(typing.get_args(h)[0]).removeprefix('an ').removeprefix('a ')}s"
         return words.get(h, getattr(h, "__name__", str(h)))

@@ -1,6 +1,8 @@
 """Every way that a command can end is the right status and no more lines than a person needs."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,16 @@ def test_debug_prints_the_traceback_wherever_it_stands_and_main_never_sees_it(
     assert cli.command(main)(["a", "--debug", "b"]) == 1
     assert seen == ["a", "b"]
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_a_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "experiments.run", "mnist_cnn", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
