@@ -1,6 +1,6 @@
-"""Which sample comes when: the order of a seeded, sharded, resumable pass over a data set.
+"""The order of samples: a seeded, sharded, resumable pass over a data set.
 
-The order is a pure function of (seed, epoch), so the state of a loader is its position and nothing else.
+The order is a pure function of (seed, epoch), so the state of a loader is only its position.
 """
 
 import hashlib
@@ -14,34 +14,34 @@ from torch import Tensor
 
 
 def mix_seed(*parts: int) -> int:
-    """Hash integers to one 63-bit seed, so that neighbouring (seed, epoch, batch) draw unrelated numbers."""
+    """Hash integers to a 63-bit seed, so that neighbouring (seed, epoch, batch) give unrelated numbers."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 class EpochLoader(ABC):
-    """A sized iterable of batches that can stop after any batch and go on from there in another process.
+    """A sized iterable of batches that can stop after any batch and continue in another process.
 
-    Training (`shuffle=True`): each epoch is a new permutation. All ranks see equally many batches of equal
-    size; batch b of all ranks together is what one process would see with a batch `world_size` times as
-    large. Where the last batch doesn't divide among the ranks, fewer than `world_size` samples sit the
-    epoch out.
+    Training (`shuffle=True`): each epoch is a new permutation. All ranks get the same number of batches of
+    the same size. Batch b of all ranks together is the batch that one process would get with a `world_size`
+    times larger batch. If the ranks can't share the last batch equally, an epoch leaves out fewer than
+    `world_size` samples.
 
-    Evaluation (`shuffle=False`): rank r serves samples r, r + world_size, …, each exactly once and none
-    twice, in batches of nearly equal size. All ranks have equally many (a rank with one batch fewer would
-    hang the others in a collective), so with a batch size of 1 a batch may hold two.
+    Evaluation (`shuffle=False`): rank r serves samples r, r + world_size, …, each exactly once, in batches of
+    nearly equal size. All ranks have the same number of batches, because a rank with one batch fewer would
+    block the others in a collective. So a batch may have two samples with a batch size of 1.
 
-    The position is that of the *next* batch and moves before a batch is handed out, so that a checkpoint
-    written while the batch is in use resumes behind it. After an epoch's last batch it is the start of the
-    next epoch. Each `iter` starts a new epoch, also when the one before it was left early; only after
-    `load_state_dict` does it go on in the middle. Nothing moves before the first `next`.
+    The position is that of the *next* batch. It moves before a batch is served, so a checkpoint that is
+    written while the batch is in use resumes after it. After the last batch of an epoch, the position is the
+    start of the next epoch. Each `iter` starts a new epoch, even if the previous one was left early; only
+    after `load_state_dict` it continues within the epoch. The position does not move before the first `next`.
 
     Args:
         size: Number of samples.
-        batch_size: Samples per batch and rank.
-        shuffle: Training or evaluation, see above.
-        seed: Decides the permutations.
-        drop_last: Leave out a training epoch's smaller last batch.
+        batch_size: Number of samples per batch and rank.
+        shuffle: True for training, False for evaluation.
+        seed: Seed of the permutations.
+        drop_last: Leave out the last batch of a training epoch if it is smaller.
         rank: Index of this process.
         world_size: Number of processes.
         max_batches: End each epoch after this many batches.
@@ -78,8 +78,8 @@ class EpochLoader(ABC):
         if batches == 0:
             needed = batch_size * world_size if shuffle and drop_last else world_size
             raise ValueError(
-                f"{size} samples are too few for one batch on each of {world_size} processes, "
-                f"which takes {needed}"
+                f"{size} samples are too few for one batch on each of {world_size} processes; "
+                f"at least {needed} are needed"
             )
         self._batches_in_epoch = batches
         self._length = batches if max_batches is None else min(batches, max_batches)
@@ -105,7 +105,7 @@ class EpochLoader(ABC):
             yield batch
 
     def order(self, epoch: int) -> Tensor:
-        """Indices of the samples that this rank serves in an epoch, in order, int64 (N_rank,)."""
+        """Return the indices of this rank's samples in an epoch, in order, int64 (N_rank,)."""
         if not self.shuffle:
             return torch.arange(self.rank, self.size, self.world_size)
         generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
@@ -115,7 +115,7 @@ class EpochLoader(ABC):
         return torch.cat([main, tail[self.rank * self._rest : (self.rank + 1) * self._rest]])
 
     def batch_slice(self, index: int) -> slice:
-        """Where in `order` a batch lies."""
+        """Return the slice of `order` that a batch covers."""
         if self.shuffle:
             return slice(index * self.batch_size, (index + 1) * self.batch_size)
         own = len(range(self.rank, self.size, self.world_size))
@@ -123,14 +123,14 @@ class EpochLoader(ABC):
         return slice(index * own // batches, (index + 1) * own // batches)
 
     def state_dict(self) -> dict[str, int]:
-        """The position of the next batch."""
+        """Return the position of the next batch."""
         return {"epoch": self._epoch, "batch": self._next_batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Make the next `iter` go on from a position.
+        """Make the next `iter` continue from a position.
 
         Raises:
-            ValueError: There is no such batch here: the data or the batch size are not those of the state.
+            ValueError: An epoch has no such batch, because the data or the batch size have changed.
         """
         if not 0 <= state["batch"] < len(self):
             raise ValueError(f"can't continue at batch {state['batch']} of an epoch of {len(self)} batches")

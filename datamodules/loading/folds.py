@@ -1,4 +1,4 @@
-"""Folds of cross-validation in which every class is spread as evenly as it goes."""
+"""Folds of cross-validation with classes spread as evenly as possible."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from datamodules.loading.epoch_loader import mix_seed
 
 
 def balanced_folds(classes: Sequence[str], folds: int, *, seed: int) -> list[int]:
-    """Deal items out to folds, class by class, like cards.
+    """Deal items to folds in turn, class by class.
 
-    Of any class, and of all items together, two folds have numbers that differ by one at most.
+    For each class and for all items together, the sizes of two folds differ by at most one.
 
     Args:
-        classes: The class of each item; in grouped cross-validation an item is a whole group.
-        folds: How many.
-        seed: Decides which items of a class come together.
+        classes: Class of each item; in grouped cross-validation an item is a whole group.
+        folds: Number of folds.
+        seed: Seed that decides which items of a class share a fold.
 
     Returns:
         The fold of each item, 0 … `folds` − 1.
@@ -24,7 +24,7 @@ def balanced_folds(classes: Sequence[str], folds: int, *, seed: int) -> list[int
         ValueError: There are fewer items than folds.
     """
     if not 1 <= folds <= len(classes):
-        raise ValueError(f"{len(classes)} items can't be dealt out to {folds} folds; each needs one")
+        raise ValueError(f"{len(classes)} items are not enough for {folds} folds; each fold needs one")
     dealt: list[int] = []
     for number, name in enumerate(sorted(set(classes))):
         members = [item for item, own in enumerate(classes) if own == name]

@@ -1,4 +1,4 @@
-"""Training batches of sequences that are about equally long, so that little of a batch is padding."""
+"""Training batches of sequences of similar length, so that a batch has little padding."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,31 +14,30 @@ Batch = tuple[Tensor, ...]
 
 
 class LengthBuckets(EpochLoader):
-    """Serve rows of tokens, each exactly once an epoch, in batches as narrow as their longest row.
+    """Serve rows of tokens, each exactly once per epoch, in batches as wide as their longest row.
 
-    In each epoch the rows are shuffled and then sorted by the lengths of their parts, the longest first, so
-    that chance decides who of the equally long share a batch. They are cut into batches, which are served in
-    shuffled order. All epochs cut at the same places, for the sorted lengths are always the same. A batch is
-    one gather.
+    In each epoch the rows are shuffled, then sorted by the lengths of their parts, the longest first. So rows
+    of the same length are in random order. The sorted rows are cut into batches, which are served in random
+    order. The cuts are the same in all epochs, because the sorted lengths are. A batch is one gather.
 
-    All ranks see equally many batches of equal shape; batch b of all ranks together is what one process would
-    see with a batch `world_size` times as large, but for fewer than `world_size` rows at either end. As
-    many of the shortest rows sit an epoch out.
+    All ranks get the same number of batches of the same shape. Batch b of all ranks together is the batch
+    that one process would get with a `world_size` times larger batch, except for fewer than `world_size` rows
+    at each end. An epoch leaves out fewer than `world_size` of the shortest rows.
 
     Args:
-        parts: Tensors that share their first dimension, each int64 (N, T), padded behind; moved to `device`
-            once, here.
+        parts: Tensors int64 (N, T) with the same N, padded at the end; the constructor moves them to
+            `device`.
         batch_size: Largest batch per rank, in `unit`.
-        unit: Count rows, or their tokens without padding; batches of the one are nearly equal in number of
-            rows, those of the other in time.
-        seed: Decides who shares a batch, and the order of the batches.
+        unit: What `batch_size` counts: rows, or tokens without padding. Batches by rows have nearly the same
+            number of rows; batches by tokens take nearly the same time.
+        seed: Seed of the order of rows of the same length and of the batches.
         rank: Index of this process.
         world_size: Number of processes.
-        device: Where the rows live and the batches are made.
+        device: Device of the rows and the batches.
         max_batches: End each epoch after this many batches.
 
     Raises:
-        ValueError: The parts' lengths differ, or there are too few rows for one on each rank.
+        ValueError: The lengths of the parts differ, or there are fewer rows than ranks.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class LengthBuckets(EpochLoader):
     ) -> None:
         counts = [len(part) for part in parts]
         if len(set(counts)) != 1:
-            raise ValueError(f"parts must be equally long, but their lengths are {counts}")
+            raise ValueError(f"parts must have the same length, but their lengths are {counts}")
         if counts[0] < world_size:
             raise ValueError(f"{counts[0]} rows are too few for one on each of {world_size} processes")
         self._device = torch.device(device)
@@ -69,7 +68,7 @@ class LengthBuckets(EpochLoader):
             lengths[start:stop].amax(0).tolist()
             for start, stop in zip(self._bounds, self._bounds[1:], strict=False)
         ]
-        # A sample is a batch here, and every rank has one for each.
+        # A sample of EpochLoader is a whole batch here, one per rank.
         super().__init__(
             len(self._widths) * world_size,
             batch_size=1,
@@ -97,7 +96,7 @@ class LengthBuckets(EpochLoader):
 
 
 def _lexicographic(lengths: Tensor) -> Tensor:
-    """Numbers in the order of the rows of (N, P), the first column counting most: int64 (N,)."""
+    """Map the rows of (N, P) to numbers in lexicographic order, int64 (N,)."""
     keys = torch.zeros(len(lengths), dtype=torch.long)
     for column in lengths.unbind(1):
         keys = keys * (int(column.max()) + 1) + column
@@ -105,17 +104,17 @@ def _lexicographic(lengths: Tensor) -> Tensor:
 
 
 def _cuts(cost: Tensor, batch_size: int, world_size: int) -> list[int]:
-    """Where batches of all ranks together start, and the last one ends.
+    """Find the bounds of the batches of all ranks together.
 
     Args:
-        cost: Of each row, in order, positive (N,).
-        batch_size: Largest cost of a rank's batch on average over its rows; a single row may cost more.
-        world_size: Each batch has a multiple of so many rows.
+        cost: Positive cost of each row, in order, (N,).
+        batch_size: Largest mean cost of a batch per rank; a single row may cost more.
+        world_size: Number of ranks; the number of rows in a batch is a multiple of it.
 
     Returns:
-        Ascending, from 0 to the largest multiple of `world_size` up to N.
+        Ascending bounds, from 0 to the largest multiple of `world_size` that is at most N.
     """
-    units = len(cost) // world_size  # a row for each rank
+    units = len(cost) // world_size  # a unit is one row per rank
     paid = cost[: units * world_size].view(units, world_size).sum(1).cumsum(0)
     total = int(paid[-1])
     batches = math.ceil(total / (batch_size * world_size))

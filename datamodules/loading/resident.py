@@ -1,4 +1,4 @@
-"""Batches from tensors that live on the training device: one gather each, no per-sample Python."""
+"""Batches from tensors on the training device: one gather per batch, no Python per sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,24 +12,24 @@ Transform = Callable[[Batch, torch.Generator], Batch]
 
 
 class ResidentLoader(EpochLoader):
-    """Serve batches of tensors that share their first dimension; see `EpochLoader` for the order.
+    """Serve batches from tensors with the same first dimension, in the order of `EpochLoader`.
 
     Args:
-        tensors: Each (N, …); moved to `device` once, here.
-        batch_size: Samples per batch and rank.
+        tensors: Tensors (N, …); the constructor moves them to `device`.
+        batch_size: Number of samples per batch and rank.
         shuffle: True for training, False for evaluation.
-        seed: Decides order and augmentation.
-        drop_last: Leave out a training epoch's smaller last batch.
-        transform: Turns a gathered batch into the one that is served. Its generator, on `device`, is
-            seeded by (seed, epoch, batch, rank), so a resumed run draws what the first would have drawn, and
-            the global generator is never touched.
+        seed: Seed of the order and the augmentation.
+        drop_last: Leave out the last batch of a training epoch if it is smaller.
+        transform: Function from a gathered batch to the batch that is served. Its generator, on `device`, is
+            seeded by (seed, epoch, batch, rank), so a resumed run draws the same numbers, and the global
+            generator is not used.
         rank: Index of this process.
         world_size: Number of processes.
-        device: Where the tensors live and the batches are made.
+        device: Device of the tensors and the batches.
         max_batches: End each epoch after this many batches.
 
     Raises:
-        ValueError: The tensors' lengths differ, or there are too few samples for one batch on each rank.
+        ValueError: The tensors differ in length, or there are too few samples for one batch on each rank.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ResidentLoader(EpochLoader):
     ) -> None:
         lengths = [len(t) for t in tensors]
         if len(set(lengths)) != 1:
-            raise ValueError(f"tensors must be equally long, but their lengths are {lengths}")
+            raise ValueError(f"tensors must have the same length, but their lengths are {lengths}")
         super().__init__(
             lengths[0],
             batch_size=batch_size,

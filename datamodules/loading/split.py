@@ -1,4 +1,4 @@
-"""Stratified samples: a part of a labelled set in which every class keeps its share."""
+"""Stratified samples: a part of a labelled set that keeps the share of each class."""
 
 import torch
 from torch import Tensor
@@ -7,21 +7,21 @@ from datamodules.loading.epoch_loader import mix_seed
 
 
 def stratified_sample(targets: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Part a labelled set in two.
+    """Split a labelled set into a stratified sample and the rest.
 
-    Each class gives the sample its share of `count`, rounded down; the classes with the largest remainders
-    give one more each, until the sample is full.
+    Each class contributes its share of `count`, rounded down. The classes with the largest remainders
+    contribute one more item each, until the sample is full.
 
     Args:
         targets: Class of each item, int64 (N,).
         count: Size of the sample, at least one per class.
-        seed: Decides which items of each class are drawn.
+        seed: Seed that decides which items of each class are sampled.
 
     Returns:
         Indices of the sample (count,) and of the rest (N − count,), both ascending.
 
     Raises:
-        ValueError: The sample would be larger than the set, or miss a class.
+        ValueError: The sample would be larger than the set, or smaller than the number of classes.
     """
     labels, sizes = targets.unique(return_counts=True)
     if not len(labels) <= count <= len(targets):

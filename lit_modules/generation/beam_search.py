@@ -1,7 +1,7 @@
-"""Writing a target with an encoder–decoder network: greedily, or by a beam of hypotheses.
+"""Greedy search and beam search with an encoder–decoder network.
 
-Shape letters: B sources, K hypotheses of each, R = B · K rows, S source tokens, T target tokens written,
-V target vocabulary.
+Shape letters: B sources, K hypotheses per source, R = B · K rows, S source tokens, T written target tokens,
+V target vocabulary, W width.
 """
 
 from typing import NamedTuple, Protocol
@@ -15,10 +15,10 @@ from lit_modules.layers.kv_cache import DecoderLayerCache
 
 
 class Network(Protocol):
-    """What is asked of a network; `EncoderDecoder` has it."""
+    """The methods that a search calls; `EncoderDecoder` has them."""
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, S) → the context (B, S, W) and which of it is real (B, S), None for all."""
+        """Encode sources (B, S): the context (B, S, W) and its mask (B, S), `None` without padding."""
 
     def decode(
         self,
@@ -28,34 +28,36 @@ class Network(Protocol):
         *,
         cache: list[DecoderLayerCache] | None = None,
     ) -> Tensor:
-        """(B, T) → logits (B, T, V)."""
+        """Decode targets (B, T) to logits (B, T, V)."""
 
     def make_cache(self, capacity: int) -> list[DecoderLayerCache]:
-        """An empty cache."""
+        """Make an empty cache."""
 
 
 class Hypotheses(NamedTuple):
-    """What a beam search found for each source, best first."""
+    """The result of a beam search for each source, best first."""
 
-    tokens: Tensor  # int64 (B, N, T): without BOS, ends with EOS unless cut, then PAD (backward: EOS and BOS)
-    scores: Tensor  # (B, N): log-probability / length^length_penalty, EOS counted; −inf: there was no other
+    tokens: (
+        Tensor  # int64 (B, N, T): without BOS; EOS unless truncated, then PAD (backward: EOS and BOS swap)
+    )
+    scores: Tensor  # (B, N): log-probability / length^length_penalty, with EOS; −inf: no hypothesis
 
 
 @torch.no_grad()
 def greedy_search(network: Network, source: Tensor, *, max_length: int, use_cache: bool = True) -> Tensor:
-    """Takes the most probable token at each step, until each row has ended.
+    """Take the most probable token at each step, until each row has ended.
 
     Args:
-        network: In evaluation mode.
-        source: (B, S), padded behind.
-        max_length: Tokens to write at most, EOS included.
-        use_cache: Keep keys and values. The result is the same without, up to rounding.
+        network: The network, in evaluation mode.
+        source: (B, S), padded at the end.
+        max_length: Largest number of tokens to write, EOS included.
+        use_cache: Keep keys and values. The result is the same without a cache, up to rounding.
 
     Returns:
-        int64 (B, T) with T ≤ max_length: without BOS, each row ends with EOS unless it was cut, then PAD.
+        int64 (B, T) with T ≤ max_length: no BOS; each row ends with EOS unless it was truncated, then PAD.
 
     Raises:
-        ValueError: a `max_length` below 1.
+        ValueError: `max_length` is below 1.
     """
     writer = _Writer(network, source, max_length, use_cache)
     ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
@@ -80,24 +82,24 @@ def beam_search(
     backward: bool = False,
     use_cache: bool = True,
 ) -> Hypotheses:
-    """Keeps the `beam_size` best hypotheses of each source at each step, ended ones among them.
+    """Keep the `beam_size` best hypotheses of each source at each step.
 
-    A hypothesis scores Σ log p(token) / length^length_penalty. One that has ended keeps its score and its
-    place until `beam_size` others are better; the search is over when all have ended. With a beam of 1 this
-    is the greedy search, with one that holds every beginning it is exhaustive.
+    The score of a hypothesis is Σ log p(token) / length^length_penalty. A finished hypothesis keeps its score
+    and stays in the beam until `beam_size` others are better. The search ends when all have finished. A beam
+    of 1 is greedy search; a beam that can hold every prefix is exhaustive search.
 
     Args:
-        network: In evaluation mode.
-        source: (B, S), padded behind.
-        beam_size: K.
-        max_length: Tokens to write at most, EOS included; a hypothesis that hasn't ended then is cut there.
-        length_penalty: 0 compares log-probabilities, which get lower with each token; 1 their means.
-        n_best: N, how many to return; less than asked only where there are no more.
-        backward: Write from the last token to the first: EOS is what stands before all, BOS what ends them.
-        use_cache: Keep keys and values. The result is the same without, up to rounding.
+        network: The network, in evaluation mode.
+        source: (B, S), padded at the end.
+        beam_size: Number K of hypotheses.
+        max_length: Largest number of tokens to write, EOS included; longer hypotheses are truncated.
+        length_penalty: 0 compares log-probabilities, which favours short targets; 1 compares their means.
+        n_best: Number N of hypotheses to return; fewer only if no others exist.
+        backward: Write from the last token to the first, so that EOS starts and BOS ends a hypothesis.
+        use_cache: Keep keys and values. The result is the same without a cache, up to rounding.
 
     Raises:
-        ValueError: a `max_length` below 1, or not 1 ≤ n_best ≤ beam_size.
+        ValueError: `max_length` is below 1, or `n_best` is not in 1 … `beam_size`.
 
     Source: Graves 2012, "Sequence transduction with recurrent neural networks"; Wu et al. 2016, "Google's
     neural machine translation system", section 7 (length normalisation).
@@ -133,28 +135,29 @@ def beam_search(
 
 
 def check_n_best(n_best: int, beam_size: int) -> None:
-    """Raises a `ValueError` unless a beam of that size can return so many."""
+    """Raise a `ValueError` unless 1 ≤ n_best ≤ beam_size."""
     if not 1 <= n_best <= beam_size:
-        raise ValueError(f"n_best is {n_best}, expected 1 … {beam_size}, the beam's size")
+        raise ValueError(f"n_best is {n_best}, expected 1 … {beam_size}, the beam size")
 
 
 def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The highest of each row and their places: (B, N) → twice (B, count); a single one as `argmax` has it.
+    """Return the highest scores of each row and their indices: (B, N) → twice (B, count).
 
-    Of equal scores, which half precision often makes, `topk` takes any, and greedy search the first.
+    Half precision often gives equal scores. Among them `topk` takes any, but a beam of 1 must take the first,
+    as greedy search does.
     """
     return scores.max(1, keepdim=True) if count == 1 else scores.topk(count)
 
 
 def _after_end(log_probs: Tensor, ended: Tensor) -> Tensor:
-    """(B, K, V): a hypothesis that has ended goes on in one way, by padding, which costs nothing."""
+    """Let a finished hypothesis continue only with padding, at log-probability 0: (B, K, V)."""
     padding = torch.full_like(log_probs[0, 0], -torch.inf)
     padding[PAD] = 0.0
     return torch.where(ended.unsqueeze(-1), padding, log_probs)
 
 
 class _Writer:
-    """The targets written so far, and the network's opinion of what comes next."""
+    """The targets written so far, and the log-probabilities of their next tokens."""
 
     def __init__(
         self, network: Network, source: Tensor, max_length: int, use_cache: bool, *, start: int = BOS
@@ -168,7 +171,7 @@ class _Writer:
         self._tokens = source.new_full((len(source), 1), start)  # (R, T + 1)
 
     def log_probabilities(self) -> Tensor:
-        """Of each token as each row's next, (R, V); PAD and what stands before all are never written."""
+        """Return the log-probabilities of the next tokens, (R, V); PAD and the start token get −∞."""
         if self._cache is None:
             logits = self._network.decode(self._tokens, self._context, self._mask)
         elif self._tokens.shape[1] == 1:
@@ -180,7 +183,7 @@ class _Writer:
         return log_probs
 
     def choose(self, rows: Tensor, *, same_context: bool) -> None:
-        """Makes row i a copy of the former row `rows[i]`; with `same_context` both are of one source."""
+        """Replace row i by a copy of row `rows[i]`; with `same_context` both have the same source."""
         self._tokens = self._tokens[rows]
         if self._cache is not None:
             for layer in self._cache:
@@ -190,9 +193,9 @@ class _Writer:
             self._mask = None if self._mask is None else self._mask[rows]
 
     def append(self, token: Tensor) -> None:
-        """Writes one token (R,) in each row."""
+        """Append one token (R,) to each row."""
         self._tokens = torch.cat([self._tokens, token.unsqueeze(-1)], dim=1)
 
     def written(self) -> Tensor:
-        """int64 (R, T), without what stands before all."""
+        """Return the tokens without the start token, int64 (R, T)."""
         return self._tokens[:, 1:]

@@ -1,4 +1,4 @@
-"""What a model remembers between one token and the next, and how it is asked for the next token's logits.
+"""Next-token logits of several texts, with a cache between calls.
 
 Shape letters: B rows, T tokens of the longest row, V tokens of the vocabulary.
 """
@@ -13,13 +13,13 @@ Rows = list[list[int]]
 
 
 class Decoding:
-    """Gives the logits of several texts' next tokens, and keeps what it can use again.
+    """Computes the logits of the next tokens of several texts and keeps a cache.
 
     Args:
-        network: A `TransformerLM`, a `RecurrentLM`, or what is called like them. One without a
-            `context_length` looks back without end.
-        max_new_tokens: How many tokens a text will grow by at most, to reserve no more memory than that.
-        use_cache: Keep keys and values, or states. The logits are the same without, up to rounding.
+        network: A `TransformerLM`, a `RecurrentLM` or a module with the same call. Without a
+            `context_length` its context is unlimited.
+        max_new_tokens: Largest number of new tokens per text, which limits the memory of the cache.
+        use_cache: Keep keys and values, or states. The logits are the same without a cache, up to rounding.
     """
 
     def __init__(self, network: Any, *, max_new_tokens: int, use_cache: bool = True) -> None:
@@ -31,12 +31,12 @@ class Decoding:
         self._rows = 0
 
     def next_logits(self, rows: Rows, kept: list[int] | None) -> Tensor:
-        """Scores each text's next token.
+        """Compute the logits of the next token of each text.
 
         Args:
-            rows: B texts of at least one token, at most `context_length`.
-            kept: For each text, which one of the call before it is, with one more token. `None` where they
-                may be any: everything is then read anew.
+            rows: B texts of at least one token and at most `context_length` tokens.
+            kept: For each text, its index in the previous call, of which it has one token more. `None` if the
+                texts are unrelated to that call; all tokens are then read again.
 
         Returns:
             (B, V).
@@ -58,10 +58,10 @@ class Decoding:
 
 
 def left_padded(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Texts as one tensor, padded at the left so that all end in the last column.
+    """Put texts into one tensor, padded at the left so that all end in the last column.
 
     Returns:
-        int64 (B, T), and which tokens are real, boolean (B, T); `None` where all are.
+        Tokens int64 (B, T), and a boolean mask (B, T) that is false for padding; `None` without padding.
     """
     longest = max(len(row) for row in rows)
     tokens = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
@@ -72,5 +72,5 @@ def left_padded(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor | None
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where a network's first weight lies."""
+    """Return the device of a network's first weight."""
     return next(chain(network.parameters(), network.buffers())).device

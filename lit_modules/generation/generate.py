@@ -1,4 +1,4 @@
-"""Continues texts token by token: several at once, each as if it were alone."""
+"""Text generation token by token, for several prompts at once and independently."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -37,49 +37,48 @@ def generate(
     on_end: Callable[[int], None] | None = None,
     on_read: OnRead | None = None,
 ) -> list[list[int]]:
-    """Continue each prompt until it stops or has `settings.max_new_tokens` more tokens.
+    """Continue each prompt until it stops or has `settings.max_new_tokens` new tokens.
 
-    Rows don't know of each other: up to rounding, a prompt's continuation is that which it would have alone.
-    With and without the cache the logits are the same up to rounding, and so are the tokens unless two of
-    them are as good as equally likely, which in half precision happens.
+    Prompts are independent: up to rounding, each gets the continuation that it would get alone. With and
+    without the cache the logits are the same up to rounding. The tokens are then the same too, unless two
+    tokens are almost equally probable, which happens in half precision.
 
-    A model looks back on at most its context. Of a longer prompt it sees the end. A text that outgrows the
-    context is continued from the second half of it, read anew from position 0, until that has grown to a
-    whole context again, and so on:
+    A model sees at most its context. It sees only the end of a longer prompt. When a text outgrows the
+    context, its last half is read again from position 0 and grows to a full context, and so on:
 
         context 8        a b c d e f g h    →    f g h i    →    f g h i j k l m    →    k l m n  …
-                                                                                      (i: the first beyond)
+                                              (i is the first token beyond the context)
 
-    So what is forgotten is the same with and without the cache, positions stay among those of training, and
-    a token costs on average about two, not a whole context.
+    So the visible tokens are the same with and without the cache, positions stay within those of training,
+    and a token costs on average about two tokens of computation instead of a whole context.
 
     Args:
-        network: A `TransformerLM`, a `RecurrentLM`, or what is called like them. It is put in
-            evaluation mode meanwhile.
-        prompts: Token ids, at least one each.
+        network: A `TransformerLM`, a `RecurrentLM` or a module with the same call. It is in evaluation mode
+            during the call.
+        prompts: Token ids, at least one per prompt.
         settings: How to choose tokens and when to stop.
-        use_cache: Keep what was computed for earlier tokens.
-        seeds: One for each prompt; `settings.seed` for all by default, so that a sample depends on its
-            prompt alone and equal prompts get equal samples.
-        vocab_size: Choose among the first so many tokens alone: some networks have a few rows more than
-            their tokenizer has tokens.
-        on_token: Called with the row and its new token, a stop id excepted; returning True ends that row.
-        on_end: Called with each row as it ends.
-        on_read: Called before each reading with the rows that go on, and how many tokens of each one's prompt
-            are in sight.
+        use_cache: Keep the results of earlier tokens.
+        seeds: One seed per prompt; by default `settings.seed` for all, so that equal prompts get equal
+            samples.
+        vocab_size: Choose only among this many first tokens; some networks have more rows than their
+            tokenizer has tokens.
+        on_token: Called with the row and its new token, except a stop id; if it returns True, the row ends.
+        on_end: Called with each row when it ends.
+        on_read: Called before each call of the network, with the active rows and the number of visible prompt
+            tokens of each.
 
     Returns:
-        The new tokens of each prompt, without the stop id that ended them.
+        The new tokens of each prompt, without the stop id.
 
     Raises:
-        ValueError: A prompt is empty or has a token outside the vocabulary; seeds are too few or too many;
-            the model's logits are no numbers.
+        ValueError: A prompt is empty or has a token outside the vocabulary, the number of seeds is wrong, or
+            the logits are not finite numbers.
     """
     vocab_size = network.vocab_size if vocab_size is None else vocab_size
     _check_prompts(prompts, vocab_size)
     seeds = [settings.seed] * len(prompts) if seeds is None else seeds
     if len(seeds) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
+        raise ValueError(f"{len(prompts)} prompts need one seed each, got {len(seeds)}")
     chances = [random.Random(seed) for seed in seeds]
     state = Decoding(network, max_new_tokens=settings.max_new_tokens, use_cache=use_cache)
     context = state.context_length
@@ -87,7 +86,7 @@ def generate(
     seen = _seen(prompts, vocab_size, device) if settings.repetition_penalty != 1 else None
 
     new: list[list[int]] = [[] for _ in prompts]
-    active = list(range(len(prompts)))  # rows that go on
+    active = list(range(len(prompts)))  # rows that have not ended
     windows = [list(prompt) if context is None else list(prompt[-context:]) for prompt in prompts]
     kept: list[int] | None = None
     with _evaluating(network):
@@ -119,13 +118,13 @@ def generate(
 
 
 def choose(logits: Tensor, settings: SamplingConfig, uniform: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Each row's next token.
+    """Choose the next token of each row.
 
     Args:
         logits: (B, V).
         settings: How to choose.
-        uniform: (B,), in [0, 1): what decides each row's draw.
-        seen: Boolean (B, V), the tokens that each row has; needed for a repetition penalty.
+        uniform: Random numbers in [0, 1) for the sampling, (B,).
+        seen: Tokens that each row contains, boolean (B, V); needed for a repetition penalty.
 
     Returns:
         int64 (B,).
@@ -144,14 +143,14 @@ def choose(logits: Tensor, settings: SamplingConfig, uniform: Tensor, seen: Tens
 def _check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
     for number, prompt in enumerate(prompts):
         if not prompt:
-            raise ValueError(f"prompt {number} is empty: there must be a token to go on from")
+            raise ValueError(f"prompt {number} is empty; it needs at least one token")
         wrong = [token for token in prompt if not 0 <= token < vocab_size]
         if wrong:
-            raise ValueError(f"prompt {number} has token {wrong[0]}, the model knows 0 … {vocab_size - 1}")
+            raise ValueError(f"prompt {number} has token {wrong[0]}, the vocabulary has 0 … {vocab_size - 1}")
 
 
 def _seen(prompts: Sequence[Sequence[int]], vocab_size: int, device: torch.device) -> Tensor:
-    """Boolean (B, V): which tokens each prompt has."""
+    """Tell which tokens each prompt contains, boolean (B, V)."""
     seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool, device=device)
     for row, prompt in enumerate(prompts):
         seen[row, list(prompt)] = True
@@ -160,7 +159,7 @@ def _seen(prompts: Sequence[Sequence[int]], vocab_size: int, device: torch.devic
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and each submodule's own mode back: some may be kept in it on purpose."""
+    """Set evaluation mode, then restore the mode of each submodule, because modes may differ."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

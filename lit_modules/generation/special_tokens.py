@@ -1,7 +1,6 @@
-"""The first three tokens of every vocabulary that sequences are read and written in.
+"""The first three tokens of the vocabularies of sequence pairs.
 
-A sequence to be read ends with `EOS`; one to be written starts with `BOS` and ends with `EOS`. `PAD`
-fills a row up behind that.
+A source ends with `EOS`. A target starts with `BOS` and ends with `EOS`. `PAD` fills the rest of a row.
 """
 
 PAD, BOS, EOS = 0, 1, 2

@@ -1,6 +1,6 @@
-"""How well a model predicts a long text, of which it sees a context at a time.
+"""The losses of a model on a long text, computed in windows of its context.
 
-Shape letters: N tokens of the text, B windows, T tokens of a window, V tokens of the vocabulary.
+Shape letters: N tokens in the text, B windows, T tokens in a window, V tokens in the vocabulary.
 """
 
 from collections.abc import Iterator
@@ -15,47 +15,46 @@ from lit_modules.functional.precision import widen
 from lit_modules.generation.decoding import device_of
 
 _PIECE = 1024
-"""Tokens that a network without a context reads at once."""
+"""Number of tokens per call for a network without a context length."""
 _MOST_WINDOWS, _MOST_LOGITS = 8, 1 << 26
-"""In one batch: enough windows to keep a machine busy, and few enough logits for any memory."""
+"""Limits of one batch, so that the logits fit in memory."""
 
 
 def token_losses(network: Any, tokens: Tensor, *, stride: int) -> Iterator[Tensor]:
-    """Cross-entropy of each token of a text but the first, in order, each exactly once.
+    """Yield the cross-entropy of each token of a text except the first, in order, exactly once.
 
-    A window of a whole context moves on by `stride` tokens, and of each but the first only the last
-    `stride` predictions count: all others were made before.
+    A window of a whole context moves by `stride` tokens. Only its last `stride` predictions are new, so only
+    they count, except in the first window:
 
         context 6, stride 2       a b c d e f g . . .     predicts b c d e f g
                                   . . c d e f g h i .     predicts             h i
                                   . . . d e f g h i j     predicts                 j
 
-    So each prediction is made with at least context − stride tokens in sight, the beginning of the text
-    aside. A small stride gives the model its due and takes context / stride times as long as reading once; a
-    stride of the context is quick and hard on the first tokens of each window.
+    After the start of the text, each prediction sees at least context − stride tokens. A small stride gives
+    the lowest loss but takes context / stride times as long as one pass. A stride of the whole context is
+    fast, but the first tokens of each window are hard to predict.
 
-    A network without a `context_length` (a recurrent one) reads the text once, from start to end.
+    A recurrent network, which has no `context_length`, reads the text once from start to end.
 
     Args:
-        network: A `TransformerLM`, a `RecurrentLM` or what is called like them, in evaluation
-            mode.
-        tokens: int64 (N,).
-        stride: From 1 to the context.
+        network: A `TransformerLM`, a `RecurrentLM` or a module with the same call, in evaluation mode.
+        tokens: The text, int64 (N,).
+        stride: Number of tokens between two windows, from 1 to the context.
 
     Yields:
-        (n,) losses in nats, of at least fp32; N − 1 in all.
+        Losses in nats (n,), at least fp32; N − 1 in total.
 
     Raises:
-        ValueError: A stride outside its range.
+        ValueError: The stride is outside its range.
     """
     context = getattr(network, "context_length", None)
     if context is None:
         yield from _read_once(network, tokens)
         return
     if not 1 <= stride <= context:
-        raise ValueError(f"stride: {stride}, allowed is 1 … {context}, the context")
+        raise ValueError(f"stride: {stride}, allowed is 1 … {context}, the context length")
     targets = len(tokens) - 1
-    # Where each window's targets end: the first has `context` of them, each other ends `stride` further.
+    # The end of each window's targets: the first window has `context` targets, the next ends `stride` later.
     ends = [*range(min(context, targets), targets, stride), targets] if targets > 0 else []
     new = [end - before for before, end in pairwise([0, *ends])]
     width = min(context, targets)
@@ -70,7 +69,7 @@ def token_losses(network: Any, tokens: Tensor, *, stride: int) -> Iterator[Tenso
 
 @torch.inference_mode()
 def _last_losses(network: Any, windows: Tensor, count: int) -> Tensor:
-    """(B, T + 1) tokens → (B, count) losses of the last of each row."""
+    """Compute the losses of the last tokens of each row: (B, T + 1) → (B, count)."""
     windows = windows.to(device_of(network))
     logits = widen(network(windows[:, :-1])[:, -count:])  # (B, count, V)
     return F.cross_entropy(logits.transpose(1, 2), windows[:, -count:], reduction="none")

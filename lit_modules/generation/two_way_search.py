@@ -1,6 +1,7 @@
-"""Writing a target from both its ends, by a network that has learned both ways.
+"""Beam search from both ends of a target, with a network that was trained in both directions.
 
-Shape letters: B sources, K hypotheses of each way, C = 2K candidates, N returned, T target tokens.
+Shape letters: B sources, K hypotheses per direction, C = 2K candidates, N results, S source tokens, T target
+tokens.
 """
 
 import torch
@@ -13,7 +14,7 @@ from lit_modules.generation.special_tokens import BOS, EOS, PAD
 
 
 def reverse_targets(target: Tensor) -> Tensor:
-    """Rows (..., T) turned round, their padding left behind: `BOS a b EOS PAD` → `EOS b a BOS PAD`."""
+    """Reverse rows (..., T) but keep their padding at the end: `BOS a b EOS PAD` → `EOS b a BOS PAD`."""
     places = torch.arange(target.shape[-1], device=target.device)
     last = (target != PAD).sum(-1, keepdim=True) - 1
     return target.gather(-1, torch.where(places <= last, last - places, places))
@@ -29,27 +30,27 @@ def two_way_search(
     length_penalty: float = 1.0,
     n_best: int = 1,
 ) -> Hypotheses:
-    """Searches by a beam from each end, and ranks all that was found by what both ways make of it.
+    """Run a beam search from each end and rank all candidates by both directions.
 
-    A candidate's score is ½ (Σ log p(token | those before) + Σ log p(token | those behind)) / length^a with
-    the `length_penalty` a; its end counts as a token. The two ways err in different places, so what both
-    find probable is more often right than what either finds best. What hadn't ended when it was cut competes
-    only where nothing had, and is ranked as if it ended there.
+    The score of a candidate is ½ (Σ log p(token | tokens before) + Σ log p(token | tokens after)) / length^a
+    with the `length_penalty` a; the end counts as a token. The two directions make different mistakes, so a
+    candidate that is probable in both is more often correct than the best candidate of one. A truncated
+    candidate competes only if no candidate is complete; it is ranked as if it were.
 
     Args:
-        network: In evaluation mode, trained on targets and on `reverse_targets` of them; with room for
-            `max_length + 1` tokens where positions are learned.
-        source: (B, S), padded behind.
-        beam_size: K, of each of the two beams.
-        max_length: Tokens to write at most, EOS included.
+        network: The network, in evaluation mode, trained on targets and on their `reverse_targets`. Learned
+            positions must cover `max_length + 1` tokens.
+        source: (B, S), padded at the end.
+        beam_size: Number K of hypotheses per direction.
+        max_length: Largest number of tokens to write, EOS included.
         length_penalty: See `beam_search`.
-        n_best: N, how many to return, no two alike; less than asked only where there are no more.
+        n_best: Number N of different candidates to return; fewer only if no others exist.
 
     Raises:
         ValueError: See `beam_search`.
 
     Source: Liu, Finch, Utiyama and Sumita 2016, "Agreement on target-bidirectional LSTMs for
-    sequence-to-sequence learning" (k-best lists of both ways, rescored by both).
+    sequence-to-sequence learning" (k-best lists of both directions, rescored by both).
     """
     check_n_best(n_best, beam_size)
     ways = {
@@ -90,7 +91,7 @@ def two_way_search(
 
 
 def _framed(tokens: Tensor, start: int, end: int) -> Tensor:
-    """What a beam wrote, between its start and its end, which the cut ones get: (..., T) → (..., T + 2)."""
+    """Add the start and the end to written tokens, also to truncated ones: (..., T) → (..., T + 2)."""
     content = tokens.masked_fill(tokens == end, PAD)
     rows = F.pad(content, (1, 1), value=PAD)
     rows[..., 0] = start
@@ -98,13 +99,13 @@ def _framed(tokens: Tensor, start: int, end: int) -> Tensor:
 
 
 def _log_probability(network: Network, target: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-    """Of each row's tokens but the first, given those before, summed: (B, T) → (B,)."""
+    """Sum the log-probabilities of all tokens but the first, given the tokens before: (B, T) → (B,)."""
     log_probs = widen(network.decode(target[:, :-1], context, mask)).log_softmax(-1)
     picked = log_probs.gather(-1, target[:, 1:].unsqueeze(-1)).squeeze(-1)
     return picked.masked_fill(target[:, 1:] == PAD, 0.0).sum(-1)
 
 
 def _found_before(candidates: Tensor, found: Tensor) -> Tensor:
-    """Which of the candidates (B, C, T) equal one to the left of them that was found: (B, C)."""
+    """Tell which candidates (B, C, T) equal an earlier candidate that was found: (B, C)."""
     equal = (candidates.unsqueeze(2) == candidates.unsqueeze(1)).all(-1)  # (B, C, C)
     return (equal & found.unsqueeze(1)).tril(-1).any(-1)

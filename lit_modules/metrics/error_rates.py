@@ -1,6 +1,6 @@
-"""How far written sequences are from what they should be: error rates over tokens and over whole sequences.
+"""Error rates of written sequences: by tokens and by whole sequences.
 
-Shape letters: B sequences, A alternatives of the right answer, T tokens.
+Shape letters: B sequences, A alternative correct answers, T tokens.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from lit_modules.generation.special_tokens import EOS, PAD
 
 
 class ErrorRate(Metric):
-    """Errors over what there was to get right, summed over batches and processes.
+    """Number of errors divided by the largest possible number, both summed over batches and processes.
 
-    Where a sequence has several right answers, it is measured by the one that it comes closest to.
+    If a sequence has several correct answers, the nearest answer counts.
 
     Args:
-        groups: For each token the class that stands for it, as in scoring phonemes without their stress;
-            empty: each token stands for itself.
+        groups: Group of each token, for example to score phonemes without their stress; tokens of a group
+            count as equal. Empty: each token is its own group.
     """
 
     full_state_update = False
@@ -42,65 +42,67 @@ class ErrorRate(Metric):
         """Add a batch.
 
         Args:
-            predicted: What was written, int64 (B, T'), without `BOS`; it ends before the first `EOS` or
-                `PAD`, or with its row.
-            alternatives: Right answers, int64 (B, A, T): `BOS`, tokens, `EOS`, then `PAD`. A row of
-                `PAD` alone is no answer; each sequence has one at least.
+            predicted: Written sequences, int64 (B, T'), without `BOS`; a sequence ends before its first `EOS`
+                or `PAD`, or at the end of its row.
+            alternatives: Correct answers, int64 (B, A, T): `BOS`, tokens, `EOS`, then `PAD`. A row of only
+                `PAD` is no answer; each sequence has at least one answer.
 
         Raises:
-            ValueError: The shapes don't belong together, or a sequence has no right answer.
+            ValueError: The shapes do not match, or a sequence has no correct answer.
         """
         errors, total = self.count(predicted, alternatives)
         self.errors += errors
         self.total += total
 
     def count(self, predicted: Tensor, alternatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Errors of a batch and what there was to get right, both scalars."""
+        """Count the errors of a batch and their largest possible number, both scalars."""
         raise NotImplementedError
 
     def compute(self) -> Tensor:
-        """A scalar ≥ 0; NaN of nothing."""
+        """Return a scalar ≥ 0; NaN without any sequence."""
         return self.errors / self.total
 
 
 class TokenErrorRate(ErrorRate):
-    """Edits between what was written and the nearest right answer, over the length of those answers.
+    """Edit distance to the nearest correct answer, divided by the length of that answer.
 
-    Both are summed over all sequences before they are divided, as speech recognition has it; so insertions
-    can bring the rate above 1. Of answers that are equally near the first one counts.
+    Both are summed over all sequences before the division, as in speech recognition, so insertions can raise
+    the rate above 1. Among equally near answers, the first one counts.
     """
 
     def count(self, predicted: Tensor, alternatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the edits and the tokens of the nearest answers."""
         nearest = nearest_answers(predicted, alternatives, self.groups)
         return nearest.edits.sum(), nearest.lengths.sum()
 
 
 class SequenceErrorRate(ErrorRate):
-    """The share of sequences that equal none of their right answers."""
+    """The share of sequences that equal none of their correct answers."""
 
     def count(self, predicted: Tensor, alternatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the wrong sequences and all sequences."""
         wrong = nearest_answers(predicted, alternatives, self.groups).edits > 0
         return wrong.sum(), torch.tensor(len(wrong), device=wrong.device)
 
 
 class Nearest(NamedTuple):
-    """Of each sequence the right answer that it comes closest to, the first of those."""
+    """The nearest correct answer of each sequence; among equally near answers the first one."""
 
-    edits: Tensor  # (B,), from what was written to that answer
-    lengths: Tensor  # (B,), the answer's
-    which: Tensor  # (B,), its place among the alternatives
+    edits: Tensor  # (B,), edit distance to the answer
+    lengths: Tensor  # (B,), length of the answer
+    which: Tensor  # (B,), index of the answer among the alternatives
 
 
 def nearest_answers(predicted: Tensor, alternatives: Tensor, groups: Tensor | None = None) -> Nearest:
-    """Compare what was written with what would have been right.
+    """Find the nearest correct answer of each written sequence.
 
     Args:
         predicted: See `ErrorRate.update`.
-        alternatives: See there.
-        groups: For each token the class that stands for it, int64 (V,); None or empty: itself.
+        alternatives: See `ErrorRate.update`.
+        groups: Group of each token, int64 (V,); `None` or empty: each token is its own group.
 
     Raises:
-        ValueError: See there.
+        ValueError: See `ErrorRate.update`.
     """
     if predicted.ndim != 2 or alternatives.ndim != 3 or len(predicted) != len(alternatives):
         raise ValueError(
@@ -109,7 +111,7 @@ def nearest_answers(predicted: Tensor, alternatives: Tensor, groups: Tensor | No
         )
     exists = alternatives[..., 0] != PAD  # (B, A)
     if not bool(exists.any(1).all()):
-        raise ValueError("each sequence must have a right answer; there is one whose rows are all padding")
+        raise ValueError("each sequence must have a correct answer, but the rows of one are all padding")
     answers = alternatives[..., 1:]
     answer_lengths, lengths = content_lengths(answers), content_lengths(predicted)
     if groups is not None and len(groups):
@@ -119,22 +121,22 @@ def nearest_answers(predicted: Tensor, alternatives: Tensor, groups: Tensor | No
     )  # (B, A)
     beyond = predicted.shape[1] + answers.shape[2] + 1
     places = torch.arange(edits.shape[1], device=edits.device)
-    ranks = edits.masked_fill(~exists, beyond) * len(places) + places  # no two of a row are equal
+    ranks = edits.masked_fill(~exists, beyond) * len(places) + places  # without ties within a row
     index = ranks.argmin(1, keepdim=True)
     return Nearest(edits.gather(1, index)[:, 0], answer_lengths.gather(1, index)[:, 0], index[:, 0])
 
 
 def content_lengths(tokens: Tensor) -> Tensor:
-    """Tokens of each row before its first `EOS` or `PAD`: (..., T) → int64 (...)."""
+    """Count the tokens of each row before its first `EOS` or `PAD`: (..., T) → int64 (...)."""
     ends = (tokens == EOS) | (tokens == PAD)
     return (ends.cumsum(-1) == 0).sum(-1)
 
 
 def error_rates(info: SequencePairInfo) -> dict[str, Metric]:
-    """The metrics of an evaluation by name, such as `phoneme_error_rate` and `word_error_rate`.
+    """Build the error rates by name, such as `phoneme_error_rate` and `word_error_rate`.
 
-    Where the data has groups of tokens, each is there a second time with `_without_stress`, or whatever
-    their name is, and takes the tokens of a group for the same.
+    If the data has groups of tokens, there is a second, lenient metric of each kind, with a suffix such as
+    `_without_stress`, for which the tokens of a group are equal.
     """
     token, sequence, lenient = info.error_names
     kinds: dict[str, Any] = {token: TokenErrorRate, sequence: SequenceErrorRate}

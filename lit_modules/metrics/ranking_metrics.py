@@ -1,4 +1,4 @@
-"""How well a classifier ranks, over all samples of an epoch."""
+"""Ranking metrics of a classifier over all samples of an epoch."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from lit_modules.functional.ranking import one_vs_rest_auc
 
 
 class OneVsRestAUC(Metric):
-    """The mean over classes of the area under the ROC curve of "this class or another".
+    """The mean over classes of the area under the ROC curve of one class against all others.
 
-    Updated with logits (B, K) and targets (B,); see `one_vs_rest_auc`, which is given all samples' and
-    leaves out classes that all of them or none belong to. NaN where that leaves none, or where a logit is NaN
-    or +∞.
+    Updated with logits (B, K) and targets (B,). `one_vs_rest_auc` computes it from all samples and leaves out
+    classes with no sample or with all samples. The result is NaN if no class is left, or if a logit is NaN or
+    +∞.
     """
 
     logits: list[Tensor]
@@ -25,12 +25,12 @@ class OneVsRestAUC(Metric):
         self.add_state("targets", default=[], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Keep a batch."""
+        """Store a batch."""
         self.logits.append(logits.detach())
         self.targets.append(targets)
 
     def compute(self) -> Tensor:
-        """A scalar in [0, 1], or NaN."""
+        """Return a scalar in [0, 1], or NaN."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
         probabilities = logits.double().softmax(1)
         if bool(probabilities.isnan().any()):

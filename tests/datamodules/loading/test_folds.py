@@ -35,5 +35,5 @@ def test_the_seed_alone_decides_and_order_within_a_class_is_shuffled() -> None:
 
 
 def test_too_few_items_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 items can't be dealt out to 3 folds"):
+    with pytest.raises(ValueError, match="2 items are not enough for 3 folds"):
         balanced_folds(["a", "b"], 3, seed=0)

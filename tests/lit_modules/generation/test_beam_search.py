@@ -185,7 +185,7 @@ def test_where_there_are_fewer_hypotheses_than_asked_for() -> None:
 
 def test_wrong_settings_are_named() -> None:
     network = build()
-    with pytest.raises(ValueError, match=r"n_best is 3, expected 1 … 2, the beam's size"):
+    with pytest.raises(ValueError, match=r"n_best is 3, expected 1 … 2, the beam size"):
         beam_search(network, SOURCE, beam_size=2, max_length=4, n_best=3)
     with pytest.raises(ValueError, match="max_length is 0, expected at least 1"):
         greedy_search(network, SOURCE, max_length=0)

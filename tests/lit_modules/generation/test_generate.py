@@ -246,7 +246,7 @@ def test_rows_beyond_the_vocabulary_are_never_chosen() -> None:
     network, settings = build(), SamplingConfig(temperature=5.0, max_new_tokens=200, repetition_penalty=1.1)
     (new,) = generate(network, [[1, 2]], settings, vocab_size=12)
     assert set(new) == set(range(12))
-    with pytest.raises(ValueError, match="has token 12, the model knows 0 … 11"):
+    with pytest.raises(ValueError, match="has token 12, the vocabulary has 0 … 11"):
         generate(network, [[12]], settings, vocab_size=12)
 
 
@@ -255,11 +255,11 @@ def test_what_cannot_be_continued_is_named() -> None:
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         generate(network, [[1], []], SamplingConfig())
     for wrong in (V, -1):
-        with pytest.raises(ValueError, match=rf"prompt 0 has token {wrong}, the model knows 0 … 30"):
+        with pytest.raises(ValueError, match=rf"prompt 0 has token {wrong}, the vocabulary has 0 … 30"):
             generate(network, [[1, wrong]], SamplingConfig())
-    with pytest.raises(ValueError, match="2 prompts need as many seeds, got 1"):
+    with pytest.raises(ValueError, match="2 prompts need one seed each, got 1"):
         generate(network, [[1], [2]], SamplingConfig(), seeds=[0])
     nn.init.constant_(network.head.weight, float("nan"))
-    with pytest.raises(ValueError, match="row 0 hold NaN"):
+    with pytest.raises(ValueError, match="row 0: its logits contain NaN"):
         generate(network, [[1]], SamplingConfig())
     assert generate(build(), [], SamplingConfig()) == []

@@ -163,5 +163,5 @@ def test_where_there_are_fewer_than_asked_for() -> None:
 
 
 def test_a_wrong_number_of_answers_is_named() -> None:
-    with pytest.raises(ValueError, match=r"n_best is 3, expected 1 … 2, the beam's size"):
+    with pytest.raises(ValueError, match=r"n_best is 3, expected 1 … 2, the beam size"):
         two_way_search(build(), SOURCE, beam_size=2, max_length=3, n_best=3)

@@ -161,5 +161,5 @@ def test_a_checkpoint_holds_nothing_of_them() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"got \(2, 8\) and \(1, 1, 8\)"):
         TokenErrorRate().update(written([3], [4]), answers([[3]]))
-    with pytest.raises(ValueError, match="must have a right answer"):
+    with pytest.raises(ValueError, match="must have a correct answer"):
         TokenErrorRate().update(written([3]), torch.full((1, 2, 5), PAD))
