@@ -41,7 +41,7 @@ def fetch(name: str, root: Path | str) -> Path:
 
 
 def fetch_asset(name: str, asset: Asset, root: Path | str) -> Path:
-    """Do the work of `fetch` for an asset that need not be in `ASSETS`."""
+    """Fetch an asset that need not be in `ASSETS`; see `fetch`."""
     root = Path(root)
     folder = root / name
     if not _missing(asset, folder):

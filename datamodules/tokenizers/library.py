@@ -1,4 +1,4 @@
-"""Byte-pair encoding by the compiled `tokenizers` library.
+"""Byte-pair encoding with the compiled `tokenizers` library.
 
 The library learns 4,096 tokens from a megabyte eight times as fast as the code by hand, and the gap grows
 with the vocabulary. It encodes on all processor cores, and is fast on very long pieces too.
@@ -19,7 +19,7 @@ _AT_ONCE = 8
 
 
 class LibraryBytePairTokenizer(BytePairTokenizer):
-    """A `BytePairTokenizer` that encodes by the library, with the same ids.
+    """A `BytePairTokenizer` that encodes with the library and gives the same ids.
 
     The only difference: characters newer than this Python's Unicode tables can be letters or digits for the
     library; the code by hand treats them as punctuation.
@@ -56,9 +56,9 @@ class LibraryBytePairTokenizer(BytePairTokenizer):
 def train_by_library(
     chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
 ) -> LibraryBytePairTokenizer:
-    """Do the work of `train_byte_pairs` by the library.
+    """Train a tokenizer with the library, as `train_byte_pairs` does by hand.
 
-    Only ties are resolved differently: among equally frequent pairs the one with the oldest tokens is merged.
+    Only ties are broken differently: the library merges the pair with the oldest tokens.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 

@@ -68,8 +68,8 @@ def split(text: str, *, individual_digits: bool = False) -> list[str]:
 def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> Iterator[str]:
     """Yield a text in new chunks that end where a piece ends for certain.
 
-    Split chunk by chunk, they give the pieces of the whole text. Little text is held back, unless a piece is
-    long.
+    If each chunk is split on its own, the pieces are those of the whole text. Little text is held back,
+    unless a piece is very long.
 
     Args:
         chunks: The text.
