@@ -8,11 +8,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 
-from datamodules.prompts.prompt_sets import Prompt, PromptSet
+from datamodules.prompts.prompt_sets import Prompt, PromptSet, Side
 from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.steering.extraction import all_examples, encode_prompt, split_codes
@@ -103,7 +102,7 @@ class Evaluator:
         self.batch_size = batch_size
         if self.manifest.model_sha256 != weights_sha256(model.network):
             raise UserError(f"{path} was made from another model: {self.manifest.model}, not {model.name}")
-        examples = all_examples(model, prompts, self.manifest.template, answers=answers)  # type: ignore[arg-type]
+        examples = all_examples(model, prompts, self.manifest.template, answers=answers)
         if self.manifest.prompts_sha256 != examples_sha256(examples):
             raise UserError(
                 f"{path} was made from other prompts or answers than {prompts.name} has now; start a new run"
@@ -249,9 +248,9 @@ class Evaluator:
 
     def _encode(self, prompt: Prompt, instruction: str) -> list[int]:
         text = f"{instruction} {prompt.text}" if instruction else prompt.text
-        return encode_prompt(self.model, text, self.manifest.template)  # type: ignore[arg-type]
+        return encode_prompt(self.model, text, self.manifest.template)
 
-    def _answers(self, instantiation: str, side: Any) -> list[list[int]]:
+    def _answers(self, instantiation: str, side: Side) -> list[list[int]]:
         texts = self.prompts.completions(instantiation, side, "score")
         return [self.model.tokenizer.encode(text) for text in texts]
 

@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.steering.states_manifest import (
     Manifest,
+    Template,
     check_manifest,
     check_split,
     examples_sha256,
@@ -21,7 +22,6 @@ from experiments.steering.states_manifest import (
 from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers, read_pairs
 from lit_modules.generation.steered import check_layer
 
-Template = Literal["chat", "plain"]
 SPLIT_CODES = {"train": 0, "validation": 1, "test": 2}
 """Code of each split in the file."""
 

@@ -7,15 +7,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from experiments.errors import UserError
+from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lit_modules.generation.hidden_states import ForcedAnswers
-
+Template = Literal["chat", "plain"]
 STATES = "states.safetensors"
 """Name of the file of hidden states that an extracting stage leaves."""
 
@@ -38,19 +40,17 @@ class Manifest:
     model_sha256: str
     prompts: str
     prompts_sha256: str
-    template: str
+    template: Template
     layers: tuple[int, ...]
-    position: str
+    position: AnswerPosition
 
 
-def save_with_manifest(path: Path, tensors: dict[str, "Tensor"], manifest: Manifest) -> None:
+def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Manifest) -> None:
     """Write a file of hidden states under a temporary name and rename it.
 
     Raises:
         UserError: The file cannot be written.
     """
-    from safetensors.torch import save_file
-
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +68,6 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         UserError: The file is missing or has no manifest.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["manifest"])
@@ -114,8 +112,6 @@ def check_split(path: Path, wanted: Sequence[int]) -> None:
     Raises:
         UserError: A split has changed.
     """
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         found = file.get_tensor("split").tolist()
     if found != list(wanted):
@@ -124,10 +120,8 @@ def check_split(path: Path, wanted: Sequence[int]) -> None:
         )
 
 
-def weights_sha256(network: Any) -> str:
+def weights_sha256(network: nn.Module) -> str:
     """Compute the digest of a network's parameters and buffers, with their names and types."""
-    import torch
-
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -135,7 +129,7 @@ def weights_sha256(network: Any) -> str:
     return digest.hexdigest()
 
 
-def examples_sha256(examples: Sequence["ForcedAnswers"]) -> str:
+def examples_sha256(examples: Sequence[ForcedAnswers]) -> str:
     """Compute the digest of the token ids of prompts and answers, in order."""
     digest = hashlib.sha256()
     for example in examples:

@@ -1,7 +1,7 @@
 """Answer prompts without steering, with the mean vector, and with the vectors of a learned network."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.language_models.opening import open_language_model
 from experiments.steering.states_manifest import weights_sha256
+from experiments.training.build import restore
 from experiments.training.checkpoint_path import open_checkpoint
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
 from lit_modules.generation.hidden_states import ForcedAnswers, read_pairs
 from lit_modules.generation.steered import SteeringVectors, check_layer, steered
 from lit_modules.networks.transformer_lm import TransformerLM
+from lit_modules.steering import Steering
 
 WAYS = ("unsteered", "mean vector", "learned")
+"""Names of the three ways to answer."""
 
 
 def steered_samples(
@@ -46,18 +49,7 @@ def steered_samples(
         UserError: The checkpoint holds no steering network, or was trained on another model.
     """
     module, source = open_steering(checkpoint)
-    if not isinstance(model.network, TransformerLM):
-        raise UserError(f"{model.name} has no layers that can be steered; expected a transformer")
-    width = model.network.embedding.embedding_dim
-    if module.info.input_shape != (width,):
-        raise UserError(
-            f"{checkpoint} steers a model of width {module.info.input_shape[0]}, but {model.name} has {width}"
-        )
-    if source["model_sha256"] != weights_sha256(model.network):
-        raise UserError(
-            f"{checkpoint} was trained on {source['model']}, not on {model.name} with these weights; if they "
-            "are the same model, leave out --precision"
-        )
+    _check_model(model, module, source, checkpoint)
     layer = int(source["target_layer"])
     try:
         check_layer(model.network, layer)
@@ -84,6 +76,24 @@ def steered_samples(
     return found
 
 
+def _check_model(
+    model: LoadedModel, module: Steering, source: Mapping[str, Any], checkpoint: str | Path
+) -> None:
+    """Check that a steering network was trained on hidden states of this model."""
+    if not isinstance(model.network, TransformerLM):
+        raise UserError(f"{model.name} has no layers that can be steered; expected a transformer")
+    width = model.network.embedding.embedding_dim
+    if module.info.input_shape != (width,):
+        raise UserError(
+            f"{checkpoint} steers a model of width {module.info.input_shape[0]}, but {model.name} has {width}"
+        )
+    if source["model_sha256"] != weights_sha256(model.network):
+        raise UserError(
+            f"{checkpoint} was trained on {source['model']}, not on {model.name} with these weights; if they "
+            "are the same model, leave out --precision"
+        )
+
+
 def open_steered(name: str, checkpoint: str | Path, precision: str | None = None) -> LoadedModel:
     """Open the model to steer, by default in the precision that the steering network was trained on.
 
@@ -99,17 +109,13 @@ def open_steered(name: str, checkpoint: str | Path, precision: str | None = None
     return model
 
 
-def open_steering(checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:
+def open_steering(checkpoint: str | Path) -> tuple[Steering, dict[str, Any]]:
     """Load a steering network and the description of its training data.
 
     Raises:
         UserError: The checkpoint holds no steering network, or one that was trained on synthetic pairs.
     """
     path, saved = open_checkpoint(checkpoint)
-
-    from experiments.training.build import restore
-    from lit_modules.steering import Steering
-
     module = restore(saved, path).module
     if not isinstance(module, Steering):
         raise UserError(
