@@ -1,4 +1,4 @@
-"""What any rank has seen and all must act on at the same step, such as a signal or the end of the time."""
+"""Let all ranks act at the same step on an event that one of them has seen, such as a signal."""
 
 import time
 from collections.abc import Callable
@@ -7,15 +7,15 @@ import lightning as L
 import torch
 
 MOST_CALLS = 100
-"""Steps that pass without asking at most, however short they are."""
+"""The most calls between two exchanges, however short the steps are."""
 
 
 class Agreement:
-    """Lets all ranks know at the same step that one of them has seen something.
+    """Tells all ranks at the same step that one of them has seen an event.
 
-    Asking them in each step would make each step wait for the slowest rank and, on a GPU, for the device. So
-    they talk about once a period: each time they also agree on how many calls make up the next one, which
-    keeps them together however long their own steps take. A single process sees at once what it sees.
+    An exchange in each step would make each step wait for the slowest rank and, on a GPU, for the device. So
+    the ranks exchange about once a period. In each exchange they also agree on the number of calls until the
+    next one, which keeps them together. A single process knows at once.
 
     Args:
         period: Seconds between two exchanges.
@@ -30,12 +30,14 @@ class Agreement:
         self._asked: float | None = None
 
     def any_rank(self, trainer: L.Trainer, seen: bool, *, now: bool = False) -> bool:
-        """Whether any rank has seen it, as far as all know; true ever after.
+        """Return whether any rank has seen the event, as of the last exchange. Once true, it stays true.
+
+        All ranks must make the same calls.
 
         Args:
-            trainer: Whose ranks.
-            seen: Whether this one has.
-            now: Ask all ranks whenever the last time was. Like each call, one that all ranks make.
+            trainer: The Trainer of the ranks.
+            seen: Whether this rank has seen the event.
+            now: Exchange in this call, even if the period is not over.
         """
         if trainer.world_size == 1:
             return seen
@@ -45,7 +47,7 @@ class Agreement:
         asked, self._asked = self._asked, self.clock()
         each = 1.0 if asked is None else (self._asked - asked) / self._calls
         calls = self.period / max(each, 1e-9)
-        # The greatest of the negative waits is the shortest wait: the slowest rank decides.
+        # The maximum of the negative waits is the shortest wait, so the slowest rank decides.
         answer = torch.tensor([float(seen), -min(calls, MOST_CALLS)], device=trainer.strategy.root_device)
         answer = trainer.strategy.reduce(answer, reduce_op="max")
         self._agreed, self._calls, self._wait = bool(answer[0]), 0, max(1, int(-answer[1]))

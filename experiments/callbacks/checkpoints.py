@@ -1,4 +1,4 @@
-"""Keeps `best.ckpt` and `last.ckpt`, and turns Ctrl-C and SIGTERM into a checkpoint to resume from."""
+"""Save `best.ckpt` and `last.ckpt`, and turn Ctrl-C and SIGTERM into a checkpoint to resume from."""
 
 import math
 import os
@@ -21,18 +21,18 @@ from experiments.training import lightning_adapter
 
 
 class Checkpoints(Checkpoint):
-    """Saves at each epoch's end and, if asked, every so many steps within an epoch.
+    """Saves at the end of each epoch and, optionally, every few steps within an epoch.
 
-    A state is only ever saved where a resumed run can take it up exactly: after an optimizer step that is
-    not an epoch's last, with its validation done where one is due, or when an epoch is over. A signal waits
-    for the next such moment (with several processes, up to a second longer, until all know of it); a second
-    signal, a second later or more, doesn't wait.
+    A state is saved only where a resumed run can continue exactly: after an optimizer step within an epoch
+    (and after its validation, if one is due), or when an epoch is over. A signal waits for the next such
+    moment; with several processes, up to a second longer, until all of them know. A second signal, at least a
+    second later, stops the process at once.
 
     Args:
-        folder: Where the two files go.
+        folder: The folder of the two files.
         monitor: The validation metric that chooses `best.ckpt`.
         mode: `"min"` or `"max"`.
-        every_n_steps: Optimizer steps between two saves within an epoch.
+        every_n_steps: Optimizer steps between two saves within an epoch; `None` saves at its end only.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Checkpoints(Checkpoint):
 
     @property
     def best(self) -> Path:
-        """The file of the best validated state."""
+        """Path of the best state by validation."""
         return self.folder / "best.ckpt"
 
     @property
     def last(self) -> Path:
-        """The file of the newest state."""
+        """Path of the newest state."""
         return self.folder / "last.ckpt"
 
     # Signals ------------------------------------------------------------------------------------------------
@@ -65,16 +65,16 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take over Ctrl-C and SIGTERM, after Lightning has set its own handlers."""
         if trainer.is_global_zero and self.folder.exists():
-            for half_written in self.folder.glob(".*.ckpt.*"):  # by a run that was killed
+            for half_written in self.folder.glob(".*.ckpt.*"):  # left by a killed run
                 half_written.unlink(missing_ok=True)
         if threading.current_thread() is not threading.main_thread():
-            return  # only the main thread may set handlers; elsewhere the defaults stay
+            return  # only the main thread may set handlers
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._handlers[signum] = signal.signal(signum, self._note)
         lightning_adapter.skip_signal_broadcast(trainer)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        # A terminal and a parent process may both pass one Ctrl-C on: only a later signal is a second one.
+        # A terminal and a parent process may both pass on one Ctrl-C; only a later signal counts as a second.
         if self._signal is not None and time.monotonic() - self._signalled > 1:
             for each in self._handlers:
                 signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
@@ -98,7 +98,7 @@ class Checkpoints(Checkpoint):
         self._restore_handlers()
 
     def _stop_asked(self, trainer: L.Trainer, *, now: bool = False) -> bool:
-        """Whether any rank was asked to stop: all must leave at the same step."""
+        """Return whether any rank was asked to stop; all must leave at the same step."""
         return self._stop.any_rank(trainer, self._signal is not None, now=now)
 
     # Saving -------------------------------------------------------------------------------------------------
@@ -106,15 +106,15 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save within an epoch: on request, or because a signal came."""
+        """Save within an epoch if a save is due or a signal came."""
         stop = self._stop_asked(trainer)
         is_last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
         if trainer.should_stop or is_last_epoch:
             lightning_adapter.validate_this_epoch(trainer)  # the final weights may be the best
         if trainer.is_last_batch or trainer.should_stop or lightning_adapter.validation_is_due(trainer):
-            return  # what comes next will save: a validation, or the epoch's end
+            return  # the validation or the end of the epoch that follows will save
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # half-summed gradients can't be saved
+            return  # accumulated gradients are not part of a checkpoint
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if stop or due:
             trainer.save_checkpoint(self.last)
@@ -122,11 +122,11 @@ class Checkpoints(Checkpoint):
             self._leave()
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check the monitored metric's name now, not after a whole epoch."""
+        """Check the name of the monitored metric before the first epoch."""
         check_monitor(self.monitor, trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note whether this validation is the best so far, and save it if the epoch's end isn't next."""
+        """Compare with the best validation so far, and save unless the end of the epoch follows."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         check_monitor(self.monitor, trainer)
@@ -134,7 +134,7 @@ class Checkpoints(Checkpoint):
         best = self.best_score
         if (
             best is None
-            or (math.isnan(best) and not math.isnan(score))  # against which nothing else would be better
+            or (math.isnan(best) and not math.isnan(score))  # no score compares as better than NaN
             or (score < best if self.mode == "min" else score > best)
         ):
             self.best_score = score
@@ -148,20 +148,20 @@ class Checkpoints(Checkpoint):
                 self._leave()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the finished epoch, and keep it as the best if it is."""
+        """Save the finished epoch, as the best if its validation was the best."""
         self._save_validated(trainer)
         if self._stop_asked(trainer, now=True):
             self._leave()
 
     def _save_validated(self, trainer: L.Trainer) -> None:
         improved, self._improved = self._improved, False
-        # The best comes first: killed between the two, a run resumes from the newer file, which knows of it.
+        # The best first: after a kill between the two files, a run resumes from the newer one, `best`.
         trainer.save_checkpoint(self.best if improved else self.last)
         if improved and trainer.is_global_zero:
             temporary = self.last.with_name(f".{self.last.name}.{os.getpid()}")
             try:
-                os.link(self.best, temporary)  # neither file is ever changed in place
-            except OSError:  # not every file system has links
+                os.link(self.best, temporary)  # a link is safe: files are replaced, never changed
+            except OSError:  # some file systems have no links
                 shutil.copyfile(self.best, temporary)
             os.replace(temporary, self.last)
 
@@ -169,17 +169,21 @@ class Checkpoints(Checkpoint):
         raise Interrupted(self._signal or signal.SIGTERM, self.folder.parent, self.last)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know of the best state so far."""
+        """Return the best score and its metrics."""
         return {"best_score": self.best_score, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the best score and its metrics."""
         self.best_score = state_dict["best_score"]
         self.best_metrics = dict(state_dict["best_metrics"])
 
 
 def check_monitor(monitor: str, trainer: L.Trainer) -> None:
-    """Raise a UserError when validation doesn't log the monitored metric."""
+    """Check that validation logs the monitored metric.
+
+    Raises:
+        UserError: It does not.
+    """
     logged = [k for k in trainer.callback_metrics if isinstance(trainer.callback_metrics[k], torch.Tensor)]
     if monitor not in logged:
         raise UserError(

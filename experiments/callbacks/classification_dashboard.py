@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong, and what it has learnt to see, in TensorBoard."""
+"""The TensorBoard dashboard of a classifier: mistakes, curves, filters and embeddings."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from experiments.callbacks.tensorboard import add_picture, layout, writer
 from experiments.training.confusion import Confusion
 
 PICTURE_DRAWINGS = 10
-"""Times that a fit's pictures are drawn at most: as many as TensorBoard shows of one tag by default."""
+"""The most drawings of a picture in a fit: as many as TensorBoard shows of one tag by default."""
 MISTAKES_SHOWN = 24
 EMBEDDED_SAMPLES = 1000
 
@@ -26,20 +26,20 @@ EMBEDDED_SAMPLES = 1000
 class ClassificationDashboard(Callback):
     """Draws the dashboard of a classifier of images or texts.
 
-    Its steps return `logits` (B, K) and `targets` (B,), and `features(inputs)` gives the penultimate
-    layer (B, F). `trainer.datamodule` has `info.class_names` and `split(name)`, and `texts(name)`
-    where the inputs are tokens.
+    The module's steps return `logits` (B, K) and `targets` (B,), and its `features(inputs)` returns the
+    penultimate layer (B, F). `trainer.datamodule` has `info.class_names` and `split(name)`; for tokens it
+    also has `texts(name)`.
 
-    - After each validation: accuracy per class as scalars `val_class/<name>`, one precision-recall curve
-      per class. After up to ten validations spread over the fit, the last among them: the confusion matrix
-      and the worst mistakes.
-    - When a fit starts and ends: the first layer's filters, if it sees images. When it ends: the
-      penultimate layer of up to 1,000 validation samples in the embedding projector.
-    - After a test: its confusion matrix and worst mistakes; the matrix also as `test_confusion.csv` in the
-      run directory.
+    - After each validation: the accuracy of each class as scalars `val_class/<name>`, and one
+      precision-recall curve per class. After at most ten validations, evenly spread and including the last:
+      the confusion matrix and the worst mistakes.
+    - At the start and end of a fit: the filters of the first layer, for images. At the end: the penultimate
+      layer of up to 1,000 validation samples in the embedding projector.
+    - After a test: its confusion matrix and worst mistakes. The matrix is also written to
+      `test_confusion.csv` in the run directory.
 
-    Each batch costs two list appends, and nothing is read off the device before the epoch is over. With
-    several processes, matrices and accuracies are of all samples; curves and mistakes are rank zero's share.
+    Each batch costs two list appends, and nothing is read from the device before the epoch is over. With
+    several processes, matrices and accuracies cover all samples; curves and mistakes only those of rank zero.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ClassificationDashboard(Callback):
     # Collecting ---------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the last epoch."""
+        """Clear the results of the last epoch."""
         self._logits, self._targets = [], []
 
     def on_validation_batch_end(
@@ -62,7 +62,7 @@ class ClassificationDashboard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what the step returned."""
+        """Keep the results of the step."""
         self._logits.append(outputs["logits"].detach())
         self._targets.append(outputs["targets"])
 
@@ -70,7 +70,7 @@ class ClassificationDashboard(Callback):
     on_test_batch_end = on_validation_batch_end
 
     def _collected(self, trainer: L.Trainer) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, K) and targets (N,) of this rank, on the CPU; confusion matrix (K, K) of all ranks."""
+        """Return logits (N, K) and targets (N,) of this rank, and counts (K, K) of all ranks, on the CPU."""
         logits, targets = torch.cat(self._logits).float(), torch.cat(self._targets)
         self._logits, self._targets = [], []
         counts = confusion_counts(logits, targets)
@@ -80,7 +80,7 @@ class ClassificationDashboard(Callback):
     # Validation and test ------------------------------------------------------------------------------------
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log accuracies and curves; draw where it is due."""
+        """Log accuracies and curves; draw the pictures if they are due."""
         if trainer.sanity_checking:
             return
         logits, targets, counts = self._collected(trainer)
@@ -100,7 +100,7 @@ class ClassificationDashboard(Callback):
             self._draw_undrawn(to, trainer)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the test set's confusion matrix and worst mistakes, and keep its counts beside the metrics."""
+        """Draw the confusion matrix and worst mistakes of the test set, and write the counts to a file."""
         logits, targets, counts = self._collected(trainer)
         to = writer(trainer)
         if to is not None:
@@ -130,7 +130,7 @@ class ClassificationDashboard(Callback):
             to, f"{stage}/confusion_matrix", pictures.confusion_matrix(counts.numpy(), names, title), step
         )
         chosen = worst_mistakes(logits, targets, MISTAKES_SHOWN)
-        # Rank r evaluates samples r, r + world_size, …, in the split's order.
+        # Rank r evaluates the samples r, r + world_size, … of the split.
         places = chosen * trainer.world_size + trainer.global_rank
         probabilities, predicted = logits[chosen].softmax(1).max(1)
         true, said = ([names[i] for i in classes.tolist()] for classes in (targets[chosen], predicted))
@@ -151,7 +151,7 @@ class ClassificationDashboard(Callback):
     # Start and end of a fit ---------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the layout, and draw the filters that a fresh fit starts from."""
+        """Write the layout, and draw the initial filters of a new fit."""
         self._undrawn = None
         to = writer(trainer)
         if to is not None:
@@ -160,7 +160,7 @@ class ClassificationDashboard(Callback):
                 _draw_filters(to, trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what the fit ended with: a last validation not drawn yet, filters, embedding."""
+        """Draw the last validation if it is not drawn yet, the filters and the embedding."""
         to = writer(trainer)
         if to is not None:
             self._draw_undrawn(to, trainer)
@@ -170,9 +170,9 @@ class ClassificationDashboard(Callback):
 
 
 def pictures_due(epoch: int, max_epochs: int | None) -> bool:
-    """Whether pictures are drawn after this epoch: at most ten of them, evenly, and the last.
+    """Return whether pictures are drawn after this epoch: at most ten times, evenly, and after the last.
 
-    A function of the epoch alone, so that a resumed run draws what the first would have drawn.
+    It depends only on the epoch, so that a resumed run draws the same pictures.
     """
     if max_epochs is None or max_epochs < 0:
         return True
@@ -187,20 +187,20 @@ def confusion_counts(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def per_class_accuracy(counts: Tensor) -> list[float]:
-    """The share of each class that was recognised: (K, K) → K numbers, NaN for a class without samples."""
+    """Return the accuracy of each class: (K, K) → K numbers, NaN for a class without samples."""
     return (counts.diagonal() / counts.sum(1)).tolist()
 
 
 def worst_mistakes(logits: Tensor, targets: Tensor, limit: int) -> Tensor:
-    """Indices of the misclassified samples whose true class got the lowest probability, the worst first.
+    """Find the misclassified samples with the lowest probability of the true class, the worst first.
 
     Args:
         logits: (N, K).
         targets: (N,).
-        limit: At most so many.
+        limit: The most indices to return.
 
     Returns:
-        int64 (M,), M ≤ limit.
+        Indices, int64 (M,) with M ≤ limit.
     """
     wrong = (logits.argmax(1) != targets).nonzero().squeeze(1)
     loss = nn.functional.cross_entropy(logits[wrong], targets[wrong], reduction="none")
@@ -210,7 +210,7 @@ def worst_mistakes(logits: Tensor, targets: Tensor, limit: int) -> Tensor:
 def mistake_table(
     texts: Sequence[str], true: Sequence[str], said: Sequence[str], probabilities: Sequence[float]
 ) -> str:
-    """Misclassified texts in Markdown: the truth, the prediction, its probability, and the words."""
+    """Build a Markdown table of misclassified texts."""
     lines = ["| truth | prediction | probability | text |", "|---|---|---:|---|"]
     for text, *classes, probability in zip(texts, true, said, probabilities, strict=True):
         shown = " ".join(text.split()).replace("|", "\\|")
@@ -219,10 +219,10 @@ def mistake_table(
 
 
 def first_layer_filters(module: nn.Module, input_shape: Sequence[int]) -> Tensor | None:
-    """The first layer's weights as images (N, C, H, W).
+    """Return the weights of the first layer as images (N, C, H, W).
 
-    The kernels of the first convolution, or the rows of the first linear layer laid out like its input;
-    `None` where a linear layer comes first but doesn't see whole images.
+    These are the kernels of the first convolution, or the rows of the first linear layer in the shape of its
+    input. The result is `None` if the first linear layer does not see whole images.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -244,7 +244,7 @@ def _draw_filters(to: SummaryWriter, trainer: L.Trainer, pl_module: L.LightningM
 
 
 def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
-    """Send the penultimate layer of the first validation samples of this rank to the projector."""
+    """Write the penultimate layer of the first validation samples of this rank for the projector."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     features: list[Tensor] = []
     labels: list[int] = []
@@ -277,14 +277,14 @@ def _class_names(trainer: L.Trainer) -> Sequence[str]:
 
 
 def _images(trainer: L.Trainer, stage: str, indices: Tensor) -> np.ndarray:
-    """The samples (N, C, H, W) of a split as it stores them."""
+    """Return samples of a split as they are stored, (N, C, H, W)."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     images = datamodule.split(stage)[0]
     return images[indices.to(images.device)].reshape(-1, *datamodule.info.input_shape).cpu().numpy()
 
 
 def _texts(trainer: L.Trainer, stage: str, indices: Tensor) -> list[str] | None:
-    """The samples of a split in words, where it has any."""
+    """Return samples of a split as texts; `None` if they are not texts."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     if not hasattr(datamodule, "texts"):
         return None

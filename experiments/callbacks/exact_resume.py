@@ -1,4 +1,4 @@
-"""Makes N steps equal k steps, a kill, a resume and N − k steps, to the bit."""
+"""Make a resumed run equal, to the bit, to a run that was never interrupted."""
 
 import random
 import time
@@ -15,20 +15,17 @@ from experiments.training import lightning_adapter
 
 
 class ExactResume(Callback):
-    """Adds to a checkpoint what Lightning leaves out, and puts its loops where the run really was.
+    """Adds to a checkpoint what Lightning leaves out, and restores it on a resume.
 
-    Lightning saves weights, optimizers, schedules, loaders that keep a state, and its loops' counters. It
-    leaves out the states of the random number generators (of every rank). And it takes up a checkpoint that
-    was written when an epoch is over as if that epoch still had to be finished: its end would run a second
-    time. Such a checkpoint is therefore rewritten as what it is, the moment before the next epoch starts. At
-    that moment Lightning would also start the loaders' order anew, so their states are put back here. One
-    that was written after a validation within an epoch, or where a fit ended within one, is rewritten as the
-    moment after its last optimizer step.
+    Lightning saves weights, optimizers, schedules, the states of loaders, and loop counters. This callback
+    adds the states of the random number generators of every rank, the config, the description of the data and
+    the time. It corrects the loop counters (`lightning_adapter.correct_counters`) and, between two epochs,
+    restores the loaders (`lightning_adapter.start_next_epoch`).
 
     Args:
         config: The whole resolved config, plain.
         info: The description of the data, plain.
-        resolved: What the config leaves to the machine, as `resolved` gives it.
+        resolved: The result of `experiments.training.trainer.resolved`.
     """
 
     def __init__(
@@ -45,11 +42,11 @@ class ExactResume(Callback):
         self._loader_states: list[Any] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of `fit_seconds`, which goes on from where a resumed run's stopped."""
+        """Start the clock of `fit_seconds`; a resumed run continues it."""
         self._started = time.perf_counter()
 
     def seconds(self) -> float:
-        """Seconds of training so far, over all the pieces of an interrupted run."""
+        """Return the seconds of training so far, including those before a resume."""
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return self.fit_seconds + running
 
@@ -61,7 +58,7 @@ class ExactResume(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add config, data description, random states and time; straighten a finished epoch's counters."""
+        """Add config, data description, random states and time; correct the loop counters."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.info
         checkpoint["resolved"] = self.resolved
@@ -73,14 +70,14 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up what was saved; the random states wait until training starts."""
+        """Read what was saved; the random states are restored when training starts."""
         if trainer.state.fn != "fit":
             return
         self._between_epochs = lightning_adapter.is_between_epochs(checkpoint)
         if not self._between_epochs and checkpoint["world_size"] != trainer.world_size:
             raise UserError(
-                f"this checkpoint lies within an epoch of {checkpoint['world_size']} process(es): an order "
-                f"that {trainer.world_size} can't take up; continue with as many devices"
+                f"this checkpoint lies within an epoch of {checkpoint['world_size']} process(es), so "
+                f"{trainer.world_size} cannot continue it; use as many devices as before"
             )
         self._loader_states = lightning_adapter.loader_states(checkpoint)
         self._random_states = checkpoint["random_states"]
@@ -88,7 +85,7 @@ class ExactResume(Callback):
         self.resumed_step = checkpoint["global_step"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restore the random states; between two epochs there is nothing for Lightning to finish."""
+        """Restore the random states and, between two epochs, the loaders."""
         if self._random_states is not None:
             set_random_state(self._random_states[min(trainer.global_rank, len(self._random_states) - 1)])
             self._random_states = None
@@ -98,7 +95,7 @@ class ExactResume(Callback):
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every generator a run may draw from, as plain data."""
+    """Return the states of all random number generators that a run may use, as plain data."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -110,7 +107,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what `random_state` gave."""
+    """Restore the states that `random_state` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

@@ -1,4 +1,4 @@
-"""What a model computes, as a share of what the machine could."""
+"""Count the operations of a training step and measure the peak of the machine."""
 
 import time
 
@@ -20,16 +20,16 @@ _NUMBER_FORMATS = {
 
 
 def number_format(precision: str) -> torch.dtype:
-    """The type that matrices are multiplied in under a Trainer's `precision`."""
+    """Return the type of matrix products under a Trainer's `precision`."""
     return _NUMBER_FORMATS.get(precision, torch.float32)
 
 
 def training_flops(pl_module: L.LightningModule) -> int:
-    """Floating-point operations to train on one sample, 0 where they can't be counted.
+    """Count the floating-point operations of training on one sample; 0 if they cannot be counted.
 
-    The backward pass takes twice the forward pass: one product for the gradient of the inputs, one for that
-    of the weights. Attention counts in full, its invisible half too, as is usual (Chowdhery et al. 2022,
-    "PaLM", appendix B); what is computed a second time would not.
+    The backward pass takes twice the operations of the forward pass: one product for the gradient of the
+    inputs, one for the gradient of the weights. Attention counts in full, including the masked half, as is
+    usual (Chowdhery et al. 2022, "PaLM", appendix B). Recomputation does not count.
     """
     sample = example_input(pl_module)
     if sample is None:
@@ -38,21 +38,21 @@ def training_flops(pl_module: L.LightningModule) -> int:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a product of two large square matrices: the best of those that fit in 0.2 s.
+    """Measure the operations per second of a large square matrix product: the best result within 0.2 s.
 
-    No data sheet is asked: what counts is this machine with these threads, right now.
+    This is the peak of this machine with its current threads, not that of a data sheet.
     """
     side = _SIDE.get(device.type, 8192)
     a = torch.full((side, side), 0.5, device=device, dtype=dtype)
     best, started = float("inf"), time.perf_counter()
-    _multiply(a)  # picks kernels and starts threads
+    _multiply(a)  # warm-up: picks kernels and starts threads
     while best == float("inf") or time.perf_counter() - started < _SECONDS:
         best = min(best, _multiply(a))
     return 2 * side**3 / best
 
 
 def _multiply(a: torch.Tensor) -> float:
-    """Seconds that one product takes."""
+    """Return the seconds of one product."""
     _wait(a.device)
     start = time.perf_counter()
     torch.mm(a, a)

@@ -1,4 +1,4 @@
-"""What a language model writes, what it looks at, and how well it uses the machine, in TensorBoard."""
+"""The TensorBoard dashboard of a language model: samples, attention and FLOP utilisation."""
 
 import math
 from collections.abc import Sequence
@@ -22,25 +22,26 @@ from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
 DRAWINGS = 10
-"""Times that samples and attention are drawn in a fit, at most."""
+"""The most times that samples and attention are drawn in a fit."""
 SAMPLES, NEW_TOKENS, TEMPERATURE = 2, 160, 0.8
 PROMPT_TOKENS, SENTENCE_TOKENS = 32, 24
 SHOWN_LAYERS, SHOWN_HEADS = 12, 12
 
 
 class LanguageDashboard(Callback):
-    """Draws the dashboard of a language model: a module with a `network` that gives logits of next tokens.
+    """Draws the dashboard of a language model.
 
-    `trainer.datamodule` has a `tokenizer` and `tokens("val")`; without them there is nothing to read.
+    The module has a `network` that returns logits of the next tokens. `trainer.datamodule` has a `tokenizer`
+    and `tokens("val")`; without a tokenizer there are no samples.
 
-    - At each point of the training curve: `train/perplexity` and `train/flop_utilisation`, the
-      operations of training per second as a share of what this machine does in a large matrix product, in
-      the run's precision, measured when the fit starts; text `machine/peak` says how much that is.
-    - After up to ten validations spread over the fit, the last among them: how the model goes on from the
-      beginning of the validation text, twice; and, of a transformer, all heads' attention in its first
-      sentence, with the last layer's mean larger and labelled.
+    - At each point of the training curve: `train/perplexity` and `train/flop_utilisation`, the operations of
+      training per second as a share of the machine's peak. The peak is measured at the start of the fit in
+      the precision of the run, and written as the text `machine/peak`.
+    - After at most ten validations, evenly spread and including the last: two samples that continue the start
+      of the validation text. For a transformer also the attention of all heads in its first tokens, and the
+      mean of the last layer, larger and labelled.
 
-    With several processes rank zero draws. Networks that are sharded over devices are not sampled.
+    With several processes, rank zero draws. Sharded networks are not sampled.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class LanguageDashboard(Callback):
     # The training curve -------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the layout, and measure what the machine can do."""
+        """Write the layout, and measure the peak of the machine."""
         self._curve = next((c for c in trainer.callbacks if isinstance(c, TrainingCurve)), None)  # type: ignore[attr-defined]
         self._point = {} if self._curve is None else self._curve.point
         self._drawn, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), False
@@ -66,14 +67,16 @@ class LanguageDashboard(Callback):
         if self._flops:
             dtype = number_format(str(trainer.precision))
             self._peak = measured_peak(pl_module.device, dtype)
-            each = f"training takes {si(self._flops)}FLOP a sample, of {si(round(self._peak))}FLOP/s at most"
+            each = (
+                f"training takes {si(self._flops)}FLOP per sample; the peak is {si(round(self._peak))}FLOP/s"
+            )
             how = f"the best product of two large {str(dtype).removeprefix('torch.')} matrices"
             to.add_text("machine/peak", f"{each}: {how} on {pl_module.device}", trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add to a new point of the training curve."""
+        """Add perplexity and FLOP utilisation to a new point of the training curve."""
         if self._curve is None or self._curve.point is self._point:
             return
         self._point = self._curve.point
@@ -87,7 +90,7 @@ class LanguageDashboard(Callback):
     # Samples and attention ----------------------------------------------------------------------------------
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw where it is due; an average of weights is in place now."""
+        """Draw if it is due; with averaged weights, the module holds the average here."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         over, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), True
@@ -96,7 +99,7 @@ class LanguageDashboard(Callback):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw a last validation that isn't drawn yet."""
+        """Draw after the last validation, if that is not done yet."""
         if self._undrawn:
             self._draw(trainer, pl_module)
 
@@ -118,7 +121,7 @@ class LanguageDashboard(Callback):
 
 
 def page() -> Layout:
-    """The custom-scalars page: how good, how fast, then how the optimizer fares."""
+    """Lay out the page of custom scalars: quality, speed, optimizer."""
     charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", "perplexity")}
     charts["bits per byte"] = ["^val/bits_per_byte$"]
     charts["tokens per second"] = ["^train/tokens_per_second$"]
@@ -129,10 +132,10 @@ def page() -> Layout:
 
 
 def written(network: Any, tokenizer: Any, prompt: Sequence[int]) -> str:
-    """What a network makes of a prompt, as Markdown that keeps line ends."""
+    """Generate continuations of a prompt as Markdown that keeps line breaks."""
     settings = SamplingConfig(temperature=TEMPERATURE, max_new_tokens=NEW_TOKENS)
     if isinstance(network, TransformerLM):
-        network = DecodingLM(network)  # less than half the time, which is the run's
+        network = DecodingLM(network)  # takes less than half the time
     rows = generate(network, [prompt] * SAMPLES, settings, seeds=range(SAMPLES))
     pieces = []
     for seed, row in enumerate(rows):
@@ -144,7 +147,7 @@ def written(network: Any, tokenizer: Any, prompt: Sequence[int]) -> str:
 
 @torch.no_grad()
 def attention_maps(network: TransformerLM, tokens: Tensor) -> Tensor:
-    """Every head's weights over one text: (T,) → (L, H, T, T), in fp32."""
+    """Return the attention weights of all heads for one text: (T,) → (L, H, T, T), in fp32."""
     states: list[Tensor] = []
     network(tokens.unsqueeze(0), hidden_states=states)
     maps = []
@@ -168,5 +171,5 @@ def _draw_attention(
 
 
 def visible(token: str) -> str:
-    """A token's text with signs for what would not be seen."""
+    """Replace spaces, line breaks and tabs by visible signs."""
     return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")

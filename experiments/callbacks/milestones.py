@@ -1,4 +1,4 @@
-"""When a fit validates and when it is over, counted in optimizer steps and minutes."""
+"""Decide in optimizer steps and minutes when a fit validates and when it ends."""
 
 import math
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from experiments.training import lightning_adapter
 
 
 class Milestones(Callback):
-    """Validates every so many optimizer steps, and ends the fit with its last step or when its time is over.
+    """Validates every `check_val_every_n_steps` optimizer steps, and ends the fit by steps or time.
 
-    Lightning's own interval counts batches, which with accumulated gradients drift off the steps where an
-    epoch's last step has fewer of them. However a fit ends, its last state is validated.
+    Lightning counts the interval in batches. With accumulated gradients, the last step of an epoch may have
+    fewer batches, so batches and steps drift apart. The last state of a fit is always validated.
 
     Args:
-        check_val_every_n_steps: Optimizer steps between two validations; `None` leaves it to the epochs.
-        max_minutes: End the fit after the first step that ends later than this.
-        clock: Seconds of the fit so far, those before a resume included.
+        check_val_every_n_steps: Optimizer steps between two validations; `None` validates by epochs.
+        max_minutes: The fit ends after the first step that ends later than this.
+        clock: Returns the seconds of the fit so far, including those before a resume.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class Milestones(Callback):
         self._time_over = Agreement()
 
     def seconds_left(self) -> float:
-        """Until the fit's time is over; infinite where it has none."""
+        """Return the seconds until `max_minutes` are over; infinite without a limit."""
         return self.max_seconds - self.clock()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the interval over."""
+        """Switch Lightning's own interval off."""
         if self.check_val_every_n_steps is not None:
             lightning_adapter.validate_after_this_batch(trainer, False)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After a step, say whether Lightning is to validate or to stop."""
+        """Decide after each step whether Lightning validates or stops."""
         stepped = trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self.check_val_every_n_steps is not None:
             is_last = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
@@ -62,7 +62,7 @@ class Milestones(Callback):
 
 
 def parts_over(trainer: L.Trainer, pl_module: Any, parts: int) -> int:
-    """How many of a fit's equal parts are over, by steps or by its time; a resumed one counts the same."""
+    """Return how many of `parts` equal parts of a fit are over, by steps or by time."""
     total = pl_module.total_steps() if hasattr(pl_module, "total_steps") else trainer.max_steps
     by_steps = parts * trainer.global_step // max(1, total)
     milestones = next((c for c in trainer.callbacks if isinstance(c, Milestones)), None)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""How fast a fit is and how long it will take."""
+"""Measure the throughput of a fit and estimate the time left."""
 
 import math
 import time
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Throughput and time left of a fit whose training is interrupted by validations.
+    """Measures training and the rest (validation, checkpoints) separately.
 
-    Two rates are kept apart: seconds per training batch, and seconds per period from one validation to the
-    next (an epoch, as a rule) that go into anything else. The first batch isn't counted, since it pays for
-    what happens once (compilation, allocation).
+    It has two rates: seconds of training per batch, and seconds of everything else per period. A period is
+    the time from one validation to the next, usually an epoch. The first batch is not counted, because it
+    includes compilation and allocation.
 
     Args:
         clock: Returns seconds.
@@ -25,15 +25,15 @@ class Pace:
         self._start = self._since = clock()
 
     def resume(self) -> None:
-        """Training goes on."""
+        """Start or continue the training clock."""
         self._running, self._since = True, self.clock()
 
     def pause(self) -> None:
-        """Something else than training begins."""
+        """Stop the training clock."""
         self._trained, self._running = self._train_seconds(), False
 
     def count(self, samples: int) -> None:
-        """A training batch is done."""
+        """Count a training batch."""
         if not self._warm:
             self._warm, self._trained = True, 0.0
             self._start = self._since = self.clock()
@@ -42,7 +42,7 @@ class Pace:
         self._samples += samples
 
     def end_period(self) -> None:
-        """A period is over, its validation included."""
+        """Count a period, which ends after its validation."""
         self.pause()
         self._periods += 1
 
@@ -50,11 +50,11 @@ class Pace:
         return self._trained + (self.clock() - self._since if self._running else 0.0)
 
     def samples_per_second(self) -> float | None:
-        """Of training alone; `None` until two batches are done."""
+        """Return the throughput of training alone; `None` until two batches are done."""
         return self._samples / max(self._train_seconds(), 1e-9) if self._batches else None
 
     def seconds_left(self, batches: float, periods: float) -> float | None:
-        """Until so many more batches, and the validations of so many more periods, are done."""
+        """Estimate the seconds for more batches and periods; `None` if it is not known yet."""
         if not self._batches or not math.isfinite(batches):
             return None
         training = self._train_seconds()

@@ -1,7 +1,7 @@
-"""Pictures for the dashboard, composed with NumPy and Pillow: a few milliseconds each.
+"""Draw pictures for the dashboards with NumPy and Pillow, in a few milliseconds each.
 
-A Matplotlib figure of the same content takes over 100 ms, which in a run of a minute would show. Pictures
-are about as wide as a card on TensorBoard's page of images, which shrinks wider ones until text is illegible.
+A Matplotlib figure of the same content takes over 100 ms, which is noticeable in a run of a minute. Pictures
+are about as wide as a card on TensorBoard's page of images; it shrinks wider ones until text is illegible.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 CARD = 350
 """Width of a card in pixels."""
 SMALL, TITLE = 11, 12
-"""Sizes of letters in pixels."""
+"""Font sizes in pixels."""
 
 INK, FAINT, RED, PAPER, EMPTY = (38, 38, 38), (140, 140, 140), (196, 32, 32), (255, 255, 255), (246, 246, 246)
 GREEN, ORANGE, BLUE = (61, 145, 96), (222, 94, 28), (24, 78, 140)
@@ -28,7 +28,7 @@ GREEN, ORANGE, BLUE = (61, 145, 96), (222, 94, 28), (24, 78, 140)
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Matplotlib carries DejaVu Sans, which has the letters of most languages; Pillow's own font is ASCII.
+    # DejaVu Sans, part of Matplotlib, has the letters of most languages; Pillow's own font is ASCII.
     spec = importlib.util.find_spec("matplotlib")
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -42,7 +42,7 @@ def _width(text: str, size: int) -> int:
 
 
 def _fit(text: str, size: int, width: int) -> str:
-    """The text, cut short with an ellipsis where it is wider than `width` pixels."""
+    """Shorten a text with an ellipsis if it is wider than `width` pixels."""
     if _width(text, size) <= width:
         return text
     while text and _width(text + "…", size) > width:
@@ -51,7 +51,7 @@ def _fit(text: str, size: int, width: int) -> str:
 
 
 def _blend(colour: Colour, strength: float) -> Colour:
-    """White at strength 0, the colour at 1."""
+    """Mix white (strength 0) and a colour (strength 1)."""
     red, green, blue = (round(255 + (c - 255) * strength) for c in colour)
     return red, green, blue
 
@@ -60,8 +60,8 @@ def as_rgb(images: NDArray[np.generic]) -> Pixels:
     """Bring images to 8-bit RGB.
 
     Args:
-        images: (N, C, H, W) with one channel or three; integers in 0…255 or floats. Floats are stretched so
-            that the batch spans black to white, since they may be normalised.
+        images: (N, C, H, W) with one channel or three; integers in 0…255 or floats. Floats may be
+            normalised, so they are scaled until the batch spans black to white.
 
     Returns:
         (N, H, W, 3).
@@ -81,19 +81,19 @@ def enlarge(images: Pixels, size: int) -> Pixels:
 
 
 def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], title: str) -> Image.Image:
-    """Draw a confusion matrix on which the mistakes of a good classifier can still be seen.
+    """Draw a confusion matrix that still shows the mistakes of a good classifier.
 
-    Mistakes are shaded against the most frequent mistake, hits against their class; a column at the right
-    gives each class's accuracy in percent.
+    Mistakes are shaded relative to the most frequent mistake, hits relative to their class. A column on the
+    right gives the accuracy of each class in percent.
 
     Args:
         counts: (K, K), true class by predicted class.
         class_names: K names.
-        title: Written above.
+        title: The title above the picture.
     """
     classes = len(class_names)
     cell = 28 if classes <= 20 else max(4, 600 // classes)
-    named = cell >= 14  # names beside smaller cells would overlap
+    named = cell >= 14  # names of smaller cells would overlap
     row_totals = counts.sum(1)
     mistakes = counts - np.diag(np.diag(counts))
     worst = max(1, int(mistakes.max(initial=0)))
@@ -137,7 +137,7 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
 
 
 def _rotated(image: Image.Image, text: str, at: tuple[int, int], ink: Colour) -> None:
-    """Write text from bottom to top, its middle at height `at[1]` and its left edge at `at[0]`."""
+    """Write text from bottom to top, with its left edge at `at[0]` and its middle at `at[1]`."""
     if not text:
         return
     strip = Image.new("RGB", (_width(text, SMALL) + 2, 16), PAPER)
@@ -153,14 +153,14 @@ def mistake_grid(
     probabilities: Sequence[float],
     title: str,
 ) -> Image.Image:
-    """Lay images out in a labelled grid: the true class, and in red the predicted one and its probability.
+    """Draw misclassified images in a grid: the true class, and in red the predicted class and probability.
 
     Args:
         images: (N, H, W, 3), the worst first.
         true: N class names.
         predicted: N class names.
         probabilities: N probabilities of the predicted classes.
-        title: Written above.
+        title: The title above the picture.
     """
     images = enlarge(images, 56)
     _, height, width, _ = images.shape
@@ -187,13 +187,13 @@ def mistake_grid(
 def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> Image.Image:
     """Show a first layer's weights as small images on one common scale.
 
-    Weights of three input channels appear as colours around grey. Otherwise channels are averaged, and blue
-    is negative, white zero, red positive.
+    Weights of three input channels are colours around grey. Otherwise channels are averaged: blue is
+    negative, white is zero, red is positive.
 
     Args:
         weights: (N, C, H, W), one filter each.
-        title: Written above.
-        limit: Filters shown, the first ones.
+        title: The title above the picture.
+        limit: The number of filters to show.
     """
     weights = np.nan_to_num(weights[:limit].astype(np.float32))
     scaled = weights / max(float(np.abs(weights).max(initial=0)), 1e-12)  # in [−1, 1]
@@ -219,13 +219,13 @@ def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> I
 
 
 def attention_grid(maps: NDArray[np.floating], title: str) -> Image.Image:
-    """Show the attention maps of all heads, a row for each layer: who looks (down) at whom (across).
+    """Show the attention maps of all heads, one row per layer: queries down, keys across.
 
-    Shades are of the square root, so that a tenth is seen beside a whole.
+    The shade is the square root of the weight, so that 0.1 is visible beside 1.
 
     Args:
-        maps: (L, H, T, S), each row of which sums to 1.
-        title: Written above.
+        maps: (L, H, T, S); each row sums to 1.
+        title: The title above the picture.
     """
     layers, heads, height, width = maps.shape
     cell = max(1, min(6, (CARD - 30) // max(1, heads * width)))
@@ -248,13 +248,13 @@ def attention_grid(maps: NDArray[np.floating], title: str) -> Image.Image:
 def attention_map(
     weights: NDArray[np.floating], tokens: Sequence[str], title: str, *, seen: Sequence[str] | None = None
 ) -> Image.Image:
-    """Show one attention map with its tokens at both edges: who looks (down) at whom (across).
+    """Show one attention map with its tokens at both edges: queries down, keys across.
 
     Args:
-        weights: (T, S), each row of which sums to 1.
+        weights: (T, S); each row sums to 1.
         tokens: T texts.
-        title: Written above.
-        seen: S texts; by default those that look.
+        title: The title above the picture.
+        seen: S texts; the same as `tokens` by default.
     """
     cell = 12 if seen is None else 18
     down, across = (
@@ -276,7 +276,7 @@ def attention_map(
 
 
 def _shades(weights: NDArray[np.floating], cell: int) -> Image.Image:
-    """(T, S) shares in [0, 1] as a picture, white to blue, with `cell` pixels each."""
+    """Draw weights (T, S) in [0, 1] from white to blue, with `cell` × `cell` pixels each."""
     strength = np.sqrt(np.nan_to_num(weights).clip(0, 1))[..., None]
     pixels = np.rint(255 + (np.array(BLUE) - 255) * strength).astype(np.uint8)
     return Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1))

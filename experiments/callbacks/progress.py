@@ -1,4 +1,4 @@
-"""How far a fit is: a bar in a terminal, plain lines elsewhere."""
+"""Show the progress of a fit: a bar in a terminal, plain lines elsewhere."""
 
 import atexit
 import math
@@ -20,21 +20,21 @@ from experiments.training.lightning_adapter import batches_done
 
 BAR_WIDTH = 24
 BAR_PERIOD = 0.25
-"""Seconds between two redraws of the bar. One costs about a millisecond."""
+"""Seconds between two redraws of the bar; a redraw takes about a millisecond."""
 LINE_PERIOD = 10.0
 """Seconds between two plain lines within an epoch."""
 
 
 class Progress(Callback):
-    """Shows epoch, step, metrics, samples (of text: tokens) per second, and the time left until all is done.
+    """Shows epoch, step, metrics, samples (or tokens) per second, and the time left.
 
-    In a terminal, a bar at the bottom and above it one line for each finished epoch. Elsewhere (a pipe, a
-    log file, a notebook) the same lines, and one every ten seconds within long epochs. Nothing waits for the
-    device but the reading of a metric when something is drawn.
+    In a terminal there is a bar at the bottom, and above it one line for each finished epoch. Elsewhere (a
+    pipe, a log file, a notebook) there are the same lines, and one more every ten seconds within an epoch. It
+    reads values from the device only when it draws.
 
     Args:
-        console: Where to draw; the standard output by default.
-        milestones: What decides when the fit validates and ends, if not its epochs and steps alone.
+        console: The console to draw on; the standard output by default.
+        milestones: The callback that decides when the fit validates and ends.
     """
 
     def __init__(self, console: Console | None = None, milestones: Milestones | None = None) -> None:
@@ -52,24 +52,24 @@ class Progress(Callback):
         """Start the clocks and the bar."""
         self._pace = Pace()
         self._stage, self._loss = "", None
-        self._pace.resume()  # a fit that goes on within an epoch doesn't start one
+        self._pace.resume()  # a resume within an epoch has no start of an epoch
         self._open(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Training goes on."""
+        """Continue the training clock."""
         self._pace.resume()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch, and draw if it is time."""
+        """Count the batch, and draw if a redraw is due."""
         self._pace.count(batch_size(batch))
         self._loss = outputs.get("loss")
         if time.perf_counter() >= self._due:
             self._draw(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the epoch's line."""
+        """Write the line of the epoch."""
         self._pace.pause()
         if self._steps_between is None:
             self._pace.end_period()
@@ -80,7 +80,7 @@ class Progress(Callback):
             self._write(line)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Validation doesn't count as training."""
+        """Stop the training clock."""
         self._pace.pause()
         self._stage = "validation"
         if trainer.state.fn == "validate":
@@ -95,12 +95,12 @@ class Progress(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw if it is time."""
+        """Draw if a redraw is due."""
         if time.perf_counter() >= self._due:
             self._draw(trainer, batch_idx + 1, trainer.num_val_batches)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Training goes on."""
+        """Continue the training clock."""
         self._stage = ""
         if trainer.state.fn == "fit":
             if self._steps_between is not None:
@@ -121,7 +121,7 @@ class Progress(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw if it is time."""
+        """Draw if a redraw is due."""
         if time.perf_counter() >= self._due:
             self._draw(trainer, batch_idx + 1, trainer.num_test_batches)
 
@@ -132,10 +132,10 @@ class Progress(Callback):
             return
         in_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
         if in_terminal and self._live is None:
-            # Redrawn by hand, not by a thread of Rich's: a thread would compete with the training loop.
+            # Without Rich's refresh thread, which would compete with the training loop.
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
-            atexit.register(self._close)  # a hidden cursor must not outlive the process
+            atexit.register(self._close)  # so that the cursor is visible again
         self._due = time.perf_counter() + (BAR_PERIOD if self._live else LINE_PERIOD)
 
     def _close(self) -> None:
@@ -148,17 +148,17 @@ class Progress(Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Give the terminal back."""
+        """Close the bar."""
         self._close()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the terminal back."""
+        """Close the bar."""
         self._close()
 
     # What is shown ------------------------------------------------------------------------------------------
 
     def _draw(self, trainer: L.Trainer, done: int = 0, batches: Sequence[float] = ()) -> None:
-        """Redraw the bar or write a line; `done` of `batches` is the position in an evaluation."""
+        """Redraw the bar or write a line; in an evaluation `done` of `batches` are done."""
         where = f"{self._stage} {done}/{sum(batches):.0f}" if batches else ""
         if trainer.state.fn == "fit":
             line = self._line(trainer, where=where)
@@ -174,7 +174,7 @@ class Progress(Callback):
             self._due = time.perf_counter() + BAR_PERIOD
 
     def _bar(self, line: dict[str, str], fraction: float) -> Text:
-        """One row of text, in which what matters most comes first: a narrow terminal cuts the end off."""
+        """Build the bar, the most important parts first, because a narrow terminal cuts off the end."""
         done, left = "━━" if self.console.encoding.startswith("utf") else "#-"
         filled = round(BAR_WIDTH * min(1.0, fraction))
         order = ("left", "where", "step", "rate")
@@ -195,7 +195,7 @@ class Progress(Callback):
         self.console.file.flush()
 
     def _line(self, trainer: L.Trainer, *, epoch_done: bool = False, where: str = "") -> dict[str, str]:
-        """The line's pieces by name: `epoch 3/12`, `step 645/2580`, `train/loss 0.1234`, …"""
+        """Return the parts of the line by name, such as `epoch 3/12` and `train/loss 0.1234`."""
         epochs, steps = _epochs(trainer), self._steps(trainer)
         line = {
             "epoch": f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if math.isfinite(epochs) else ""),
@@ -205,9 +205,9 @@ class Progress(Callback):
             line["where"] = where
         metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))}
         if "train/loss" not in metrics and self._loss is not None:
-            # Of this batch alone, until the first point of the training curve is there.
+            # The loss of this batch, until the training curve has its first point.
             metrics["train/loss"] = self._loss * trainer.accumulate_grad_batches
-        # A plain line within an epoch stays on the page, where the last validation would be read as its own.
+        # Plain lines stay on the page. Within an epoch they leave out `val/…`, which is of an earlier step.
         shown = [k for k in metrics if epoch_done or self._live or k.startswith("train/")]
         line |= {name: f"{name} {float(metrics[name]):.4f}" for name in sorted(shown, key=_loss_first)}
         if rate := self._pace.samples_per_second():
@@ -221,11 +221,11 @@ class Progress(Callback):
 
     @property
     def _steps_between(self) -> int | None:
-        """Optimizer steps from one validation to the next; `None` where they go by epochs."""
+        """Optimizer steps from one validation to the next; `None` if validations go by epochs."""
         return None if self.milestones is None else self.milestones.check_val_every_n_steps
 
     def _seconds_left(self, trainer: L.Trainer) -> float:
-        """Until all is done or the time is over; infinite where neither is known."""
+        """Return the seconds until the fit ends by steps or time; infinite if neither is known."""
         batches_left = max(0, self._batches(trainer) - batches_done(trainer))
         period = trainer.num_training_batches
         if self._steps_between is not None:
@@ -235,13 +235,13 @@ class Progress(Callback):
         return min(math.inf if left is None else left, time_left)
 
     def _steps(self, trainer: L.Trainer) -> float:
-        """Optimizer steps of the whole fit; infinite where neither epochs nor steps are limited."""
+        """Return the optimizer steps of the whole fit; infinite if neither epochs nor steps are limited."""
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         steps = _epochs(trainer) * (math.ceil(per_epoch) if math.isfinite(per_epoch) else per_epoch)
         return min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps
 
     def _batches(self, trainer: L.Trainer) -> float:
-        """Training batches of the whole fit."""
+        """Return the training batches of the whole fit."""
         batches = _epochs(trainer) * trainer.num_training_batches
         return (
             min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
@@ -260,14 +260,14 @@ def _loss_first(name: str) -> tuple[str, bool, str]:
 
 
 def batch_size(batch: Any) -> int:
-    """Length of the first tensor in a batch of nested containers."""
+    """Return the length of the first tensor in a batch of nested containers."""
     while not isinstance(batch, Tensor):
         batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
     return batch.shape[0]
 
 
 def duration(seconds: float) -> str:
-    """`0:42`, `12:03` or `1:02:03`."""
+    """Format seconds as `0:42`, `12:03` or `1:02:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

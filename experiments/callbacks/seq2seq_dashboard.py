@@ -1,4 +1,4 @@
-"""What a sequence-to-sequence model writes wrong, and where it looks while it writes, in TensorBoard."""
+"""The TensorBoard dashboard of a sequence-to-sequence model: its mistakes and its cross-attention."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -21,16 +21,16 @@ from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.metrics.error_rates import Nearest, content_lengths, nearest_answers
 
 DRAWINGS = 10
-"""Times that pictures and tables are drawn in a fit, at most."""
+"""The most times that pictures and tables are drawn in a fit."""
 WORST_SHOWN, CONFUSIONS_SHOWN = 30, 20
 LOOKED_AT = (0.3, 0.6, 0.9, 0.99)
-"""Whose attention is drawn, as a share of the validation set from its first sequence to its last."""
+"""Positions in the validation set (0 first, 1 last) of the sequences with drawn attention."""
 GAP = "∅"
-"""Stands opposite a token that was left out or put in."""
+"""The sign opposite a deleted or an inserted token."""
 
 
 class Written(NamedTuple):
-    """What a model wrote for this rank's share of a set, on the CPU."""
+    """The outputs of a model for this rank's samples, on the CPU."""
 
     source: Tensor  # int64 (N, S)
     tokens: Tensor  # int64 (N, T'), without BOS
@@ -40,18 +40,18 @@ class Written(NamedTuple):
 class Seq2SeqDashboard(Callback):
     """Draws the dashboard of a sequence-to-sequence model.
 
-    Batches of validation and test are `(source, target, alternatives)`; the module's steps return what it
-    `written` (B, T), and `info` has vocabularies, groups and names. Its `network` gives
-    `cross_attention(source, target)`, (L, B, H, T, S).
+    Batches of validation and test are `(source, target, alternatives)`. The module's steps return the output
+    `written` (B, T), and its `info` has vocabularies, groups and names. Its `network` has
+    `cross_attention(source, target)`, which returns (L, B, H, T, S).
 
-    - After up to ten validations spread over the fit, the last among them: which token was written for
-      which, in all of the set, as a matrix and as a list of the most frequent; the sequences with most edits;
-      and where the decoder looks in four sequences, the same ones each time: the last layer's heads averaged
-      and labelled, and for the longest all layers and heads.
-    - After a test: the matrix, the list and the sequences with most edits.
+    - After at most ten validations, evenly spread and including the last: the confusions of tokens over the
+      whole set, as a matrix and as a list of the most frequent; the sequences with the most edits; and the
+      cross-attention of four sequences, the same ones each time. It is the labelled mean over the heads of
+      the last layer, and for the longest sequence all layers and heads.
+    - After a test: the matrix, the list and the sequences with the most edits.
 
-    Tokens of one group, such as a phoneme's stresses, are one in the matrix and the list. With several
-    processes these are of all sequences, the others of rank zero's share.
+    Tokens of one group, such as the stresses of a phoneme, count as one in the matrix and the list. With
+    several processes these two cover all sequences; everything else covers those of rank zero.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Seq2SeqDashboard(Callback):
     # Collecting ---------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the last epoch."""
+        """Clear the results of the last epoch."""
         self._batches = []
 
     def on_validation_batch_end(
@@ -74,7 +74,7 @@ class Seq2SeqDashboard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what was read, what was written and what would have been right."""
+        """Keep source, output and right answers of the batch."""
         source, _, alternatives = batch
         self._batches.append((source, outputs["written"].detach(), alternatives))
 
@@ -82,7 +82,7 @@ class Seq2SeqDashboard(Callback):
     on_test_batch_end = on_validation_batch_end
 
     def _collected(self) -> Written:
-        """All batches as one."""
+        """Return all batches as one."""
         batches, self._batches = self._batches, []
         return Written(*(_joined(parts) for parts in zip(*batches, strict=True)))
 
@@ -97,22 +97,22 @@ class Seq2SeqDashboard(Callback):
             to.add_custom_scalars(page(pl_module.info.error_names))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw where it is due; an average of weights is in place now."""
+        """Draw if it is due; with averaged weights, the module holds the average here."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._undrawn = self._collected()
-        # Ranks add their counts up, and by the clock of each it could be due on one and not on another.
+        # All ranks must decide alike, because they add up their counts; their clocks may differ.
         over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
         if over > self._drawn:
             self._drawn = over
             self._draw_undrawn(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw a last validation that isn't drawn yet."""
+        """Draw the last validation, if that is not done yet."""
         self._draw_undrawn(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what the test got wrong."""
+        """Draw the mistakes of the test."""
         self._draw_mistakes(trainer, pl_module, "test", self._collected())
 
     def _draw_undrawn(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -146,17 +146,17 @@ class Seq2SeqDashboard(Callback):
 
 
 def page(error_names: Sequence[str]) -> Layout:
-    """The custom-scalars page: loss and error rates, then how the optimizer fares."""
+    """Lay out the page of custom scalars: error rates, loss, optimizer."""
     token, sequence, _ = error_names
     charts = {f"{name} error rate": [f"^val/{name}_error_rate"] for name in (sequence, token)}
     return {"error rates": {title: ["Multiline", tags] for title, tags in charts.items()}, **layout()}
 
 
 def token_classes(info: Any) -> tuple[list[str], Tensor]:
-    """The names of the classes that tokens are counted in, a gap's last, and the class of each token (V,).
+    """Return the names of the classes of tokens, the gap last, and the class of each token (V,).
 
-    Without groups each token is its own class. A group is called what its tokens' names begin with: AH0 and
-    AH1 are AH.
+    Without groups each token is a class. The name of a group is the common start of its tokens' names: AH for
+    AH0 and AH1.
     """
     groups = info.target_groups or tuple(range(len(info.target_vocabulary)))
     members: dict[int, list[str]] = {group: [] for group in range(max(groups) + 1)}
@@ -167,15 +167,15 @@ def token_classes(info: Any) -> tuple[list[str], Tensor]:
 
 
 def _beginning(texts: Sequence[str]) -> str:
-    """What all texts begin with."""
+    """Return the common prefix of all texts."""
     return "".join(c[0] for c in takewhile(lambda c: len(set(c)) == 1, zip(*texts, strict=False)))
 
 
 def confusion_counts(written: Written, nearest: Nearest, classes: Tensor, count: int) -> Tensor:
-    """How often each class was written for each: int64 (count, count), the true one by the written one.
+    """Count pairs of true and written classes: int64 (count, count), true class by written class.
 
-    What was written is aligned with its nearest right answer. The last class is the gap: its row counts what
-    was put in, its column what was left out.
+    Each output is aligned with its nearest right answer. The last class is the gap: its row counts inserted
+    tokens, its column deleted tokens.
     """
     answers = written.alternatives[torch.arange(len(nearest.which)), nearest.which, 1:]
     true, ours = classes[answers], classes[written.tokens]
@@ -184,7 +184,7 @@ def confusion_counts(written: Written, nearest: Nearest, classes: Tensor, count:
     )
     pairs = []
     for sequence, at in ((true, at_true), (ours, at_ours)):
-        sequence = F.pad(sequence, (0, 1))  # something to look up in empty ones
+        sequence = F.pad(sequence, (0, 1))  # so that an empty sequence can be indexed
         pairs.append(torch.where(at < 0, count - 1, sequence.gather(1, at.clamp(min=0))))
     used = (at_true >= 0) | (at_ours >= 0)
     flat = pairs[0][used] * count + pairs[1][used]
@@ -192,7 +192,7 @@ def confusion_counts(written: Written, nearest: Nearest, classes: Tensor, count:
 
 
 def most_confused(counts: Tensor, names: Sequence[str]) -> str:
-    """The most frequent edits as a Markdown table, with the share of the true class's occurrences."""
+    """Build a Markdown table of the most frequent edits, with the occurrences of the true class."""
     edits = counts - torch.diag(counts.diagonal())
     rows = ["| true | written | times | of |", "|---|---|--:|--:|"]
     flat = edits.flatten()
@@ -205,7 +205,7 @@ def most_confused(counts: Tensor, names: Sequence[str]) -> str:
 
 
 def worst(written: Written, info: Any) -> str:
-    """The sequences with most edits as a Markdown table, of equally many the shorter ones first."""
+    """Build a Markdown table of the sequences with the most edits; with equal edits the shorter first."""
     nearest = nearest_answers(written.tokens, written.alternatives)
     order = (nearest.edits * (int(nearest.lengths.max()) + 1) - nearest.lengths).argsort(
         descending=True, stable=True
@@ -224,7 +224,7 @@ def worst(written: Written, info: Any) -> str:
 
 
 def spelt(tokens: Tensor, vocabulary: Sequence[str]) -> str:
-    """A row of tokens up to its end as a text, with spaces where a token is more than a character."""
+    """Write a row of tokens up to its end as text, with spaces unless all tokens are single characters."""
     symbols = [vocabulary[token] for token in tokens[: int(content_lengths(tokens))].tolist()]
     return ("" if all(len(symbol) == 1 for symbol in vocabulary[EOS + 1 :]) else " ").join(symbols)
 
@@ -236,7 +236,7 @@ def _draw_attention(to: SummaryWriter, pl_module: Any, written: Written, step: i
         source, ours = written.source[row], written.tokens[row]
         source = source[: int((source != PAD).sum())]
         ours = ours[: int(content_lengths(ours))]
-        target = torch.cat([torch.tensor([BOS]), ours])  # what the decoder had read when it wrote the next
+        target = torch.cat([torch.tensor([BOS]), ours])  # the decoder's input
         maps = pl_module.network.cross_attention(
             source.to(pl_module.device).unsqueeze(0), target.to(pl_module.device).unsqueeze(0)
         )[:, 0]
@@ -250,6 +250,6 @@ def _draw_attention(to: SummaryWriter, pl_module: Any, written: Written, step: i
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Batches (B, …, T) of different widths T as one, padded behind, on the CPU."""
+    """Concatenate batches (B, …, T) of different lengths T, padded at the end, on the CPU."""
     widest = max(part.shape[-1] for part in parts)
     return torch.cat([F.pad(part, (0, widest - part.shape[-1]), value=PAD) for part in parts]).cpu()

@@ -1,4 +1,4 @@
-"""The model summary that a fit begins with: parameters, output shapes and floating-point operations."""
+"""Print the model summary of a fit: parameters, output shapes and floating-point operations."""
 
 import logging
 import math
@@ -24,9 +24,9 @@ FEW_PARTS, MANY_PARTS = 5, 16
 
 @contextmanager
 def inspection(module: nn.Module) -> Iterator[None]:
-    """Run forward passes that leave no trace: evaluation mode, no gradients, nothing compiled.
+    """Run forward passes without side effects: evaluation mode, no gradients, nothing compiled.
 
-    Each submodule gets its own mode back, since some may be kept in evaluation mode on purpose.
+    Afterwards each submodule has its own mode again, since some may stay in evaluation mode on purpose.
     """
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
@@ -39,19 +39,19 @@ def inspection(module: nn.Module) -> Iterator[None]:
 
 
 def is_sharded(trainer: L.Trainer) -> bool:
-    """Whether no process alone has whole weights to look at."""
+    """Return whether the weights are sharded, so that no process has all of them."""
     return isinstance(trainer.strategy, FSDPStrategy)
 
 
 def parameter_count(module: nn.Module, *, trainable_only: bool = False) -> int:
-    """Number of parameters, shared ones counted once."""
+    """Count the parameters; a shared parameter counts once."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
 
 
 def forward_flops(module: nn.Module, sample: Any) -> int:
-    """Floating-point operations of one forward pass in matrix products, convolutions and attention.
+    """Count the floating-point operations of one forward pass in matrix products, convolutions and attention.
 
-    A multiplication and its addition count as two. Element-wise work is left out, as in the literature.
+    A multiplication and its addition count as two. Element-wise operations do not count, as is usual.
 
     Args:
         module: Called as `module(sample)`, or `module(*sample)` for a tuple.
@@ -61,19 +61,19 @@ def forward_flops(module: nn.Module, sample: Any) -> int:
 
 
 def _lstm_flops(inputs: Any, input_weight: Any, state_weight: Any, *rest: Any, **more: Any) -> int:
-    """Of a CPU's fused LSTM layer: at each step (4H, D) times the input and (4H, H) times the state."""
+    """Count a fused LSTM layer on a CPU: in each step (4H, D) times the input and (4H, H) times the state."""
     steps = math.prod(inputs[:-1])
     return 2 * steps * (math.prod(input_weight) + math.prod(state_weight))
 
 
 _MORE_FORMULAS = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
-"""What PyTorch's counter leaves out; it passes a formula the shapes of an operation's tensors."""
+"""Operations that PyTorch's counter does not know. A formula is called with the shapes of the tensors."""
 
 
 def _measure(module: nn.Module, sample: Any) -> dict[str, int]:
-    """Operations of each submodule by its dotted name; the whole module's is `""`."""
+    """Count the operations of each submodule by its dotted name; `""` is the whole module."""
     inputs = sample if isinstance(sample, tuple) else (sample,)
-    # A fused attention kernel is one operation that the counter doesn't know on every device.
+    # The counter does not know the fused attention kernels of every device.
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FORMULAS)
     with inspection(module), sdpa_kernel(SDPBackend.MATH), counter:
         module(*inputs)
@@ -85,10 +85,9 @@ def _measure(module: nn.Module, sample: Any) -> dict[str, int]:
 
 
 def example_input(pl_module: L.LightningModule) -> Any:
-    """A batch of one sample: the module's `example_input_array`, or zeros of its `info.input_shape`.
+    """Return a batch of one sample: `example_input_array`, zeros of `info.input_shape`, or `None`.
 
-    Operations depend on shapes alone, and a made-up sample leaves loaders and generators untouched.
-    `None` where neither is known.
+    The count depends only on shapes, and zeros leave loaders and random number generators unchanged.
     """
     if pl_module.example_input_array is not None:
         return pl_module.example_input_array
@@ -100,10 +99,10 @@ def example_input(pl_module: L.LightningModule) -> Any:
 
 
 def parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The submodules to list: the children that have parameters, the largest of them opened up.
+    """List the submodules of the summary: the children with parameters, the largest one split further.
 
-    Wrappers with one child are looked into, and where few rows result, the part with most parameters is
-    replaced by its own children, until that would make more rows than one likes to read.
+    While there are few rows, the part with the most parameters is replaced by its children, unless that would
+    make too many rows.
     """
     listed = [(name, child) for name, child in module.named_children() if parameter_count(child)]
     while len(listed) < FEW_PARTS:
@@ -122,19 +121,19 @@ def parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 class Summary(Callback):
-    """Prints the summary before a fit starts, in a terminal with rules and colour.
+    """Prints the summary before a fit starts.
 
-    It works in `setup`, where the module is whole on every strategy: later it may be sharded.
+    It runs in `setup`, because later the module may be sharded.
 
     Args:
-        console: Where to print; the standard output by default.
+        console: The console to print on; the standard output by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Print it, once per fit and on rank zero."""
+        """Print the summary, once per fit and only on rank zero."""
         if stage != "fit" or not trainer.is_global_zero:
             return
         console = self.console or Console()
@@ -144,7 +143,7 @@ class Summary(Callback):
 
 
 def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD) -> Table:
-    """One row for each part of the model, and one for the whole."""
+    """Build a table with one row for each part of the model and one for the whole."""
     listed = parts(pl_module)
     sample = example_input(pl_module)
     shapes: dict[str, str] = {}
@@ -154,8 +153,8 @@ def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD
         try:
             flops = _measure(pl_module, sample)
         except Exception as error:
-            # An own model may have no forward, or one that takes something else: its run goes on without.
-            log.info("the summary can't count operations: %s: %s", type(error).__name__, error)
+            # A user's model may have no `forward`, or one with other arguments; its run must not fail here.
+            log.info("the summary cannot count operations: %s: %s", type(error).__name__, error)
         finally:
             for handle in handles:
                 handle.remove()
@@ -178,7 +177,7 @@ def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD
 
 
 def si(number: int | None) -> str:
-    """Three digits and a prefix: 12,345,678 → `12.3 M`; nothing for `None`."""
+    """Format a number with three digits and a prefix: 12,345,678 → `12.3 M`; `None` gives an empty text."""
     if number is None:
         return ""
     value, prefixes = float(number), ["", "k", "M", "G", "T", "P"]

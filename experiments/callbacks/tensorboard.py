@@ -1,4 +1,4 @@
-"""The TensorBoard side of a run: its writer, the layout it opens on, pictures, hyperparameters."""
+"""Write to TensorBoard: layout, pictures and hyperparameters."""
 
 import io
 import json
@@ -15,7 +15,7 @@ Layout = dict[str, dict[str, list[Any]]]
 
 
 def writer(trainer: L.Trainer) -> SummaryWriter | None:
-    """Rank zero's TensorBoard writer; `None` on other ranks and in runs that don't log to TensorBoard."""
+    """Return the TensorBoard writer of rank zero; `None` on other ranks and without a TensorBoard logger."""
     if not trainer.is_global_zero:
         return None
     loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -23,15 +23,14 @@ def writer(trainer: L.Trainer) -> SummaryWriter | None:
 
 
 def layout(quality: Sequence[str] = (), **categories: Mapping[str, Sequence[str]]) -> Layout:
-    """The custom-scalars page: what a person looks at first, train and validation in one chart.
+    """Lay out the page of custom scalars, with training and validation in one chart.
 
     Args:
-        quality: Metrics beside the loss, such as `("accuracy",)`: each gets a chart of its curves in
-            training and validation.
-        categories: Further sections, each mapping a chart's title to regular expressions of scalar tags.
+        quality: Metrics with a chart of their own, such as `("accuracy",)`.
+        categories: More sections, each from the title of a chart to regular expressions of scalar tags.
 
     Returns:
-        What `SummaryWriter.add_custom_scalars` takes.
+        The argument of `SummaryWriter.add_custom_scalars`.
     """
     charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", *quality)}
     charts["learning rate"] = ["^train/learning_rate$"]
@@ -47,7 +46,8 @@ def layout(quality: Sequence[str] = (), **categories: Mapping[str, Sequence[str]
 def add_picture(to: SummaryWriter, tag: str, picture: Image.Image, step: int) -> None:
     """Log a picture under a tag; TensorBoard shows the steps of one tag on a slider.
 
-    `SummaryWriter.add_image` would convert it by way of floats and compress it harder, in thrice the time.
+    `SummaryWriter.add_image` converts the picture to floats and compresses it more, which takes three times
+    as long.
     """
     encoded = io.BytesIO()
     picture.save(encoded, "PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""The training curve: loss, accuracy, learning rate, gradient norm and throughput, every so many steps."""
+"""Log the training curve: loss, accuracy, learning rate, gradient norm and throughput."""
 
 import math
 import time
@@ -14,46 +14,47 @@ from experiments.errors import RunError
 from experiments.training.lightning_adapter import show_metrics
 
 MOST_PENDING, MOST_HELD = 50, 2**24
-"""Steps whose results wait to be read, and elements of the logits among them, at most."""
+"""The most steps, and the most elements of their logits, that are kept unread."""
 
 
 @dataclass
 class _Pending:
-    """What steps have returned and nobody has read yet, a list entry a step."""
+    """Results of steps that are not read yet, one list entry per step."""
 
     losses: list[Tensor] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    logits: list[Tensor] = field(default_factory=list)  # (B, K) of the steps that classify
+    logits: list[Tensor] = field(default_factory=list)  # (B, K), of classifiers
     targets: list[Tensor] = field(default_factory=list)  # (B,)
     held: int = 0  # elements of the logits
 
 
 class TrainingCurve(Callback):
-    """Averages what training steps return and logs it every so many optimizer steps.
+    """Averages the results of training steps and logs them every `every_n_steps` optimizer steps.
 
-    Reading a value in every step would wait for the device in every step, and on a CPU every small operation
-    on it costs a share of a small step. So a step's loss and logits are only kept, and read all together when
-    a point of the curve is due, a checkpoint is written, or many are waiting. What they are added to is part
-    of a checkpoint, so that the resumed curve is the uninterrupted one.
+    Reading a value in each step would wait for the device in each step. The loss and logits of a step are
+    therefore kept, and read together when a point of the curve is due, a checkpoint is written, or many are
+    waiting. The running sums are part of a checkpoint, so that a resumed curve equals an uninterrupted one.
 
     Args:
         every_n_steps: Optimizer steps between two points of the curve.
 
     Raises:
-        RunError: The loss is no longer finite: names the step where it began, the learning rate there and the
-            checkpoint to go back to. No checkpoint is written after that step.
+        RunError: The loss is no longer finite. The message names the first such step, its learning rate and
+            the last good checkpoint. No checkpoint is written after that step.
     """
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
         self._pending = _Pending()
-        self._broken: tuple[float, int, float] | None = None  # the first loss that isn't finite, step, rate
+        self._broken: tuple[float, int, float] | None = (
+            None  # first infinite or NaN loss, its step and learning rate
+        )
         self._loss = 0.0
         self._correct = self._batches = self._labelled = 0
         self._logged_step = 0
         self.point: dict[str, float] = {}
-        """The last point of the curve, by name; each point is a dictionary of its own."""
+        """The last point of the curve by name; each point is a new dictionary."""
         self._samples = self._total_samples = 0
         self._seconds = 0.0
         self._since = time.perf_counter()
@@ -61,35 +62,35 @@ class TrainingCurve(Callback):
         self._factor = 1
 
     def throughput(self, pl_module: L.LightningModule) -> dict[str, float]:
-        """Samples, and of text tokens, per second of training, with validation left out."""
+        """Return the samples (and tokens, for text) per second of training, without validation."""
         samples = self._total_samples / self._seconds if self._seconds else 0.0
         tokens = tokens_per_sample(pl_module)
         return {"samples_per_second": samples} | ({"tokens_per_second": samples * tokens} if tokens else {})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of the throughput; look up once what every step needs."""
+        """Start the clock of the throughput, and look up what every step needs."""
         self._group = trainer.optimizers[0].param_groups[0]
         self._factor = trainer.accumulate_grad_batches
         self._total_samples, self._seconds = 0, 0.0
         self._samples, self._since = 0, time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave what came between two epochs out of the throughput."""
+        """Exclude the time between two epochs from the throughput."""
         self._samples, self._since = 0, time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave a validation within an epoch out of the throughput."""
+        """Exclude a validation within an epoch from the throughput."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._lap(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Training goes on."""
+        """Start the clock again."""
         self._since = time.perf_counter()
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Log the norm of the whole gradient, before any clipping, where a point is due."""
+        """Log the norm of the whole gradient before clipping, if a point is due."""
         if (trainer.global_step + 1) % self.every_n_steps:
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
@@ -99,7 +100,7 @@ class TrainingCurve(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep what the step returned; read and log where a point is due."""
+        """Keep the results of the step; read and log them if a point is due."""
         pending, step = self._pending, trainer.global_step
         pending.losses.append(outputs["loss"])
         pending.steps.append(step)
@@ -126,20 +127,20 @@ class TrainingCurve(Callback):
         self._read(trainer)
 
     def _read(self, trainer: L.Trainer) -> None:
-        """Read what is pending, and refuse to go on from a loss that isn't finite."""
+        """Read the pending results and stop if a loss is not finite."""
         self._take_in()
         if self._broken is not None:
             self._refuse(trainer, *self._broken)
 
     def _take_in(self) -> None:
-        """Add what is pending to the sums: one loss after the other, so that no bit depends on when."""
+        """Add the pending losses one by one, so that the sum does not depend on when they are read."""
         pending, self._pending = self._pending, _Pending()
         if not pending.losses:
             return
         for loss, step, rate in zip(
             torch.stack(pending.losses).flatten().tolist(), pending.steps, pending.rates, strict=True
         ):
-            # Lightning has divided it by the batches whose gradients are summed.
+            # Lightning has divided the loss by the number of accumulated batches.
             self._loss += loss * self._factor
             if self._broken is None and not math.isfinite(loss):
                 self._broken = (loss, step, rate)
@@ -164,7 +165,7 @@ class TrainingCurve(Callback):
         self._loss, self._correct, self._batches, self._labelled = 0.0, 0, 0, 0
 
     def _lap(self, trainer: L.Trainer) -> float:
-        """Samples per second of all processes since the last lap."""
+        """Return the samples per second of all processes since the last call."""
         now = time.perf_counter()
         seconds, samples = now - self._since, self._samples * trainer.world_size
         self._since, self._samples = now, 0
@@ -187,11 +188,11 @@ class TrainingCurve(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to save a state whose loss is no longer finite, which nobody may have read yet."""
+        """Read the pending losses first, so that no state with an infinite or NaN loss is saved."""
         self._read(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The running sums."""
+        """Return the running sums."""
         self._take_in()
         return {
             "loss": self._loss,
@@ -202,7 +203,7 @@ class TrainingCurve(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the running sums."""
+        """Restore the running sums."""
         self._loss = state_dict["loss"]
         self._correct = int(state_dict["correct"])
         self._batches = state_dict["batches"]
@@ -211,7 +212,7 @@ class TrainingCurve(Callback):
 
 
 def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:
-    """Write scalars wherever the run is logged: TensorBoard and `metrics.csv`."""
+    """Write scalars to all loggers: TensorBoard and `metrics.csv`."""
     for logger in trainer.loggers:
         logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)
 

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which validation, tests and checkpoints see."""
+"""Keep an exponential moving average of the weights for validation, test and checkpoints."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class WeightAverage(Callback):
-    r"""Keeps :math:`\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta` after each optimizer step.
+    """Updates the average θ̄ ← d·θ̄ + (1 − d)·θ after each optimizer step.
 
-    The decay warms up as :math:`\min(d, (1 + n)/(10 + n))` after n steps, so that the random start is soon
-    forgotten. Floating-point buffers (the running statistics of batch norm) are averaged like weights.
-    Validation sees the average, and a checkpoint's `state_dict` is the average; the weights in training are
-    beside it, for a resumed run. Lightning's own `WeightAveraging` copies the whole module, swaps metric
-    states along with the weights and updates tensor by tensor; this one is a single fused update a step.
+    The decay warms up as min(d, (1 + n) / (10 + n)) after n steps, so the random start is soon forgotten.
+    Floating-point buffers (the running statistics of batch norm) are averaged like weights. Validation uses
+    the average, and the `state_dict` of a checkpoint is the average. The weights in training are saved beside
+    it for a resumed run. Lightning's own `WeightAveraging` copies the whole module, also swaps the states of
+    metrics, and updates tensor by tensor; this callback makes one fused update per step.
 
     Args:
         decay: d in [0, 1).
@@ -31,7 +31,7 @@ class WeightAverage(Callback):
         self._swapped = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the average at the weights, or where the checkpoint left it."""
+        """Start the average at the weights or at its state in the checkpoint."""
         live = averaged_tensors(pl_module)
         source = live if self._saved is None else self._saved
         self._names, self._live = list(live), list(live.values())
@@ -56,18 +56,18 @@ class WeightAverage(Callback):
             self._swap()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Train on with the weights."""
+        """Continue training with the weights."""
         if trainer.state.fn == "fit" and self._swapped:
             self._swap()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Leave the module with its own weights."""
+        """Restore the weights."""
         self.on_validation_end(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the module with the average, which is the result of training."""
+        """Leave the average in the module as the result of training."""
         self._swap()
 
     @torch.no_grad()
@@ -80,7 +80,7 @@ class WeightAverage(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the average into `state_dict` and the weights in training beside it."""
+        """Save the average as `state_dict` and the weights in training beside it."""
         if self._average and not self._swapped:
             checkpoint["training_state_dict"] = checkpoint["state_dict"]
             averages = dict(zip(self._names, self._average, strict=True))
@@ -90,7 +90,7 @@ class WeightAverage(Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take both up again; Lightning has just loaded the average as if it were the weights."""
+        """Restore both; Lightning has just loaded the average into the weights."""
         if trainer.state.fn != "fit" or "training_state_dict" not in checkpoint:
             return
         self._saved = checkpoint["state_dict"]
@@ -99,5 +99,5 @@ class WeightAverage(Callback):
 
 
 def averaged_tensors(module: torch.nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent floating-point buffers by name, as live tensors."""
+    """Return parameters and persistent floating-point buffers by name, without copying them."""
     return {k: v for k, v in module.state_dict(keep_vars=True).items() if v.is_floating_point()}

@@ -97,7 +97,7 @@ def test_the_middle_of_an_epoch_is_taken_up_by_as_many_processes_only(tiny: dict
     progress["completed"] = progress["started"]
     trainer: Any = SimpleNamespace(world_size=2, state=SimpleNamespace(fn="fit"))
     module: Any = None
-    with pytest.raises(UserError, match=r"within an epoch of 1 process.*that 2 can't take up"):
+    with pytest.raises(UserError, match=r"within an epoch of 1 process.*2 cannot continue it"):
         ExactResume({}, {}).on_load_checkpoint(trainer, module, within)
     ExactResume({}, {}).on_load_checkpoint(trainer, module, between)
     trainer.world_size = 1
