@@ -35,11 +35,9 @@ from experiments.config.sources import (
 from experiments.config.trainer import TrainerConfig
 from experiments.errors import UserError
 
+ROOT_KEYS = [field.name for field in dataclasses.fields(RootConfig)]
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 _NUMBER = re.compile(r"[-+]?[0-9.][0-9_.]*([eE][-+]?[0-9]+)?")
-
-
-# --------------------------------------------------------------------------------------------- read
 
 
 def load_config(*sources: str | Path | Mapping[str, Any]) -> Config:
@@ -72,9 +70,6 @@ def load_config(*sources: str | Path | Mapping[str, Any]) -> Config:
     return check_config(merge(read_mapping({"name": name}, "default"), *layers, overrides))
 
 
-# --------------------------------------------------------------------------------------------- check
-
-
 def check_config(layer: Layer) -> Config:
     """Check the merged values against their schemas.
 
@@ -82,36 +77,22 @@ def check_config(layer: Layer) -> Config:
         UserError: A value is wrong; names its key, its origin and the allowed values.
     """
     raw, layer = layer, _interpolate(layer)
-    values = layer.values
-    root_fields = {f.name for f in dataclasses.fields(RootConfig)}
-    known = [*root_fields, *SECTIONS, "trainer", "task", "variants", "baselines", "stages"]
-    for key in values:
-        if key not in known:
-            raise unknown_key(layer, key, known)
-    root = build(RootConfig, {k: v for k, v in values.items() if k in root_fields}, "", layer)
-    if not all(variants.FOLDER.fullmatch(part) for part in root.name.split("/")):
-        raise UserError(
-            f"name = {root.name!r} ({layer.origin('name')}): the name becomes a folder; "
-            "use letters, digits and _ - + . /"
-        )
-    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
-        raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
-    if "task" in values and values.keys() & {"stages", "variants"}:
-        raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")
+    root = _root(layer)
     form, layers = variants.expand(raw, root)
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
     # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
-    sections = {kind: _section(kind, layer) for kind in SECTIONS} if not children else {}
-    task = _section("task", layer) if "task" in values else None
-    trainer = build(TrainerConfig, as_mapping(values.get("trainer", {}), "trainer", layer), "trainer", layer)
-    plain: dict[str, Any] = dataclasses.asdict(root)
+    sections = {} if children else {kind: _section(kind, layer) for kind in SECTIONS}
+    task = _section("task", layer) if "task" in layer.values else None
+    trainer_values = as_mapping(layer.values.get("trainer", {}), "trainer", layer)
+    trainer = build(TrainerConfig, trainer_values, "trainer", layer)
     if children:  # not interpolated: ${seed} has another value in each fit
-        plain |= {k: v for k, v in raw.values.items() if k not in root_fields}
+        plain = {k: v for k, v in raw.values.items() if k not in ROOT_KEYS}
     else:
-        plain |= {k: {"name": s.name, **dataclasses.asdict(s.config)} for k, s in sections.items()}
+        plain = {kind: section.to_plain() for kind, section in sections.items()}
         plain["trainer"] = dataclasses.asdict(trainer)
         if task is not None:
-            plain["task"] = {"name": task.name, **dataclasses.asdict(task.config)}
+            plain["task"] = task.to_plain()
+    plain = {**dataclasses.asdict(root), **plain}
     return Config(
         form=form,
         name=root.name,
@@ -125,6 +106,26 @@ def check_config(layer: Layer) -> Config:
         children=tuple(children),
         baselines=_baselines(layer),
     )
+
+
+def _root(layer: Layer) -> RootConfig:
+    """Check the keys of the root, and which of them stand together."""
+    values = layer.values
+    known = [*ROOT_KEYS, *SECTIONS, "trainer", "task", "variants", "baselines", "stages"]
+    for key in values:
+        if key not in known:
+            raise unknown_key(layer, key, known)
+    root: RootConfig = build(RootConfig, {k: v for k, v in values.items() if k in ROOT_KEYS}, "", layer)
+    if not all(variants.FOLDER.fullmatch(part) for part in root.name.split("/")):
+        raise UserError(
+            f"name = {root.name!r} ({layer.origin('name')}): the name becomes a folder; "
+            "use letters, digits and _ - + . /"
+        )
+    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
+        raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
+    if "task" in values and values.keys() & {"stages", "variants"}:
+        raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")
+    return root
 
 
 def _baselines(layer: Layer) -> dict[str, Section]:

@@ -1,5 +1,6 @@
 """The typed experiment: what a checked config holds, and the keys beside its sections."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,6 +33,10 @@ class Section:
 
     name: str
     config: Any
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the section as plain values, as it stands in a config."""
+        return {"name": self.name, **dataclasses.asdict(self.config)}
 
 
 @dataclass(frozen=True, kw_only=True)

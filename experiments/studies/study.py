@@ -1,7 +1,6 @@
 """Run a study: the fits of `variants` × `seeds` and the `baselines`, then the comparison of all."""
 
 import contextlib
-import dataclasses
 import json
 import signal
 import sys
@@ -134,7 +133,7 @@ def _baselines(experiment: Config) -> dict[str, tuple[dict[str, Any], dict[str, 
                 "name": name,
                 "seed": fit["seed"],
                 "data": fit["data"],
-                "baseline": {"name": section.name, **dataclasses.asdict(section.config)},
+                "baseline": section.to_plain(),
             },
             fit,
         )
