@@ -11,6 +11,7 @@ from experiments.config.root import Config
 from experiments.config.sources import is_override
 from experiments.console import say
 from experiments.errors import UserError
+from experiments.training.quick_imports import import_torchmetrics
 
 if TYPE_CHECKING:
     import lightning as L
@@ -84,6 +85,7 @@ def main(arguments: list[str]) -> int | None:
 
         dry_run(experiment)
         return 0
+    import_torchmetrics()
     run_config(experiment)
     return 0
 

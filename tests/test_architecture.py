@@ -145,7 +145,6 @@ def test_arrows_point_one_way(path: Path) -> None:
     assert forbidden_imports(path) == []
 
 
-@pytest.mark.xfail(reason="the move goes in steps", strict=False)
 def test_no_circle_of_imports() -> None:
     assert circles({name(path): imported_modules(path) for path in FILES}) == []
 
@@ -167,7 +166,6 @@ def test_a_package_has_the_rooms_that_it_should_have(package: str) -> None:
     assert rooms <= set(ROOMS[package].split())
 
 
-@pytest.mark.xfail(reason="the move goes in steps", strict=False)
 def test_no_two_files_share_a_name() -> None:
     """A schema may be named for what it describes, and a benchmark for what it measures."""
     stems: dict[str, list[str]] = {}

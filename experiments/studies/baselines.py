@@ -1,9 +1,9 @@
-"""Baselines: scikit-learn models on the split that the networks train on, and scored like them.
+"""Baselines: scikit-learn models on the same splits as the networks, with the same scores.
 
-Pixels (uint8) are scaled to [0, 1]; other inputs are taken as they are. Either way a sample is one flat row.
-Of texts a bag of words sees the very words, and there macro-F1 and AUC are scored too.
+Each sample is one flat row. Pixels (uint8) are scaled to [0, 1]; other inputs are not changed. The bag of
+words reads the words of a text. For texts, macro-F1 and AUC are scored too.
 
-Shape letters: N samples, F features (all of a sample's values), K classes, D values of a real target.
+Shape letters: N samples, F features (all values of a sample), K classes, D values of a real target.
 """
 
 import time
@@ -38,69 +38,51 @@ from lit_modules.functional.ranking import one_vs_rest_auc
 Array = NDArray[Any]
 
 REGRESSIONS = (LinearRegressionConfig, MeanTargetConfig)
-"""The baselines that predict real numbers; the first of them predicts classes too."""
+"""Baselines that predict real numbers. The first one also predicts classes."""
 
 
 class SplitData(Protocol):
-    """What a baseline needs of a datamodule; one of texts also has `texts(name)`, a list of N strings."""
+    """What a baseline needs from a datamodule. One of texts also has `texts(name)`, a list of N strings."""
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
-        """Raw inputs (N, …) and targets, (N,) or (N, D), of `"train"`, `"val"` or `"test"`."""
+        """Return raw inputs (N, …) and targets (N,) or (N, D) of `"train"`, `"val"` or `"test"`."""
 
 
 def run_baseline(
     config: Any, datamodule: SplitData, seed: int, *, confusion_to: Path | None = None
 ) -> dict[str, float]:
-    """Fit a baseline to the training split and scores it on the validation and test splits.
+    """Fit a baseline on the training split and score it on the validation and test splits.
 
     Args:
-        config: one of the schemas in `baselines_config`; its type says which baseline.
-        datamodule: gives the three splits.
-        seed: of the baselines that draw random numbers.
-        confusion_to: the folder that a classifier's confusion matrix of the test split is written to.
+        config: A schema in `experiments.config.baselines`; its type selects the baseline.
+        datamodule: Gives the three splits.
+        seed: Seed of baselines that draw random numbers.
+        confusion_to: Folder for the confusion matrix of a classifier on the test split.
 
     Returns:
-        `val/…` and `test/…` of `accuracy` for classes, and of `loss` (cross-entropy) where the model
-        gives probabilities that are never zero, of texts also `macro_f1` and `auc` as the text classifier
-        logs them; of `loss` (mean squared error) and `r2` for real targets, and of their mean `cosine`
-        where they are vectors. `fit_seconds` of the fit alone, `parameters` it stores, and `converged`
-        for an iterative fit.
+        Scores with the prefixes `val/` and `test/`, and `fit_seconds`, `parameters` (stored numbers) and, for
+        an iterative fit, `converged`. Scores of classes: `accuracy`; `loss` (cross-entropy) if the baseline
+        gives probabilities that are never zero; for texts also `macro_f1` and `auc`. Scores of real targets:
+        `loss` (mean squared error), `r2`, and the mean `cosine` for vectors.
 
     Raises:
-        UserError: a classifier is asked to predict real numbers or the mean to predict classes, or more
-            neighbours than there are samples; a bag of words is given no texts, or texts are given to what
-            adds up the numbers of their tokens.
+        UserError: The baseline does not fit the kind of inputs or targets, or has more neighbors than there
+            are samples.
     """
     of_texts = hasattr(datamodule, "texts")
-    if of_texts and not isinstance(config, BagOfWordsConfig | MajorityClassConfig):
-        raise UserError(f"{type(config).__name__} needs numbers, and this data is texts; use bag_of_words")
-    if not of_texts and isinstance(config, BagOfWordsConfig):
-        raise UserError("bag_of_words needs texts, and this data has none; use logistic_regression")
+    _check_inputs(config, of_texts)
     read = _texts if isinstance(config, BagOfWordsConfig) else _rows
     inputs: Any
     inputs, targets = read(datamodule, "train")
     classes = targets.dtype.kind in "iu"
-    if not classes and not isinstance(config, REGRESSIONS):
-        raise UserError(f"{type(config).__name__} predicts classes, but the targets are {targets.dtype}")
-    if classes and isinstance(config, MeanTargetConfig):
-        raise UserError("mean_target predicts real numbers, but the targets are classes; use majority_class")
-    if isinstance(config, KNearestNeighborsConfig) and config.neighbors > len(inputs):
-        raise UserError(f"neighbors: {config.neighbors} is more than the {len(inputs)} training samples")
+    _check_targets(config, targets, classes)
     model = _build(config, seed)
     one_hot = classes and isinstance(config, LinearRegressionConfig)
-    fitted_to = (
-        np.eye(targets.max() + 1, dtype=inputs.dtype)[targets] if one_hot else targets
-    )  # (N, K), (N,) or (N, D)
-    start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said by `converged`
-        model.fit(inputs, fitted_to)
-    metrics = {
-        "fit_seconds": time.perf_counter() - start,
-        "parameters": float(_stored_numbers(model, inputs)),
-    }
+    # (N, K) for one-hot classes, else (N,) or (N, D).
+    fitted_to = np.eye(targets.max() + 1, dtype=inputs.dtype)[targets] if one_hot else targets
+    metrics = _fit(model, inputs, fitted_to)
     if isinstance(config, LogisticRegressionConfig):
-        metrics["converged"] = float(max(_last(model).n_iter_) < config.max_iterations)
+        metrics["converged"] = float(max(_predictor(model).n_iter_) < config.max_iterations)
     for stage in ("val", "test"):
         inputs, targets = read(datamodule, stage)
         scores = _score(model, inputs, targets, classes=classes, one_hot=one_hot)
@@ -112,6 +94,34 @@ def run_baseline(
         counts = confusion_matrix(targets, model.predict(inputs), labels=range(len(names)))
         Confusion(class_names=names, counts=tuple(map(tuple, counts.tolist()))).write(confusion_to)
     return metrics
+
+
+def _check_inputs(config: Any, of_texts: bool) -> None:
+    """Refuse texts for baselines on numbers, and numbers for the bag of words."""
+    if of_texts and not isinstance(config, BagOfWordsConfig | MajorityClassConfig):
+        raise UserError(f"{type(config).__name__} needs numbers, but the data is texts; use bag_of_words")
+    if not of_texts and isinstance(config, BagOfWordsConfig):
+        raise UserError("bag_of_words needs texts, but the data has none; use logistic_regression")
+
+
+def _check_targets(config: Any, targets: Array, classes: bool) -> None:
+    """Refuse real targets for classifiers, classes for the mean, and too many neighbors."""
+    if not classes and not isinstance(config, REGRESSIONS):
+        raise UserError(f"{type(config).__name__} predicts classes, but the targets are {targets.dtype}")
+    if classes and isinstance(config, MeanTargetConfig):
+        raise UserError("mean_target predicts real numbers, but the targets are classes; use majority_class")
+    if isinstance(config, KNearestNeighborsConfig) and config.neighbors > len(targets):
+        raise UserError(f"neighbors: {config.neighbors} is more than the {len(targets)} training samples")
+
+
+def _fit(model: Any, inputs: Any, targets: Array) -> dict[str, float]:
+    """Fit a model; return the time that it took and the numbers that it stores."""
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # The metric `converged` says it.
+        model.fit(inputs, targets)
+    seconds = time.perf_counter() - start
+    return {"fit_seconds": seconds, "parameters": float(_stored_numbers(model, inputs))}
 
 
 def _build(config: Any, seed: int) -> Any:
@@ -127,30 +137,29 @@ def _build(config: Any, seed: int) -> Any:
         case LinearRegressionConfig():
             return Ridge(alpha=config.penalty, random_state=seed)
         case KNearestNeighborsConfig():
-            return KNeighborsClassifier(
-                config.neighbors, algorithm="brute"
-            )  # trees don't help in 784 dimensions
+            # Trees do not help in 784 dimensions.
+            return KNeighborsClassifier(config.neighbors, algorithm="brute")
         case MajorityClassConfig():
             return DummyClassifier(strategy="prior")
         case MeanTargetConfig():
             return DummyRegressor(strategy="mean")
-    raise UserError(f"no baseline is known for a config of type {type(config).__name__}")
+    raise UserError(f"there is no baseline for a config of type {type(config).__name__}")
 
 
 def _rows(datamodule: SplitData, name: str) -> tuple[Array, Array]:
-    """Inputs (N, F) and targets (N,) or (N, D)."""
+    """Return inputs (N, F) and targets (N,) or (N, D)."""
     inputs, targets = datamodule.split(name)
     rows = inputs.cpu().flatten(start_dim=1).numpy()
     return (rows.astype(np.float32) / 255 if rows.dtype == np.uint8 else rows), targets.cpu().numpy()
 
 
 def _texts(datamodule: Any, name: str) -> tuple[list[str], Array]:
-    """N texts and targets (N,)."""
+    """Return N texts and targets (N,)."""
     return datamodule.texts(name), datamodule.split(name)[1].cpu().numpy()
 
 
-def _last(model: Any) -> Any:
-    """What predicts, behind what makes numbers of texts."""
+def _predictor(model: Any) -> Any:
+    """Return the predictor, which in a pipeline comes after the vectorizer of texts."""
     return model[-1] if isinstance(model, Pipeline) else model
 
 
@@ -165,7 +174,7 @@ def _score(model: Any, inputs: Any, targets: Array, *, classes: bool, one_hot: b
             real["cosine"] = _mean_cosine(targets, predicted)
         return {name: float(value) for name, value in real.items()}
     scores = {"accuracy": accuracy_score(targets, predicted.argmax(axis=1) if one_hot else predicted)}
-    if isinstance(_last(model), LogisticRegression | DummyClassifier):
+    if isinstance(_predictor(model), LogisticRegression | DummyClassifier):
         scores["loss"] = log_loss(targets, model.predict_proba(inputs), labels=model.classes_)
     return {name: float(value) for name, value in scores.items()}
 
@@ -179,7 +188,7 @@ def _ranking_scores(model: Any, inputs: Any, targets: Array) -> dict[str, float]
 
 
 def _mean_cosine(targets: Array, predicted: Array) -> float:
-    """Over the targets that aren't zero; a prediction of zero has a cosine of 0."""
+    """Return the mean cosine over targets that are not zero. The cosine of a zero prediction is 0."""
     sizes = np.linalg.norm(targets, axis=1)
     directed = sizes > 0
     products = (targets * predicted).sum(axis=1)[directed]
@@ -188,7 +197,7 @@ def _mean_cosine(targets: Array, predicted: Array) -> float:
 
 
 def _stored_numbers(model: Any, inputs: Any) -> int:
-    """How many numbers a prediction needs; the nearest neighbours are the whole training set."""
+    """Count the numbers needed for a prediction; for nearest neighbors, the whole training set."""
     if isinstance(model, Pipeline):
         return model[0].idf_.size + _stored_numbers(model[-1], inputs)
     if isinstance(model, KNeighborsClassifier):

@@ -1,4 +1,4 @@
-"""`--dry-run`: everything that a run needs is built and tried, and nothing is written."""
+"""Try an experiment (`--dry-run`): build what it needs and run single batches, without writing anything."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     """Build everything and run one batch of each stage, writing nothing.
 
     Args:
-        experiment: What would be run.
+        experiment: The checked config.
         stages: Names of the stages of the chain; their files do not exist yet.
 
     Raises:
-        UserError: Something the config names can't be had, or the monitored metric isn't logged.
+        UserError: Something in the config is not available, or the monitored metric is not logged.
     """
     check_tasks(experiment)
     for child in experiment.children:
@@ -32,7 +32,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     if experiment.children:
         return
     if experiment.task is not None:
-        say(f"dry run of {experiment.name}: {experiment.task.name} has what is known before")
+        say(f"dry run of {experiment.name}: the prerequisites of {experiment.task.name} exist")
         return
     trainers.check_hardware(experiment.trainer)
     if (stage := getattr(experiment.data.config, "from_stage", None)) in stages:

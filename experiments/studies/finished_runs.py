@@ -1,7 +1,7 @@
-"""Finds run directories, reads their final metrics, and says which of them are one variant over its seeds.
+"""Find run directories, read their final metrics, and group the runs of one variant over its seeds.
 
-A run directory holds `metrics.json`. One that holds only `config.yaml` or `failed.json` is a run that
-failed. Any other directory is searched for runs; a study's are in `<variant>/seed_<n>/`.
+A run directory holds `metrics.json`. If it holds only `config.yaml` or `failed.json`, the run failed. Any
+other directory is searched for runs. The runs of a study are in `<variant>/seed_<n>/`.
 """
 
 import json
@@ -13,16 +13,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-NOT_PART_OF_THE_QUESTION = {
-    "seed",
-    "run_dir",
-    "resume",
-}  # config keys in which the runs of a group may differ
+MAY_DIFFER = {"seed", "run_dir", "resume"}
+"""Config keys that may differ between the runs of a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run directory: its final metrics by name, or why there are none."""
+    """A run directory with its final metrics by name, or the reason why it has none."""
 
     path: Path
     metrics: Mapping[str, float]
@@ -30,7 +27,7 @@ class Run:
 
 
 def find_runs(path: Path) -> list[Path]:
-    """The run directories that `path` is or holds, at any depth, sorted as people count."""
+    """Return the run directories in `path` (which may be one itself), at any depth, in natural order."""
     if (path / "metrics.json").is_file():
         return [path]
     children = (child for child in path.iterdir() if child.is_dir() and not child.is_symlink())
@@ -41,39 +38,39 @@ def find_runs(path: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort `depth_4` before `depth_16`."""
+    """Return a key that sorts `depth_4` before `depth_16`."""
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def read_run(path: Path) -> Run:
-    """Its metrics, or why it has none; values that aren't numbers are left out."""
+    """Read the metrics of a run, or the reason why it has none. Values that are not numbers are left out."""
     try:
         content = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Run(path=path, metrics={}, failure=_reason(path))
     except ValueError as error:
-        return Run(path=path, metrics={}, failure=f"metrics.json can't be read: {error}")
+        return Run(path=path, metrics={}, failure=f"metrics.json cannot be read: {error}")
     items = content.items() if isinstance(content, dict) else ()
     numbers = {k: float(v) for k, v in items if isinstance(v, int | float) and not isinstance(v, bool)}
     return Run(path=path, metrics=numbers)
 
 
 def _reason(path: Path) -> str:
-    """What failed.json says of a failure: its `error` on one line, or else its `exit_status`."""
+    """Return the reason in failed.json: its `error` on one line, or else its `exit_status`."""
     try:
         content = json.loads((path / "failed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return "it has no metrics.json"
-    told = content if isinstance(content, dict) else {}
-    if "error" in told:
-        return " ".join(str(told["error"]).split())
-    return f"exit status {told.get('exit_status', 'unknown')}, see its run.log"
+        return "there is no metrics.json"
+    failure = content if isinstance(content, dict) else {}
+    if "error" in failure:
+        return " ".join(str(failure["error"]).split())
+    return f"exit status {failure.get('exit_status', 'unknown')}, see its run.log"
 
 
 def group_names(runs: Sequence[Path]) -> list[str]:
-    """The name of each run's group: its variant's in a study, or else its config's.
+    """Return the group name of each run: the variant in a study, else the name in its config.
 
-    Runs of one name whose configs differ in more than the seed are told apart by what differs.
+    If runs have the same name but different settings, the settings that differ are added to the name.
     """
     places = [run.resolve() for run in runs]
     configs = {place: _config(place) for place in places}
@@ -90,7 +87,7 @@ def group_names(runs: Sequence[Path]) -> list[str]:
             alone.setdefault(str(configs[place].get("name") or place.name), []).append(place)
     for name, group in alone.items():
         flat = {place: _flatten(configs[place]) for place in group}
-        keys = sorted({key for values in flat.values() for key in values} - NOT_PART_OF_THE_QUESTION)
+        keys = sorted({key for values in flat.values() for key in values} - MAY_DIFFER)
         differing = [key for key in keys if len({values.get(key) for values in flat.values()}) > 1]
         for place in group:
             names[place] = " ".join([name, *(f"{key}={flat[place].get(key)}" for key in differing)])
@@ -102,7 +99,7 @@ def _is_seed(place: Path) -> bool:
 
 
 def _common_folder(studies: set[Path]) -> Path:
-    """The deepest folder that all studies are in or are: variants are named relative to it."""
+    """Return the deepest folder that contains all studies. Variants are named relative to it."""
     chains = [[study, *study.parents] for study in studies]
     shared = set(chains[0]).intersection(*chains) if chains else set()
     return max(shared, key=lambda folder: len(folder.parts), default=Path())
@@ -111,7 +108,7 @@ def _common_folder(studies: set[Path]) -> Path:
 def _config(run: Path) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=False)
-    except Exception:  # a damaged config.yaml (YAML and OmegaConf each raise their own) costs only its name
+    except Exception:  # YAML and OmegaConf raise many kinds of errors; only the name is lost.
         return {}
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.console import say
+from experiments.console import announce, say
 
 
 def test_a_table_is_wide_enough_where_there_is_no_terminal() -> None:
@@ -29,3 +29,12 @@ def test_only_rank_zero_speaks_and_every_rank_logs(
         say("a line")
     assert capsys.readouterr().out == printed
     assert caplog.messages == ["a line"]
+
+
+@pytest.mark.parametrize(("terminal", "printed"), [(True, "opening a.ckpt\n"), (False, "")])
+def test_an_announcement_is_for_a_terminal_only(
+    terminal: bool, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    announce("opening a.ckpt")
+    assert capsys.readouterr() == ("", printed)

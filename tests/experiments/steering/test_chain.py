@@ -77,7 +77,7 @@ def test_a_chain_is_tried_without_being_run(
 ) -> None:
     dry_run(load_config(chain_settings))
     said = capsys.readouterr().out
-    assert "steering_extract has what is known before" in said
+    assert "the prerequisites of steering_extract exist" in said
     assert "its data exists only after the stage extract" in said
 
 

@@ -262,10 +262,10 @@ def test_guessing_texts_ranks_nothing() -> None:
 
 
 def test_words_and_numbers_are_not_taken_for_each_other(images: Splits) -> None:
-    with pytest.raises(UserError, match="bag_of_words needs texts, and this data has none"):
+    with pytest.raises(UserError, match="bag_of_words needs texts, but the data has none"):
         run_baseline(BagOfWordsConfig(), images, seed=0)
     for config in (LogisticRegressionConfig(), KNearestNeighborsConfig(), LinearRegressionConfig()):
-        with pytest.raises(UserError, match="needs numbers, and this data is texts; use bag_of_words"):
+        with pytest.raises(UserError, match="needs numbers, but the data is texts; use bag_of_words"):
             run_baseline(config, Texts(), seed=0)
 
 

@@ -192,7 +192,7 @@ def test_a_damaged_file_fails_its_run_alone(study: Path) -> None:
     (study / "depth_4" / "seed_0" / "metrics.json").write_text('{"test/accuracy": 0.', encoding="utf-8")
     (study / "depth_4" / "seed_1" / "config.yaml").write_text("a: [", encoding="utf-8")
     comparison = compare_runs([study])
-    assert any("metrics.json can't be read" in line for line in comparison.failures())
+    assert any("metrics.json cannot be read" in line for line in comparison.failures())
     assert len(comparison.groups[0].values("test/accuracy")) == 2
 
 
