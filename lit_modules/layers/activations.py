@@ -4,13 +4,16 @@ from torch import nn
 
 
 def make_activation(name: str) -> nn.Module:
-    """Make the activation of that name; it works in place where its gradient needs only its output or input.
+    """Build an activation; ReLU works in place.
 
     Args:
         name: `"relu"`, `"gelu"` or `"silu"`.
 
+    Returns:
+        The module; it keeps the shape of its input.
+
     Raises:
-        ValueError: There is no such activation.
+        ValueError: Unknown name.
     """
     if name == "relu":
         return nn.ReLU(inplace=True)

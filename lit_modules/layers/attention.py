@@ -20,29 +20,29 @@ from lit_modules.layers.visibility import check_key_mask
 
 
 class Attention(nn.Module):
-    """output(concat_h softmax(Q_h K_hᵀ / √D) V_h) with Q, K, V linear in the input, or K, V in a context.
+    """output(concat_h softmax(Q_h K_hᵀ / √D) V_h): Q is linear in the input, K and V in input or context.
 
-    All masks mean True = may be attended. (`nn.MultiheadAttention` has them the other way round.)
+    In all masks True means may be attended. (In `nn.MultiheadAttention` True means blocked.)
 
     Args:
         width: W.
         num_heads: H.
-        num_kv_heads: H_kv, which divides H: H (the default) is multi-head attention, 1 multi-query, between
-            them grouped-query. Fewer make the KV cache smaller.
-        head_dim: D; default W / H.
-        context_width: W_c, if keys and values are to come from a context of another width than W.
+        num_kv_heads: H_kv, which must divide H. H (the default) is multi-head attention, 1 multi-query,
+            values between them grouped-query. Fewer heads shrink the KV cache.
+        head_dim: D; W / H by default.
+        context_width: W_c, if keys and values come from a context.
         bias: Whether the four projections have biases.
-        dropout: Of attention weights, in training.
-        output_dropout: Of the result, in training.
-        qk_norm: RMS-normalise each head's queries and keys, before any rotation.
-        rotary: Rotate queries and keys by their positions. One object may serve many layers.
-        is_causal: No token sees a later one.
-        window: A token sees no token that is `window` or more away.
-        implementation: See `scaled_dot_product_attention`; of QK-norm too.
+        dropout: Probability of dropping an attention weight in training.
+        output_dropout: Probability of dropping an entry of the output in training.
+        qk_norm: Whether to apply RMS norm to queries and keys of each head, before any rotation.
+        rotary: Rotary positions for queries and keys. Layers may share one object.
+        is_causal: Whether tokens see only earlier tokens and themselves.
+        window: A token sees only tokens less than `window` positions away.
+        implementation: See `scaled_dot_product_attention`; also applies to the norms of `qk_norm`.
 
     Raises:
-        ValueError: widths or numbers of heads that don't divide, a rotary width that isn't D, dropout of
-            weights with `tiled`.
+        ValueError: Heads that don't divide; a rotary width other than D; a window below 1; dropout with
+            `tiled`.
 
     Source:
         Vaswani et al. 2017, "Attention is all you need", section 3.2.2. Multi-query: Shazeer 2019;
@@ -72,21 +72,23 @@ class Attention(nn.Module):
         check_probability("output_dropout", output_dropout)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if num_heads < 1 or num_kv_heads < 1 or num_heads % num_kv_heads:
-            raise ValueError(f"{num_heads} heads don't divide among {num_kv_heads} key/value heads")
+            raise ValueError(f"num_kv_heads {num_kv_heads} doesn't divide num_heads {num_heads}")
         if head_dim is None:
             if width % num_heads:
-                raise ValueError(f"a width of {width} doesn't divide among {num_heads} heads")
+                raise ValueError(f"num_heads {num_heads} doesn't divide width {width}")
             head_dim = width // num_heads
         if rotary is not None and rotary.head_dim != head_dim:
             raise ValueError(
-                f"rotary positions for heads of width {rotary.head_dim}, the heads have {head_dim}"
+                f"rotary positions are for head_dim {rotary.head_dim}, but head_dim is {head_dim}"
             )
         if rotary is not None and context_width is not None:
-            raise ValueError("rotary positions are distances in one sequence: not for attention to a context")
+            raise ValueError("rotary positions only apply to self-attention, not to attention to a context")
         if dropout and implementation == "tiled":
-            raise ValueError(f"implementation 'tiled' has no dropout of attention weights, got {dropout}")
+            raise ValueError(
+                f"implementation 'tiled' has no dropout of attention weights, got dropout {dropout}"
+            )
         if window is not None and window < 1:
-            raise ValueError(f"window is {window}, expected at least 1 (a token's own position)")
+            raise ValueError(f"window is {window}, expected at least 1 (the token's own position)")
 
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
@@ -121,25 +123,25 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         cache: KVCache | ContextCache | None = None,
     ) -> Tensor:
-        """Attends `x` itself, or `context` where one is given.
+        """Attend from `x` to `context`, or to `x` itself if there is no context.
 
         Args:
             x: (B, T, W).
-            context: (B, S, W_c). A `ContextCache` that has seen it may stand in for it.
+            context: (B, S, W_c); optional once a `ContextCache` holds it.
             mask: Boolean, (T, S) or broadcastable to (B, H, T, S).
-            key_mask: Boolean (B, S), True = a real token, False = padding: of the context, or of `x`. With a
-                `KVCache` it is that of the T new tokens.
-            rotation: That of `x`'s positions, computed once for all layers. By default the tokens of `x`
-                stand at 0, 1, 2 …, or behind those in the cache.
-            cache: Self-attention takes a `KVCache` and appends to it; attention to a context takes a
-                `ContextCache` and fills it at the first call.
+            key_mask: Boolean, (B, S), True = a real token of the context, or of `x`. With a `KVCache` it
+                masks the T new tokens.
+            rotation: Rotation of the positions of `x`, computed once for all layers. By default positions are
+                0, 1, 2 …, after those in the cache.
+            cache: Self-attention appends to a `KVCache`; attention to a context fills a `ContextCache` at the
+                first call.
 
         Returns:
-            (B, T, W). Where nothing may be attended the heads give zeros, so `output`'s bias remains.
+            (B, T, W). For a query without visible keys it is the bias of `output`.
 
         Raises:
-            ValueError: a context where the module was built for none or the reverse; a KV cache without
-                causality; shapes that don't fit.
+            ValueError: A missing or unexpected context; a KV cache without causality; shapes that don't
+                match.
         """
         heads = self._project(x, context, mask, key_mask, rotation, cache)
         attended = scaled_dot_product_attention(
@@ -163,7 +165,7 @@ class Attention(nn.Module):
         key_mask: Tensor | None = None,
         rotation: Rotation | None = None,
     ) -> Tensor:
-        """The attention maps (B, H, T, S) that `forward` would use, for a look at them; no dropout."""
+        """Return the attention weights of `forward`, (B, H, T, S), without dropout."""
         heads = self._project(x, context, mask, key_mask, rotation, None)
         return attention_weights(
             heads.query, heads.key, mask=heads.mask, is_causal=heads.is_causal, window=heads.window
@@ -183,12 +185,12 @@ class Attention(nn.Module):
             if isinstance(cache, KVCache):
                 raise ValueError("attention to a context takes a ContextCache, got a KVCache")
             if self.is_causal or self.window is not None or self.rotary is not None:
-                raise ValueError("causality, window and rotary positions don't reach into a context")
+                raise ValueError("causality, window and rotary positions don't apply to a context")
             key, value, key_mask = self._context_keys(context, key_mask, cache)
             return _Heads(query, key, value, _both(mask, _for_all_queries(key_mask, key)), False, None)
 
         if self.context_width is not None:
-            raise ValueError(f"built for a context of width {self.context_width}, but none is given")
+            raise ValueError(f"a context of width {self.context_width} is needed, but none is given")
         key, value = self._keys_and_values(x)  # (B, H_kv, T, D)
         if rotation is None and self.rotary is not None:
             positions = token_positions(x.shape[1], key_mask=key_mask, cache=cache, device=x.device)
@@ -200,7 +202,7 @@ class Attention(nn.Module):
             return _Heads(query, key, value, mask, self.is_causal, self.window)
 
         if not self.is_causal:
-            raise ValueError("a KV cache holds the past, so the module must be built with is_causal=True")
+            raise ValueError("a KV cache needs causal attention; build the module with is_causal=True")
         key, value, visible = cache.append(key, value, key_mask, window=self.window)  # (B, H_kv, S, D)
         if visible is None:
             return _Heads(query, key, value, mask, True, self.window)
@@ -220,7 +222,7 @@ class Attention(nn.Module):
         if kept is not None:
             return kept
         if context is None:
-            raise ValueError("the cache is still empty: the first call needs the context")
+            raise ValueError("the cache is empty: the first call needs the context")
         key, value = self._keys_and_values(context)
         if cache is not None:
             cache.fill(key, value, key_mask)
@@ -228,7 +230,7 @@ class Attention(nn.Module):
 
 
 class _Heads(NamedTuple):
-    """What goes into scaled dot-product attention."""
+    """Arguments of scaled dot-product attention."""
 
     query: Tensor  # (B, H, T, D)
     key: Tensor  # (B, H_kv, S, D)
@@ -239,13 +241,13 @@ class _Heads(NamedTuple):
 
 
 def _split_heads(x: Tensor, num_heads: int, norm: RMSNorm | None = None) -> Tensor:
-    """(B, T, heads · D) → (B, heads, T, D), each head normalised while it lies in one piece of memory."""
+    """Split and normalise heads: (B, T, heads · D) → (B, heads, T, D)."""
     heads = x.unflatten(-1, (num_heads, -1))
     return (heads if norm is None else norm(heads)).transpose(1, 2)
 
 
 def _for_all_queries(key_mask: Tensor | None, key: Tensor) -> Tensor | None:
-    """(B, S) → (B, 1, 1, S)."""
+    """Reshape a mask of keys: (B, S) → (B, 1, 1, S)."""
     if key_mask is None:
         return None
     check_key_mask(key_mask, key.shape[0], key.shape[2])

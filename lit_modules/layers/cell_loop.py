@@ -1,4 +1,4 @@
-"""A recurrent network as lessons first write it: one cell a layer, in a Python loop over time."""
+"""A recurrent network as a Python loop over time, with one cell for each layer."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ CELLS: dict[str, Any] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
 
 
 class CellLoop(nn.Module):
-    r"""What a stack of `lit_modules.layers.recurrent` computes, spelt out.
+    r"""The same computation as a stack of `lit_modules.layers.recurrent`, written as a loop.
 
     .. code-block:: text
 
@@ -27,19 +27,19 @@ class CellLoop(nn.Module):
                            ↑        ↑        ↑
         inputs             x₀       x₁       x₂
 
-    Drawn from the same random state it has the stack's weights, and with those its outputs. It is slower,
-    since each step's product with the input waits its turn as well.
+    With the same seed it has the same weights and outputs as the stack. It is slower, because each step
+    computes its own product with the input.
 
     Args:
         cell: Kind of cell.
         input_size: D.
         hidden_size: H.
         num_layers: L.
-        dropout: Rate on the outputs of every layer but the last, in training.
-        implementation: PyTorch's kernel for a step, or ours.
+        dropout: Probability of dropping an output of any layer but the last, in training.
+        implementation: PyTorch's kernel for a step, or the formula by hand.
 
     Raises:
-        ValueError: The kind of cell or the implementation is unknown.
+        ValueError: Unknown kind of cell or implementation.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class CellLoop(nn.Module):
 
         Args:
             inputs: (B, T, D), T ≥ 1.
-            state: Before the first step, each tensor (L, B, H); zeros by default.
-            lengths: Real steps of each row, (B,), each in 1 … T; all T by default. What follows is padding.
+            state: State before the first step, each tensor (L, B, H); zeros by default.
+            lengths: Number of real steps of each row, (B,), from 1 to T; T by default. The rest is padding.
 
         Returns:
-            The last layer's outputs, (B, T, H), zeros behind a row's length; and the state after a row's last
-            real step, each tensor (L, B, H).
+            The outputs of the last layer, (B, T, H), zero on padding; and the state after the last real step,
+            each tensor (L, B, H).
 
         Raises:
-            ValueError: The inputs don't have that shape.
+            ValueError: Inputs of another shape.
         """
         if inputs.dim() != 3 or inputs.shape[1] == 0:
             raise ValueError(f"inputs have shape {tuple(inputs.shape)}, expected (batch, steps ≥ 1, width)")
@@ -107,7 +107,7 @@ class CellLoop(nn.Module):
 
 
 def _step(cell: nn.Module, inputs: Tensor, state: State | None) -> State:
-    """An LSTM's cell takes and gives a pair, the others a bare tensor."""
+    """Call a cell with a tuple; the cells of RNN and GRU take and return a tensor instead."""
     before: Any = state[0] if state is not None and len(state) == 1 else state
     after = cell(inputs, before)
     return after if isinstance(after, tuple) else (after,)

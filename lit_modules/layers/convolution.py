@@ -1,8 +1,8 @@
-r"""Convolution and max-pooling of images, by hand over one view of all windows.
+r"""Convolution and max-pooling of images, by hand on a view of all windows.
 
-A window is the patch of the image that an output position reads. With kernel K, stride s, padding p and
-dilation d along an axis of size N there are ⌊(N + 2p − d (K − 1) − 1) / s⌋ + 1 of them (Dumoulin & Visin
-2016, relationship 14). Convolution multiplies each window with the filters; pooling takes its largest entry.
+A window is the patch of the image that determines one output position. An axis of size N has
+⌊(N + 2p − d (K − 1) − 1) / s⌋ + 1 windows, with kernel K, stride s, padding p and dilation d (Dumoulin &
+Visin 2016, relationship 14). Convolution multiplies each window by the filters; pooling takes its maximum.
 
 Shape letters: B batch, C input channels, O output channels, G groups, (H, W) image, (H', W') output,
 (K_h, K_w) kernel.
@@ -30,21 +30,21 @@ def windows(
     dilation: tuple[int, int] = (1, 1),
     fill: float = 0.0,
 ) -> Tensor:
-    """Every window of a batch of images.
+    """Return a view of all windows of a batch of images.
 
     Args:
         images: (B, C, H, W).
         kernel_size: (K_h, K_w).
-        stride: Steps between neighbouring windows.
+        stride: Distance between adjacent windows.
         padding: Rows and columns added on each side.
-        dilation: Steps between neighbouring entries of a window.
-        fill: What the padding holds.
+        dilation: Distance between adjacent entries of a window.
+        fill: Value of the padding.
 
     Returns:
-        (B, C, H', W', K_h, K_w), a view of the padded images: overlapping windows share memory.
+        (B, C, H', W', K_h, K_w), a view of the padded images; overlapping windows share memory.
 
     Raises:
-        ValueError: The images aren't 4-D, or a window is larger than a padded image.
+        ValueError: Images that aren't 4-D; a window larger than a padded image.
     """
     if images.dim() != 4:
         raise ValueError(
@@ -68,27 +68,27 @@ def conv2d(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    r"""Convolution as one matrix product for each group (im2col; Chellapilla et al. 2006).
+    r"""Compute a convolution as one matrix product for each group (im2col; Chellapilla et al. 2006).
 
     .. math:: y_{o,i,j} = b_o + \sum_{c,k,l} w_{o,c,k,l} \, x_{c,\, s i + d k - p,\, s j + d l - p}
 
-    As everywhere in deep learning the kernel isn't flipped: it is a cross-correlation. Half precision is
-    multiplied in fp32, since in the backward pass a pixel's gradient is a sum over the windows that hold it.
+    As usual in deep learning the kernel isn't flipped, so this is a cross-correlation. Half precision is
+    computed in fp32, because the gradient of a pixel is a sum over all windows that contain it.
 
     Args:
         images: (B, C, H, W).
         weight: Filters, (O, C / G, K_h, K_w).
         bias: (O,).
         stride: s.
-        padding: p, zeros.
+        padding: p, with zeros.
         dilation: d.
-        groups: G; each group of output channels reads its own share of the input channels.
+        groups: G; each group of output channels uses its own share of the input channels.
 
     Returns:
         (B, O, H', W').
 
     Raises:
-        ValueError: Channels don't fit the filters and groups, or a window doesn't fit into the image.
+        ValueError: Channels that don't match the filters and groups; a window larger than the image.
     """
     if images.dim() == 4 and images.shape[1] != weight.shape[1] * groups:
         raise ValueError(
@@ -98,7 +98,7 @@ def conv2d(
     kernel_size = (weight.shape[2], weight.shape[3])
     patches = windows(widen(images), kernel_size, stride=stride, padding=padding, dilation=dilation)
     batch, height, width = patches.shape[0], patches.shape[2], patches.shape[3]
-    length = weight[0].numel()  # L = C / G · K_h · K_w, the entries that one output is a sum over
+    length = weight[0].numel()  # L = C / G · K_h · K_w, the number of terms in each output
     patches = patches.unflatten(1, (groups, weight.shape[1]))  # (B, G, C / G, H', W', K_h, K_w)
     patches = patches.permute(1, 0, 3, 4, 2, 5, 6).reshape(groups, batch * height * width, length)
     filters = weight.reshape(groups, weight.shape[0] // groups, length).mT  # (G, L, O / G)
@@ -118,21 +118,21 @@ def max_pool2d(
     padding: tuple[int, int] = (0, 0),
     dilation: tuple[int, int] = (1, 1),
 ) -> Tensor:
-    """The largest entry of each window; its gradient goes to the first of equal ones, as in PyTorch.
+    """Compute the maximum of each window; with ties the gradient goes to the first, as in PyTorch.
 
     Args:
         images: (B, C, H, W).
         kernel_size: (K_h, K_w).
-        stride: Steps between neighbouring windows.
-        padding: Rows and columns added on each side. They never win: they hold −∞, not zero.
-        dilation: Steps between neighbouring entries of a window.
+        stride: Distance between adjacent windows.
+        padding: Rows and columns added on each side. They contain −∞, so they are never the maximum.
+        dilation: Distance between adjacent entries of a window.
 
     Returns:
         (B, C, H', W').
 
     Raises:
-        ValueError: The padding is more than half of the kernel, so that a window may see nothing else, or a
-            window doesn't fit into the image.
+        ValueError: Padding of more than half the kernel, where a window could contain only padding; a window
+            larger than the image.
     """
     if padding[0] > kernel_size[0] // 2 or padding[1] > kernel_size[1] // 2:
         raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}")
@@ -143,18 +143,21 @@ def max_pool2d(
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution of images, `conv2d`, with PyTorch's parameters and initial values.
+    """Convolution of images (`conv2d`) with PyTorch's parameters and initial values.
 
     Args:
         in_channels: C.
         out_channels: O.
         kernel_size: K.
         stride: s.
-        padding: p, zeros on each side.
+        padding: p, rows and columns of zeros on each side.
         dilation: d.
-        groups: G; divides both numbers of channels.
-        bias: Whether each output channel has one.
+        groups: G; must divide both numbers of channels.
+        bias: Whether each output channel has a bias.
         implementation: PyTorch's kernel or `conv2d`.
+
+    Raises:
+        ValueError: Channels that aren't a multiple of the groups; unknown implementation.
     """
 
     def __init__(
@@ -185,21 +188,24 @@ class Conv2d(nn.Conv2d):
         self.implementation = implementation
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, O, H', W')."""
+        """Convolve: (B, C, H, W) → (B, O, H', W')."""
         if self.implementation == "fused":
             return super().forward(images)
         return conv2d(images, self.weight, self.bias, **self.window)
 
 
 class MaxPool2d(nn.Module):
-    """Max-pooling of images, `max_pool2d`.
+    """Max-pooling of images (`max_pool2d`).
 
     Args:
         kernel_size: K.
-        stride: s; the kernel's size by default, so that windows don't overlap.
+        stride: s; the kernel size by default, which gives disjoint windows.
         padding: p, at most half of the kernel.
         dilation: d.
         implementation: PyTorch's kernel or `max_pool2d`.
+
+    Raises:
+        ValueError: Unknown implementation.
     """
 
     def __init__(
@@ -220,7 +226,7 @@ class MaxPool2d(nn.Module):
         self.implementation = implementation
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H', W')."""
+        """Pool: (B, C, H, W) → (B, C, H', W')."""
         pool = F.max_pool2d if self.implementation == "fused" else max_pool2d
         return pool(
             images, self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation

@@ -1,4 +1,4 @@
-"""Dropout that is quick on a CPU too, where PyTorch draws each entry's fate as a number of its own."""
+"""Dropout that is fast on a CPU, where PyTorch draws one random number for each entry."""
 
 import torch
 import torch.nn as nn
@@ -9,14 +9,14 @@ _LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """y = x ⊙ m / (1 − p) in training, each entry of m being 0 with probability p, else 1; else y = x.
+    """In training y = x ⊙ m / (1 − p) with entries of m that are 0 with probability p, else 1; else y = x.
 
-    It is PyTorch's, except on a CPU: there one 64-bit random number decides over four entries, with 16 bits
-    for each. So p is rounded to a multiple of 2⁻¹⁶, in the mask and in the scale alike, and the mean of y
-    stays x. Like PyTorch's it draws from the default generator.
+    On accelerators this is PyTorch's dropout. On a CPU each 64-bit random number serves four entries, with 16
+    bits for each. So p is rounded to a multiple of 2⁻¹⁶ in both mask and scale, and the mean of y is still x.
+    Random numbers come from the default generator.
 
     Args:
-        p: Probability that an entry is dropped.
+        p: Probability of dropping an entry.
 
     Raises:
         ValueError: `p` outside [0, 1].
@@ -28,7 +28,7 @@ class Dropout(nn.Dropout):
         super().__init__(p)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps shape and type."""
+        """Drop entries; shape and dtype stay the same."""
         dropped = round(self.p * _LEVELS)
         slow = x.device.type == "cpu" and not torch.compiler.is_compiling()
         if not self.training or not slow or dropped in (0, _LEVELS):

@@ -1,4 +1,4 @@
-"""What a transformer does to each token alone: a two-layer MLP, or SwiGLU.
+"""The feed-forward network of a transformer: a two-layer MLP, or SwiGLU.
 
 Shape letters: W width of the model, F width of the hidden layer.
 """
@@ -19,29 +19,29 @@ from lit_modules.layers.dropout import Dropout
 
 
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0), with gradient 0 at 0; a NaN stays one."""
+    """Compute max(x, 0), with gradient 0 at 0; NaN stays NaN."""
     return torch.where(x <= 0, torch.zeros_like(x), x)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """x · Φ(x), Φ the normal distribution's cumulative function. Hendrycks & Gimpel 2016."""
+    """Compute x · Φ(x), with Φ the standard normal distribution function (Hendrycks & Gimpel 2016)."""
     wide = widen(x)
     return (0.5 * wide * (1 + torch.erf(wide / math.sqrt(2)))).to(x.dtype)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """The approximation of `gelu` by a tanh that GPT-2 was trained with."""
+    """Compute the tanh approximation of `gelu`, as in GPT-2."""
     wide = widen(x)
     return (0.5 * wide * (1 + torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))).to(x.dtype)
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(x, 0)². So et al. 2021, "Primer"."""
+    """Compute max(x, 0)² (So et al. 2021, "Primer")."""
     return relu(x).square()
 
 
 def silu(x: Tensor) -> Tensor:
-    """x · σ(x), also called Swish."""
+    """Compute x · σ(x), also called Swish (Ramachandran et al. 2017)."""
     wide = widen(x)
     return (wide * torch.sigmoid(wide)).to(x.dtype)
 
@@ -66,11 +66,14 @@ class FeedForward(nn.Module):
     Args:
         width: W.
         hidden_width: F, usually 4 · W.
-        activation: What stands between the two layers.
+        activation: Activation between the two layers.
         bias: Whether the two layers have biases.
-        dropout: Of the hidden units.
-        output_dropout: Of the result.
-        implementation: Of the activation: `fused` is PyTorch's, `by_hand` the functions of this module.
+        dropout: Probability of dropping a hidden unit in training.
+        output_dropout: Probability of dropping an entry of the output in training.
+        implementation: `fused` is PyTorch's activation, `by_hand` the function of this module.
+
+    Raises:
+        ValueError: Unknown activation or implementation; a dropout rate outside [0, 1).
 
     Source: Vaswani et al. 2017, "Attention is all you need", eq. 2.
     """
@@ -98,23 +101,26 @@ class FeedForward(nn.Module):
         self.output_dropout = Dropout(output_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, W) → (…, W)."""
+        """Map (…, W) to (…, W)."""
         hidden = self.dropout(self.activation(self.up(x)))  # (…, F)
         return self.output_dropout(self.down(hidden))
 
 
 class SwiGLU(nn.Module):
-    """dropout(down(dropout(silu(gate(x)) ⊙ up(x)))): the hidden layer of Llama.
+    """dropout(down(dropout(silu(gate(x)) ⊙ up(x)))), the feed-forward network of Llama.
 
-    Three matrices instead of two: with F = 8/3 · W it has as many weights as a `FeedForward` with 4 · W.
+    It has three matrices. With F = 8/3 · W it has as many weights as a `FeedForward` with F = 4 · W.
 
     Args:
         width: W.
         hidden_width: F.
         bias: Whether the three layers have biases.
-        dropout: Of the hidden units.
-        output_dropout: Of the result.
-        implementation: Of the activation: `fused` is PyTorch's, `by_hand` is `silu` of this module.
+        dropout: Probability of dropping a hidden unit in training.
+        output_dropout: Probability of dropping an entry of the output in training.
+        implementation: `fused` is PyTorch's activation, `by_hand` is `silu` of this module.
+
+    Raises:
+        ValueError: Unknown implementation; a dropout rate outside [0, 1).
 
     Source: Shazeer 2020, "GLU variants improve Transformer", eq. 6.
     """
@@ -141,6 +147,6 @@ class SwiGLU(nn.Module):
         self.output_dropout = Dropout(output_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, W) → (…, W)."""
+        """Map (…, W) to (…, W)."""
         hidden = self.dropout(self.silu(self.gate(x)) * self.up(x))  # (…, F)
         return self.output_dropout(self.down(hidden))

@@ -1,13 +1,13 @@
 """Flash attention in PyTorch: exact attention, tile by tile, in memory linear in the number of tokens.
 
-The T × S scores never exist as a whole. Going forward, a block of queries meets one block of keys after the
-other and keeps a running maximum m, a running sum l of exponentials, and a running weighted sum of values.
-Both sums are rescaled whenever the maximum grows (the online softmax):
+The T × S scores are never stored as a whole. The forward pass loops over blocks of keys for each block of
+queries. It updates a running maximum m, a sum l of exponentials and a weighted sum acc of values, and
+rescales both sums when the maximum grows (the online softmax):
 
     m' = max(m, max s)    a = exp(m − m')    l' = a·l + Σ exp(s − m')    acc' = a·acc + exp(s − m') V
 
-At the end out = acc / l, and of the softmax only its log-sum-exp, m + log l, is saved: one number a query.
-Going backward, each tile of weights is recomputed from it as P = exp(s − lse), and
+At the end out = acc / l. Only the log-sum-exp of each query, lse = m + log l, is saved for the backward pass,
+which recomputes each tile of weights as P = exp(s − lse):
 
     δ = Σ_d out · g      dV = Pᵀ g      dS = P ⊙ (g Vᵀ − δ)      dQ = scale · dS K      dK = scale · dSᵀ Q
 
@@ -41,26 +41,26 @@ def flash_attention(
     scale: float | None = None,
     block_size: int = 256,
 ) -> Tensor:
-    """softmax(Q Kᵀ · scale) V in tiles; the rules are those of `scaled_dot_product_attention`.
+    """Compute softmax(Q Kᵀ · scale) V in tiles, with the rules of `scaled_dot_product_attention`.
 
-    A tile that causality or the window hides is never computed. Gradients of gradients aren't available.
+    Tiles that causality or the window hides are skipped. There are no second derivatives.
 
     Args:
         query: (B, H, T, D).
         key: (B, H_kv, S, D).
         value: (B, H_kv, S, D_v).
-        mask: Boolean, (T, S) or broadcastable to (B, H, T, S), True = may be attended. A mask of keys alone,
+        mask: Boolean, (T, S) or broadcastable to (B, H, T, S), True = may be attended. A mask of keys only,
             (B, 1, 1, S), keeps the memory linear.
-        is_causal: Query t sees key s only if s ≤ t + S − T.
-        window: |t + S − T − s| < window.
-        scale: Default 1/√D.
-        block_size: Side of a tile. Larger tiles are faster and take more memory (its square).
+        is_causal: Whether query t sees key s only if s ≤ t + S − T.
+        window: Query t sees key s only if |t + S − T − s| < window.
+        scale: 1/√D by default.
+        block_size: Side of a tile. Larger tiles are faster; their memory grows with the square.
 
     Returns:
-        (B, H, T, D_v), in the query's type; zeros for a query that may attend nothing.
+        (B, H, T, D_v), in the type of the query; zeros for a query without visible keys.
 
     Raises:
-        ValueError: shapes that don't fit, a mask that isn't boolean, a block size below 1.
+        ValueError: Shapes that don't match; a mask that isn't boolean; a block size below 1.
     """
     check_attention_shapes(query, key, value, mask, window)
     if block_size < 1:
@@ -74,7 +74,7 @@ def flash_attention(
 
 @dataclass(frozen=True)
 class _Tiling:
-    """Cuts T × S into tiles, and says which part of a tile is visible."""
+    """Division of T × S into tiles, and the visible part of each tile."""
 
     num_queries: int
     num_keys: int
@@ -86,7 +86,7 @@ class _Tiling:
         return _blocks(0, self.num_queries, self.block_size)
 
     def key_blocks(self, queries: slice) -> Iterator[slice]:
-        """Only the blocks that some query of this block can see."""
+        """Yield the blocks of keys that are visible to any query of a block."""
         first, last = self._positions(queries)
         start, stop = 0, self.num_keys
         if self.is_causal:
@@ -97,7 +97,7 @@ class _Tiling:
         return _blocks(start, stop, self.block_size)
 
     def visible(self, queries: slice, keys: slice, device: torch.device) -> Tensor | None:
-        """Boolean (t, s) of what causality and window allow; None where they allow the whole tile."""
+        """Return the mask of causality and window, boolean, (t, s); None if the whole tile is visible."""
         first, last = self._positions(queries)
         farthest = max(abs(last - keys.start), abs(first - (keys.stop - 1)))
         future = self.is_causal and keys.stop - 1 > first
@@ -110,7 +110,7 @@ class _Tiling:
         return visible if self.window is None else visible & (distance.abs() < self.window)
 
     def _positions(self, queries: slice) -> tuple[int, int]:
-        """Where the first and the last query of a block stand among the keys: aligned at the end."""
+        """Return the positions of the first and last query among the keys; both sequences end together."""
         shift = self.num_keys - self.num_queries
         return queries.start + shift, queries.stop - 1 + shift
 
@@ -133,7 +133,7 @@ class _FlashAttention(Function):
     ) -> Tensor:
         kv_heads = key.shape[1]
         output = query.new_zeros(*query.shape[:-1], value.shape[-1])
-        # fp32 for half precision, where lse would else decide the weights' last digits.
+        # fp32 for half precision, because the recomputed weights depend on lse.
         lse = widen(query.new_zeros(0)).new_full(query.shape[:-1], -torch.inf)  # (B, H, T)
         with torch.autocast(query.device.type, enabled=False):
             for queries in tiling.query_blocks():
@@ -185,7 +185,7 @@ class _FlashAttention(Function):
 def _scores(
     q: Tensor, key: Tensor, mask: Tensor | None, tiling: _Tiling, queries: slice, keys: slice, scale: float
 ) -> Tensor:
-    """One tile, (B, H_kv, G·t, s); −inf where hidden."""
+    """Compute one tile of scores, (B, H_kv, G·t, s); −inf where hidden."""
     scores = (q @ widen(key[:, :, keys]).transpose(-2, -1)).mul_(scale)
     visible = tiling.visible(queries, keys, q.device)
     if mask is not None:
@@ -199,5 +199,5 @@ def _scores(
 
 
 def _finite(x: Tensor) -> Tensor:
-    """0 in place of −inf: the maximum, or log-sum-exp, of a row that has seen no key."""
+    """Replace −inf, the maximum or log-sum-exp of a row without visible keys, by 0."""
     return x.masked_fill(x == -torch.inf, 0)

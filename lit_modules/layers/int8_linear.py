@@ -1,4 +1,4 @@
-"""A linear layer whose weights are kept in 8 bits, one scale for each output: half of bf16's memory traffic.
+"""A linear layer with 8-bit weights and one scale for each output: half the memory traffic of bf16.
 
 Shape letters: I inputs, O outputs.
 """
@@ -11,22 +11,26 @@ from torch import Tensor
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
 
-_FEW_ROWS = 16  # up to here the kernel that reads 8 bits beats a product with weights widened first
+_FEW_ROWS = 16  # up to this number the 8-bit kernel is faster than a product with converted weights
 _VECTOR = 32
 
 
 class Int8Linear(nn.Module):
-    """y = scale ⊙ (x Qᵀ) + bias, with Q the weights as whole numbers of −127 … 127.
+    """y = scale ⊙ (x Qᵀ) + bias, with Q the weights as integers from −127 to 127.
 
-    Only the weights are rounded, inputs and outputs keep their precision ("weight-only"). The scale of output
-    o is max_i |W_oi| / 127, so that each weight is off by at most half a step of its own row. For inference.
+    Only the weights are quantised; inputs and outputs keep their precision ("weight-only"). The scale of
+    output o is max_i |W_oi| / 127, so the error of a weight is at most half the scale of its row. For
+    inference only.
 
     Args:
-        weight: (O, I), to be rounded.
+        weight: The weights to quantise, (O, I).
         bias: (O,).
-        dtype: Of the scale, and of what comes in and goes out.
-        implementation: `fused` reads Q as it is where PyTorch has a kernel for that, bf16 on CPUs, and there
-            are few rows; else Q is widened. `by_hand` is the formula.
+        dtype: Type of scale, inputs and outputs.
+        implementation: `fused` uses PyTorch's 8-bit kernel where there is one (bf16 on CPUs) for few rows,
+            and else converts Q. `by_hand` is the formula.
+
+    Raises:
+        ValueError: Weights that aren't a finite matrix; unknown implementation.
 
     Source: Dettmers et al. 2022, "LLM.int8()", section 2.1 (row-wise scales).
     """
@@ -52,7 +56,7 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, I) → (…, O), in the scale's type."""
+        """Map (…, I) to (…, O), in the type of the scale."""
         if self.implementation == "fused":
             return int8_linear(x, self.weight, self.scale, self.bias)
         wide = widen(x)
@@ -61,10 +65,10 @@ class Int8Linear(nn.Module):
 
 
 def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The fused product of `Int8Linear`.
+    """Compute the fused product of `Int8Linear`.
 
     Args:
-        x: (…, I), of the scale's type.
+        x: (…, I), in the type of the scale.
         weight: int8 (O, I).
         scale: (O,).
         bias: (O,).
@@ -74,7 +78,7 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
     """
     inputs = x.shape[-1]
     few = x.numel() <= _FEW_ROWS * inputs
-    # The kernel has no end for a row that isn't whole vectors: it reads on.
+    # The kernel reads beyond the end of a row that isn't a whole number of vectors.
     if few and inputs % _VECTOR == 0 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
         y = torch._weight_int8pack_mm(x if x.dim() == 2 else x.reshape(-1, inputs), weight, scale)
         y = y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
@@ -84,26 +88,26 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
 
 
 def quantise_int8(weight: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Rounds each row of a matrix to multiples of its own scale.
+    """Round each row of a matrix to multiples of its own scale.
 
-    The scale is rounded to its type first and the weights to multiples of that, so a coarse type costs a
-    little of the range and no precision.
+    The scale is rounded to `dtype` before the weights are rounded to its multiples. So a coarse type costs a
+    little of the range but no precision.
 
     Args:
         weight: (O, I).
-        dtype: Of the scale.
+        dtype: Type of the scale.
 
     Returns:
-        int8 (O, I) in −127 … 127, and the scale (O,): their product, row by row, is near `weight`.
+        int8 values, (O, I), from −127 to 127; and the scales, (O,). Their product approximates `weight`.
 
     Raises:
-        ValueError: `weight` isn't a matrix, or not finite.
+        ValueError: `weight` isn't a matrix, or isn't finite.
     """
     if weight.dim() != 2:
         raise ValueError(f"expected a matrix, got {tuple(weight.shape)}")
     wide = widen(weight)
     if not bool(wide.isfinite().all()):
-        raise ValueError("weights that are infinite or no numbers can't be rounded to 8 bits")
+        raise ValueError("weights contain infinity or NaN, which can't be quantised to 8 bits")
     scale = (wide.abs().amax(dim=1) / 127).to(dtype)  # (O,)
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     quantised = (wide / scale.to(wide.dtype).unsqueeze(1)).round().clamp(-127, 127)

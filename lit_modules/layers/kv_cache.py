@@ -1,6 +1,6 @@
-"""What attention remembers between decoding steps: the keys and values of the tokens so far.
+"""Caches of keys and values between decoding steps.
 
-For inference: use them under `torch.no_grad()` or `torch.inference_mode()`.
+They are for inference; use them under `torch.no_grad()` or `torch.inference_mode()`.
 
 Shape letters: B batch, H_kv key/value heads, C capacity, T new tokens, S keys so far or of the context,
 D width of a head.
@@ -13,22 +13,21 @@ from lit_modules.layers.visibility import check_key_mask, visible_keys
 
 
 class KVCache:
-    """Keys and values of one causal self-attention layer, in storage that is allocated once.
+    """Keys and values of one causal self-attention layer, in preallocated storage.
 
-    Rows of a batch may have different lengths. Padding is never stored: each row's real tokens lie in slots
-    0, 1, 2 … without gaps, whether a prompt was padded left or right, and the row's next token follows them.
-    So a slot is also the token's position.
+    Rows of a batch may have different lengths. Padding is never stored: the real tokens of a row fill slots
+    0, 1, 2 … without gaps, for prompts padded left or right. So the slot of a token is also its position.
 
         after the prompts "a b c" and "d"     [a b c . . .]     after one more token     [a b c x . .]
                                               [d . . . . .]     for each row             [d y . . . .]
 
-    Storage takes type, device and shape from the first keys and values.
+    The storage has the type, device and shape of the first keys and values.
 
     Args:
-        capacity: C, the most tokens that a row may have.
+        capacity: C, the maximum number of tokens of a row.
 
     Raises:
-        ValueError: a capacity below 1.
+        ValueError: A capacity below 1.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -41,27 +40,27 @@ class KVCache:
         self._values: Tensor | None = None  # (B, H_kv, C, D_v)
 
     def positions(self, num_tokens: int, key_mask: Tensor | None = None, *, device: torch.device) -> Tensor:
-        """Where the next T tokens will stand in their rows; see `token_positions`."""
+        """Return the positions of the next T tokens; see `token_positions`."""
         return self._slots(num_tokens, _if_any_padding(key_mask), device).clamp(min=0)
 
     def append(
         self, key: Tensor, value: Tensor, key_mask: Tensor | None = None, *, window: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Stores the keys and values of T new tokens.
+        """Store the keys and values of T new tokens.
 
         Args:
             key: (B, H_kv, T, D).
             value: (B, H_kv, T, D_v).
-            key_mask: Boolean (B, T) of the new tokens, True = a real token; None if all are.
-            window: How many keys back a query sees, its own included.
+            key_mask: Boolean, (B, T), True = a real new token; None if all are real.
+            window: Number of keys that a query sees, including its own.
 
         Returns:
-            All keys (B, H_kv, S, D) and values (B, H_kv, S, D_v) so far, and which of them the T new tokens
-            may attend, (B, 1, T, S): causality, window and the rows' lengths in one. It is None while all
-            rows are equally long; then the new tokens simply stand at the end of the keys.
+            All keys so far, (B, H_kv, S, D), all values, (B, H_kv, S, D_v), and the mask of the T new tokens,
+            (B, 1, T, S), which combines causality, window and row lengths. The mask is None while all rows
+            have the same length; then the new tokens are the last keys.
 
         Raises:
-            ValueError: a row would outgrow the capacity; the shapes differ from those stored.
+            ValueError: A row longer than the capacity; shapes that differ from the stored ones.
         """
         batch, _, num_tokens, _ = key.shape
         if key_mask is not None:
@@ -76,7 +75,7 @@ class KVCache:
             row_lengths = row_lengths + num_tokens
         if length > self.capacity:
             raise ValueError(
-                f"the cache holds {self.capacity} tokens a row, and row length {length} is needed"
+                f"the cache is full: its capacity is {self.capacity} tokens, and {length} are needed"
             )
         keys, values = self._storage(key, value)
         self.length, self.row_lengths = length, row_lengths
@@ -99,10 +98,10 @@ class KVCache:
         return keys[:, :, :length], values[:, :, :length], visible
 
     def reorder(self, rows: Tensor) -> None:
-        """Makes row i a copy of the former row `rows[i]`; rows may repeat, vanish, grow or shrink in number.
+        """Replace row i by the former row `rows[i]`; the number of rows may change.
 
         Args:
-            rows: (B',) indices of rows. Beam search passes each hypothesis's parent.
+            rows: Indices of rows, (B',). Beam search passes the parent of each hypothesis.
         """
         if self._keys is None or self._values is None:
             return
@@ -113,7 +112,7 @@ class KVCache:
         self._values = _copy_rows(self._values, rows, self.length)
 
     def _slots(self, num_tokens: int, key_mask: Tensor | None, device: torch.device) -> Tensor:
-        """(T,) or (B, T): a slot for each new token; one for padding counts for nothing and may be −1."""
+        """Return the slots of the new tokens, (T,) or (B, T); those of padding are unused and may be −1."""
         lengths: Tensor | int = self.length if self.row_lengths is None else self.row_lengths.unsqueeze(-1)
         if key_mask is not None:
             return lengths + key_mask.cumsum(-1) - 1
@@ -121,33 +120,33 @@ class KVCache:
 
     def _storage(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         if self._keys is None or self._values is None:
-            # Zeros, because a hidden slot still enters a product with weight 0, and 0 × NaN is NaN.
+            # Zeros, because a masked slot is multiplied by weight 0, and 0 × NaN is NaN.
             self._keys = key.new_zeros(*key.shape[:2], self.capacity, key.shape[-1])
             self._values = value.new_zeros(*value.shape[:2], self.capacity, value.shape[-1])
         have, new = self._keys.shape, key.shape
         if (have[0], have[1], have[3]) != (new[0], new[1], new[3]):
             raise ValueError(
-                f"keys {tuple(new)} don't fit a cache of {tuple(have)} (batch, heads, slots, width)"
+                f"keys {tuple(new)} don't match the cache {tuple(have)} (batch, heads, slots, width)"
             )
         return self._keys, self._values
 
 
 class ContextCache:
-    """Keys and values of a context (an encoder's output), computed at the first cross-attention and kept."""
+    """Keys and values of a context (the output of an encoder), computed once by cross-attention."""
 
     def __init__(self) -> None:
         self._kept: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def fill(self, key: Tensor, value: Tensor, key_mask: Tensor | None) -> None:
-        """Keeps (B, H_kv, S, D) keys, (B, H_kv, S, D_v) values and (B, S) which of them are real."""
+        """Store keys (B, H_kv, S, D), values (B, H_kv, S, D_v) and their mask (B, S)."""
         self._kept = (key, value, key_mask)
 
     def get(self) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """What `fill` was given; None before."""
+        """Return keys, values and mask; None before `fill`."""
         return self._kept
 
     def reorder(self, rows: Tensor) -> None:
-        """Makes row i a copy of the former row `rows[i]`, as `KVCache.reorder`."""
+        """Replace row i by the former row `rows[i]`, as `KVCache.reorder` does."""
         if self._kept is not None:
             key, value, key_mask = self._kept
             self._kept = (key[rows], value[rows], None if key_mask is None else key_mask[rows])
@@ -157,7 +156,7 @@ class DecoderLayerCache:
     """The two caches of a decoder layer with self- and cross-attention.
 
     Args:
-        capacity: The most tokens that a row of the target may have.
+        capacity: Maximum number of tokens of a target row.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -165,7 +164,7 @@ class DecoderLayerCache:
         self.cross_attention = ContextCache()
 
     def reorder(self, rows: Tensor, *, same_context: bool = False) -> None:
-        """Reorders both, as `KVCache.reorder`; only the first where each row keeps its context."""
+        """Reorder both caches, or only that of self-attention if all rows keep their context."""
         self.self_attention.reorder(rows)
         if not same_context:
             self.cross_attention.reorder(rows)
@@ -178,16 +177,16 @@ def token_positions(
     cache: KVCache | None = None,
     device: torch.device,
 ) -> Tensor:
-    """Where T tokens stand: behind those in the cache, counted without the padding.
+    """Return the positions of T tokens that follow those in the cache; padding isn't counted.
 
     Args:
         num_tokens: T.
         key_mask: Boolean (B, T), True = a real token.
-        cache: What has the tokens before; ask before they are appended to it.
-        device: Of the result.
+        cache: The cache of the previous tokens, before the new ones are appended.
+        device: Device of the result.
 
     Returns:
-        (T,) where all rows agree, else (B, T). Padding has the position of the token before it, or 0.
+        (T,) if all rows are the same, else (B, T). Padding has the position of the previous token, or 0.
     """
     if cache is not None:
         return cache.positions(num_tokens, key_mask, device=device)
@@ -197,12 +196,12 @@ def token_positions(
 
 
 def _if_any_padding(key_mask: Tensor | None) -> Tensor | None:
-    """A mask without padding is no mask: rows stay equally long, which is the fast path."""
+    """Return None for a mask without padding, which allows the fast path for rows of equal length."""
     return None if key_mask is None or bool(key_mask.all()) else key_mask
 
 
 def _copy_rows(storage: Tensor, rows: Tensor, length: int) -> Tensor:
-    """Only the first `length` slots are moved; storage is kept where the number of rows stays."""
+    """Copy the first `length` slots; reuse the storage if the number of rows stays the same."""
     moved = storage[rows, :, :length]
     if len(rows) != len(storage):
         storage = storage.new_zeros(len(rows), *storage.shape[1:])

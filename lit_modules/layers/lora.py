@@ -1,9 +1,9 @@
-r"""Low-rank adaptation: a frozen linear layer with a small trainable update beside it.
+r"""Low-rank adaptation (LoRA): a frozen linear layer plus a small trainable update.
 
 .. math:: y = W x + b + s \, B A \, \text{dropout}(x), \qquad s = α / r \ \text{or} \ α / \sqrt{r}
 
-A is (r, D_in) and random, B is (D_out, r) and zero, so that adaptation starts at the frozen layer itself (Hu
-et al. 2022, section 4.1). With s = α/r the update fades as the rank grows; α/√r keeps its size (Kalajdzievski
+A is (r, D_in) and random. B is (D_out, r) and zero, so that adaptation starts with the frozen layer (Hu et
+al. 2022, section 4.1). With s = α/r the update shrinks as the rank grows; α/√r keeps its size (Kalajdzievski
 2023, "rsLoRA").
 
                  x ──────────┬─────────────────┐
@@ -28,23 +28,22 @@ from lit_modules.layers.argument_checks import check_probability
 
 
 class LoRALinear(nn.Module):
-    """A linear layer, frozen, with a low-rank update; the formula is at the head of this file.
+    """A frozen linear layer with a low-rank update; see the formula at the top of this file.
 
-    The base's own weight is never written to: `merge` keeps W + s·BA beside it. So a weight that the
-    base shares with another layer stays what it is there, a saved state never holds the update twice, and
-    `unmerge` gives back the very same bits, however often. Switching to training mode unmerges.
+    `merge` stores W + s·BA separately and never changes W. So layers that share W are not affected, a saved
+    state never contains the update twice, and `unmerge` is exact. Training mode unmerges.
 
-    A and B are fp32 for a base in half precision, where small updates would be rounded away.
+    A and B are fp32 for a base in half precision, because small updates would be lost in rounding.
 
     Args:
-        base: The layer; its weight and bias stop requiring gradients.
+        base: The layer to adapt; its weight and bias are frozen.
         rank: r.
         alpha: α.
-        dropout: Rate on the update's input, in training.
-        rank_stabilized: Scale by α/√r and not by α/r.
+        dropout: Probability of dropping an input of the update in training.
+        rank_stabilized: Whether to scale by α/√r instead of α/r.
 
     Raises:
-        ValueError: The rank isn't in 1 … min(D_in, D_out), or the dropout is no rate.
+        ValueError: A rank outside 1 … min(D_in, D_out); a dropout rate outside [0, 1).
     """
 
     def __init__(
@@ -70,13 +69,13 @@ class LoRALinear(nn.Module):
         like = widen(base.weight.detach())
         self.lora_a = nn.Parameter(like.new_empty(rank, base.in_features))
         self.lora_b = nn.Parameter(like.new_zeros(base.out_features, rank))
-        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # as a linear layer's own weight
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # like the weight of a linear layer
         self.merged_weight: Tensor | None
         self.register_buffer("merged_weight", None, persistent=False)
         self.register_load_state_dict_post_hook(_merge_again)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, D_in) → (…, D_out)."""
+        """Map (…, D_in) to (…, D_out)."""
         if self.merged_weight is not None:
             return F.linear(x, self.merged_weight, self.base.bias)
         output = self.base(x)
@@ -85,7 +84,7 @@ class LoRALinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """W + s·BA, (D_out, D_in), for code that reads a layer's weight instead of calling the layer."""
+        """W + s·BA, (D_out, D_in), for code that reads the weight instead of calling the layer."""
         if self.merged_weight is not None:
             return self.merged_weight
         base = self.base.weight
@@ -93,31 +92,32 @@ class LoRALinear(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """The base's."""
+        """The bias of the base."""
         return self.base.bias
 
     @property
     def merged(self) -> bool:
-        """Whether the forward pass is a single product, without dropout and without gradients for A and B."""
+        """Whether the forward pass uses the merged weight, without dropout or gradients for A and B."""
         return self.merged_weight is not None
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Fold the update, as it is now, into one weight."""
+        """Store W + s·BA as one weight for the forward pass."""
         self.merged_weight = None
         self.merged_weight = self.weight
 
     def unmerge(self) -> None:
-        """Go back to the base and its update."""
+        """Use the base and its update separately again."""
         self.merged_weight = None
 
     def train(self, mode: bool = True) -> "LoRALinear":
-        """Set the mode, as for any module; a merged layer could not learn, so training unmerges."""
+        """Set the mode; training mode unmerges, because a merged layer can't learn."""
         if mode:
             self.unmerge()
         return super().train(mode)
 
     def extra_repr(self) -> str:
+        """Describe rank and scale."""
         return f"rank={self.lora_a.shape[0]}, scale={self.scale:g}"
 
 
@@ -135,14 +135,14 @@ def apply_lora(
     dropout: float = 0.0,
     rank_stabilized: bool = False,
 ) -> list[str]:
-    """Give linear layers of a module low-rank updates, in place, and freeze everything else in it.
+    """Add low-rank updates to linear layers of a module in place, and freeze all other parameters.
 
-    What else should train, such as a new head, is unfrozen afterwards by `requires_grad_(True)`.
+    To train another part as well, such as a new head, call `requires_grad_(True)` on it afterwards.
 
     Args:
-        module: Holds the layers; load its pre-trained weights first.
+        module: The module; load its pretrained weights first.
         patterns: Shell-style patterns of module names, such as `"*.attention.query"`.
-        rank: See `LoRALinear`, as for the rest.
+        rank: See `LoRALinear`.
         alpha: See `LoRALinear`.
         dropout: See `LoRALinear`.
         rank_stabilized: See `LoRALinear`.
@@ -151,7 +151,7 @@ def apply_lora(
         The names of the adapted layers.
 
     Raises:
-        ValueError: A pattern matches no linear layer, or one that has an update already.
+        ValueError: A pattern matches no linear layer, or a layer that has an update already.
     """
     adapted_prefixes = tuple(
         f"{name}." for name, layer in module.named_modules() if isinstance(layer, LoRALinear)
@@ -187,23 +187,23 @@ def apply_lora(
 
 
 def lora_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The updates alone: every A and B by its name in the module, plain tensors for any file format.
+    """Return only the updates: each A and B by its name in the module.
 
-    Rank and which layers are adapted can be read from it; α is not in it and comes from the config.
+    Rank and adapted layers follow from the result; α doesn't and comes from the config.
     """
     state = module.state_dict()
     return {name: state[name] for name in _adapter_names(module)}
 
 
 def load_lora_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load what `lora_state_dict` gave into a module that `apply_lora` adapted in the same way.
+    """Load the result of `lora_state_dict` into a module with the same adapted layers.
 
     Args:
-        module: Its other weights stay as they are; merged layers are merged anew.
-        state: Every A and B, by name.
+        module: The module; its other weights don't change. Merged layers are merged again.
+        state: Each A and B by name.
 
     Raises:
-        ValueError: Names or shapes differ from the module's.
+        ValueError: Names or shapes that differ from those of the module.
     """
     own = lora_state_dict(module)
     if own.keys() != state.keys():

@@ -1,6 +1,6 @@
-"""Layer norm, RMS norm and batch norm: by hand, and through PyTorch's kernels.
+"""Layer norm, RMS norm and batch norm: by hand, and with PyTorch's kernels.
 
-By hand all take their statistics in fp32 for half precision and round once, at the end.
+By hand, half precision is computed in fp32 and rounded once at the end.
 
 Shape letters: B or N batch, T tokens, C channels, F features.
 """
@@ -24,13 +24,16 @@ BatchNormLayout = Literal["features_last", "channels_first"]
 class LayerNorm(nn.Module):
     """y = (x − mean) / √(var + ε) · weight + bias, over one or several last dimensions.
 
-    The variance is the biased one (over n, not n − 1) and ε stands inside the root.
+    The variance is biased (divided by n, not n − 1), and ε is inside the root.
 
     Args:
         normalized_shape: The size of the last dimension, or the sizes of several.
         eps: ε.
         bias: Whether to learn a shift; the scale is always learned.
         implementation: `fused` is `torch.nn.functional.layer_norm`.
+
+    Raises:
+        ValueError: Unknown implementation.
 
     Source: Ba, Kiros, Hinton 2016, "Layer normalization", eq. 4.
     """
@@ -53,19 +56,19 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.normalized_shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises (…, *normalized_shape), keeping shape and type.
+        """Normalise (…, *normalized_shape); shape and type stay the same.
 
         Raises:
-            ValueError: the last dimensions of `x` are others.
+            ValueError: Other last dimensions.
         """
         _check_last_dims(x, self.normalized_shape)
         if self.implementation == "fused":
             y = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-            return y.to(x.dtype)  # CUDA's autocast makes it fp32
+            return y.to(x.dtype)  # CUDA's autocast returns fp32
         dims = tuple(range(-len(self.normalized_shape), 0))
         wide = widen(x)
         centred = wide - wide.mean(dims, keepdim=True)
-        centred = centred - centred.mean(dims, keepdim=True)  # what the mean's own rounding left
+        centred = centred - centred.mean(dims, keepdim=True)  # removes the rounding error of the mean
         variance = centred.square().mean(dims, keepdim=True)
         y = centred * torch.rsqrt(variance + self.eps) * self.weight
         return (y if self.bias is None else y + self.bias).to(x.dtype)
@@ -74,18 +77,18 @@ class LayerNorm(nn.Module):
 class RMSNorm(nn.Module):
     """y = x / √(mean(x²) + ε) · weight [+ bias] over the last dimension; no mean is subtracted.
 
-    With `partial` p only the first ⌈p · F⌉ features are measured (pRMSNorm); all are scaled.
+    With `partial` p the mean is over the first ⌈p · F⌉ features only (pRMSNorm); all features are scaled.
 
     Args:
         num_features: F.
         eps: ε, inside the root.
-        partial: p, the share of features that the statistic is taken from.
+        partial: p, the share of features in the mean.
         bias: Whether to learn a shift; the scale is always learned.
-        implementation: `fused` is `torch.nn.functional.rms_norm`, or where that is slow the same with a
-            backward of our own; the partial statistic is always by hand.
+        implementation: `fused` is `torch.nn.functional.rms_norm`, or `functional.normalization.rms_norm`
+            where that is faster. With p < 1 it is always by hand.
 
     Raises:
-        ValueError: `partial` outside (0, 1].
+        ValueError: `partial` outside (0, 1]; unknown implementation.
 
     Source: Zhang & Sennrich 2019, "Root mean square layer normalization", eq. 4 and section 3.3.
     """
@@ -111,16 +114,16 @@ class RMSNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises (…, F), keeping shape and type.
+        """Normalise (…, F); shape and type stay the same.
 
         Raises:
-            ValueError: the last dimension of `x` isn't F.
+            ValueError: A last dimension other than F.
         """
         _check_last_dims(x, (self.num_features,))
         if self.implementation == "fused" and self.num_measured == self.num_features:
             if self._backward_is_slow(x):
                 return rms_norm(x, (self.num_features,), self.weight, eps=self.eps)
-            # The kernel wants one type; under autocast that of the input is narrower than the weight's.
+            # The kernel needs one type; under autocast the input has a narrower type than the weight.
             wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
             y = F.rms_norm(wide, (self.num_features,), self.weight.to(wide.dtype), self.eps)
             return (y if self.bias is None else y + self.bias).to(x.dtype)
@@ -130,25 +133,28 @@ class RMSNorm(nn.Module):
         return (y if self.bias is None else y + self.bias).to(x.dtype)
 
     def _backward_is_slow(self, x: Tensor) -> bool:
-        """Whether to take our own derivation: on CPUs PyTorch has no kernel, and takes 2–3 × as long."""
+        """Tell whether to use our own derivative; on CPUs PyTorch has no kernel and takes 2–3 × as long."""
         needed = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         return needed and x.device.type == "cpu" and self.bias is None and not torch.compiler.is_compiling()
 
 
 class BatchNorm(nn.Module):
-    """y = (x − mean) / √(var + ε) · weight + bias, the statistics of each channel taken over everything else.
+    """y = (x − mean) / √(var + ε) · weight + bias, with statistics of each channel over all other dimensions.
 
-    Training normalises by the batch's own biased variance (over n), and moves the running statistics towards
-    the batch's mean and its *unbiased* variance (over n − 1); evaluation normalises by the running ones.
-    Parameters and buffers are named as in `torch.nn.BatchNorm1d`, so that weights can be exchanged.
+    Training uses the biased variance of the batch (divided by n), and moves the running statistics towards
+    the mean and the *unbiased* variance of the batch (divided by n − 1). Evaluation uses the running
+    statistics. Parameters and buffers have the names of `torch.nn.BatchNorm1d`, so a `state_dict` fits both.
 
     Args:
         num_channels: C.
         eps: ε.
         momentum: Weight of the new batch: running ← (1 − momentum) · running + momentum · batch. None
-            averages all batches equally.
+            gives all batches the same weight.
         layout: `features_last` for (N, C) and (N, T, C), `channels_first` for (N, C) and (N, C, …).
         implementation: `fused` is `torch.nn.functional.batch_norm`.
+
+    Raises:
+        ValueError: Unknown layout or implementation.
 
     Source: Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2.
     """
@@ -183,11 +189,11 @@ class BatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises (N, C), (N, T, C) or (N, C, …), keeping shape and type.
+        """Normalise (N, C), (N, T, C) or (N, C, …); shape and type stay the same.
 
         Raises:
-            ValueError: too few dimensions, C at another place, or one value per channel in training, whose
-                variance means nothing.
+            ValueError: Too few dimensions; another number of channels; a single value per channel in
+                training.
         """
         if x.dim() < 2:
             raise ValueError(f"expected at least 2 dimensions, got {tuple(x.shape)}")
@@ -226,7 +232,7 @@ class BatchNorm(nn.Module):
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
     def _fused(self, x: Tensor, channel_dim: int, momentum: float) -> Tensor:
-        flat = x if channel_dim == 1 else x.flatten(0, -2)  # PyTorch has channels second
+        flat = x if channel_dim == 1 else x.flatten(0, -2)  # PyTorch has channels first
         y = F.batch_norm(
             flat,
             self.running_mean,

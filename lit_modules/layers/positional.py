@@ -1,7 +1,7 @@
-"""Where a token stands: sinusoidal, learned and rotary positions, each called with the positions themselves.
+"""Sinusoidal, learned and rotary position encodings, called with the positions of the tokens.
 
-Positions are integers, (T,) for all rows alike or (B, T), so that offsets, left padding and rows of different
-lengths need nothing special: `torch.arange(offset, offset + T)`.
+Positions are integers, (T,) for all rows or (B, T), which covers offsets (`torch.arange(offset, offset +
+T)`), left padding and rows of different lengths.
 
 Shape letters: B batch, T tokens, W width of the model, H heads, D width of a head.
 """
@@ -23,14 +23,14 @@ HeadOrder = Literal["BHTD", "BTHD"]
 class SinusoidalPositions(nn.Module):
     """PE[p, 2i] = sin(p / base^(2i/W)),  PE[p, 2i+1] = cos(p / base^(2i/W)); no parameters, any position.
 
-    An odd width ends with a sine that has no cosine.
+    An odd width ends with a sine without a cosine.
 
     Args:
         width: W.
-        base: Wavelengths run from 2π to 2π · base.
+        base: Wavelengths range from 2π to 2π · base.
 
     Raises:
-        ValueError: a width below 1, a base of at most 0.
+        ValueError: A width below 1; a base that isn't positive.
 
     Source: Vaswani et al. 2017, "Attention is all you need", section 3.5.
     """
@@ -44,11 +44,11 @@ class SinusoidalPositions(nn.Module):
         self.base = base
 
     def forward(self, positions: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Returns what to add to the embeddings.
+        """Return the encodings of positions.
 
         Args:
             positions: (T,) or (B, T).
-            dtype: Of the embeddings.
+            dtype: Type of the result.
 
         Returns:
             (T, W) or (B, T, W).
@@ -59,10 +59,10 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """One learned vector for each position, as in GPT-2 and BERT.
+    """One learned vector for each position, as in GPT-2 (Radford et al. 2019) and BERT.
 
     Args:
-        max_length: Positions run from 0 to max_length − 1.
+        max_length: Number of positions, from 0 to max_length − 1.
         width: W.
     """
 
@@ -72,39 +72,41 @@ class LearnedPositions(nn.Module):
         self.table = nn.Embedding(max_length, width)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Returns what to add to the embeddings: (T,) → (T, W), (B, T) → (B, T, W).
+        """Return the encodings of positions: (T,) → (T, W), (B, T) → (B, T, W).
 
         Raises:
-            ValueError: a position without a vector.
+            ValueError: A position outside the table.
         """
-        # Looking costs nothing on a CPU; an accelerator would have to stop for it, and checks on its own.
+        # Only on a CPU, because reading a value stalls an accelerator, which has its own check.
         if positions.device.type == "cpu" and positions.numel():
             lowest, highest = (int(p) for p in positions.aminmax())
             if lowest < 0 or highest >= self.max_length:
-                raise ValueError(f"positions {lowest} … {highest} asked of {self.max_length} learned ones")
+                raise ValueError(
+                    f"positions {lowest} … {highest} exceed the {self.max_length} learned positions"
+                )
         return self.table(positions)
 
 
 class RotaryPositions(nn.Module):
-    """Turns each pair of channels of queries and keys by an angle that grows with the position.
+    """Rotate each pair of channels of queries and keys by an angle proportional to the position.
 
         (a, b) → (a cos θ − b sin θ, b cos θ + a sin θ),   θ = p / base^(2i/D) for pair i
 
-    The product of a query at p and a key at q then depends on p − q alone. What a pair is, is the layout:
+    The dot product of a query at p and a key at q then depends on p − q only. The layout defines the pairs:
 
         half_split      channels i and i + D/2     Hugging Face's Llama
         adjacent_pairs  channels 2i and 2i + 1     the paper, GGUF
 
-    They are the same up to a permutation of channels, that is of the rows of W_q and W_k; weights trained
-    with one don't work with the other.
+    The layouts differ by a permutation of the rows of W_q and W_k. Weights trained with one don't work with
+    the other.
 
     Args:
         head_dim: D, even.
-        base: Wavelengths run from 2π to 2π · base.
-        layout: Which channels make a pair.
+        base: Wavelengths range from 2π to 2π · base.
+        layout: Which channels form a pair.
 
     Raises:
-        ValueError: an odd head width, a base of at most 0, an unknown layout.
+        ValueError: An odd head width; a base that isn't positive; unknown layout.
 
     Source: Su et al. 2021, "RoFormer", eq. 34.
     """
@@ -112,7 +114,7 @@ class RotaryPositions(nn.Module):
     def __init__(self, head_dim: int, *, base: float = 10_000.0, layout: RotaryLayout = "half_split") -> None:
         super().__init__()
         if head_dim < 2 or head_dim % 2:
-            raise ValueError(f"rotary positions turn pairs of channels: head width {head_dim} isn't even")
+            raise ValueError(f"rotary positions rotate pairs of channels: head width {head_dim} isn't even")
         _check_base(base)
         check_choice("layout", layout, RotaryLayout)
         self.head_dim = head_dim
@@ -120,11 +122,14 @@ class RotaryPositions(nn.Module):
         self.layout: RotaryLayout = layout
 
     def forward(self, positions: Tensor, *, dtype: torch.dtype = torch.float32) -> "Rotation":
-        """Computes the rotation once, for all layers, queries and keys.
+        """Compute the rotation once for the queries and keys of all layers.
 
         Args:
-            positions: (T,), or (B, T) where rows of the batch differ.
-            dtype: Of what will be rotated; half precision is rotated in fp32 and rounded once.
+            positions: (T,), or (B, T) if rows of the batch differ.
+            dtype: Type of the queries; half precision is rotated in fp32 and rounded once.
+
+        Returns:
+            The rotation of these positions.
         """
         angles = _angles(positions, self.head_dim, self.base)  # ([B,] T, D/2)
         dtype = torch.promote_types(dtype, torch.float32)
@@ -133,24 +138,24 @@ class RotaryPositions(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """The rotation of T positions: `cos` and `sin` of the angles, (T, D/2) or (B, T, D/2)."""
+    """The rotation of T positions, as `cos` and `sin` of the angles, (T, D/2) or (B, T, D/2)."""
 
     cos: Tensor
     sin: Tensor
     layout: RotaryLayout
 
     def __call__(self, x: Tensor, *, order: HeadOrder) -> Tensor:
-        """Rotates queries or keys.
+        """Rotate queries or keys.
 
         Args:
             x: (B, H, T, D) or (B, T, H, D).
-            order: Which of the two. It has no default: with as many heads as tokens the shape can't tell.
+            order: Order of the dimensions. It has no default, because the shape is ambiguous if H = T.
 
         Returns:
-            The rotated `x`, of the same shape and type.
+            The rotated `x`, with the same shape and type.
 
         Raises:
-            ValueError: `x` isn't of that order with this T, D and B.
+            ValueError: `x` has another T, D or B.
         """
         check_choice("order", order, HeadOrder)
         if x.dim() != 4:
@@ -166,7 +171,7 @@ class Rotation:
         cos, sin = self.cos, self.sin
         if cos.dim() == 3:
             if x.shape[0] != cos.shape[0]:
-                raise ValueError(f"{x.shape[0]} rows of heads, but positions for {cos.shape[0]} rows")
+                raise ValueError(f"x has {x.shape[0]} rows, but the rotation has {cos.shape[0]}")
             cos, sin = cos.unsqueeze(3 - time), sin.unsqueeze(3 - time)  # (B, 1, T, D/2) or (B, T, 1, D/2)
         elif order == "BTHD":
             cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # (T, 1, D/2)
@@ -180,9 +185,9 @@ class Rotation:
 
 
 def _angles(positions: Tensor, width: int, base: float) -> Tensor:
-    """p / base^(2i/width) for every position p and pair i: (…, T) → (…, T, ⌈width/2⌉).
+    """Compute p / base^(2i/width) for each position p and pair i: (…, T) → (…, T, ⌈width/2⌉).
 
-    In fp64 where the device has it: an fp32 angle of 10⁵ is off by up to 0.004.
+    It uses fp64 where possible, because an fp32 angle of 10⁵ has an error of up to 0.004.
     """
     wide = torch.float32 if positions.device.type == "mps" else torch.float64
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=wide) / width
@@ -191,4 +196,4 @@ def _angles(positions: Tensor, width: int, base: float) -> Tensor:
 
 def _check_base(base: float) -> None:
     if base <= 0:
-        raise ValueError(f"base is {base}, expected more than 0")
+        raise ValueError(f"base is {base}, expected a value above 0")

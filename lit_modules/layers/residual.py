@@ -1,4 +1,4 @@
-"""The residual connection: a block learns what to add to its input."""
+"""The residual connection: the output of a block is added to its input."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ class Residual(nn.Module):
     Source: He et al. 2016, "Deep residual learning for image recognition".
 
     Args:
-        block: f, any module that maps a tensor to a tensor.
-        shortcut: s, for a block that changes the shape: a linear layer, or a convolution of size 1 with the
-            block's stride. The identity by default.
+        block: f, a module from a tensor to a tensor.
+        shortcut: s; the identity by default. A block that changes the shape needs a linear layer, or a 1×1
+            convolution with the same stride.
     """
 
     def __init__(self, block: nn.Module, *, shortcut: nn.Module | None = None) -> None:
@@ -22,23 +22,23 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if shortcut is None else shortcut
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Add the block's output to the shortcut's.
+        """Add the outputs of the block and the shortcut.
 
         Args:
             x: Input of any shape.
-            args: Passed on to the block.
-            kwargs: Passed on to the block.
+            args: Positional arguments of the block.
+            kwargs: Keyword arguments of the block.
 
         Returns:
-            A tensor of the block's output shape.
+            A tensor with the shape of the block's output.
 
         Raises:
-            ValueError: The two shapes differ; adding them would broadcast, or fail less clearly.
+            ValueError: The two outputs have different shapes.
         """
         shortcut, update = self.shortcut(x), self.block(x, *args, **kwargs)
         if shortcut.shape != update.shape:
             raise ValueError(
-                f"the block gives {tuple(update.shape)} and the shortcut {tuple(shortcut.shape)}; "
-                "a block that changes the shape needs a `shortcut` that does the same"
+                f"the block returns shape {tuple(update.shape)} and the shortcut {tuple(shortcut.shape)}; "
+                "pass a shortcut with the same output shape"
             )
         return shortcut + update

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: by hand, through PyTorch's kernel, or tiled, with one set of rules.
+"""Scaled dot-product attention: by hand, with PyTorch's kernel, or tiled, all with the same rules.
 
 Shape letters: B batch, H query heads, H_kv key/value heads, G = H / H_kv query heads that share a key head,
 T queries, S keys, D width of a head.
@@ -31,33 +31,33 @@ def scaled_dot_product_attention(
     dropout: float = 0.0,
     implementation: AttentionImplementation = "fused",
 ) -> Tensor:
-    """softmax(Q Kᵀ · scale) V, where each query sees the keys that mask, causality and window all allow.
+    r"""Compute softmax(Q Kᵀ · scale) V; a query sees the keys that mask, causality and window all allow.
 
-    Heads may share keys: query head h reads key head ⌊h / G⌋.
+    Heads may share keys: query head h uses key head ⌊h / G⌋.
 
         multi-head    q q q q q q      grouped-query   q q q q q q      multi-query   q q q q q q
-        H_kv = H      | | | | | |      1 < H_kv < H     \\|/   \\|/       H_kv = 1       \\ \\ | | / /
+        H_kv = H      | | | | | |      1 < H_kv < H     \|/   \|/       H_kv = 1       \ \ | | / /
                       k k k k k k                       k     k                          k
 
-    Causality is aligned bottom-right: the last query stands at the last key, so that T new tokens behind
-    S − T cached ones see the cache. (PyTorch's `is_causal` is aligned top-left, right only for T = S.)
+    Causality is aligned bottom-right: the last query has the position of the last key, so T new tokens see S
+    − T cached ones. (PyTorch's `is_causal` is aligned top-left, which is right only for T = S.)
 
     Args:
         query: (B, H, T, D).
         key: (B, H_kv, S, D).
         value: (B, H_kv, S, D_v).
         mask: Boolean, (T, S) or broadcastable to (B, H, T, S). True = may be attended.
-        is_causal: Query t sees key s only if s ≤ t + S − T.
-        window: How many keys a query reaches on one side, its own included: |t + S − T − s| < window.
-        scale: Default 1/√D, with D the width of a head, not of the model.
-        dropout: Probability of dropping an attention weight; applied whenever it isn't 0. Not for `tiled`.
+        is_causal: Whether query t sees key s only if s ≤ t + S − T.
+        window: Number of keys visible on each side, including the query's own: |t + S − T − s| < window.
+        scale: 1/√D by default, with D the width of a head.
+        dropout: Probability of dropping an attention weight, applied in evaluation too; not for `tiled`.
         implementation: `fused` is PyTorch's kernel, `by_hand` the formula above, `tiled` flash attention.
 
     Returns:
-        (B, H, T, D_v), in the query's type. A query that may attend nothing gets zeros.
+        (B, H, T, D_v), in the type of the query; zeros for a query without visible keys.
 
     Raises:
-        ValueError: shapes that don't fit, a mask that isn't boolean, dropout with `tiled`.
+        ValueError: Shapes that don't match; a mask that isn't boolean; dropout with `tiled`.
 
     Source:
         Vaswani et al. 2017, "Attention is all you need", eq. 1; Ainslie et al. 2023, "GQA".
@@ -66,15 +66,17 @@ def scaled_dot_product_attention(
     check_attention_shapes(query, key, value, mask, window)
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     if window is not None and window >= max(num_queries, num_keys):
-        window = None  # reaches everything
+        window = None  # hides nothing
     if num_queries == 1 and window is None:
-        is_causal = False  # the last query sees every key anyway
+        is_causal = False  # the last query sees every key
     if scale is None:
         scale = query.shape[-1] ** -0.5
 
     if implementation == "tiled":
         if dropout:
-            raise ValueError(f"implementation 'tiled' has no dropout of attention weights, got {dropout}")
+            raise ValueError(
+                f"implementation 'tiled' has no dropout of attention weights, got dropout {dropout}"
+            )
         return flash_attention(query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale)
     if implementation == "by_hand":
         weights = attention_weights(query, key, mask=mask, is_causal=is_causal, window=window, scale=scale)
@@ -91,15 +93,26 @@ def attention_weights(
     window: int | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """softmax(Q Kᵀ · scale), the attention map itself; arguments as for `scaled_dot_product_attention`.
+    """Compute the attention weights softmax(Q Kᵀ · scale).
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, H_kv, S, D).
+        mask: See `scaled_dot_product_attention`, as for the rest.
+        is_causal: Whether a query sees no later key.
+        window: Number of keys visible on each side.
+        scale: 1/√D by default.
 
     Returns:
-        (B, H, T, S), fp32 for half precision. Rows sum to 1, or are zeros where nothing may be attended.
+        (B, H, T, S), fp32 for half precision. Rows sum to 1, or are zero for a query without visible keys.
+
+    Raises:
+        ValueError: Shapes that don't match; a mask that isn't boolean.
     """
     check_attention_shapes(query, key, None, mask, window)
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    # Scores in half precision would lose what the kernels keep by accumulating in fp32.
+    # In fp32, because the kernels accumulate in fp32 as well.
     with torch.autocast(query.device.type, enabled=False):
         stacked = stack_groups(widen(query) * scale, key.shape[1])  # (B, H_kv, G·T, D)
         scores = unstack_groups(stacked @ widen(key).transpose(-2, -1), query.shape[1])  # (B, H, T, S)
@@ -110,7 +123,7 @@ def attention_weights(
 
 
 def _weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
-    """(B, H, T, S) weights of (B, H_kv, S, D_v) values → (B, H, T, D_v)."""
+    """Multiply weights (B, H, T, S) by values (B, H_kv, S, D_v): (B, H, T, D_v)."""
     with torch.autocast(weights.device.type, enabled=False):
         stacked = stack_groups(weights, value.shape[1]) @ widen(value)  # (B, H_kv, G·T, D_v)
         return unstack_groups(stacked, weights.shape[1])
@@ -126,7 +139,7 @@ def _fused(
     scale: float,
     dropout: float,
 ) -> Tensor:
-    """PyTorch's kernel, given what it lacks: bottom-right causality, windows, zeros for an empty row."""
+    """Call PyTorch's kernel; add bottom-right causality, windows, and zeros for rows without keys."""
     heads, num_queries = query.shape[1:3]
     kv_heads, num_keys = key.shape[1:3]
     top_left_is_bottom_right = is_causal and num_queries == num_keys and window is None and mask is None
@@ -138,11 +151,11 @@ def _fused(
         empty = ~seen_at_all(visible)
         if may_look(empty) and not empty.any():
             empty = None
-        else:  # kernels differ on a row without keys (zeros, NaN, NaN gradients), so none gets to see one
+        else:  # kernels differ on rows without keys (zeros, NaN, NaN gradients), so unmask them
             visible = visible | empty
 
-    # With one query a group of heads takes the place of time: one product for each key head, where the
-    # kernel's own grouping reads (and in bf16 repacks) the keys once for each query head.
+    # For one query the group dim replaces the time dim: one product for each key head. The kernel's own
+    # grouping would read the keys once for each query head, and in bf16 repack them.
     same_for_heads = visible is None or visible.dim() == 2 or visible.shape[1] == 1
     fold = num_queries == 1 and heads != kv_heads and same_for_heads
     if fold:
@@ -168,6 +181,6 @@ def _fused(
 
 
 def _backward_is_slow(*inputs: Tensor) -> bool:
-    """Whether to compute in fp32: on CPUs the kernel's half-precision backward takes 1.3–3 × as long."""
+    """Tell whether to compute in fp32: on CPUs the half-precision backward takes 1.3–3 × as long."""
     needed = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     return needed and inputs[0].device.type == "cpu" and inputs[0].dtype in (torch.bfloat16, torch.float16)

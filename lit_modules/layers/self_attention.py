@@ -1,4 +1,4 @@
-"""Self-attention with a single head, written out to be read; `attention.py` has the one to build with.
+"""Self-attention with a single head, written for reading; use `attention.py` in networks.
 
 Shape letters: B batch, T tokens, W width of the model, D width of the head.
 """
@@ -11,18 +11,18 @@ from lit_modules.functional.softmax import softmax
 
 
 class SelfAttention(nn.Module):
-    """Each token asks (query), each answers (key) and has something to give (value).
+    """Self-attention with one head: each token has a query, a key and a value.
 
         Q = x W_q    K = x W_k    V = x W_v    output = softmax(Q Kᵀ / √D) V
 
-    A token's scores are how well its question fits each token's answer; their softmax says in which shares it
-    takes what the tokens give. The product of two independent D-vectors of unit variance has variance D, and
-    the division by √D brings it back to 1, where the softmax doesn't saturate.
+    The scores of a token compare its query with all keys. Their softmax gives the weights of the values. The
+    dot product of two independent D-vectors with unit variance has variance D. Division by √D makes it 1,
+    where the softmax doesn't saturate.
 
     Args:
         width: W.
-        head_dim: D; default W.
-        is_causal: No token sees a later one.
+        head_dim: D; W by default.
+        is_causal: Whether tokens see only earlier tokens and themselves.
 
     Source: Vaswani et al. 2017, "Attention is all you need", eq. 1.
     """
@@ -36,7 +36,7 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(width, self.head_dim, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, W) → the output (B, T, D) and the attention weights (B, T, T), whose rows sum to 1."""
+        """Map (B, T, W) to the output (B, T, D) and the attention weights (B, T, T); their rows sum to 1."""
         query, key, value = self.query(x), self.key(x), self.value(x)  # (B, T, D)
         scores = query @ key.transpose(-2, -1) / self.head_dim**0.5  # (B, T, T): query t, key s
         if self.is_causal:

@@ -1,4 +1,4 @@
-"""One layer of a transformer: an encoder layer, and a decoder layer that also attends a context.
+"""Layers of a transformer: an encoder layer, and a decoder layer that also attends to a context.
 
 Shape letters: B batch, T tokens, S tokens of the context, W width of the model.
 """
@@ -110,14 +110,14 @@ def _layer_implementation(config: TransformerConfig) -> LayerImplementation:
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then a feed-forward part, each with a norm and a residual connection.
+    """Self-attention, then a feed-forward network, each with a norm and a residual connection.
 
-    With `is_causal=True` it is the layer of a decoder-only language model.
+    With `is_causal=True` it is a layer of a decoder-only language model.
 
     Args:
         config: The settings that all layers share.
-        is_causal: No token sees a later one.
-        rotary: The rotary positions, shared by the layers.
+        is_causal: Whether tokens see only earlier tokens and themselves.
+        rotary: Rotary positions, shared by the layers.
 
     Source: Vaswani et al. 2017, figure 1, left; Xiong et al. 2020 for pre-norm.
     """
@@ -141,7 +141,7 @@ class EncoderLayer(nn.Module):
         rotation: Rotation | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """(B, T, W) → (B, T, W); arguments as for `Attention`."""
+        """Map (B, T, W) to (B, T, W); arguments as in `Attention.forward`."""
 
         def attend(h: Tensor) -> Tensor:
             return self.attention(h, mask=mask, key_mask=key_mask, rotation=rotation, cache=cache)
@@ -151,11 +151,11 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to a context, then a feed-forward part.
+    """Causal self-attention, attention to a context, then a feed-forward network.
 
     Args:
         config: The settings that all layers share.
-        rotary: The rotary positions of self-attention, shared by the layers.
+        rotary: Rotary positions of self-attention, shared by the layers.
 
     Source: Vaswani et al. 2017, figure 1, right.
     """
@@ -180,15 +180,15 @@ class DecoderLayer(nn.Module):
         rotation: Rotation | None = None,
         cache: DecoderLayerCache | None = None,
     ) -> Tensor:
-        """Decodes T tokens of the target.
+        """Decode T tokens of the target.
 
         Args:
             x: (B, T, W).
-            context: (B, S, W_c); may be left out once the cache has seen it.
-            key_mask: Boolean (B, T), True = a real token of the target.
-            context_mask: Boolean (B, S), True = a real token of the context.
-            rotation: That of the target's positions.
-            cache: Both attentions' memory of earlier steps.
+            context: (B, S, W); optional once the cache holds it.
+            key_mask: Boolean, (B, T), True = a real token of the target.
+            context_mask: Boolean, (B, S), True = a real token of the context.
+            rotation: Rotation of the target's positions.
+            cache: Cache of both attentions.
 
         Returns:
             (B, T, W).

@@ -1,6 +1,6 @@
-"""Stacks of transformer layers: an encoder (or, made causal, a language model's trunk) and a decoder.
+"""Stacks of transformer layers: an encoder (or the causal trunk of a language model) and a decoder.
 
-Shape letters: B batch, T tokens, S tokens of the context, W width of the model, W_c width of the context.
+Shape letters: B batch, T tokens, S tokens of the context, W width of the model.
 """
 
 import torch.nn as nn
@@ -13,14 +13,14 @@ from lit_modules.layers.transformer_layer import DecoderLayer, EncoderLayer, bui
 
 
 class Encoder(nn.Module):
-    """`depth` encoder layers and, for pre-norm layers, a last norm.
+    """Encoder layers and, for pre-norm layers, a final norm.
 
-    A layer's output is a plain tensor, so a forward hook on `layers[i]` reads or changes the hidden states.
+    The output of a layer is a tensor, so a forward hook on `layers[i]` can read or change the hidden states.
 
     Args:
         config: Depth, and the settings that all layers share.
-        is_causal: No token sees a later one: the trunk of a decoder-only language model.
-        final_norm: Whether a norm follows the last layer; default as `config.norm_first`.
+        is_causal: Whether tokens see only earlier tokens and themselves.
+        final_norm: Whether a norm follows the last layer; `config.norm_first` by default.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Encoder(nn.Module):
         cache: list[KVCache] | None = None,
         hidden_states: list[Tensor] | None = None,
     ) -> Tensor:
-        """Encodes T tokens.
+        """Encode T tokens.
 
         Args:
-            x: (B, T, W) embeddings.
+            x: Embeddings, (B, T, W).
             mask: Boolean, (T, S) or broadcastable to (B, H, T, S), True = may be attended.
-            key_mask: Boolean (B, T), True = a real token.
-            positions: (T,) or (B, T), for the rotation; default those of `token_positions`.
+            key_mask: Boolean, (B, T), True = a real token.
+            positions: (T,) or (B, T), for the rotation; see `token_positions` for the default.
             cache: From `make_cache`, one for each layer; T is then the number of new tokens.
-            hidden_states: A list to which `x` and each layer's output are appended, depth + 1 of (B, T, W),
-                the last before the final norm.
+            hidden_states: A list that receives `x` and the output of each layer, depth + 1 tensors (B, T, W);
+                the last one is taken before the final norm.
 
         Returns:
             (B, T, W).
@@ -71,16 +71,16 @@ class Encoder(nn.Module):
         return self.final_norm(x)
 
     def make_cache(self, capacity: int) -> list[KVCache]:
-        """One empty cache for each layer, for rows of at most `capacity` tokens."""
+        """Make one empty cache for each layer, for rows of at most `capacity` tokens."""
         return [KVCache(capacity) for _ in self.layers]
 
 
 class Decoder(nn.Module):
-    """`depth` decoder layers and, for pre-norm layers, a last norm.
+    """Decoder layers and, for pre-norm layers, a final norm.
 
     Args:
         config: Depth, and the settings that all layers share.
-        final_norm: Whether a norm follows the last layer; default as `config.norm_first`.
+        final_norm: Whether a norm follows the last layer; `config.norm_first` by default.
     """
 
     def __init__(self, config: TransformerConfig, *, final_norm: bool | None = None) -> None:
@@ -101,16 +101,16 @@ class Decoder(nn.Module):
         cache: list[DecoderLayerCache] | None = None,
         hidden_states: list[Tensor] | None = None,
     ) -> Tensor:
-        """Decodes T tokens of the target.
+        """Decode T tokens of the target.
 
         Args:
-            x: (B, T, W) embeddings of the target.
-            context: (B, S, W_c), an encoder's output; may be left out once the cache has seen it.
-            key_mask: Boolean (B, T), True = a real token of the target.
-            context_mask: Boolean (B, S), True = a real token of the context.
-            positions: (T,) or (B, T), for the rotation; default those of `token_positions`.
+            x: Embeddings of the target, (B, T, W).
+            context: Output of the encoder, (B, S, W); optional once the cache holds it.
+            key_mask: Boolean, (B, T), True = a real token of the target.
+            context_mask: Boolean, (B, S), True = a real token of the context.
+            positions: (T,) or (B, T), for the rotation; see `token_positions` for the default.
             cache: From `make_cache`, one for each layer; T is then the number of new tokens.
-            hidden_states: A list to which `x` and each layer's output are appended, depth + 1 of (B, T, W).
+            hidden_states: A list that receives `x` and the output of each layer, depth + 1 tensors (B, T, W).
 
         Returns:
             (B, T, W).
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         return self.final_norm(x)
 
     def make_cache(self, capacity: int) -> list[DecoderLayerCache]:
-        """One empty cache for each layer, for targets of at most `capacity` tokens."""
+        """Make one empty cache for each layer, for targets of at most `capacity` tokens."""
         return [DecoderLayerCache(capacity) for _ in self.layers]
 
 
@@ -137,7 +137,7 @@ def _rotation(
     positions: Tensor | None,
     cache: KVCache | None,
 ) -> Rotation | None:
-    """Cosines and sines once for all layers."""
+    """Compute the rotation once for all layers."""
     if rotary is None:
         return None
     if positions is None:

@@ -1,4 +1,4 @@
-"""Which query may attend which key: causality, window and mask as one boolean tensor, True = may attend.
+"""Combine causality, window and mask into one boolean tensor, True = the query may attend to the key.
 
 Shape letters: B batch, H query heads, T queries, S keys.
 """
@@ -15,10 +15,18 @@ def attention_mask(
     window: int | None,
     device: torch.device,
 ) -> Tensor | None:
-    """All rules in one mask for T queries that stand at the last T of S keys.
+    """Build the mask of T queries at the positions of the last T of S keys.
+
+    Args:
+        num_queries: T.
+        num_keys: S.
+        mask: Boolean, (T, S) or broadcastable to (B, H, T, S).
+        is_causal: Whether a query sees no later key.
+        window: A query sees only keys less than this many positions away.
+        device: Device of the result.
 
     Returns:
-        Boolean, (T, S), or with the leading dims of `mask`; None where every query may attend every key.
+        Boolean, (T, S), or with the leading dims of `mask`; None if all keys are visible.
     """
     if not is_causal and window is None:
         return mask
@@ -28,13 +36,13 @@ def attention_mask(
 
 
 def visible_keys(positions: Tensor, num_keys: int, *, is_causal: bool, window: int | None) -> Tensor:
-    """What causality and window let queries at `positions` see of keys at 0 … S − 1.
+    """Build the mask of causality and window for queries at `positions` and keys at 0 … S − 1.
 
     Args:
-        positions: Of the queries, (T,), or (B, T) where rows of a batch differ.
+        positions: Positions of the queries, (T,), or (B, T) if rows differ.
         num_keys: S.
-        is_causal: Key s is seen from position p only if s ≤ p.
-        window: Key s is seen from position p only if |p − s| < window.
+        is_causal: Position p sees key s only if s ≤ p.
+        window: Position p sees key s only if |p − s| < window.
 
     Returns:
         Boolean, (T, S) or (B, 1, T, S).
@@ -47,20 +55,20 @@ def visible_keys(positions: Tensor, num_keys: int, *, is_causal: bool, window: i
 
 
 def seen_at_all(visible: Tensor) -> Tensor:
-    """(…, T, S) → (…, T, 1): whether a query may attend any key."""
+    """Tell whether a query sees any key: (…, T, S) → (…, T, 1)."""
     return visible.any(dim=-1, keepdim=True)
 
 
 def may_look(x: Tensor) -> bool:
-    """Whether deciding by a value is cheap: an accelerator would have to stop, a compiled graph to break."""
+    """Tell whether reading a value is cheap; it stalls an accelerator and breaks a compiled graph."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_key_mask(key_mask: Tensor, batch: int, num_keys: int) -> None:
-    """Refuses a mask of keys that isn't boolean or not of shape (B, S).
+    """Check that a mask of keys is boolean and (B, S).
 
     Raises:
-        ValueError: with the shapes, or the type.
+        ValueError: Another shape or type.
     """
     if key_mask.dtype != torch.bool:
         raise ValueError(f"key_mask must be boolean (True = a real token), got {key_mask.dtype}")
@@ -71,10 +79,10 @@ def check_key_mask(key_mask: Tensor, batch: int, num_keys: int) -> None:
 def check_attention_shapes(
     query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, window: int | None
 ) -> None:
-    """Refuses what doesn't fit together; see `scaled_dot_product_attention`.
+    """Check the arguments of `scaled_dot_product_attention`.
 
     Raises:
-        ValueError: with the shapes that don't fit.
+        ValueError: Shapes that don't match; a window below 1; a mask that isn't boolean.
     """
     tensors = {"query": query, "key": key} | ({} if value is None else {"value": value})
     for name, tensor in tensors.items():
@@ -82,15 +90,13 @@ def check_attention_shapes(
             raise ValueError(f"{name} must be 4-D (B, heads, time, width), got {tuple(tensor.shape)}")
     shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
     if query.shape[0] != key.shape[0] or query.shape[-1] != key.shape[-1]:
-        raise ValueError(f"batch or head width differ: {shapes}")
+        raise ValueError(f"batch size or head width differs: {shapes}")
     if value is not None and key.shape[:3] != value.shape[:3]:
         raise ValueError(f"keys and values differ in batch, heads or length: {shapes}")
     if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
-        raise ValueError(
-            f"{query.shape[1]} query heads don't divide among {key.shape[1]} key heads: {shapes}"
-        )
+        raise ValueError(f"{key.shape[1]} key heads don't divide {query.shape[1]} query heads: {shapes}")
     if window is not None and window < 1:
-        raise ValueError(f"window is {window}, expected at least 1 (a query's own position)")
+        raise ValueError(f"window is {window}, expected at least 1 (the query's own position)")
     if mask is None:
         return
     if mask.dtype != torch.bool:

@@ -149,5 +149,5 @@ def test_refuses_what_can_not_be_read() -> None:
         AnswerScorer(network, [[1]]).log_probabilities([[[]]])
     with pytest.raises(ValueError, match="max_new_tokens is 3, allowed is at most longest_answer 2"):
         AnswerScorer(network, [[1]], longest_answer=2).write(3)
-    with pytest.raises(ValueError, match="the cache holds 1 tokens a row"):
+    with pytest.raises(ValueError, match="the cache is full: its capacity is 1 tokens"):
         AnswerScorer(network, [[1]]).log_probabilities([[[1, 2]]])

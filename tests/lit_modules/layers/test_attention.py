@@ -324,15 +324,15 @@ def test_works_under_autocast_with_everything_on():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_heads": 3}, "a width of 8 doesn't divide among 3 heads"),
-        ({"num_heads": 4, "num_kv_heads": 3}, "4 heads don't divide among 3 key/value heads"),
-        ({"num_heads": 0}, "0 heads don't divide among 0"),
-        ({"num_heads": 2, "rotary": RotaryPositions(2)}, "heads of width 2, the heads have 4"),
+        ({"num_heads": 3}, "num_heads 3 doesn't divide width 8"),
+        ({"num_heads": 4, "num_kv_heads": 3}, "num_kv_heads 3 doesn't divide num_heads 4"),
+        ({"num_heads": 0}, "num_kv_heads 0 doesn't divide num_heads 0"),
+        ({"num_heads": 2, "rotary": RotaryPositions(2)}, "head_dim 2, but head_dim is 4"),
         (
             {"num_heads": 2, "rotary": RotaryPositions(4), "context_width": 8},
-            "not for attention to a context",
+            "not to attention to a context",
         ),
-        ({"num_heads": 2, "dropout": 0.1, "implementation": "tiled"}, r"no dropout .* got 0\.1"),
+        ({"num_heads": 2, "dropout": 0.1, "implementation": "tiled"}, r"no dropout .* got dropout 0\.1"),
         ({"num_heads": 2, "window": 0}, "window is 0"),
         ({"num_heads": 2, "implementation": "flash"}, "implementation is 'flash'"),
         ({"num_heads": 2, "dropout": 1.0}, r"dropout is 1\.0"),
@@ -350,9 +350,9 @@ def test_wrong_calls_are_named():
         Attention(8, num_heads=2, is_causal=True),
         Attention(8, num_heads=2, context_width=5),
     )
-    with pytest.raises(ValueError, match="don't reach into a context"):
+    with pytest.raises(ValueError, match="don't apply to a context"):
         causal(x, x)
-    with pytest.raises(ValueError, match="width 5, but none is given"):
+    with pytest.raises(ValueError, match="width 5 is needed, but none is given"):
         over_context(x)
     with pytest.raises(ValueError, match="takes a ContextCache"):
         over_context(x, torch.zeros(2, 3, 5), cache=KVCache(3))

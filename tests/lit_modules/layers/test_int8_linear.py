@@ -76,7 +76,7 @@ def test_it_moves_and_is_saved_as_8_bits():
 def test_weights_that_are_no_numbers_are_refused(value: float):
     weight = normal(3, 4)
     weight[1, 2] = value
-    with pytest.raises(ValueError, match="infinite or no numbers"):
+    with pytest.raises(ValueError, match="infinity or NaN"):
         Int8Linear(weight)
 
 

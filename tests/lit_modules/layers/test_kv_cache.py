@@ -106,19 +106,19 @@ def test_reordered_rows_go_on_as_their_parents(ragged: bool):
 def test_full_is_full_and_leaves_the_cache_as_it_was():
     cache = KVCache(2)
     kept(cache, [1], [2])
-    with pytest.raises(ValueError, match="holds 2 tokens a row, and row length 3"):
+    with pytest.raises(ValueError, match="its capacity is 2 tokens, and 3 are needed"):
         kept(cache, [1, 1], [2, 2])
     assert kept(cache, [5], [6]).tolist() == [[1, 5], [2, 6]]
     ragged = KVCache(2)
     ragged.append(tokens([1, 1], [2, 2]), tokens([1, 1], [2, 2]), torch.tensor([[True, True], [True, False]]))
-    with pytest.raises(ValueError, match="holds 2 tokens a row, and row length 3"):
+    with pytest.raises(ValueError, match="its capacity is 2 tokens, and 3 are needed"):
         kept(ragged, [1], [2])
 
 
 def test_other_shapes_are_refused():
     cache = KVCache(2)
     kept(cache, [1], [2])
-    with pytest.raises(ValueError, match=r"\(1, 1, 1, 1\) don't fit a cache of \(2, 1, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"\(1, 1, 1, 1\) don't match the cache \(2, 1, 2, 1\)"):
         kept(cache, [1])
     with pytest.raises(ValueError, match=r"shape \(2, 3\), the keys need \(2, 1\)"):
         cache.append(tokens([1], [2]), tokens([1], [2]), torch.ones(2, 3, dtype=torch.bool))

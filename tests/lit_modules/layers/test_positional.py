@@ -55,7 +55,7 @@ def test_learned_positions_are_rows_of_the_table():
 
 
 def test_learned_positions_end():
-    with pytest.raises(ValueError, match="positions 3 … 10 asked of 10 learned ones"):
+    with pytest.raises(ValueError, match="positions 3 … 10 exceed the 10 learned positions"):
         LearnedPositions(10, 4)(torch.arange(3, 11))
 
 
@@ -134,7 +134,7 @@ def test_the_wrong_head_order_is_noticed():
     [
         ((4, 5, 6), "4-D heads"),
         ((2, 4, 5, 8), "head width is 8, .* for 6"),
-        ((3, 4, 5, 6), "3 rows .* 2 rows"),
+        ((3, 4, 5, 6), "3 rows, but the rotation has 2"),
     ],
 )
 def test_heads_that_do_not_fit(shape: tuple[int, ...], message: str):

@@ -44,5 +44,5 @@ def test_further_arguments_reach_the_block() -> None:
 
 
 def test_shapes_that_would_broadcast_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"block gives \(2, 1\) and the shortcut \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"block returns shape \(2, 1\) and the shortcut \(2, 3\)"):
         Residual(nn.Linear(3, 1))(torch.zeros(2, 3))

@@ -31,10 +31,10 @@ def test_the_last_query_stands_at_the_last_key():
     ("query", "key", "value", "message"),
     [
         ((2, 5, 6), (2, 4, 5, 6), (2, 4, 5, 6), r"query must be 4-D .* got \(2, 5, 6\)"),
-        ((2, 4, 5, 6), (3, 4, 5, 6), (3, 4, 5, 6), "batch or head width differ"),
-        ((2, 4, 5, 6), (2, 4, 5, 8), (2, 4, 5, 8), "batch or head width differ"),
+        ((2, 4, 5, 6), (3, 4, 5, 6), (3, 4, 5, 6), "batch size or head width differs"),
+        ((2, 4, 5, 6), (2, 4, 5, 8), (2, 4, 5, 8), "batch size or head width differs"),
         ((2, 4, 5, 6), (2, 4, 5, 6), (2, 4, 3, 6), "keys and values differ"),
-        ((2, 4, 5, 6), (2, 3, 5, 6), (2, 3, 5, 6), "4 query heads don't divide among 3 key heads"),
+        ((2, 4, 5, 6), (2, 3, 5, 6), (2, 3, 5, 6), "3 key heads don't divide 4 query heads"),
     ],
 )
 def test_shapes_that_do_not_fit(

@@ -186,5 +186,5 @@ def test_what_does_not_fit():
         fast(tokens(1, 2), cache=cache)
     with pytest.raises(ValueError, match="capacity is 0"):
         fast.make_cache(0)
-    with pytest.raises(ValueError, match="positions 0 … 20 asked of 20"):
+    with pytest.raises(ValueError, match="positions 0 … 20 exceed the 20"):
         fast(tokens(1, 21))

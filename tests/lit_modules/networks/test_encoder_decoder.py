@@ -202,5 +202,5 @@ def test_wrong_values_are_named() -> None:
         build({"source_length": 0})
     with pytest.raises(ValueError, match="position is 'absolute', expected one of"):
         build(position="absolute")
-    with pytest.raises(ValueError, match=r"positions 0 … 8 asked of 8 learned ones"):
+    with pytest.raises(ValueError, match=r"positions 0 … 8 exceed the 8 learned positions"):
         build(position="learned").decode(torch.ones(1, 9, dtype=torch.long), torch.zeros(1, 2, 8).double())

@@ -174,7 +174,7 @@ def test_a_batch_of_prompts_of_length_one():
 
 
 def test_beyond_learned_positions():
-    with pytest.raises(ValueError, match=r"positions 0 … 9 asked of 9"):
+    with pytest.raises(ValueError, match=r"positions 0 … 9 exceed the 9"):
         build("gpt2")(tokens(1, 10))
     assert build("llama")(tokens(1, 10)).shape == (1, 10, 11)
 
