@@ -8,6 +8,7 @@ everything between the marker and `<!-- end -->`:
 
     <!-- results: mnist -->              a table with its commands and how it was measured
     <!-- configs: all -->                one row per config; or the names of some configs
+    <!-- machine: all -->                the machine of all figures
 """
 
 import json
@@ -22,7 +23,7 @@ from typing import Any
 from experiments.config.help import summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"<!-- (results|configs): (.+?) -->\n.*?<!-- end -->", re.S)
+BLOCK = re.compile(r"<!-- (results|configs|machine): (.+?) -->\n.*?<!-- end -->", re.S)
 
 
 class Figure(str):
@@ -46,6 +47,7 @@ class Results:
 
     def __init__(self, path: Path = REPOSITORY / "docs" / "results.json") -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
+        self.machine: str = content["machine"]
         self.tables: dict[str, dict[str, Any]] = content["tables"]
         self.configs: dict[str, dict[str, str]] = content["configs"]
         self.figures = {
@@ -81,7 +83,9 @@ class Results:
 
         def render(match: re.Match[str]) -> str:
             kind, names = match[1], match[2]
-            if kind == "results":
+            if kind == "machine":
+                body = textwrap.fill(self.machine, 110, break_on_hyphens=False)
+            elif kind == "results":
                 body = self.table(names)
             else:
                 chosen = list(self.configs) if names == "all" else names.split()
