@@ -187,7 +187,11 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [path for path in DOCUMENTS if path.name != "CHANGELOG.md"],  # it names what has moved
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_every_command_names_an_existing_module_and_config(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"python -m (experiments(?:\.\w+)+)", text):
