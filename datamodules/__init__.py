@@ -1,4 +1,4 @@
-"""What models are trained on: verified assets and the LightningDataModules that serve them.
+"""Data: verified assets and the LightningDataModules that serve them.
 
-Importing this package imports no torch, so that schemas can be read in milliseconds.
+Importing this package imports no torch, so schemas load in milliseconds.
 """

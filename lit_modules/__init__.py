@@ -1,4 +1,4 @@
-"""What is trained: thin LightningModules over hand-written layers and pure functions.
+"""Models: thin LightningModules over hand-written layers and pure functions.
 
-Importing this package imports no torch, so that schemas can be read in milliseconds.
+Importing this package imports no torch, so schemas load in milliseconds.
 """

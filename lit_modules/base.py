@@ -20,7 +20,7 @@ class LitModule(L.LightningModule):
     """A LightningModule built from a typed config and a description of the data.
 
     A subclass builds `network` in `__init__` and defines `training_step` and `evaluation_step`. It may add
-    metrics in `build_metrics`. A training step returns `{"loss", …}` and whatever callbacks may use
+    metrics in `build_metrics`. A training step returns `{"loss", …}` and what callbacks may use
     (`logits`, `targets`). It does not log: a callback records the training curve without synchronising the
     device in every step.
 
@@ -48,9 +48,12 @@ class LitModule(L.LightningModule):
         super().__init__()
         self.info = info
         if not isinstance(info, self.info_type):
+            fitting = (
+                f"choose data.name {', '.join(self.data_names)}" if self.data_names else "choose another"
+            )
             raise ValueError(
-                f"{type(self).__name__} can't learn from data of the kind {info.kind!r}; "
-                f"choose data.name {', '.join(self.data_names)}"
+                f"{type(self).__name__} can't learn from data of the kind "
+                f"{getattr(info, 'kind', type(info).__name__)!r}; {fitting}"
             )
         self.config = config
         self.optimizer_config = optimizer
@@ -63,7 +66,7 @@ class LitModule(L.LightningModule):
         return self.network(*inputs)
 
     def progress_note(self) -> str:
-        """Return a few words for the end of an epoch's progress line, such as the model's current answer."""
+        """Return a note for the progress line of an epoch, such as the current answer of the model."""
         return ""
 
     # ------------------------------------------------------------------------------------------- evaluation

@@ -1,1 +1,1 @@
-"""Serve batches: loaders whose position a checkpoint can hold, splits and buckets."""
+"""Loaders that resume at any batch, splits, folds and length buckets."""

@@ -1,1 +1,1 @@
-"""The schemas of models, optimizers and schedules; they import no torch."""
+"""Schemas of models, optimizers and schedules; importing them imports no torch."""

@@ -1,1 +1,1 @@
-"""Write, search and score token by token."""
+"""Text generation, beam search and scoring, token by token."""

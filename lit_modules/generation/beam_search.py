@@ -37,10 +37,8 @@ class Network(Protocol):
 class Hypotheses(NamedTuple):
     """The result of a beam search for each source, best first."""
 
-    tokens: (
-        Tensor  # int64 (B, N, T): without BOS; EOS unless truncated, then PAD (backward: EOS and BOS swap)
-    )
-    scores: Tensor  # (B, N): log-probability / length^length_penalty, with EOS; −inf: no hypothesis
+    tokens: Tensor  # int64 (B, N, T): no BOS; EOS unless truncated; PAD (backward: EOS and BOS swap)
+    scores: Tensor  # (B, N): log-probability / length^length_penalty; −inf: no hypothesis
 
 
 @torch.no_grad()

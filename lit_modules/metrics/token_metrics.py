@@ -1,4 +1,4 @@
-"""Metrics of predicted tokens over an epoch: every token counts the same, whatever its batch."""
+"""Metrics of predicted tokens over an epoch; every token has the same weight."""
 
 import math
 

@@ -62,6 +62,11 @@ def test_losses_go_to_the_mean_and_predictions_to_every_other_metric(stage: str)
         }
 
 
+def test_data_without_a_description_is_refused() -> None:
+    with pytest.raises(ValueError, match="LitModule can't learn from data of the kind 'dict'"):
+        LitModule(None, {})
+
+
 def test_a_loss_that_is_no_number_is_reported_as_such() -> None:
     metric = Model().val_metrics["loss"]
     metric.update(torch.tensor([1.0, torch.nan]))
