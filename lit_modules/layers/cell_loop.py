@@ -15,9 +15,7 @@ CELLS: dict[str, Any] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
 
 
 class CellLoop(nn.Module):
-    r"""The same computation as a stack of `lit_modules.layers.recurrent`, written as a loop.
-
-    .. code-block:: text
+    """The same computation as a stack of `lit_modules.layers.recurrent`, written as a loop.
 
         outputs            y₀       y₁       y₂
                            ↑        ↑        ↑

@@ -1,4 +1,4 @@
-r"""Convolution and max-pooling of images, by hand on a view of all windows.
+"""Convolution and max-pooling of images, by hand on a view of all windows.
 
 A window is the patch of the image that determines one output position. An axis of size N has
 ⌊(N + 2p − d (K − 1) − 1) / s⌋ + 1 windows, with kernel K, stride s, padding p and dilation d (Dumoulin &
@@ -68,9 +68,9 @@ def conv2d(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    r"""Compute a convolution as one matrix product for each group (im2col; Chellapilla et al. 2006).
+    """Compute a convolution as one matrix product for each group (im2col; Chellapilla et al. 2006).
 
-    .. math:: y_{o,i,j} = b_o + \sum_{c,k,l} w_{o,c,k,l} \, x_{c,\, s i + d k - p,\, s j + d l - p}
+        y[o, i, j] = b[o] + Σ_{c,k,l} w[o, c, k, l] · x[c, s·i + d·k − p, s·j + d·l − p]
 
     As usual in deep learning the kernel isn't flipped, so this is a cross-correlation. Half precision is
     computed in fp32, because the gradient of a pixel is a sum over all windows that contain it.

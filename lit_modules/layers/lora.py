@@ -1,6 +1,6 @@
-r"""Low-rank adaptation (LoRA): a frozen linear layer plus a small trainable update.
+"""Low-rank adaptation (LoRA): a frozen linear layer plus a small trainable update.
 
-.. math:: y = W x + b + s \, B A \, \text{dropout}(x), \qquad s = α / r \ \text{or} \ α / \sqrt{r}
+    y = W x + b + s · B A dropout(x),   s = α/r or α/√r
 
 A is (r, D_in) and random. B is (D_out, r) and zero, so that adaptation starts with the frozen layer (Hu et
 al. 2022, section 4.1). With s = α/r the update shrinks as the rank grows; α/√r keeps its size (Kalajdzievski

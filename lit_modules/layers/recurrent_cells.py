@@ -1,13 +1,16 @@
-r"""Recurrent cells: one step of an Elman network, an LSTM or a GRU.
+"""Recurrent cells: one step of an Elman network, an LSTM or a GRU.
 
 A step computes the next state from an input x and the previous state:
 
-.. math::
-    \text{RNN:} \quad & h ← \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh}) \\
-    \text{LSTM:} \quad & (i, f, g, o) = W_{ih} x + b_{ih} + W_{hh} h + b_{hh} \\
-        & c ← σ(f) ⊙ c + σ(i) ⊙ \tanh(g), \qquad h ← σ(o) ⊙ \tanh(c) \\
-    \text{GRU:} \quad & (r, z, n) = W_{ih} x + b_{ih}, \qquad (r', z', n') = W_{hh} h + b_{hh} \\
-        & \hat{h} = \tanh(n + σ(r + r') ⊙ n'), \qquad h ← (1 − σ(z + z')) ⊙ \hat{h} + σ(z + z') ⊙ h
+    RNN     h ← tanh(W_ih x + b_ih + W_hh h + b_hh)
+
+    LSTM    (i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh
+            c ← σ(f) ⊙ c + σ(i) ⊙ tanh(g)
+            h ← σ(o) ⊙ tanh(c)
+
+    GRU     (r, z, n) = W_ih x + b_ih,   (r', z', n') = W_hh h + b_hh
+            ĥ = tanh(n + σ(r + r') ⊙ n')
+            h ← (1 − σ(z + z')) ⊙ ĥ + σ(z + z') ⊙ h
 
 Sources: Elman 1990; Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; Cho et al. 2014.
 As in PyTorch, the GRU applies the reset gate after the product with h, so that one product serves all gates.

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    r"""y = s(x) + f(x), with the identity or a projection as shortcut s (He et al. 2016, eq. 1 and 2).
-
-    Source: He et al. 2016, "Deep residual learning for image recognition".
+    """y = s(x) + f(x), with the identity or a projection as shortcut s (He et al. 2016, eq. 1 and 2).
 
     Args:
         block: f, a module from a tensor to a tensor.
         shortcut: s; the identity by default. A block that changes the shape needs a linear layer, or a 1×1
             convolution with the same stride.
+
+    Source: He et al. 2016, "Deep residual learning for image recognition".
     """
 
     def __init__(self, block: nn.Module, *, shortcut: nn.Module | None = None) -> None:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 class ClassicCNN(nn.Module):
     """Two convolutions, one pooling and two linear layers, from pytorch/examples, `mnist/main.py`.
 
-    ::
-
         conv 3×3 → 32 ─ relu ─ conv 3×3 → 64 ─ relu ─ max-pool 2×2 ─ dropout ¼ ─ flatten
         ─ linear → 128 ─ relu ─ dropout ½ ─ linear → K
 

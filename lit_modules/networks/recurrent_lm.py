@@ -33,9 +33,7 @@ class StateCache:
 
 
 class RecurrentLM(nn.Module):
-    r"""Logits at each position from the tokens up to and including it.
-
-    .. code-block:: text
+    """Logits at each position from the tokens up to and including it.
 
         tokens (B, T) → one-hot (B, T, V) or embedding (B, T, E) → RNN | GRU | LSTM (B, T, H)
                       → [linear] → logits (B, T, V)

@@ -29,8 +29,6 @@ def residual_block(*, width: int, activation: str) -> Residual:
 class ResidualCNN(nn.Module):
     """Stages that halve the image, each followed by residual blocks; then pooling and a linear head.
 
-    ::
-
         image ─ stage 1 ─ blocks ─ stage 2 ─ blocks ─ … ─ pool over places ─ dropout ─ linear ─ logits
         a stage: 3×3 convolution ─ 2×2 max-pool ─ norm ─ activation
 

@@ -21,8 +21,6 @@ from lit_modules.networks.pooled_encoder import PooledEncoder
 class VisionTransformer(nn.Module):
     """logits = head(pool(encoder(patches W_p + b_p [+ positions]))).
 
-    ::
-
         image (C, H, W) ─ P×P patches, each one linear map ─ + positions ─ encoder ─ pool ─ linear ─ logits
 
     Patches are ordered row by row. `learned` positions have one vector for each patch. `sinusoidal` positions
