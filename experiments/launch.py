@@ -80,12 +80,12 @@ def main(arguments: list[str]) -> int | None:
         print(to_yaml(experiment.plain), end="")
         return 0
     say(_outline(experiment))  # importing torch and Lightning takes seconds
+    import_torchmetrics()
     if "--dry-run" in flags:
         from experiments.studies.dry_run import dry_run
 
         dry_run(experiment)
         return 0
-    import_torchmetrics()
     run_config(experiment)
     return 0
 

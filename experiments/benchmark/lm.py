@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from experiments.benchmark import classic_gpt
 from experiments.benchmark.full_fit import fit_seconds, full_fit
-from experiments.benchmark.harness import Report, Sample, positive
+from experiments.benchmark.harness import Cell, Report, Sample, positive
 from experiments.config.check import load_config
 from experiments.config.root import Config
 from experiments.training.build import build_data
@@ -84,11 +84,24 @@ def run(options: argparse.Namespace) -> Report:
         ours["seconds"].append(curve.seconds[-1])
         ours["loss"].append(curve.losses[-1])
         times.append(curve.seconds_to(small["loss"][-1]))
-    baseline, suite = Sample(tuple(small["seconds"])), Sample(tuple(ours["seconds"]))
-    reached = [seconds for seconds in times if seconds is not None]
-    passed = Sample(tuple(reached)) if len(reached) == repeats else None
     report = Report(title="Validation loss on tiny Shakespeare after equal training time")
-    report.rows = [
+    report.rows = _rows(small, ours, times)
+    report.notes = [
+        f"{repeats} seeds; the small GPT takes {steps} steps, ours {ours['epochs']} epochs of "
+        f"{experiment.data.config.steps_per_epoch} steps.",
+        "Loss in nats per character. Our loss is known at the end of each epoch only.",
+    ]
+    return report
+
+
+def _rows(
+    small: dict[str, list[float]], ours: dict[str, list[float]], times: list[float | None]
+) -> list[dict[str, Cell]]:
+    """Return one row for each of the two; `times` are ours to the loss of the small GPT, by seed."""
+    baseline = Sample(tuple(small["seconds"]))
+    reached = [seconds for seconds in times if seconds is not None]
+    passed = Sample(tuple(reached)) if len(reached) == len(times) else None
+    return [
         {
             "training": "small GPT, plain loop",
             "seconds": baseline,
@@ -98,18 +111,12 @@ def run(options: argparse.Namespace) -> Report:
         },
         {
             "training": "ours, full suite",
-            "seconds": suite,
+            "seconds": Sample(tuple(ours["seconds"])),
             "validation loss": Sample(tuple(ours["loss"])),
             "seconds to the small GPT's loss": passed or "not reached",
             "share of its time": passed.ratio_to(baseline) if passed else None,
         },
     ]
-    report.notes = [
-        f"{repeats} seeds; the small GPT takes {steps} steps, ours {ours['epochs']} epochs of "
-        f"{experiment.data.config.steps_per_epoch} steps.",
-        "Loss in nats per character. Our loss is known at the end of each epoch only.",
-    ]
-    return report
 
 
 def suite_fit(experiment: Config, *, seed: int, epochs: int) -> Validations:

@@ -71,10 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Ask a checkpoint about the inputs on the command line."""
     options = build_parser().parse_intermixed_args(arguments)
-    path = find_checkpoint(options.checkpoint)
-    announce(f"opening {path}")
-
-    path, saved = open_checkpoint(path)
+    announce(f"opening {find_checkpoint(options.checkpoint)}")
+    path, saved = open_checkpoint(options.checkpoint)
 
     from experiments.training import build
 
