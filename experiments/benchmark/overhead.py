@@ -22,10 +22,10 @@ from experiments.benchmark.harness import Report, Sample, endless, positive
 from experiments.callbacks.weight_average import averaged_tensors
 from experiments.config.check import load_config
 from experiments.config.root import Config
+from experiments.console import quiet_lightning
 from experiments.training.build import build_data, build_model
 from experiments.training.lightning_adapter import stop_after_this_batch
 from experiments.training.machine import default_device
-from experiments.training.process_state import quiet_lightning
 from experiments.training.trainer import resolve_accelerator, resolve_precision
 from lit_modules.configs.optim import ConstantConfig
 from lit_modules.optim.optimizers import build_optimizer

@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from experiments.callbacks.agreement import Agreement
+from experiments.callbacks.milestones import Agreement
 from experiments.config.registry import nearest
 from experiments.errors import Interrupted, UserError
 from experiments.training import lightning_adapter

@@ -36,9 +36,10 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     for text in overrides:
         check_override(read_override(text), split, saved["config"]["data"]["name"])
 
+    from experiments.console import quiet_lightning
     from experiments.training import build
     from experiments.training import trainer as trainers
-    from experiments.training.process_state import global_state_kept, quiet_lightning
+    from experiments.training.trainer import global_state_kept
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
     trainers.check_hardware(restored.experiment.trainer)

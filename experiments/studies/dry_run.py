@@ -7,12 +7,11 @@ import lightning as L
 
 from experiments.callbacks.checkpoints import check_monitor
 from experiments.config.root import Config
-from experiments.console import say
+from experiments.console import quiet_lightning, say
 from experiments.studies.tasks import check_tasks
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, initialise
 from experiments.training.checkpoint_path import find_checkpoint
-from experiments.training.process_state import global_state_kept, quiet_lightning
 
 
 def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
@@ -39,7 +38,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         say(f"dry run of {experiment.name}: its data exists only after the stage {stage}")
         return
     init_from = getattr(experiment.model.config, "init_from", None)
-    with global_state_kept(), quiet_lightning():
+    with trainers.global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
         module = build_model(experiment, datamodule.info)

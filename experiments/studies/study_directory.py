@@ -25,12 +25,14 @@ def open_directory(experiment: Config, check_same: Callable[[Path], None]) -> tu
     """
     if experiment.resume is not None:
         named = None if experiment.resume == "auto" else Path(experiment.resume)
-        folder = named or (Path(experiment.run_dir) if experiment.run_dir else run_directory.inherited())
+        folder = named or (
+            Path(experiment.run_dir) if experiment.run_dir else run_directory.passed_by_rank_zero()
+        )
         folder = folder or run_directory.newest_unfinished(experiment)
         if folder is not None and (folder / "config.yaml").exists():
             check_same(folder)
             if experiment.run_dir is None:
-                run_directory.bequeath(folder)
+                run_directory.pass_to_ranks(folder)
             if not run_directory.is_worker():
                 run_directory.write_text(folder / "config.yaml", to_yaml(experiment.plain))
             say(f"continuing {folder}")

@@ -15,7 +15,7 @@ from experiments.callbacks.summary import parameter_count
 from experiments.callbacks.tensorboard import log_hyperparameters
 from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
-from experiments.console import console, say
+from experiments.console import console, recorded, say
 from experiments.errors import RunError
 from experiments.training import checkpoint, resume, run_directory
 from experiments.training import trainer as trainers
@@ -24,7 +24,6 @@ from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.lightning_adapter import exits_named
 from experiments.training.machine import peak_memory_mb
-from experiments.training.process_state import global_state_kept, recorded
 from experiments.training.resume import Start
 
 SomeCallback = TypeVar("SomeCallback", bound=L.Callback)
@@ -76,7 +75,7 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
     start = prepare(experiment)
     if resume.is_finished(experiment, start):
         return finished(start.run_dir)
-    with recorded(start.run_dir), global_state_kept():
+    with recorded(start.run_dir), trainers.global_state_kept():
         parts = build(experiment, start, callbacks)
         train(parts, start)
         test(parts, start)

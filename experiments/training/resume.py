@@ -42,7 +42,7 @@ def find_start(config: Config) -> Start:
     if config.resume is None:
         return Start(run_directory.choose(config))
     if config.resume == "auto":
-        folder = Path(config.run_dir) if config.run_dir else run_directory.inherited()
+        folder = Path(config.run_dir) if config.run_dir else run_directory.passed_by_rank_zero()
         folder = folder or run_directory.newest_unfinished(config)
         if folder is None or not folder.exists():
             return Start(run_directory.choose(config))
@@ -50,7 +50,7 @@ def find_start(config: Config) -> Start:
         if start.checkpoint is None:
             return start
         if config.run_dir is None:
-            run_directory.bequeath(folder)
+            run_directory.pass_to_ranks(folder)
     else:
         path = Path(config.resume)
         if path.is_dir():

@@ -39,28 +39,30 @@ def choose(config: Config) -> Path:
                 f"run_dir {path} already holds a run; continue it with resume=auto, or choose another run_dir"
             )
     else:
-        path = inherited() or agree(Path("runs", *config.name.split("/"), _folder_name()))
+        path = passed_by_rank_zero() or same_on_all_ranks(
+            Path("runs", *config.name.split("/"), _folder_name())
+        )
     if not is_worker():
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot create the run directory {path}: {error.strerror}") from None
         if config.run_dir is None:
-            bequeath(path)
+            pass_to_ranks(path)
     return path
 
 
-def inherited() -> Path | None:
+def passed_by_rank_zero() -> Path | None:
     """Return the directory that rank zero passed to this process; `None` if it passed none."""
     import torch.distributed as dist
 
     if not is_worker() or (dist.is_available() and dist.is_initialized()):
-        return None  # connected ranks agree on the directory by `agree`
+        return None  # connected ranks agree on the directory by `same_on_all_ranks`
     path = os.environ.get(RUN_DIR_VARIABLE)
     return Path(path) if path else None
 
 
-def bequeath(path: Path) -> None:
+def pass_to_ranks(path: Path) -> None:
     """Pass the directory to the ranks that Lightning will start from this process."""
     if not is_worker():
         os.environ[RUN_DIR_VARIABLE] = str(path.resolve())
@@ -81,7 +83,7 @@ def is_worker() -> bool:
     )
 
 
-def agree(path: Path) -> Path:
+def same_on_all_ranks(path: Path) -> Path:
     """Return the path of rank zero on all ranks, if torchrun started them or they are connected already."""
     import torch
     import torch.distributed as dist

@@ -1,8 +1,9 @@
 """Build the Lightning Trainer from the `trainer` section, and check it against this machine."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,19 @@ def _devices(config: TrainerConfig) -> Any:
         return int(os.environ["LOCAL_WORLD_SIZE"])  # as torchrun started them
     # On a CPU, "auto" is one process: it uses all cores, and several would only share them.
     return 1 if resolve_accelerator(config) == "cpu" else "auto"
+
+
+@contextlib.contextmanager
+def global_state_kept() -> Iterator[None]:
+    """Restore the global switches that a deterministic Trainer sets."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        now = torch.are_deterministic_algorithms_enabled()
+        if (now, torch.is_deterministic_algorithms_warn_only_enabled()) != (deterministic, warn_only):
+            # Called only when needed: it imports the compiler, which takes seconds.
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn

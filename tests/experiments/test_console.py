@@ -1,11 +1,15 @@
 """What the commands print."""
 
+import logging
 import subprocess
 import sys
+import warnings
 
 import pytest
 
-from experiments.console import announce, say
+from experiments.console import announce, quiet_lightning, say
+
+NAMES = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 
 def test_a_table_is_wide_enough_where_there_is_no_terminal() -> None:
@@ -38,3 +42,25 @@ def test_an_announcement_is_for_a_terminal_only(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     announce("opening a.ckpt")
     assert capsys.readouterr() == ("", printed)
+
+
+def loggers() -> list[tuple[list[logging.Handler], bool]]:
+    return [(logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in NAMES]
+
+
+def test_lightning_and_warnings_speak_to_the_log_alone(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before, root = loggers(), logging.getLogger().handlers[:]
+    with quiet_lightning(), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.getLogger("lightning.pytorch").warning("a note")
+        warnings.warn("a warning", stacklevel=1)
+    assert [record.getMessage().split(": ")[-1].split("\n")[0] for record in caplog.records] == [
+        "a note",
+        "a warning",
+    ]
+    assert capfd.readouterr().err == ""
+    assert (loggers(), logging.getLogger().handlers) == (before, root)
+    with pytest.warns(UserWarning, match="heard again"):
+        warnings.warn("heard again", stacklevel=1)

@@ -102,3 +102,26 @@ def test_one_process_on_a_cpu_unless_torchrun_has_started_more(monkeypatch: pyte
 def test_devices_that_mean_nothing_are_refused(devices: int | list[int] | str) -> None:
     with pytest.raises(ValueError, match="devices"):
         TrainerConfig(devices=devices)
+
+
+def test_determinism_is_put_back_after_an_error() -> None:
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+
+    def change_everything_and_fail() -> None:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.deterministic = not cudnn[0]
+        torch.backends.cudnn.benchmark = not cudnn[1]
+        raise KeyError
+
+    with pytest.raises(KeyError), trainers.global_state_kept():
+        change_everything_and_fail()
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == cudnn
+
+
+def test_what_was_deterministic_stays_so() -> None:
+    torch.use_deterministic_algorithms(True)  # a fixture puts it back
+    with trainers.global_state_kept():
+        torch.use_deterministic_algorithms(False)
+    assert torch.are_deterministic_algorithms_enabled()
