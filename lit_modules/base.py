@@ -48,12 +48,10 @@ class LitModule(L.LightningModule):
         super().__init__()
         self.info = info
         if not isinstance(info, self.info_type):
-            fitting = (
-                f"choose data.name {', '.join(self.data_names)}" if self.data_names else "choose another"
-            )
+            kind = getattr(info, "kind", type(info).__name__)
             raise ValueError(
-                f"{type(self).__name__} can't learn from data of the kind "
-                f"{getattr(info, 'kind', type(info).__name__)!r}; {fitting}"
+                f"{type(self).__name__} can't learn from data of the kind {kind!r}; "
+                f"choose data.name {', '.join(self.data_names) or 'of another data set'}"
             )
         self.config = config
         self.optimizer_config = optimizer
