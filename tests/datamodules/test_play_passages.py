@@ -113,7 +113,7 @@ def test_the_vocabulary_is_learned_from_the_training_plays_alone(data_root: Path
     assert Altered(config).info.tokenizer == PlayPassagesDataModule(config).info.tokenizer
 
 
-def test_what_gives_a_play_away_is_gone(folds: list[PlayPassagesDataModule]) -> None:
+def test_the_clues_to_a_play_are_removed(folds: list[PlayPassagesDataModule]) -> None:
     text = " ".join(text for name in ("train", "val", "test") for text in folds[0].texts(name))
     words = Counter(text.split())
     assert not re.search(r"[^a-zA-Z'’\- é]", text.replace(NAME, "")), "letters, apostrophes and hyphens alone"
@@ -167,11 +167,11 @@ def test_a_fold_beyond_the_last_starts_again_and_the_split_has_its_own_seed() ->
     assert parts[:5] == parts[5:]
     assert len({tuple(p) for p in parts[:5]}) == 5
     assert parts_of(kinds, PlayPassagesConfig(split_seed=1)) != parts[0]
-    with pytest.raises(ValueError, match="4 items can't be dealt out to 6 folds"):
+    with pytest.raises(ValueError, match="4 items are not enough for 6 folds"):
         parts_of(["a"] * 5, PlayPassagesConfig())
 
 
-def test_names_are_what_never_goes_without_a_capital() -> None:
+def test_names_are_words_that_always_have_a_capital() -> None:
     common = uncapitalised(["Hero", "and", "Claudio", "I'll", "whose", "hero", "A"])
     assert common == {"and", "whose", "hero"}
     names = [w for w in ("Hero", "Claudio", "I'll", "O", "Whose", "and", "A") if is_name(w, common)]
@@ -195,7 +195,7 @@ def test_padding_is_behind() -> None:
     assert rows.dtype == torch.int64
 
 
-def test_loaders_serve_the_parts_and_go_on_where_they_were(folds: list[PlayPassagesDataModule]) -> None:
+def test_loaders_serve_the_splits_and_resume(folds: list[PlayPassagesDataModule]) -> None:
     data = folds[2]
     loader = data.train_dataloader()
 

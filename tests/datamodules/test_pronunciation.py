@@ -205,19 +205,19 @@ def test_a_limited_epoch_ends_where_the_limit_says(module: Any) -> None:
         ([*LINES, "broken"], {}, r"my\.dict, line 281: 'broken' has no phonemes"),
     ],
 )
-def test_what_cannot_be_parted_or_read_is_refused(
+def test_an_unusable_dictionary_is_refused(
     module: Any, lines: list[str], values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         module(lines, **values).setup()
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.dict can't be read"):
         PronunciationDataModule(PronunciationConfig(path=str(tmp_path / "none.dict"))).setup()
 
 
-def test_shares_that_leave_nothing_are_refused() -> None:
+def test_fractions_that_leave_no_training_data_are_refused() -> None:
     with pytest.raises(ValueError, match="their sum must be below 1"):
         PronunciationConfig(val_fraction=0.5, test_fraction=0.5)
 
@@ -229,7 +229,7 @@ def cmudict(data_root: Path) -> PronunciationDataModule:
     return built
 
 
-def test_cmu_s_dictionary_is_all_there(cmudict: PronunciationDataModule, data_root: Path) -> None:
+def test_cmu_s_dictionary_is_complete(cmudict: PronunciationDataModule, data_root: Path) -> None:
     info = cmudict.info
     assert "".join(info.source_vocabulary[3:]) == "'-.abcdefghijklmnopqrstuvwxyz"
     assert len(info.target_vocabulary) == 3 + 24 + 3 * 15  # consonants, and vowels with three stresses

@@ -174,7 +174,7 @@ def test_a_second_loader_shares_the_tokens(text: Any) -> None:
         (None, "there is no file or folder"),
     ],
 )
-def test_a_text_that_cannot_be_used_is_refused_in_a_line(
+def test_an_unusable_text_is_refused_in_one_line(
     text: Any, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "text"

@@ -55,7 +55,7 @@ def build_tgz(path: Path, files: dict[str, bytes], links: dict[str, str] | None 
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../evil", "", "a\\..\\evil", "C:evil"])
-def test_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
+def test_names_that_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="must be a relative path"):
         member(name)
 
@@ -113,7 +113,7 @@ def test_mirror_asks_for_the_member_and_unpacks_it(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("error", "hopeless"), [(NoAnswerError, True), (DownloadError, False)])
-def test_a_mirror_that_does_not_answer_is_hopeless(
+def test_a_mirror_that_does_not_answer_is_unusable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], hopeless: bool
 ) -> None:
     def download(url: str, target: Path, *, limit: int) -> None:

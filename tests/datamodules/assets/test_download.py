@@ -59,7 +59,7 @@ def receive(url: str, target: Path, limit: int = len(BODY)) -> None:
     _Transfer(url, target, limit).run()
 
 
-def test_what_arrives_is_what_was_sent(server: str, tmp_path: Path) -> None:
+def test_the_download_equals_the_file(server: str, tmp_path: Path) -> None:
     receive(f"{server}/file", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == BODY
 
@@ -82,7 +82,9 @@ def test_a_terminal_sees_a_bar(
         ("/file", 100_000, "sends more than 100000 bytes"),
     ],
 )
-def test_a_host_that_answers_badly(server: str, tmp_path: Path, path: str, limit: int, message: str) -> None:
+def test_a_failed_download_is_reported(
+    server: str, tmp_path: Path, path: str, limit: int, message: str
+) -> None:
     with pytest.raises(DownloadError, match=message) as caught:
         receive(f"{server}{path}", tmp_path / "file", limit)
     assert not isinstance(caught.value, NoAnswerError), "the host is there, its other files may be right"
@@ -95,7 +97,7 @@ def test_a_silent_host_is_given_up(server: str, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "no-such-host.invalid"])
-def test_a_host_that_is_not_there_is_told_from_a_file_that_is_not(host: str, tmp_path: Path) -> None:
+def test_a_missing_host_differs_from_a_missing_file(host: str, tmp_path: Path) -> None:
     with pytest.raises(NoAnswerError) as caught:
         receive(f"http://{host}/file", tmp_path / "file")
     assert "\n" not in str(caught.value)

@@ -55,7 +55,7 @@ def test_files_are_placed_and_nothing_else(tmp_path: Path) -> None:
     assert list(folder.glob(".*")) == []
 
 
-def test_what_is_there_is_verified_and_not_asked_for(tmp_path: Path) -> None:
+def test_present_files_are_verified_and_not_fetched(tmp_path: Path) -> None:
     fetch_asset("words", asset(Shelf(FILES)), tmp_path)
     shelf = Shelf(FILES)
     fetch_asset("words", asset(shelf), tmp_path)
@@ -91,7 +91,7 @@ def test_sources_complete_one_another(tmp_path: Path) -> None:
     assert two.asked == ["sub/two.txt"]
 
 
-def test_a_failure_keeps_what_was_verified(tmp_path: Path) -> None:
+def test_a_failure_keeps_verified_files(tmp_path: Path) -> None:
     with pytest.raises(AssetError):
         fetch_asset("words", asset(Shelf({"one.txt": FILES["one.txt"]})), tmp_path)
     assert contents(tmp_path / "words") == {"one.txt": FILES["one.txt"]}
@@ -138,7 +138,7 @@ def test_remains_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     assert contents(fetch_asset("words", asset(Shelf(FILES)), tmp_path)) == FILES
 
 
-def test_a_root_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(AssetError, match=r"can't fetch words into .*data/words"):
         fetch_asset("words", asset(Shelf(FILES)), tmp_path / "data")

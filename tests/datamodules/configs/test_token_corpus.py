@@ -26,7 +26,7 @@ from datamodules.configs.token_corpus import (
         (TokenizerConfig, {"path": "gpt2"}, "only kind bpe reads a vocabulary, but kind is character"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(schema: Any, values: dict[str, Any], message: str) -> None:
+def test_conflicting_settings_are_refused(schema: Any, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schema(**values)
 

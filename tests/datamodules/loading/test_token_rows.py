@@ -32,7 +32,7 @@ def test_a_width_can_be_asked_for() -> None:
         padded_rows(SEQUENCES, 4)
 
 
-def test_a_trimmed_batch_has_lost_nothing_but_padding() -> None:
+def test_a_trimmed_batch_loses_only_padding() -> None:
     rows = padded_rows(SEQUENCES, 9)
     alternatives = rows.view(5, 1, 9).repeat(1, 3, 1)
     first, second = trimmed((rows, alternatives))

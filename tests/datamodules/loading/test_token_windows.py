@@ -34,7 +34,7 @@ def shifted(x: Tensor, y: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-def test_ids_above_the_signed_range_stay_what_they_are(dtype: type) -> None:
+def test_ids_above_the_signed_range_are_kept(dtype: type) -> None:
     top = np.iinfo(dtype).max
     tokens = as_tensor(np.array([0, top, top // 2, top // 2 + 1, 5], dtype=dtype))
     x, y = gather(tokens, torch.tensor([0, 1]), 3)
@@ -50,7 +50,7 @@ def random_windows(size: int = 50, **options: Any) -> RandomWindows:
     )
 
 
-def test_random_windows_lie_within_and_are_shifted_by_one_position() -> None:
+def test_random_windows_are_inside_the_text_and_targets_shifted_by_one() -> None:
     loader = random_windows()
     batches = list(loader)
     assert len(batches) == len(loader) == 5
@@ -70,7 +70,7 @@ def test_every_place_is_as_likely_as_any_other() -> None:
     assert chi2 < 16.3  # 99.9 % of fair draws
 
 
-def test_a_text_of_one_window_has_one_place() -> None:
+def test_a_text_of_one_window_has_one_start() -> None:
     for x, y in random_windows(9):
         assert (x == torch.arange(8)).all()
         assert (y == torch.arange(1, 9)).all()
@@ -114,7 +114,7 @@ def test_each_token_but_the_first_is_a_target_exactly_once(make: Any, size: int,
     assert served == Counter(range(1, size))
 
 
-def test_ordered_windows_lie_side_by_side_and_the_last_says_what_it_lacks() -> None:
+def test_ordered_windows_are_side_by_side_and_the_last_is_padded() -> None:
     batches = list(ordered(30))
     assert [tuple(x.shape) for x, _ in batches] == [(2, 8), (2, 8)]
     x, y = (torch.cat(part) for part in zip(*batches, strict=True))
@@ -124,13 +124,13 @@ def test_ordered_windows_lie_side_by_side_and_the_last_says_what_it_lacks() -> N
     assert (y[:3] != IGNORED).all()
 
 
-def test_a_part_shorter_than_a_window_is_one_window() -> None:
+def test_a_split_shorter_than_a_window_is_one_window() -> None:
     ((_, y),) = list(ordered(3))
     assert y.tolist() == [[1, 2] + [IGNORED] * 6]
 
 
 @pytest.mark.parametrize("size", [25, 50, 73, 100, 101, 102, 103])
-def test_a_stream_goes_on_where_it_ended(size: int) -> None:
+def test_a_stream_continues_where_it_ended(size: int) -> None:
     loader = streams(size)
     batches = list(loader)
     assert len(batches) == len(loader) == math.ceil(math.ceil((size - 1) / 3) / 8)
@@ -182,7 +182,7 @@ def make(kind: str) -> EpochLoader:
     ],
 )
 @pytest.mark.parametrize("stop", range(11))
-def test_resuming_at_any_batch_goes_on_as_if_nothing_had_happened(kind: str, stop: int) -> None:
+def test_resuming_at_any_batch_gives_the_same_batches(kind: str, stop: int) -> None:
     def epochs(loader: EpochLoader) -> Iterator[Any]:
         while True:
             yield from loader

@@ -63,7 +63,7 @@ def test_symbols_may_be_those_of_any_language() -> None:
         (["# nothing", "  "], "has no words"),
     ],
 )
-def test_what_is_not_as_it_should_be_is_named_with_its_line(lines: list[str], message: str) -> None:
+def test_a_malformed_line_is_reported_with_its_number(lines: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_dictionary(lines, name="my.dict")
 

@@ -28,7 +28,7 @@ def plays(folder: Path) -> list[Play]:
     return list(read_plays(folder))
 
 
-def test_there_are_all_plays_by_name(plays: list[Play]) -> None:
+def test_all_plays_are_read_in_the_order_of_names(plays: list[Play]) -> None:
     assert len(plays) == len(PLAY_MEMBERS) == 38
     assert [play.name for play in plays] == sorted(play.name for play in plays)
     genres = [play.genre for play in plays]
@@ -81,7 +81,7 @@ def test_layout_by_example() -> None:
     )
 
 
-def test_what_is_spoken_by_example() -> None:
+def test_spoken_text_by_example() -> None:
     markdown = (
         "# Hamlet\n\n## ACT I\n\n### SCENE I. Elsinore.  \n\n_FRANCISCO at his post.\nEnter BERNARDO_\n\n"
         "**BERNARDO**  \nWho's there?\n\n\n**FRANCISCO**  \n_\\[Aside]_  \nNay, _answer_ me:'\\--stand\n\n"
@@ -90,7 +90,7 @@ def test_what_is_spoken_by_example() -> None:
     assert spoken_text(markdown) == "Who's there?\n\nNay, answer me:'--stand\n\n1. One\n\nGo on.\n"
 
 
-def test_what_is_left_out_is_headings_speakers_and_what_has_brackets(folder: Path, plays: list[Play]) -> None:
+def test_only_headings_speakers_and_brackets_are_removed(folder: Path, plays: list[Play]) -> None:
     def count(text: str) -> Counter[str]:
         return Counter(re.findall(r"[^\W_]+", text))
 

@@ -23,9 +23,7 @@ def test_a_folder_is_all_its_files_by_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 1 << 18])
-def test_bytes_come_back_whatever_the_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
+def test_any_chunks_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(text_source, "_CHUNK", chunk)
     written = "\ufeffaé€\U0001f600\r\n\x00e\u0301 \u2028\n" * 3
     (tmp_path / "t").write_bytes(written.encode())
@@ -46,7 +44,7 @@ def test_bytes_come_back_whatever_the_chunks(
         (b"ok\xed\xa0\x80", 2, "invalid continuation byte"),
     ],
 )
-def test_what_is_not_utf8_is_named_with_its_place(
+def test_invalid_utf8_is_reported_with_its_position(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, data: bytes, offset: int, reason: str
 ) -> None:
     with pytest.raises(UnicodeDecodeError) as whole:
@@ -60,7 +58,7 @@ def test_what_is_not_utf8_is_named_with_its_place(
     assert "\n" not in str(error.value)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no file or folder .*nothing"):
         TextFiles.under(tmp_path / "nothing")
     (tmp_path / ".only").write_text("hidden")
@@ -87,7 +85,7 @@ def test_a_part_is_a_slice(size: int, start: int, stop: int) -> None:
     assert "".join(cut(chunks, start, stop)) == letters[start:stop]
 
 
-def test_a_part_is_read_no_further_than_it_goes() -> None:
+def test_cut_reads_no_further_than_needed() -> None:
     def chunks() -> object:
         yield "abc"
         yield "def"

@@ -39,7 +39,7 @@ def folders(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["character", "byte", "bpe"])
 @pytest.mark.parametrize("implementation", ["library", "by_hand"])
-def test_parts_are_contiguous_and_by_characters(tmp_path: Path, kind: Any, implementation: Any) -> None:
+def test_splits_are_contiguous_and_by_characters(tmp_path: Path, kind: Any, implementation: Any) -> None:
     """Every tokenizer is evaluated on the same characters."""
     settings = TokenizerConfig(kind=kind, implementation=implementation, vocab_size=280)
     corpus = prepare(tmp_path, tokenizer=settings, val_fraction=0.2, test_fraction=0.1)
@@ -48,7 +48,7 @@ def test_parts_are_contiguous_and_by_characters(tmp_path: Path, kind: Any, imple
     assert [len(text) for text in texts] == [784, 224, 112]
 
 
-def test_two_parts_have_no_test(tmp_path: Path) -> None:
+def test_two_splits_have_no_test(tmp_path: Path) -> None:
     assert prepare(tmp_path, test_fraction=0.0).parts.keys() == {"train", "val"}
 
 
@@ -67,7 +67,7 @@ def test_a_text_too_short_to_split_is_refused(tmp_path: Path, characters: int, m
     assert not (tmp_path / "tokens").exists()
 
 
-def test_what_is_learned_is_learned_from_the_training_part() -> None:
+def test_merges_are_learned_from_the_training_split() -> None:
     source = TextInMemory("ab" * 50 + "xyz" * 50)
     config = TokenizerConfig(kind="bpe", vocab_size=300)
     learned = make_tokenizer(config, source, (0, 100))
@@ -78,7 +78,7 @@ def test_what_is_learned_is_learned_from_the_training_part() -> None:
     assert alphabet.alphabet == "abxyz"
 
 
-def test_a_vocabulary_from_files_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_vocabulary_from_files_is_used_unchanged(tmp_path: Path) -> None:
     trained = train_byte_pairs(["the the the"], 260)
     (tmp_path / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate(trained.tokens)}))
     (tmp_path / "merges.txt").write_text("\n".join(trained.merges), encoding="utf-8")
@@ -91,7 +91,7 @@ def test_a_vocabulary_from_files_is_taken_as_it_is(tmp_path: Path) -> None:
     assert len(folders(tmp_path / "root")) == 2
 
 
-def test_what_was_prepared_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_files_are_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(tmp_path, tokenizer=TokenizerConfig(kind="bpe", vocab_size=280))
     monkeypatch.delattr(token_preparation, "_prepare")
     again = prepare(tmp_path, tokenizer=TokenizerConfig(kind="bpe", vocab_size=280))
@@ -189,9 +189,7 @@ def test_a_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_token_files_of_an_older_layout_stay_and_are_prepared_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_layout_is_kept_and_prepared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(token_preparation, "_LAYOUT", 1)
         prepare(tmp_path)
@@ -201,7 +199,7 @@ def test_token_files_of_an_older_layout_stay_and_are_prepared_anew(
     assert old in folders(tmp_path)
 
 
-def test_a_root_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_unwritable_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"can't prepare tokens in .*file/tokens/test-\w+: "):
         prepare(tmp_path / "file")
@@ -248,7 +246,7 @@ print(len(corpus.parts["train"]))
     assert len({output.split()[-1] for output in outputs}) == 1
 
 
-def test_bytes_per_target_counts_what_is_predicted() -> None:
+def test_bytes_per_target_counts_predicted_tokens() -> None:
     text = "aé€" * 7
     characters = CharacterTokenizer.of([text])
     ids = np.array(characters.encode(text), dtype=np.uint16)

@@ -19,6 +19,6 @@ def test_the_characters_are_those_of_the_library(text: str) -> None:
     assert to_characters(text.encode()) == "".join(piece for piece, _ in cut)
 
 
-def test_a_character_that_stands_for_no_byte_is_refused() -> None:
+def test_a_character_outside_the_byte_alphabet_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'a b' is not in GPT-2's byte alphabet, which has no ' '"):
         to_bytes("a b")

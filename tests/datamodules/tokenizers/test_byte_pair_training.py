@@ -131,7 +131,7 @@ def test_on_real_text_they_are_the_librarys_up_to_the_first_tie() -> None:
 
 
 @pytest.mark.parametrize("train", [train_byte_pairs, train_by_library])
-def test_a_vocabulary_is_the_bytes_and_what_each_merge_gives(train: object) -> None:
+def test_a_vocabulary_holds_the_bytes_and_the_results_of_merges(train: object) -> None:
     tokenizer = train(["low lower lowest " * 9], 262)  # type: ignore[operator]
     assert [tokenizer.token_bytes(id) for id in range(256)] == [bytes((b,)) for b in range(256)]
     assert tokenizer.vocab_size == 262

@@ -53,7 +53,7 @@ def test_it_is_the_tokenizer_of_these_tokens(
         ({"ggml.merges": ["a nonsense"]}, "lacks the token 'nonsense'"),
     ],
 )
-def test_what_is_not_implemented_is_refused_by_name(
+def test_an_unimplemented_setting_is_refused_by_name(
     entries: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -77,9 +77,7 @@ def test_merges_of_number_signs_are_merges(tmp_path: Path) -> None:
         ("merges.txt", b"\xc4\xa0 \xff\n", r"merges\.txt is not UTF-8: .* at byte 3"),
     ],
 )
-def test_a_file_that_is_not_in_the_format_is_named(
-    folder: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_a_malformed_file_is_named(folder: Path, name: str, content: bytes | None, message: str) -> None:
     path = folder / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:

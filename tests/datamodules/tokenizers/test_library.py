@@ -26,7 +26,7 @@ def test_a_megabyte_of_one_piece_is_merged_quickly() -> None:
     assert tokenizer.decode(tokenizer.encode("ab" * 500_000)) == "ab" * 500_000
 
 
-def test_its_plain_data_says_which_it_is() -> None:
+def test_plain_data_names_the_implementation() -> None:
     trained = train_byte_pairs(["aaaa"], 257)
     tokenizer = LibraryBytePairTokenizer(trained.tokens, trained.merges)
     assert json.loads(json.dumps(tokenizer.to_dict()))["implementation"] == "library"

@@ -33,7 +33,7 @@ BPE = {
         ({**BPE, "special_tokens": [["a"]]}, "special token's name must be a string"),
     ],
 )
-def test_what_no_tokenizer_gave_is_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_data_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tokenizer_from_dict(values)
 

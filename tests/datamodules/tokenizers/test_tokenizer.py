@@ -116,12 +116,12 @@ def test_an_id_beyond_the_vocabulary_is_refused(tokenizer: Tokenizer, id: int | 
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfff b"])
-def test_half_a_surrogate_pair_is_no_text(tokenizer: Tokenizer, text: str) -> None:
+def test_lone_surrogates_are_refused(tokenizer: Tokenizer, text: str) -> None:
     with pytest.raises(ValueError):
         tokenizer.encode(text)
 
 
-def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
+def test_invalid_utf8_is_decoded_to_replacement_characters() -> None:
     tokenizer = ByteTokenizer()
     assert tokenizer.decode([0x61, 0xE2, 0x82]) == "a\ufffd"
     assert tokenizer.decode([0xFF, 0x62]) == "\ufffdb"

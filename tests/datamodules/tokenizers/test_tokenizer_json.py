@@ -100,7 +100,7 @@ def set_at(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("pre_tokenizer", None, "malformed: TypeError"),
     ],
 )
-def test_what_is_not_implemented_is_refused_by_name(path: Path, key: str, value: Any, message: str) -> None:
+def test_an_unimplemented_setting_is_refused_by_name(path: Path, key: str, value: Any, message: str) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(set_at(values, key, value)), encoding="utf-8")
     with pytest.raises(ValueError) as caught:

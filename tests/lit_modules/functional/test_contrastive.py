@@ -140,7 +140,7 @@ def test_small_batches_strides_and_types() -> None:
     assert nt_xent(q.float(), k.float()).dtype == torch.float32
 
 
-def test_refuses_what_does_not_fit() -> None:
+def test_refuses_mismatched_arguments() -> None:
     q = torch.ones(4, 3)
     with pytest.raises(ValueError, match=r"\(4, 3\) and \(2, 3\)"):
         info_nce(q, q[:2])

@@ -186,7 +186,7 @@ def test_mean_over_nothing_is_zero_with_zero_gradients(
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_a_row_of_nothing_but_masked_logits_costs_inf_unless_ignored(label_smoothing: float) -> None:
+def test_a_fully_masked_row_costs_inf_unless_ignored(label_smoothing: float) -> None:
     logits = torch.tensor([[-torch.inf] * 3, [1.0, 2.0, 3.0]], requires_grad=True)
     losses = cross_entropy(logits, torch.tensor([1, 1]), reduction="none", label_smoothing=label_smoothing)
     assert losses[0].item() == torch.inf
@@ -271,7 +271,7 @@ def test_result_type_is_pytorchs() -> None:
 @pytest.mark.parametrize("implementation", ["by_hand", "fused"])
 @pytest.mark.parametrize("bad", [4, -1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_refuses_classes_that_do_not_exist(bad: int, implementation: Implementation, weighted: bool) -> None:
+def test_refuses_unknown_classes(bad: int, implementation: Implementation, weighted: bool) -> None:
     targets = torch.tensor([0, bad])
     weight = torch.ones(4) if weighted else None
     low, high = min(0, bad), max(0, bad)
@@ -292,7 +292,7 @@ def test_refuses_classes_that_do_not_exist(bad: int, implementation: Implementat
         (torch.zeros(2, dtype=torch.long), {"implementation": "magic"}, "by_hand or fused.*magic"),
     ],
 )
-def test_refuses_what_does_not_fit(targets: Tensor, options: dict[str, Any], message: str) -> None:
+def test_refuses_mismatched_arguments(targets: Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cross_entropy(torch.zeros(2, 4), targets, **options)
 
@@ -386,7 +386,7 @@ def test_binary_from_probabilities_clips_as_documented() -> None:
     assert p.grad.tolist() == [-1e12, 1, -1, 1e12]
 
 
-def test_binary_takes_integers_booleans_and_nothing() -> None:
+def test_binary_takes_integers_booleans_and_empty_batches() -> None:
     x = torch.tensor([0.3, -2.0])
     expected = F.binary_cross_entropy_with_logits(x, torch.tensor([0.0, 1.0]))
     for targets in (torch.tensor([0, 1]), torch.tensor([False, True])):
@@ -395,7 +395,7 @@ def test_binary_takes_integers_booleans_and_nothing() -> None:
     assert binary_cross_entropy_with_logits(torch.empty(0), torch.empty(0)).item() == 0
 
 
-def test_from_probabilities_and_binary_refuse_what_does_not_fit() -> None:
+def test_from_probabilities_and_binary_refuse_mismatched_arguments() -> None:
     with pytest.raises(ValueError, match="probabilities must"):
         cross_entropy_from_probabilities(torch.tensor([[2.0, -1.0]]), torch.tensor([0]))
     with pytest.raises(ValueError, match="sum to 1"):

@@ -65,7 +65,7 @@ def test_gradients_where_p_is_zero() -> None:
     torch.testing.assert_close(q_slope, torch.tensor([0, -2, -0.5 / 0.75], dtype=torch.float64))
 
 
-def test_takes_probabilities_that_hardly_are() -> None:
+def test_takes_probabilities_with_rounding_errors() -> None:
     p = torch.tensor([1e-4, 1 - 1e-4], dtype=torch.float64)
     q = torch.tensor([1 - 1e-300, 1e-300], dtype=torch.float64)
     assert kl_divergence(p, q).item() == pytest.approx(rel_entr(p.numpy(), q.numpy()).sum(), rel=1e-12)
@@ -91,7 +91,7 @@ def test_is_as_accurate_as_pytorch(dtype: torch.dtype, assert_as_accurate: Check
         ([[0.5, 0.5]], [0.5, 0.5], r"\(1, 2\) and \(2,\)"),
     ],
 )
-def test_refuses_what_is_no_distribution(p: list[float], q: list[float], message: str) -> None:
+def test_refuses_rows_that_are_not_distributions(p: list[float], q: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kl_divergence(torch.tensor(p), torch.tensor(q))
 
@@ -166,7 +166,7 @@ def test_mean_over_nothing_is_zero() -> None:
     assert kl_divergence_from_logits(torch.empty(0, 3), torch.empty(0, 3)).item() == 0
 
 
-def test_from_logits_refuses_what_does_not_fit() -> None:
+def test_from_logits_refuses_mismatched_arguments() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(3, 2\)"):
         kl_divergence_from_logits(torch.zeros(2, 3), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="positive; got 0"):

@@ -57,7 +57,7 @@ def test_leading_dimensions_broadcast() -> None:
             assert whole[i, j] == by_definition(a[i, : a_lengths[i]].tolist(), b[j].tolist())
 
 
-def test_what_lies_behind_a_sequence_does_not_count() -> None:
+def test_elements_beyond_the_length_are_ignored() -> None:
     a, b, a_lengths, b_lengths = random_pairs(40, 6, 6, 2)
     before = edit_distance(a, b, a_lengths=a_lengths, b_lengths=b_lengths)
     for sequence, lengths in ((a, a_lengths), (b, b_lengths)):
@@ -66,7 +66,7 @@ def test_what_lies_behind_a_sequence_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(("longest_a", "longest_b"), [(7, 5), (3, 9), (1, 1), (0, 4), (4, 0), (0, 0)])
-def test_an_alignment_is_a_shortest_way_from_one_to_the_other(longest_a: int, longest_b: int) -> None:
+def test_an_alignment_has_the_fewest_edits(longest_a: int, longest_b: int) -> None:
     a, b, a_lengths, b_lengths = random_pairs(60, longest_a, longest_b, 3)
     in_a, in_b = edit_alignment(a, b, a_lengths=a_lengths, b_lengths=b_lengths)
     assert in_a.shape == in_b.shape == (60, longest_a + longest_b)
@@ -86,7 +86,7 @@ def test_among_equal_alignments_the_later_elements_are_kept() -> None:
     assert [p.tolist() for p in positions] == [[-1, 0, 1], [-1, -1, 0]]
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_mismatched_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must broadcast .* got \(2, 3\) and \(4, 3\)"):
         edit_distance(torch.zeros(2, 3), torch.zeros(4, 3))
     with pytest.raises(ValueError, match=r"b_lengths must lie in \[0, 3\]; got values from 1 to 4"):

@@ -174,7 +174,7 @@ def test_integer_labels_odd_strides_and_empty_batches() -> None:
     assert focal_loss(torch.empty(0, 3), torch.empty(0, dtype=torch.long)).item() == 0
 
 
-def test_refuses_what_does_not_fit() -> None:
+def test_refuses_mismatched_arguments() -> None:
     x, targets = torch.zeros(2, 3), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="each of the 3 classes; got shape"):
         focal_loss(x, targets, alpha=torch.tensor([0.25]))

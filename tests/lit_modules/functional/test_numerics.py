@@ -203,7 +203,7 @@ def test_each_newton_step_is_the_root_of_the_tangent(a: float) -> None:
 
 
 @pytest.mark.parametrize("root", METHODS)
-def test_the_root_of_zero_and_what_has_none(root: Callable[[float], SquareRoot]) -> None:
+def test_the_root_of_zero_and_invalid_numbers(root: Callable[[float], SquareRoot]) -> None:
     assert root(0.0) == (0.0, [0.0])
     for bad in (-1.0, -1e-300, math.nan, math.inf):
         with pytest.raises(ValueError, match=f"got {bad}"):

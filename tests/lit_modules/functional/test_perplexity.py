@@ -81,6 +81,6 @@ def test_windows_of_half_precision() -> None:
         ([1.0, 2.0], [3], r"\(2,\) and token_counts \(1,\)"),
     ],
 )
-def test_windows_refuse_what_does_not_fit(losses: list[float], counts: list[int], message: str) -> None:
+def test_windows_refuse_mismatched_arguments(losses: list[float], counts: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         perplexity_of_windows(torch.tensor(losses), torch.tensor(counts))

@@ -152,7 +152,7 @@ def test_log_probs_and_entropy_differentiate_twice_and_under_vmap() -> None:
     torch.testing.assert_close(together, one_by_one, rtol=1e-12, atol=1e-14)
 
 
-def test_log_probs_refuse_tokens_that_do_not_fit() -> None:
+def test_log_probs_refuse_mismatched_tokens() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\); got \(3,\)"):
         token_log_probs(torch.zeros(2, 3, 5), torch.zeros(3, dtype=torch.long))
     with pytest.raises(ValueError, match=r"\[0, 5\); got values from 5 to 5"):
@@ -175,7 +175,7 @@ def test_advantages_equal_their_formulas() -> None:
 
 @pytest.mark.parametrize("method", ["normalized", "centered"])
 @pytest.mark.parametrize("rewards", [[[0.1, 0.1, 0.1]], [[0.7]], [[1e4, 1e4]], [[0, 0, 0, 0]]])
-def test_a_group_of_equal_rewards_teaches_nothing(rewards: list[list[float]], method: Any) -> None:
+def test_a_group_of_equal_rewards_has_zero_advantages(rewards: list[list[float]], method: Any) -> None:
     advantages = group_advantages(torch.tensor(rewards), method=method)
     assert advantages.tolist() == [[0.0] * len(rewards[0])]
 
@@ -339,7 +339,7 @@ def test_giving_the_current_policy_as_the_old_one_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("junk", [torch.nan, torch.inf, -torch.inf, 1e4])
-def test_what_is_masked_has_no_effect(junk: float) -> None:
+def test_masked_tokens_have_no_effect(junk: float) -> None:
     mask = torch.tensor([[True, True, False], [True, False, False]])
     names = ["log_probs", "old", "reference"]
     clean = {name: -normal(2, 3, seed=seed).abs() for seed, name in enumerate(names)}
@@ -373,7 +373,7 @@ def test_ratios_beyond_all_bounds_are_clipped_or_idle() -> None:
 
 @pytest.mark.parametrize("normalization", ["sequence", "token", "constant"])
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 0)])
-def test_a_batch_in_which_nothing_counts_costs_zero(shape: tuple[int, int], normalization: Any) -> None:
+def test_a_fully_masked_batch_costs_zero(shape: tuple[int, int], normalization: Any) -> None:
     log_probs = torch.zeros(shape, requires_grad=True)
     loss = grpo_loss(
         log_probs, torch.ones(shape[0]), torch.zeros(shape), normalization=normalization, max_length=4
@@ -390,7 +390,7 @@ def test_half_precision_is_computed_in_fp32() -> None:
     assert loss.dtype == torch.float32
 
 
-def test_grpo_refuses_what_does_not_fit() -> None:
+def test_grpo_refuses_mismatched_arguments() -> None:
     x, a, m = torch.zeros(2, 3), torch.zeros(2), torch.ones(2, 3)
     with pytest.raises(ValueError, match=r"log_probs must be \(B, T\); got \(3,\)"):
         grpo_loss(x[0], a, m)

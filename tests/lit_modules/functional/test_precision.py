@@ -37,10 +37,10 @@ def test_result_dtype_is_that_of_pytorchs_loss_in_and_out_of_autocast(dtype: tor
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists what its CPU can do")
-def test_fast_bf16_is_what_linux_says_of_the_cpu() -> None:
+def test_fast_bf16_agrees_with_linux_cpu_flags() -> None:
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     assert multiplies_bf16(torch.device("cpu")) == ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
-def test_no_fast_bf16_where_nothing_is_known_of_the_device() -> None:
+def test_unknown_devices_have_no_fast_bf16() -> None:
     assert not multiplies_bf16(torch.device("meta"))

@@ -32,7 +32,7 @@ def test_equals_scikit_learn(n: int, levels: int | None) -> None:
         assert roc_auc(scores, labels, sample_weight=weights) == pytest.approx(expected, rel=1e-12)
 
 
-def test_is_the_chance_that_a_positive_ranks_above_a_negative() -> None:
+def test_is_the_probability_that_a_positive_ranks_above_a_negative() -> None:
     scores, labels, weights = draw(40, seed=1, levels=2)
     total = won = 0.0
     for i in range(40):
@@ -84,7 +84,7 @@ def test_extremes() -> None:
         ([[0.1, 0.2]], [[0, 1]], None, r"\(1, 2\) and \(1, 2\)"),
     ],
 )
-def test_refuses_what_has_no_area(scores: Any, labels: Any, weights: Any, message: str) -> None:
+def test_refuses_inputs_without_an_area(scores: Any, labels: Any, weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         roc_auc(
             torch.tensor(scores),
@@ -102,7 +102,7 @@ def test_one_vs_rest_equals_scikit_learn(classes: int) -> None:
     assert one_vs_rest_auc(scores, targets) == pytest.approx(theirs, rel=1e-12)
 
 
-def test_one_vs_rest_leaves_out_classes_without_an_area() -> None:
+def test_one_vs_rest_ignores_classes_without_an_area() -> None:
     scores = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.4, 0.5, 0.1]])
     targets = torch.tensor([0, 1, 1, 0])
     expected = [roc_auc(scores[:, c], targets == c) for c in (0, 1)]

@@ -26,6 +26,6 @@ def test_mean_over_nothing_is_zero_with_finite_gradients(weights: torch.Tensor |
     assert bool(losses.grad.isfinite().all())
 
 
-def test_unknown_reduction_is_named_with_what_is_allowed() -> None:
+def test_an_unknown_reduction_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(ValueError, match=r"none, sum, mean.*batchmean"):
         reduce(torch.zeros(1), "batchmean")  # type: ignore[arg-type]

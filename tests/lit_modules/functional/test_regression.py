@@ -89,7 +89,7 @@ def test_size_and_direction_are_as_accurate_as_pytorch(dtype: torch.dtype, asser
     )
 
 
-def test_a_vector_of_zero_has_no_direction_and_pulls_nowhere() -> None:
+def test_a_zero_vector_has_no_gradient() -> None:
     for zero, other in ((torch.zeros(1, 4), torch.ones(1, 4)), (torch.ones(1, 4), torch.zeros(1, 4))):
         predicted = zero.requires_grad_()
         loss = mse_l1_cosine(predicted, other)

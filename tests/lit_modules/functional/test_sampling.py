@@ -71,7 +71,7 @@ def test_repetition_penalty_equals_transformers(penalty: float) -> None:
 
 
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.77, 0.99])
-def test_the_nucleus_is_the_smallest_set_with_that_much(p: float) -> None:
+def test_the_nucleus_is_the_smallest_set_with_probability_p(p: float) -> None:
     logits = normal(50, scale=2.0)
     kept = top_p(logits, p) > -math.inf
     probabilities = logits.softmax(-1)
@@ -86,7 +86,7 @@ def test_equal_tokens_are_kept_in_order_up_to_the_nucleus() -> None:
     assert kept.squeeze(0).tolist() == [True] * 4 + [False] * 6
 
 
-def test_what_was_left_out_stays_out() -> None:
+def test_removed_tokens_stay_removed() -> None:
     for logits in (normal(), normal().float(), normal().bfloat16(), 1e4 * normal().sign()):
         out = top_k(logits, 3)
         for function in (lambda x: temperature(x, 0.5), lambda x: top_p(x, 0.99), lambda x: min_p(x, 0.01)):
@@ -138,7 +138,7 @@ def test_a_row_is_drawn_alike_alone_and_among_others() -> None:
     assert torch.equal(together, alone)
 
 
-def test_the_least_and_the_greatest_draw_find_a_token_that_may_be_drawn() -> None:
+def test_the_smallest_and_largest_random_numbers_give_a_possible_token() -> None:
     logits = torch.full((3, V), -math.inf)
     logits[0, 5], logits[1, [2, 7]], logits[2, 11:14] = 1e4, -1e4, torch.tensor([-1e4, 1e4, -1e4])
     assert sample_token(logits, torch.zeros(3)).tolist() == [5, 2, 12]

@@ -101,7 +101,7 @@ def test_an_all_masked_row_has_the_documented_result_and_zero_gradients(
     assert bool(gradient.isfinite().all())
 
 
-def test_logsumexp_of_nothing_is_minus_infinity_with_zero_gradients() -> None:
+def test_logsumexp_of_an_empty_row_is_minus_infinity_with_zero_gradients() -> None:
     x = torch.tensor([[-torch.inf] * 3, [1.0, 2.0, -torch.inf]], requires_grad=True)
     z = logsumexp(x, -1)
     assert z[0].item() == -torch.inf
@@ -113,7 +113,7 @@ def test_logsumexp_of_nothing_is_minus_infinity_with_zero_gradients() -> None:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_what_is_no_number_stays_visible(bad: float) -> None:
+def test_nan_and_plus_infinity_propagate(bad: float) -> None:
     x = torch.tensor([1.0, bad, 2.0])
     assert bool(softmax(x).isnan().all())
     assert bool(log_softmax(x).isnan().all())

@@ -15,7 +15,7 @@ def test_takes_probabilities(p: Tensor) -> None:
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, torch.nan, torch.inf])
-def test_refuses_what_is_no_probability(bad: float) -> None:
+def test_refuses_values_outside_zero_and_one(bad: float) -> None:
     with pytest.raises(ValueError, match=r"q must be probabilities in \[0, 1\]"):
         check_probabilities(torch.tensor([0.5, bad]), "q")
 
@@ -28,7 +28,7 @@ def test_takes_every_softmax_as_a_distribution(dtype: torch.dtype, classes: int)
     check_distribution(logits.to(dtype).softmax(-1), "p")
 
 
-def test_takes_a_class_that_rounding_put_above_one() -> None:
+def test_takes_a_probability_that_rounding_put_above_one() -> None:
     check_distribution(torch.tensor([[1 + 1e-6, 0.0]]), "p")
     check_distribution(torch.empty(0, 3), "p")
 
@@ -44,7 +44,7 @@ def test_takes_a_class_that_rounding_put_above_one() -> None:
         [[0.0, 0.0]],
     ],
 )
-def test_refuses_what_is_no_distribution(p: list[list[float]]) -> None:
+def test_refuses_rows_that_are_not_distributions(p: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="p must"):
         check_distribution(torch.tensor(p), "p")
 
