@@ -132,3 +132,11 @@ class PooledTransformerConfig(TransformerConfig):
     pooling: Pooling = setting(
         "mean", "How the hidden states become one vector: mean, a learned cls token, or attention."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooling == "cls" and self.window is not None:
+            raise ValueError(
+                f"pooling: cls with window {self.window} would hide most tokens from the cls token; "
+                "use mean or attention"
+            )

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lit_modules.configs.transformer import TransformerConfig
+from lit_modules.configs.transformer import PooledTransformerConfig, TransformerConfig
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from lit_modules.configs.transformer import TransformerConfig
 def test_values_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         TransformerConfig(**values)
+
+
+def test_a_window_would_hide_tokens_from_a_cls_token():
+    with pytest.raises(ValueError, match="pooling: cls with window 3"):
+        PooledTransformerConfig(pooling="cls", window=3)
 
 
 def test_a_head_width_frees_the_width():

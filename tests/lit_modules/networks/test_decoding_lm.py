@@ -107,9 +107,10 @@ def test_padded_rows_equal_each_alone_and_go_on_so(kind: str, side: str):
         close(logits[1], network(short[:, : 4 + step])[0, -1:])
 
 
+@pytest.mark.parametrize("kind", ["llama", "window"])
 @pytest.mark.parametrize("padded", [False, True])
-def test_reordered_rows_go_on_as_their_parents(padded: bool):
-    network = build("llama")
+def test_reordered_rows_go_on_as_their_parents(padded: bool, kind: str):
+    network = build(kind)
     fast = DecodingLM(network)
     x, last = tokens(2, 4), tokens(3, 1, seed=1)
     key_mask = torch.tensor([[not padded, True, True, True], [True] * 4])
