@@ -8,6 +8,7 @@ import lightning as L
 from experiments.callbacks.checkpoints import check_monitor
 from experiments.config.root import Config
 from experiments.console import quiet_lightning, say
+from experiments.studies.stages import check_order
 from experiments.studies.tasks import check_tasks
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, initialise
@@ -24,7 +25,9 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     Raises:
         UserError: Something in the config is not available, or the monitored metric is not logged.
     """
-    check_tasks(experiment)
+    if experiment.form == "stages":
+        check_order(experiment)
+        check_tasks(experiment)
     for child in experiment.children:
         say(f"dry run of {child.path}")
         dry_run(child.config, stages=[c.path for c in experiment.children])

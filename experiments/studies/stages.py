@@ -23,7 +23,7 @@ def run_stages(experiment: Config) -> Result:
         UserError: A stage uses one that does not come before it, or the settings of a resumed chain differ.
         Interrupted: A signal stopped the chain; `resume` continues it.
     """
-    _check_order(experiment)
+    check_order(experiment)
     check_tasks(experiment)
     run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
     done: dict[str, Result] = {}
@@ -53,8 +53,12 @@ def run_stages(experiment: Config) -> Result:
     return Result(metrics=last.metrics, run_dir=run_dir, module=last.module, children=done)
 
 
-def _check_order(experiment: Config) -> None:
-    """Refuse a fit that uses its own stage, a later stage, or a stage without the file that it needs."""
+def check_order(experiment: Config) -> None:
+    """Check the stages that the fits of a chain name.
+
+    Raises:
+        UserError: A fit uses its own stage, a later stage, or a stage without the file that it needs.
+    """
     configs = {child.path: child.config for child in experiment.children}
     for position, (name, config) in enumerate(configs.items()):
         if config.task is not None:
@@ -94,7 +98,7 @@ def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:
         return config
     stage = stages[named]
     file = task_output(stage.config)
-    assert file is not None  # `_check_order` has seen to it
+    assert file is not None  # checked by `check_order`
     return load_config(config.plain, {"data.path": str(stage.run_dir / file), "data.from_stage": None})
 
 

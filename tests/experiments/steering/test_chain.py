@@ -1,4 +1,4 @@
-"""The chain as a whole, on a tiny model: its order, what is known before it is run, and a cut one goes on."""
+"""The whole chain on a tiny model: the order of stages, checks before anything runs, and resuming."""
 
 import shutil
 import signal
@@ -122,10 +122,11 @@ def test_a_path_that_names_a_stage_is_refused_with_advice(
 ) -> None:
     data = {**chain_settings["data"], "path": "extract", "from_stage": None}
     settings = {**chain_settings, "data": data, "run_dir": str(tmp_path / "chain")}
-    with pytest.raises(
-        UserError, match=r"data\.path = 'extract' is a stage; write data\.from_stage: extract"
-    ):
+    said = r"data\.path = 'extract' is a stage; write data\.from_stage: extract"
+    with pytest.raises(UserError, match=said):
         experiments.run(settings)
+    with pytest.raises(UserError, match=said):
+        dry_run(load_config(settings))
 
 
 def test_data_of_a_stage_needs_a_chain(chain_settings: dict[str, Any], tmp_path: Path) -> None:
