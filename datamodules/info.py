@@ -4,7 +4,7 @@ There is one frozen dataclass per kind of data. All values are plain, so a check
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 
@@ -171,21 +171,25 @@ def info_from_dict(values: Mapping[str, Any]) -> DataInfo:
         The description.
 
     Raises:
-        ValueError: The kind or a key is unknown.
-        TypeError: A key is missing.
+        ValueError: The kind or a key is unknown, or a key is missing.
     """
     classes: list[type[DataInfo]] = [DataInfo, *DataInfo.__subclasses__()]
     kinds = {cls.kind: cls for cls in classes}
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    if "kind" not in given:
+    kind = given.pop("kind", None)
+    if kind is None:
         cls = _infer_kind(given, classes)
-        return cls(**{key: given[key] for key in given.keys() & _keys(cls)})
-    kind = given.pop("kind")
-    if kind not in kinds:
+        given = {key: given[key] for key in given.keys() & _keys(cls)}
+    elif kind in kinds:
+        cls = kinds[kind]
+    else:
         raise ValueError(f"unknown kind of data {kind!r}; known are {', '.join(kinds)}")
-    if unknown := sorted(given.keys() - _keys(kinds[kind])):
-        raise ValueError(f"the description of {kind} has unknown keys {', '.join(unknown)}")
-    return kinds[kind](**given)
+    if unknown := sorted(given.keys() - _keys(cls)):
+        raise ValueError(f"the description of {cls.kind} has unknown keys {', '.join(unknown)}")
+    required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := sorted(required - given.keys()):
+        raise ValueError(f"the description of {cls.kind} lacks the keys {', '.join(missing)}")
+    return cls(**given)
 
 
 def _infer_kind(values: Mapping[str, Any], classes: list[type[DataInfo]]) -> type[DataInfo]:

@@ -76,7 +76,7 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     )
     try:
         info = info_from_dict(saved["info"])
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
     module = build_model(experiment, info)
     try:

@@ -97,10 +97,14 @@ def test_plain_data_is_a_copy() -> None:
     [
         ({"kind": "images", "colour": 1}, "description of images has unknown keys colour"),
         ({"colour": 1}, "no kind of data has the keys colour"),
+        (
+            {"kind": "images", "mean": [0.5]},
+            "description of images lacks the keys class_names, input_shape, std",
+        ),
         ({"kind": "smells"}, "unknown kind of data 'smells'; known are other, images, text"),
     ],
 )
-def test_what_is_unknown_is_refused(values: dict[str, Any], message: str) -> None:
+def test_what_is_unknown_or_missing_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         info_from_dict(values)
 
