@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from datamodules.prompts import prompt_sets
+from experiments.commands import COMMANDS
 from experiments.language_models import chat
 from experiments.steering import extraction
 
@@ -81,10 +82,7 @@ def small(arguments: list[str]) -> list[str]:
 
 def command(name: str) -> Callable[[list[str]], int | None]:
     """The function that `python -m NAME` calls."""
-    if name == "experiments.run":
-        return importlib.import_module("experiments.launch").main
-    module = importlib.import_module(name)
-    return (importlib.import_module(f"{name}.__main__") if hasattr(module, "__path__") else module).main
+    return COMMANDS[name.removeprefix("experiments.")].load().main
 
 
 def write_tiny_chat(folder: Path) -> None:
