@@ -37,7 +37,7 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
 
     Args:
         experiment: The checked config.
-        callbacks: Own callbacks beside the suite's.
+        callbacks: The user's callbacks, called after the suite's.
 
     Raises:
         UserError: `callbacks` are given for several fits.

@@ -218,5 +218,5 @@ def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:
 
 
 def tokens_per_sample(pl_module: L.LightningModule) -> int:
-    """Return the tokens in a sample of the module's data; 0 for data that isn't made of tokens."""
+    """Return the number of tokens in a sample of the module's data; 0 for data without tokens."""
     return int(getattr(getattr(pl_module, "info", None), "context_length", 0))

@@ -31,7 +31,7 @@ SomeCallback = TypeVar("SomeCallback", bound=L.Callback)
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
         metrics: Every final metric by its logged name, and `fit_seconds`, `parameters` and so on. For
@@ -65,10 +65,10 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
 
     Args:
         experiment: A checked config of the form `fit`.
-        callbacks: Own callbacks beside the suite's.
+        callbacks: The user's callbacks, called after the suite's.
 
     Raises:
-        UserError: The config asks for something that this machine, the data or the model doesn't have.
+        UserError: The config does not fit this machine, the data or the model.
         RunError: Training failed for a reason that one line explains.
         Interrupted: A signal stopped training; the state is saved.
     """
@@ -96,7 +96,7 @@ def prepare(experiment: Config) -> Start:
 
 
 def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> Parts:
-    """Build the data, the model and the Trainer, seeded; take up a resumed run's checkpoint."""
+    """Seed, then build the data, the model and the Trainer; a resumed run continues its checkpoint."""
     for note in start.notes:
         say(note)
     if start.checkpoint is not None:

@@ -1,7 +1,7 @@
 """Every touch of Lightning's internals, so that a new version of Lightning needs changes in one file.
 
 What Lightning documents (hooks, `trainer.global_step`, `trainer.is_last_batch` …) is used directly elsewhere.
-Each function here relies on something that Lightning doesn't promise; a test of the same name states it.
+Each function here relies on undocumented behaviour; a test of the same name fails when Lightning changes it.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def exits_named(run_dir: Path) -> Iterator[None]:
 
 
 def validate_after_this_batch(trainer: L.Trainer, due: bool) -> None:
-    """Decide whether a validation follows this batch, in a Trainer whose interval counts batches.
+    """Decide whether a validation follows this batch, if the Trainer counts batches between validations.
 
     Lightning validates when the number of batches so far is a multiple of `val_check_batch`.
     """
@@ -102,15 +102,15 @@ def is_between_epochs(checkpoint: dict[str, Any]) -> bool:
 
 
 def correct_counters(checkpoint: dict[str, Any]) -> None:
-    """Rewrite the loop counters of a new checkpoint, so that they say where the run is.
+    """Rewrite the loop counters of a new checkpoint, so that they give the position of the run.
 
-    The hooks that save run before Lightning has counted what they follow, so its counters can't tell a
-    complete epoch from the middle of one, and a resumed run may repeat an epoch's end. Three cases:
+    Lightning counts a batch or an epoch as complete only after the hooks that save. So its counters do not
+    tell a complete epoch from the middle of an epoch. There are three cases:
 
     - The epoch is over: the counters become those of the moment before the next epoch.
     - The fit ended within the epoch (`max_steps`, time): Lightning counts the epoch as processed. The
       counters become those of the moment after the last optimizer step.
-    - Within an epoch, after a batch or a validation: the same moment after the last optimizer step.
+    - Within an epoch, after a batch or a validation: also the moment after the last optimizer step.
     """
     loops = checkpoint["loops"]["fit_loop"]
     epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
@@ -138,7 +138,7 @@ def start_next_epoch(trainer: L.Trainer, states: Sequence[Any]) -> None:
     """Start a fit that resumes between two epochs with the next epoch.
 
     Lightning restores the states of the loaders only within an epoch. Between two epochs the order of the
-    samples would start anew.
+    samples would start again.
 
     Args:
         trainer: The Trainer at the start of training.

@@ -84,7 +84,7 @@ def resolve_precision(config: TrainerConfig) -> str:
 
 
 def resolved(config: TrainerConfig) -> dict[str, Any]:
-    """Return what a checkpoint keeps of the settings that `auto` leaves to the machine."""
+    """Return accelerator, precision and compile as used here; a checkpoint keeps them beside its config."""
     return {
         "accelerator": resolve_accelerator(config),
         "precision": resolve_precision(config),
@@ -139,7 +139,7 @@ def build_trainer(
         dashboard: The short name of the model's dashboard callback.
         resume: The callback that makes checkpoints exact; `None` for a Trainer that only evaluates.
         resumed_step: The step that a resumed run continues from; later log entries are dropped.
-        checkpoint_io: Reads and writes checkpoints; a resumed run passes one that holds its checkpoint.
+        checkpoint_io: Reads and writes checkpoints; for a resumed run it already holds the checkpoint.
         fast_dev_run: Run one batch of each stage, and write nothing.
         more: The user's callbacks, called after the suite's.
     """
