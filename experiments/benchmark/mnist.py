@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="S",
-        help="first seed; take one that no setting was chosen with (0)",
+        help="first seed; use a seed that no setting was chosen with (0)",
     )
     parser.add_argument(
         "--ablation-repeats",

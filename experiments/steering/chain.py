@@ -21,6 +21,7 @@ from experiments.steering.states_manifest import STATES
 from experiments.studies.tasks import Stage
 from experiments.training import checkpoint, run_directory
 from experiments.training.build import restore
+from experiments.training.machine import default_device
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
@@ -177,7 +178,7 @@ def precision_of(settings: ExtractTaskConfig) -> str:
     """Resolve the precision `auto` on this machine."""
     if settings.precision != "auto":
         return settings.precision
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = default_device()
     return "bf16" if multiplies_bf16(device) else "fp32"
 
 

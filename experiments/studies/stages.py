@@ -20,7 +20,7 @@ def run_stages(experiment: Config) -> Result:
     `model.init_from` and `data.from_stage` of a fit may name an earlier stage.
 
     Raises:
-        UserError: A stage uses one that does not come before it, or the settings of a resumed chain differ.
+        UserError: A fit uses a stage that does not come before it, or the settings of a resumed chain differ.
         Interrupted: A signal stopped the chain; `resume` continues it.
     """
     check_order(experiment)

@@ -11,7 +11,7 @@ from experiments.training import run_directory
 
 
 def open_directory(experiment: Config, check_same: Callable[[Path], None]) -> tuple[Path, bool]:
-    """Create a directory, or find the one that `resume` asks for.
+    """Create the directory, or find the directory that `resume` asks for.
 
     Args:
         experiment: The config of a study or a chain.

@@ -16,7 +16,7 @@ def find_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> Path:
 
     Args:
         argument: The file or the directory.
-        names: Names of models that are allowed too; the error message suggests one that is similar.
+        names: Names of models that are allowed too; the error message suggests a similar name.
 
     Raises:
         UserError: There is no such checkpoint.
@@ -56,7 +56,7 @@ def _newest_run(folder: Path) -> str:
 
 
 def _similar(path: Path, names: Sequence[str]) -> str:
-    """Suggest a model or a path whose name is close to a path that does not exist."""
+    """Suggest an existing model or path with a name close to a missing path."""
     if close := difflib.get_close_matches(str(path), names, n=1):
         return f" (did you mean {close[0]}?)"
     missing = path
