@@ -8,7 +8,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from experiments import cli
 from experiments.commands import COMMANDS
@@ -143,9 +142,11 @@ def main(arguments: list[str]) -> None:
     """Write the pages."""
     if arguments:
         raise UserError(f"{arguments[0]}: this command takes no arguments")
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    if not FOLDER.parent.is_dir():
+        raise UserError(f"{FOLDER.parent} does not exist; run this command in a checkout of the repository")
+    FOLDER.mkdir(exist_ok=True)
     for name, render in PAGES.items():
-        Path(FOLDER / name).write_text(render(), encoding="utf-8")
+        (FOLDER / name).write_text(render(), encoding="utf-8")
         print(f"written: {FOLDER / name}")
 
 

@@ -55,3 +55,6 @@ def test_the_command_writes_both_pages(
     assert {p.name for p in (tmp_path / "reference").iterdir()} == set(reference.PAGES)
     assert reference.main(["x"]) == 2
     assert "takes no arguments" in capsys.readouterr().err
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "installed" / "docs" / "reference")
+    assert reference.main([]) == 2
+    assert "in a checkout" in capsys.readouterr().err
