@@ -1,4 +1,4 @@
-"""The base of classifiers: a network from inputs to logits of K classes, cross-entropy, accuracy."""
+"""The base of all classifiers: a network that returns logits of K classes, cross-entropy and accuracy."""
 
 import torch.nn.functional as F
 from torch import Tensor

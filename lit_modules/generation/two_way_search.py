@@ -35,7 +35,7 @@ def two_way_search(
     The score of a candidate is ½ (Σ log p(token | tokens before) + Σ log p(token | tokens after)) / length^a
     with the `length_penalty` a; the end counts as a token. The two directions make different mistakes, so a
     candidate that is probable in both is more often correct than the best candidate of one. A truncated
-    candidate competes only if no candidate is complete; it is ranked as if it were.
+    candidate competes only if no candidate is complete; it is ranked as if it ended there.
 
     Args:
         network: The network, in evaluation mode, trained on targets and on their `reverse_targets`. Learned

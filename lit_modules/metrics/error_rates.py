@@ -16,7 +16,7 @@ from lit_modules.generation.special_tokens import EOS, PAD
 
 
 class ErrorRate(Metric):
-    """Number of errors divided by the largest possible number, both summed over batches and processes.
+    """Errors per token or per sequence, with both numbers summed over batches and processes.
 
     If a sequence has several correct answers, the nearest answer counts.
 
@@ -55,7 +55,7 @@ class ErrorRate(Metric):
         self.total += total
 
     def count(self, predicted: Tensor, alternatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Count the errors of a batch and their largest possible number, both scalars."""
+        """Count the errors of a batch and the tokens or sequences, both scalars."""
         raise NotImplementedError
 
     def compute(self) -> Tensor:
