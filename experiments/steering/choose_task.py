@@ -183,8 +183,8 @@ def first_margins(
 def best_factor(curve: Curve, *, perplexity_limit: float) -> float:
     """Return the factor with the largest margin within the limit.
 
-    If no factor is within the limit, return the one with the lowest perplexity. A factor whose answers are
-    all empty has no perplexity and is never within the limit.
+    If no factor is within the limit, return the factor with the lowest perplexity. If all answers of a factor
+    are empty, it has no perplexity and is never within the limit.
     """
     within = [alpha for alpha, one in curve.items() if one.perplexity <= perplexity_limit]
     if within:

@@ -21,7 +21,7 @@ from lit_modules.layers.kv_cache import KVCache
 class AnswerScorer:
     """Read prompts once, then score or generate any number of answers.
 
-    Steering begins at the last token of a prompt, whose output chooses the first token of the answer
+    Steering begins at the last token of a prompt, because its output chooses the first token of the answer
     (`generated` of `steered`). The keys and values before that token do not depend on the steering.
 
     Args:

@@ -108,8 +108,8 @@ def steered(
     Args:
         network: A `TransformerLM` that is not laid out for generation.
         steering: The layer, one vector for each row of a batch, and the factor.
-        positions: `prompt`: tokens of the prompt. `generated`: tokens whose output chooses a generated
-            token, from the last prompt token on. `both`: all tokens.
+        positions: `prompt`: tokens of the prompt. `generated`: tokens that are followed by a
+            generated token, from the last prompt token on. `both`: all tokens.
         prompt_lengths: Number of prompt tokens in each row, counted from the first real token. Not needed
             for `both` or if `follow` is called.
 
@@ -154,7 +154,7 @@ def layers_of(network: Any) -> nn.ModuleList:
     layers = getattr(getattr(network, "trunk", None), "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise ValueError(
-            f"a {type(network).__name__} has no layers whose hidden states can be read or changed; "
+            f"a {type(network).__name__} has no layers with hidden states to read or change; "
             "expected a TransformerLM"
         )
     return layers

@@ -18,7 +18,7 @@ SteeringSkip = Literal["none", "linear"]
 class SteeringMLP(nn.Module):
     r"""g(h) = s · (W₂ (φ(W₁ x + b₁) − φ(c)) + b₂ [+ A x]), where x = (h − m) / σ.
 
-    The paper's network has m = c = 0, σ = s = 1 and no A: two linear layers with φ between them.
+    The usual network has m = c = 0, σ = s = 1 and no A: two linear layers with φ between them.
 
     With hidden biases that start at c > 0, a ReLU is the identity until the input of a unit falls below −c.
     The network then starts as a linear map of rank F. Subtracting φ(c), the output of a unit for x = 0 at the
