@@ -1,13 +1,11 @@
-"""The command `python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]`."""
+"""The command `python -m experiments.run CONFIG.yaml [MORE.yaml …] [key.path=value …]`.
+
+No code imports this file. From Python, call the function: `from experiments import run`.
+"""
 
 import sys
 
-from experiments import run
 from experiments.launch import main
 
 if __name__ == "__main__":
     sys.exit(main(None))
-
-# `import experiments.run` sets the attribute `run` of the package to what `sys.modules` has under this name.
-# It is the function, so that `from experiments import run` gives the function in any order of imports.
-sys.modules[__name__] = run  # type: ignore[assignment]

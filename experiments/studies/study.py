@@ -64,7 +64,7 @@ def run_variants(experiment: Config) -> Result:
 
 
 def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
-    """The baselines first, because they are quick, then the fits."""
+    """List the baselines, which are quick, and then the fits."""
     baselines = [
         _Job(
             path=path,
