@@ -7,7 +7,7 @@ classes are added with `register`, from Python.
 
 import difflib
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.errors import UserError
@@ -29,24 +29,23 @@ class Entry:
     help: str
 
 
-def _image_classifier(schema: str, help: str) -> Entry:
+def _model(module: str, name: str, help: str) -> Entry:
     return Entry(
-        target="lit_modules.image_classifier:ImageClassifier",
-        schema=f"lit_modules.configs.image_classifier:{schema}",
+        target=f"lit_modules.{module}:{name}",
+        schema=f"lit_modules.configs.{module}:{name}Config",
         help=help,
     )
 
 
-def _images(datamodule: str, schema: str, help: str) -> Entry:
-    return Entry(
-        target=f"datamodules.mnist:{datamodule}", schema=f"datamodules.configs.mnist:{schema}", help=help
-    )
+def _images(schema: str, help: str) -> Entry:
+    model = _model("image_classifier", "ImageClassifier", help)
+    return replace(model, schema=f"lit_modules.configs.image_classifier:{schema}")
 
 
-def _text(datamodule: str, schema: str, help: str) -> Entry:
+def _data(module: str, name: str, help: str) -> Entry:
     return Entry(
-        target=f"datamodules.token_corpus:{datamodule}",
-        schema=f"datamodules.configs.token_corpus:{schema}",
+        target=f"datamodules.{module}:{name}DataModule",
+        schema=f"datamodules.configs.{module}:{name}Config",
         help=help,
     )
 
@@ -69,77 +68,51 @@ def _task(module: str, name: str, help: str) -> Entry:
 
 CATALOG: dict[str, dict[str, Entry]] = {
     "model": {
-        "mlp": _image_classifier("MLPConfig", "A multilayer perceptron on flattened images."),
-        "classic_cnn": _image_classifier(
-            "ClassicCNNConfig", "The two-convolution network of the MNIST example."
-        ),
-        "residual_cnn": _image_classifier("ResidualCNNConfig", "A small residual convolutional network."),
-        "vision_transformer": _image_classifier(
+        "mlp": _images("MLPConfig", "A multilayer perceptron on flattened images."),
+        "classic_cnn": _images("ClassicCNNConfig", "The two-convolution network of the MNIST example."),
+        "residual_cnn": _images("ResidualCNNConfig", "A small residual convolutional network."),
+        "vision_transformer": _images(
             "VisionTransformerConfig", "A transformer encoder on patches of an image."
         ),
-        "text_classifier": Entry(
-            target="lit_modules.text_classifier:TextClassifier",
-            schema="lit_modules.configs.text_classifier:TextClassifierConfig",
-            help="A transformer encoder that classifies texts.",
+        "text_classifier": _model(
+            "text_classifier", "TextClassifier", "A transformer encoder that classifies texts."
         ),
-        "language_model": Entry(
-            target="lit_modules.language_model:LanguageModel",
-            schema="lit_modules.configs.language_model:LanguageModelConfig",
-            help="A decoder-only transformer, from GPT-2 to Llama.",
+        "language_model": _model(
+            "language_model", "LanguageModel", "A decoder-only transformer, from GPT-2 to Llama."
         ),
-        "char_rnn": Entry(
-            target="lit_modules.char_rnn:CharRNN",
-            schema="lit_modules.configs.char_rnn:CharRNNConfig",
-            help="An RNN, GRU or LSTM that reads characters.",
+        "char_rnn": _model("char_rnn", "CharRNN", "An RNN, GRU or LSTM that reads characters."),
+        "seq2seq": _model(
+            "seq2seq", "Seq2Seq", "An encoder–decoder transformer from one sequence to another."
         ),
-        "seq2seq": Entry(
-            target="lit_modules.seq2seq:Seq2Seq",
-            schema="lit_modules.configs.seq2seq:Seq2SeqConfig",
-            help="An encoder–decoder transformer from one sequence to another.",
-        ),
-        "steering": Entry(
-            target="lit_modules.steering:Steering",
-            schema="lit_modules.configs.steering:SteeringConfig",
-            help="A two-layer network from a hidden state to its steering vector.",
+        "steering": _model(
+            "steering", "Steering", "A two-layer network from a hidden state to its steering vector."
         ),
     },
     "data": {
-        "mnist": _images("MNISTDataModule", "MNISTConfig", "Handwritten digits, 28×28, 60,000 + 10,000."),
-        "fashion_mnist": _images(
-            "FashionMNISTDataModule", "FashionMNISTConfig", "Articles of clothing in MNIST's format."
+        "mnist": _data("mnist", "MNIST", "Handwritten digits, 28×28, 60,000 + 10,000."),
+        "fashion_mnist": _data("mnist", "FashionMNIST", "Articles of clothing in MNIST's format."),
+        "digits": _data("mnist", "Digits", "scikit-learn's 1,797 digits, 8×8; needs no network."),
+        "shakespeare": _data("token_corpus", "Shakespeare", "Shakespeare's plays, all 38."),
+        "tiny_shakespeare": _data("token_corpus", "TinyShakespeare", "1,115,394 characters of Shakespeare."),
+        "text": _data("token_corpus", "Text", "Your own text, a UTF-8 file or a folder."),
+        "pronunciation": _data(
+            "pronunciation",
+            "Pronunciation",
+            "Spelling to phonemes: the CMU Pronouncing Dictionary, or your own.",
         ),
-        "digits": _images(
-            "DigitsDataModule", "DigitsConfig", "scikit-learn's 1,797 digits, 8×8; needs no network."
+        "play_passages": _data(
+            "play_passages",
+            "PlayPassages",
+            "Passages of Shakespeare's plays with their genres, split by play.",
         ),
-        "shakespeare": _text("ShakespeareDataModule", "ShakespeareConfig", "Shakespeare's plays, all 38."),
-        "tiny_shakespeare": _text(
-            "TinyShakespeareDataModule", "TinyShakespeareConfig", "1,115,394 characters of Shakespeare."
+        "hello": _data("hello", "Hello", "One word as input and one as target, the first lesson on RNNs."),
+        "digit_sequences": _data(
+            "digit_sequences", "DigitSequences", "Strings of digits to reverse, copy or sort."
         ),
-        "text": _text("TextDataModule", "TextConfig", "Your own text, a UTF-8 file or a folder."),
-        "pronunciation": Entry(
-            target="datamodules.pronunciation:PronunciationDataModule",
-            schema="datamodules.configs.pronunciation:PronunciationConfig",
-            help="Spelling to phonemes: the CMU Pronouncing Dictionary, or your own.",
-        ),
-        "play_passages": Entry(
-            target="datamodules.play_passages:PlayPassagesDataModule",
-            schema="datamodules.configs.play_passages:PlayPassagesConfig",
-            help="Passages of Shakespeare's plays with their genres, split by play.",
-        ),
-        "hello": Entry(
-            target="datamodules.hello:HelloDataModule",
-            schema="datamodules.configs.hello:HelloConfig",
-            help="One word as input and one as target, the first lesson on RNNs.",
-        ),
-        "digit_sequences": Entry(
-            target="datamodules.digit_sequences:DigitSequencesDataModule",
-            schema="datamodules.configs.digit_sequences:DigitSequencesConfig",
-            help="Strings of digits to reverse, copy or sort.",
-        ),
-        "steering_pairs": Entry(
-            target="datamodules.steering_pairs:SteeringPairsDataModule",
-            schema="datamodules.configs.steering_pairs:SteeringPairsConfig",
-            help="Hidden states and their steering vectors, synthetic or from a file.",
+        "steering_pairs": _data(
+            "steering_pairs",
+            "SteeringPairs",
+            "Hidden states and their steering vectors, synthetic or from a file.",
         ),
     },
     "optimizer": {
