@@ -19,10 +19,6 @@ class DigitSequencesDataModule(ResidentDataModule):
 
     A source is its digits and `EOS`. A target is `BOS`, its digits and `EOS`. Both are padded at the end. All
     lengths are equally frequent, except short lengths with too few different strings.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The seed of the run; it decides the order of the training pairs.
     """
 
     config: DigitSequencesConfig

@@ -12,10 +12,6 @@ class HelloDataModule(DataModule):
     """One sequence and its answer, (x, y), int64 (1, T) each; all three parts are this pair.
 
     The index of a character is its position in the sorted alphabet of both words: e h l o.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The seed of the run; it has no effect, because there is nothing to shuffle.
     """
 
     config: HelloConfig

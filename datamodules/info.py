@@ -167,9 +167,6 @@ def info_from_dict(values: Mapping[str, Any]) -> DataInfo:
     Args:
         values: The dictionary. Checkpoints of older versions have no `kind`; it is then inferred.
 
-    Returns:
-        The description.
-
     Raises:
         ValueError: The kind or a key is unknown, or a key is missing.
     """

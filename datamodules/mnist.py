@@ -31,10 +31,6 @@ class ImageDataModule(ResidentDataModule):
     (N, C, H, W) with pixels 0 … 255, and their targets.
 
     A subclass defines the class attributes and `read`.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The seed of the run; it decides the order of the training images and their augmentation.
     """
 
     class_names: ClassVar[tuple[str, ...]]

@@ -62,10 +62,6 @@ class PlayPassagesDataModule(ResidentDataModule):
     Batches are `(tokens, kinds)`, on the device that the attached trainer trains on: int64 (B, T), padded at
     the end with −1 to the longest passage of the batch, and int64 (B,). `split` returns a whole split, padded
     to the longest passage of all.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The run's seed; it decides the order of the training passages.
     """
 
     info: LabelledTextInfo

@@ -37,10 +37,6 @@ class PronunciationDataModule(ResidentDataModule):
     batches are `(source, target, alternatives)` and contain each word once. `alternatives`, int64 (B, A, T),
     holds all pronunciations of a word; the first one is the target. Words with fewer than A have rows of
     padding.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The run's seed; it decides the order of the training pairs.
     """
 
     config: PronunciationConfig

@@ -22,12 +22,7 @@ MANIFEST = {"model", "model_sha256", "template", "layers"}
 
 
 class SteeringPairsDataModule(ResidentDataModule):
-    """Batches (h, z), float32 (B, D) each, on the device of the attached trainer.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The seed of the run; it determines the order of the training pairs.
-    """
+    """Batches (h, z), float32 (B, D) each, on the device of the attached trainer."""
 
     config: SteeringPairsConfig
     info: VectorPairInfo

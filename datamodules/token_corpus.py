@@ -36,10 +36,6 @@ class TokenCorpusDataModule(DataModule):
     The tokens are mapped from their file. A training device with its own memory holds up to 1 GiB of them.
 
     A subclass defines `corpus_name` and `source`.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The run's seed; it decides where random windows start.
     """
 
     corpus_name: ClassVar[str]

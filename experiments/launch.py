@@ -35,9 +35,7 @@ def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
 def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> "Result":
     """Run a checked experiment: one fit, the stages of a chain, or the fits of a study.
 
-    Args:
-        experiment: The checked config.
-        callbacks: The user's callbacks, called after the suite's.
+    The user's callbacks are called after the suite's.
 
     Raises:
         UserError: `callbacks` are given for several fits.

@@ -30,12 +30,6 @@ class CharRNN(LitModule):
     `perplexity` and `bits_per_byte`; for labelled sequences `accuracy`, the share of correct tokens, and
     `success`, the share of sequences without a mistake.
 
-    Args:
-        config: The network and its training.
-        info: The description of the data.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
-
     Raises:
         ValueError: `carry_state` is set, but the batches of the data do not continue each other; or there is
             no read-out and `hidden` differs from the size of the vocabulary.

@@ -17,12 +17,6 @@ class Classifier(LitModule):
 
     A subclass builds `network`. Its `forward` returns logits and its `features` the activations (B, F)
     before the last layer. More metrics are added by overriding `build_metrics`.
-
-    Args:
-        config: A `ClassifierConfig`.
-        info: The description of the data, with the K `class_names`.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
     """
 
     dashboard = "classification"

@@ -23,12 +23,6 @@ class ImageClassifier(Classifier):
     """A classifier of images (B, C, H, W).
 
     A subclass uses its own network by overriding `build_network`; the rest, the dashboard included, stays.
-
-    Args:
-        config: An `ImageClassifierConfig`; its type chooses the network.
-        info: The description of the images.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
     """
 
     info_type = ImageInfo
@@ -45,10 +39,6 @@ class ImageClassifier(Classifier):
 
     def build_network(self, config: Any, info: ImageInfo) -> nn.Module:
         """Build the network. The constructor calls it once.
-
-        Args:
-            config: The config of the model.
-            info: The description of the images.
 
         Returns:
             A module with `forward`, from images (B, C, H, W) to logits (B, K), and `features`, from images

@@ -25,12 +25,6 @@ class LanguageModel(LitModule):
 
     A subclass uses its own network by overriding `build_network`.
 
-    Args:
-        config: The architecture and its initialisation.
-        info: The description of the text.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
-
     Raises:
         ValueError: The settings of the network do not fit together.
     """

@@ -37,12 +37,6 @@ class Seq2Seq(LitModule):
     that one network learns to write from either end. Validation writes forward; the test searches from both
     ends.
 
-    Args:
-        config: The architecture, its initialisation and the search.
-        info: The description of the data.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
-
     Raises:
         ValueError: Two different vocabularies would share their embeddings, or the settings of the network
             do not fit together.

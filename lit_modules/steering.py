@@ -24,12 +24,6 @@ class Steering(LitModule):
     A batch is (h, z). Evaluation logs the mean squared error per entry as the loss, for every objective, so
     that losses are comparable. It also logs R² and the mean cosine over all pairs of the epoch.
 
-    Args:
-        config: Settings of the network and its objective.
-        info: Description of the pairs.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
-
     Raises:
         ValueError: The data has no pairs of vectors, or all training targets are zero.
 

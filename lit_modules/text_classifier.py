@@ -23,12 +23,6 @@ class TextClassifier(Classifier):
 
     A subclass uses its own network by overriding `build_network`.
 
-    Args:
-        config: The network and its regularisation.
-        info: The description of the texts.
-        optimizer: See `LitModule`.
-        schedule: See `LitModule`.
-
     Raises:
         ValueError: The settings of the network do not fit together.
     """

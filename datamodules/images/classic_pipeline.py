@@ -133,16 +133,11 @@ class ClassicLoader(EpochLoader):
 
     The position counts the batches that were served, not those that workers have prepared in advance.
 
+    The arguments that are not described here are those of `EpochLoader`.
+
     Args:
         samples: The images, indexed by (epoch, index).
         num_workers: Number of processes that prepare batches; with 0 this process prepares them.
-        batch_size: See `EpochLoader`.
-        shuffle: See `EpochLoader`.
-        seed: See `EpochLoader`.
-        drop_last: See `EpochLoader`.
-        rank: See `EpochLoader`.
-        world_size: See `EpochLoader`.
-        max_batches: See `EpochLoader`.
     """
 
     def __init__(

@@ -24,6 +24,8 @@ class LengthBuckets(EpochLoader):
     that one process would get with a `world_size` times larger batch, except for fewer than `world_size` rows
     at each end. An epoch leaves out fewer than `world_size` of the shortest rows.
 
+    `rank`, `world_size` and `max_batches` are those of `EpochLoader`.
+
     Args:
         parts: Tensors int64 (N, T) with the same N, padded at the end; the constructor moves them to
             `device`.
@@ -31,10 +33,7 @@ class LengthBuckets(EpochLoader):
         unit: What `batch_size` counts: rows, or tokens without padding. Batches by rows have nearly the same
             number of rows; batches by tokens take nearly the same time.
         seed: Seed of the order of rows of the same length and of the batches.
-        rank: Index of this process.
-        world_size: Number of processes.
         device: Device of the rows and the batches.
-        max_batches: End each epoch after this many batches.
 
     Raises:
         ValueError: The lengths of the parts differ, or there are fewer rows than ranks.
@@ -104,16 +103,7 @@ def _lexicographic(lengths: Tensor) -> Tensor:
 
 
 def _cuts(cost: Tensor, batch_size: int, world_size: int) -> list[int]:
-    """Find the bounds of the batches of all ranks together.
-
-    Args:
-        cost: Positive cost of each row, in order, (N,).
-        batch_size: Largest mean cost of a batch per rank; a single row may cost more.
-        world_size: Number of ranks; the number of rows in a batch is a multiple of it.
-
-    Returns:
-        Ascending bounds, from 0 to the largest multiple of `world_size` that is at most N.
-    """
+    """Return ascending bounds that cut rows of costs (N,) into batches that cost each rank ≤ `batch_size`."""
     units = len(cost) // world_size  # a unit is one row per rank
     paid = cost[: units * world_size].view(units, world_size).sum(1).cumsum(0)
     total = int(paid[-1])

@@ -14,19 +14,14 @@ Transform = Callable[[Batch, torch.Generator], Batch]
 class ResidentLoader(EpochLoader):
     """Serve batches from tensors with the same first dimension, in the order of `EpochLoader`.
 
+    The arguments that are not described here are those of `EpochLoader`.
+
     Args:
         tensors: Tensors (N, …); the constructor moves them to `device`.
-        batch_size: Number of samples per batch and rank.
-        shuffle: True for training, False for evaluation.
-        seed: Seed of the order and the augmentation.
-        drop_last: Leave out the last batch of a training epoch if it is smaller.
         transform: Function from a gathered batch to the batch that is served. Its generator, on `device`, is
             seeded by (seed, epoch, batch, rank), so a resumed run draws the same numbers, and the global
             generator is not used.
-        rank: Index of this process.
-        world_size: Number of processes.
         device: Device of the tensors and the batches.
-        max_batches: End each epoch after this many batches.
 
     Raises:
         ValueError: The tensors differ in length, or there are too few samples for one batch on each rank.

@@ -51,15 +51,14 @@ class RandomWindows(EpochLoader):
     The starts are a pure function of (seed, epoch, batch), sampled for all ranks together. Batch b of all
     ranks is what one process would see with a batch `world_size` times as large.
 
+    `rank`, `world_size` and `max_batches` are those of `EpochLoader`.
+
     Args:
         tokens: Ids (N,) as returned by `as_tensor`, on the device of the batches.
         context_length: T.
         batch_size: Windows per batch and rank.
         steps: Batches in an epoch.
         seed: Seed of the starts.
-        rank: Index of this process.
-        world_size: Number of processes.
-        max_batches: Number of batches after which an epoch ends early.
 
     Raises:
         ValueError: There are too few tokens for a window and its targets.
@@ -105,12 +104,12 @@ class OrderedWindows(EpochLoader):
     The last window may be shorter; its missing targets are `IGNORED`. Ranks share the windows as in
     `EpochLoader`.
 
+    `rank` and `world_size` are those of `EpochLoader`.
+
     Args:
         tokens: Ids (N,) as returned by `as_tensor`, on the device of the batches.
         context_length: T.
         batch_size: Largest number of windows per batch and rank.
-        rank: Index of this process.
-        world_size: Number of processes.
 
     Raises:
         ValueError: There are fewer windows than ranks.
@@ -142,13 +141,12 @@ class StreamWindows(EpochLoader):
     The first batch of an epoch, with `batch_idx` 0, starts all streams anew. A network that carries its state
     must reset it there.
 
+    `rank`, `world_size` and `max_batches` are those of `EpochLoader`.
+
     Args:
         tokens: Ids (N,) as returned by `as_tensor`, on the device of the batches.
         context_length: T.
         streams: Number of streams on all ranks together.
-        rank: Index of this process.
-        world_size: Number of processes.
-        max_batches: Number of batches after which an epoch ends early.
 
     Raises:
         ValueError: There are too few tokens for a window in each stream.

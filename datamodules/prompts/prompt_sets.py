@@ -120,10 +120,7 @@ class PromptSet:
 
 
 def read_prompt_set(folder: Path | str) -> PromptSet:
-    """Read and check a prompt set.
-
-    Args:
-        folder: The folder, or the name of an included set.
+    """Read and check a prompt set: a folder, or an included set by its name.
 
     Raises:
         ValueError: A file is missing, a row is wrong (the message names the file and the line), or there are

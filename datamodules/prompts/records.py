@@ -38,10 +38,7 @@ class Record:
 def read_records(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> list[Record]:
     """Read the rows of a CSV file in UTF-8. Empty lines are skipped.
 
-    Args:
-        path: The file.
-        columns: The names in the first line.
-        optional: Columns that may be empty.
+    The first line must name `columns`; only those in `optional` may be empty.
 
     Raises:
         ValueError: The file is missing, has no rows or other columns, or a row is malformed.

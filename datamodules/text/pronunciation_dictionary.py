@@ -44,10 +44,6 @@ def read_dictionary(path: Path) -> Dictionary:
 def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dictionary:
     """Parse a dictionary's lines; words become lower-case, and accents part of their letters (NFC).
 
-    Args:
-        lines: Lines without line ends.
-        name: Name of the source in messages.
-
     Raises:
         ValueError: A line is malformed, or there are no words.
     """

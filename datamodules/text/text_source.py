@@ -31,11 +31,7 @@ class TextInMemory:
 
 @dataclass(frozen=True)
 class TextFiles:
-    """UTF-8 files, joined by line feeds and never completely in memory.
-
-    Args:
-        paths: The files, in order.
-    """
+    """UTF-8 files, joined in their order by line feeds and never completely in memory."""
 
     paths: tuple[Path, ...]
 

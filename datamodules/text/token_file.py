@@ -62,15 +62,12 @@ def read_token_file(path: Path, origin: TokenOrigin) -> "np.ndarray[Any, Any]":
 
 
 def write_token_file(path: Path, pieces: Iterable[Any], origin: TokenOrigin) -> int:
-    """Write ids and their description; hold one piece in memory at a time.
+    """Write ids and their description, one piece in memory at a time; return the number of ids.
 
     Args:
         path: A new `.npy` file in an existing folder.
         pieces: Sequences of ids, to be joined in this order.
         origin: What the ids are made from.
-
-    Returns:
-        The number of ids.
 
     Raises:
         ValueError: An id is outside the vocabulary, or there are no ids.

@@ -50,10 +50,7 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
     tokenizer's settings. If two processes call at once, one prepares and the other waits. The files are
     written to a temporary folder, which is renamed when complete. A prepared folder never changes.
 
-    Args:
-        source: The text.
-        config: The splits and the tokenizer.
-        name: Start of the folder's name.
+    The name of their folder starts with `name`.
 
     Raises:
         ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged or
@@ -103,10 +100,7 @@ def make_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[
     The alphabet of a character tokenizer comes from the whole text: a character that occurs only in the
     validation split would otherwise have no token. Byte pairs are learned from the training split alone.
 
-    Args:
-        config: Kind and settings of the tokenizer.
-        source: The text.
-        training: First character of the training split and the one after its last.
+    `training` is the first character of the training split and the one after its last.
 
     Raises:
         ValueError: The vocabulary's files are missing or invalid.

@@ -40,7 +40,7 @@ def vocabulary(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 
 def learn_merges(pieces: Mapping[bytes, int], number: int) -> list[tuple[bytes, bytes]]:
-    """Merge the most frequent pair of neighbours, again and again.
+    """Merge the most frequent pair of neighbours again and again; return the pairs in this order.
 
     Among equally frequent pairs the lexicographically greatest is merged: the left tokens' bytes decide, then
     the right tokens' bytes.
@@ -48,9 +48,6 @@ def learn_merges(pieces: Mapping[bytes, int], number: int) -> list[tuple[bytes, 
     Args:
         pieces: Number of occurrences of each piece of the text.
         number: Number of merges to learn; fewer if no remaining pair occurs twice.
-
-    Returns:
-        The pairs, in the order in which they were merged.
     """
     words = [(list(piece), count) for piece, count in pieces.items()]
     tokens = [bytes((byte,)) for byte in range(256)]

@@ -70,10 +70,6 @@ def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> 
 
     If each chunk is split on its own, the pieces are those of the whole text. Little text is held back,
     unless a piece is very long.
-
-    Args:
-        chunks: The text.
-        individual_digits: See `split`.
     """
     pending, enough = "", 0
     for chunk in chunks:

@@ -76,12 +76,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:
-        """Encode a text without special tokens.
-
-        Args:
-            text: The text.
-            offset: Its position in the text that error messages refer to.
-        """
+        """Encode a text without special tokens; errors count its characters from `offset`."""
 
     @cached_property
     def _special_pattern(self) -> re.Pattern[str]:

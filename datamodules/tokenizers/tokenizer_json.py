@@ -23,9 +23,6 @@ _ADDED = ("single_word", "lstrip", "rstrip")
 def read_tokenizer_json(path: Path) -> LibraryBytePairTokenizer:
     """Read a `tokenizer.json` with byte-level BPE like GPT-2's.
 
-    Args:
-        path: The file.
-
     Raises:
         ValueError: The file can't be read, is malformed, or has a setting that is not implemented. The
             message names the setting and its value.

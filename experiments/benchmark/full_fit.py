@@ -14,16 +14,7 @@ from experiments.training.fit import fit
 
 
 def full_fit(experiment: Config, watcher: Callback, **overrides: Any) -> dict[str, float]:
-    """Fit a config in a temporary run directory.
-
-    Args:
-        experiment: A checked config.
-        watcher: A callback that measures.
-        overrides: Settings that replace those of the config.
-
-    Returns:
-        The final metrics.
-    """
+    """Fit a config in a temporary run directory, watched by a callback; return the final metrics."""
     with tempfile.TemporaryDirectory() as folder:
         place = {"run_dir": str(Path(folder) / "run"), **overrides}
         return fit(load_config(experiment.plain, place), callbacks=[watcher]).metrics

@@ -11,12 +11,7 @@ from lit_modules.pretrained.source_fields import Pretrained
 
 
 def library_llama(pretrained: Pretrained, dtype: torch.dtype) -> Any:
-    """Build the model of `transformers` in evaluation mode; None if `transformers` is not installed.
-
-    Args:
-        pretrained: A Llama, read from a Hugging Face folder or a GGUF file.
-        dtype: Number format of the weights.
-    """
+    """Build the model of `transformers` in evaluation mode; None if `transformers` is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -173,9 +173,6 @@ class BareLoop:
 
     A step does the same as in the fit: load and augment, forward, loss, backward, optimizer, schedule and
     average of the weights, as far as the config asks for them.
-
-    Args:
-        experiment: A checked config.
     """
 
     def __init__(self, experiment: Config) -> None:

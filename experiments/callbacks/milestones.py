@@ -74,7 +74,6 @@ class Agreement:
 
     Args:
         period: Seconds between two exchanges.
-        clock: Returns seconds.
     """
 
     def __init__(self, period: float = 1.0, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -87,12 +86,7 @@ class Agreement:
     def any_rank(self, trainer: L.Trainer, seen: bool, *, now: bool = False) -> bool:
         """Return whether any rank has seen the event, as of the last exchange. Once true, it stays true.
 
-        All ranks must make the same calls.
-
-        Args:
-            trainer: The Trainer of the ranks.
-            seen: Whether this rank has seen the event.
-            now: Exchange in this call, even if the period is not over.
+        All ranks must make the same calls. With `now`, they exchange in this call even if the period is not over.
         """
         if trainer.world_size == 1:
             return seen

@@ -11,9 +11,6 @@ class Pace:
     It has two rates: seconds of training per batch, and seconds of everything else per period. A period is
     the time from one validation to the next, usually an epoch. The first batch is not counted, because it
     includes compilation and allocation.
-
-    Args:
-        clock: Returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:

@@ -28,9 +28,6 @@ def layout(quality: Sequence[str] = (), **categories: Mapping[str, Sequence[str]
     Args:
         quality: Metrics with a chart of their own, such as `("accuracy",)`.
         categories: More sections, each from the title of a chart to regular expressions of scalar tags.
-
-    Returns:
-        The argument of `SummaryWriter.add_custom_scalars`.
     """
     charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", *quality)}
     charts["learning rate"] = ["^train/learning_rate$"]

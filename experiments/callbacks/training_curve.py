@@ -36,9 +36,6 @@ class TrainingCurve(Callback):
     therefore kept, and read together when a point of the curve is due, a checkpoint is written, or many are
     waiting. The running sums are part of a checkpoint, so that a resumed curve equals an uninterrupted one.
 
-    Args:
-        every_n_steps: Optimizer steps between two points of the curve.
-
     Raises:
         RunError: The loss is no longer finite. The message names the first such step, its learning rate and
             the last good checkpoint. No checkpoint is written after that step.

@@ -18,15 +18,12 @@ SIZES = ("train_size", "val_size", "test_size", "bytes_per_token", "test_bytes_p
 
 
 def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> dict[str, float]:
-    """Evaluate a checkpoint on the data set it was trained for.
+    """Evaluate a checkpoint on the data set it was trained for; return the logged metrics by name.
 
     Args:
         checkpoint: The file, or a run directory for its best checkpoint.
         overrides: `key=value` strings of the sections `data` and `trainer`.
         split: `"test"` or `"val"`.
-
-    Returns:
-        The logged metrics by name, such as `test/accuracy`.
 
     Raises:
         UserError: An override would change the model, the data differs from the training data, or the

@@ -22,10 +22,6 @@ _SMOLLM2_TEMPLATE = (
 def chat_format(template: object, tokenizer: Any) -> Callable[[str], list[int]] | None:
     """Return the function that encodes a user's message as a conversation.
 
-    Args:
-        template: The chat template in the model's file.
-        tokenizer: The model's tokenizer.
-
     Returns:
         A function from a message to the ids of a conversation in which the model answers next. None if the
         template is unknown or the vocabulary lacks its special tokens.

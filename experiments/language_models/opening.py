@@ -43,10 +43,7 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
 
 
 def open_trained(checkpoint: str | Path) -> LoadedModel:
-    """Open a language model of the suite, transformer or recurrent, from its checkpoint alone.
-
-    Args:
-        checkpoint: The file, or a run directory for its best checkpoint.
+    """Open a language model of the suite, transformer or recurrent, from a checkpoint or a run directory.
 
     Raises:
         UserError: The file cannot be loaded, is not a language model, or its vocabulary does not match its

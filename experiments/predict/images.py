@@ -45,10 +45,6 @@ def check_classifier(model: Restored) -> None:
 def classify(classifier: Restored, image: str | Path) -> dict[str, float]:
     """Return the probability of each class, the most probable first.
 
-    Args:
-        classifier: A restored image classifier.
-        image: An image file.
-
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not an image, or the image is blank.

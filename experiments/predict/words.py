@@ -49,10 +49,7 @@ def predict_words(
 def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
     """Encode a word as tokens, with EOS at the end. An unknown character is tried in the other case.
 
-    Args:
-        word: The word.
-        vocabulary: Text of each token, special tokens first.
-        longest: Largest number of tokens, EOS included.
+    `vocabulary` is the text of each token, special tokens first; `longest` counts EOS too.
 
     Raises:
         UserError: The word is empty or too long, or has unknown characters.

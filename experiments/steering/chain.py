@@ -82,11 +82,7 @@ class Choice:
 
 
 def find_task(configs: Mapping[str, Config], schema: type[Settings]) -> tuple[str, Settings] | None:
-    """Find the first stage with a task of this kind.
-
-    Returns:
-        The name of the stage and the settings of its task.
-    """
+    """Find the first stage with a task of this kind; return its name and the settings of the task."""
     for name, config in configs.items():
         if config.task is not None and isinstance(config.task.config, schema):
             return name, config.task.config

@@ -115,7 +115,7 @@ class Evaluator:
     def rows(
         self, split: str, *, neutral: bool = False, seen: bool | None = None, limit: int = 0
     ) -> list[int]:
-        """Select prompts of a split.
+        """Select prompts of a split, as ascending indices into the prompt set.
 
         A limit takes a random sample, because the prompts of one topic are neighbors in the set. The sample
         is always the same.
@@ -125,9 +125,6 @@ class Evaluator:
             neutral: Select the neutral prompts instead of those to steer.
             seen: Whether training uses the template of the prompt; `None` means both.
             limit: Largest number of prompts; 0 means no limit.
-
-        Returns:
-            Ascending indices into the prompt set.
         """
         found = [
             row
@@ -174,15 +171,12 @@ class Evaluator:
     def score(
         self, rows: Sequence[int], plans: Mapping[str, Plan], *, rank: bool = False
     ) -> dict[str, Scores]:
-        """Score the held-out answers under each plan.
+        """Score the held-out answers under each plan; return the scores by name of the plan.
 
         Args:
             rows: Indices of the evaluated prompts; none is neutral.
             plans: The plans by name.
             rank: Also compare with the answers of other instantiations, for `Scores.right`.
-
-        Returns:
-            The scores by name of the plan.
         """
         found = {name: Scores() for name in plans}
         for places in self._batches(rows):

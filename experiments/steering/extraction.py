@@ -38,7 +38,7 @@ def extract(
     batch_size: int = 32,
     show: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Write a file of hidden states, or verify an existing file.
+    """Write a file of hidden states, or verify an existing file; return its manifest.
 
     The safetensors file holds `h` and `z`, (N, L, W) float32 for the N prompts of the set in order and L
     layers; `split`, (N,): 0 training, 1 validation, 2 test; `seen`, (N,): 1 if training uses the template
@@ -55,9 +55,6 @@ def extract(
         answers: Number of wanted and of unwanted answers for each prompt, in rotation; 0 means all.
         batch_size: Number of prompts in a batch.
         show: Called with the number of finished prompts and the total.
-
-    Returns:
-        The manifest of the file.
 
     Raises:
         UserError: The model lacks the layer, the template or a character, a prompt is too long, or the

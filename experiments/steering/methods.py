@@ -64,11 +64,7 @@ class Pairs:
 
 
 class FittedMethods:
-    """The methods, fitted to the training pairs of two layers. Each fit is done on first use and kept.
-
-    Args:
-        train: The training pairs.
-    """
+    """The methods, fitted to the training pairs of two layers. Each fit is done on first use and kept."""
 
     def __init__(self, train: Pairs) -> None:
         self.train = train

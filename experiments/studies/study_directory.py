@@ -11,14 +11,11 @@ from experiments.training import run_directory
 
 
 def open_directory(experiment: Config, check_same: Callable[[Path], None]) -> tuple[Path, bool]:
-    """Create the directory, or find the directory that `resume` asks for.
+    """Create the directory, or find the one that `resume` asks for; tell whether it was there before.
 
     Args:
         experiment: The config of a study or a chain.
         check_same: Called with a directory to continue. Raises UserError if its settings differ.
-
-    Returns:
-        The directory, and whether it continues an earlier run.
 
     Raises:
         UserError: There is nothing to continue in the directory named by `resume`.

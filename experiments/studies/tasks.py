@@ -39,24 +39,18 @@ class Task(ABC):
     def check(self, earlier: Mapping[str, Config]) -> None:
         """Check the settings and the earlier stages before anything runs.
 
-        Args:
-            earlier: The configs of the earlier stages by name.
-
         Raises:
             UserError: The task cannot run after these stages.
         """
 
     @abstractmethod
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
-        """Do the work and write its files.
+        """Do the work, write its files and return the metrics by name.
 
         Args:
             stages: The earlier stages by name.
             run_dir: The directory of the task.
             say: Shows a line.
-
-        Returns:
-            The metrics by name.
         """
 
 
@@ -83,10 +77,6 @@ def check_tasks(chain: Config) -> None:
 
 def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     """Run a task in its own directory. Reuse the saved result unless an earlier stage is newer.
-
-    Args:
-        stage: The config of the task, with a run directory.
-        earlier: The earlier stages by name.
 
     Raises:
         UserError: The task cannot run after these stages.

@@ -116,11 +116,6 @@ def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
 
     Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens always pass.
 
-    Args:
-        saved: The checkpoint.
-        info: The description of the data.
-        path: Its file, for the error message.
-
     Raises:
         UserError: The vocabularies differ.
     """

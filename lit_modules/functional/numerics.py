@@ -22,19 +22,12 @@ def _random_integers(generator: torch.Generator) -> Iterator[int]:
 
 
 def fisher_yates_shuffle(items: Sequence[Item], *, generator: torch.Generator) -> list[Item]:
-    """Return the items in a random order; all n! orders are equally likely.
+    """Return a new list of the items in a random order; all n! orders are equally likely.
 
     Each place, from the last to the first, gets one of the items that are not placed yet, its own included.
     To draw from all n places each time, or only from the places before, would favour some orders.
 
     Source: Durstenfeld, Algorithm 235 (1964).
-
-    Args:
-        items: The items; the sequence itself stays unchanged.
-        generator: The source of randomness.
-
-    Returns:
-        A new list.
     """
     shuffled = list(items)
     for last, draw in zip(range(len(shuffled) - 1, 0, -1), _random_integers(generator), strict=False):
@@ -50,10 +43,7 @@ def reservoir_sample(items: Iterable[Item], k: int, *, generator: torch.Generato
 
     Source: Vitter, "Random Sampling with a Reservoir" (1985), Algorithm R.
 
-    Args:
-        items: Any iterable, of unknown length.
-        k: Number of items to keep. If there are at most k items, all are kept in their order.
-        generator: The source of randomness.
+    If there are at most k items, all are kept in their order.
 
     Returns:
         min(k, n) items. Their order is not random; shuffle the list if you need that.
@@ -86,11 +76,6 @@ def monte_carlo_pi(n: int, *, generator: torch.Generator, confidence: float = 0.
 
     The interval is four times Wilson's score interval of the share (1927). Unlike ±z √(p (1 − p) / n), it has
     a positive width even if no point or every point is inside. Its width falls with 1 / √n.
-
-    Args:
-        n: Number of points.
-        generator: The source of randomness.
-        confidence: Probability in (0, 1) that the interval holds π.
 
     Raises:
         ValueError: `n` is below 1, or `confidence` is out of range.
@@ -131,9 +116,6 @@ def sqrt_gradient_descent(a: float) -> SquareRoot:
     leaves a third of the error. The first guess comes from the exponent of a and is within a factor of 2. The
     descent stops when rounding stops it.
 
-    Args:
-        a: Finite and not negative.
-
     Raises:
         ValueError: `a` is negative or not finite.
     """
@@ -144,9 +126,6 @@ def sqrt_newton(a: float) -> SquareRoot:
     """Compute √a by Newton's method on x² − a: x − (x² − a) / (2x) = x − (x − a/x) / 2, Heron's rule.
 
     It starts and stops like `sqrt_gradient_descent`. Near √a each step doubles the number of correct digits.
-
-    Args:
-        a: Finite and not negative.
 
     Raises:
         ValueError: `a` is negative or not finite.

@@ -9,9 +9,6 @@ def widen(x: Tensor) -> Tensor:
 
     Sums and exponentials are computed in this type.
 
-    Args:
-        x: Any floating-point tensor.
-
     Raises:
         ValueError: `x` is not floating-point.
     """

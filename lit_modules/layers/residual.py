@@ -24,11 +24,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Add the outputs of the block and the shortcut.
 
-        Args:
-            x: Input of any shape.
-            args: Positional arguments of the block.
-            kwargs: Keyword arguments of the block.
-
         Returns:
             A tensor with the shape of the block's output.
 

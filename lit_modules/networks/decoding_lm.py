@@ -263,11 +263,5 @@ def _norm(module: nn.Module, dtype: torch.dtype) -> Map:
 
 
 def _rms_norm(x: Tensor, gain: Tensor, root: Tensor) -> Tensor:
-    """Compute x / √(mean(x²) + ε) as x · √W / √(‖x‖² + W ε): four operations instead of PyTorch's eight.
-
-    Args:
-        x: (N, W).
-        gain: Weight of the norm times √W, (W,).
-        root: √(W ε).
-    """
+    """Compute x / √(mean(x²) + ε) for x (N, W) in four operations; gain is √W · weight (W,), root √(W ε)."""
     return x * (gain / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), root))

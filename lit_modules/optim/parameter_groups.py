@@ -40,14 +40,7 @@ def split_parameters(module: nn.Module) -> tuple[Parameters, Parameters]:
 def parameter_groups(
     decayed: Parameters, undecayed: Parameters, weight_decay: float, **options: Any
 ) -> list[dict[str, Any]]:
-    """Build the groups that an optimizer takes, without empty ones.
-
-    Args:
-        decayed: Parameters with weight decay.
-        undecayed: Parameters without weight decay.
-        weight_decay: Strength of the decay.
-        options: Further options of both groups.
-    """
+    """Build the groups that an optimizer takes, without empty ones."""
     groups = [
         {"params": list(decayed.values()), "weight_decay": weight_decay, **options},
         {"params": list(undecayed.values()), "weight_decay": 0.0, **options},

@@ -23,9 +23,6 @@ def read_gguf(path: Path) -> Pretrained:
 
     GGUF files store queries and keys for rotary positions in adjacent pairs.
 
-    Args:
-        path: The file.
-
     Returns:
         The model; its `tokenizer` has the entries `tokenizer.*` of the file, without that prefix.
 

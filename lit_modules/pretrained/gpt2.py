@@ -25,13 +25,6 @@ _ACTIVATIONS: dict[str, FeedForwardKind] = {
 def gpt2_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
     """Convert a GPT-2 checkpoint from Hugging Face.
 
-    Args:
-        fields: Settings from config.json.
-        tensors: Weights by their names in the file.
-
-    Returns:
-        The model.
-
     Raises:
         ValueError: A setting or tensor is missing, has the wrong type or shape, or isn't supported.
     """

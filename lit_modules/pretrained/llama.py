@@ -43,13 +43,6 @@ GGUF_NAMES = {
 def llama_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
     """Convert a Llama checkpoint from Hugging Face; its rotary layout is `half_split`.
 
-    Args:
-        fields: Settings from config.json.
-        tensors: Weights by their names in the file.
-
-    Returns:
-        The model.
-
     Raises:
         ValueError: A setting or tensor is missing, has the wrong type or shape, or isn't supported.
     """
@@ -89,9 +82,6 @@ def llama_of_gguf(fields: Fields, tensors: Tensors) -> Pretrained:
     Args:
         fields: Entries `llama.*` of the file, without that prefix.
         tensors: Dequantised weights by their names in the file.
-
-    Returns:
-        The model.
 
     Raises:
         ValueError: See `llama_of_config`.

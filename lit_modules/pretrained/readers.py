@@ -13,9 +13,6 @@ from lit_modules.pretrained.source_fields import Pretrained
 def read_pretrained(path: Path) -> Pretrained:
     """Read a model from a GGUF file or a Hugging Face folder.
 
-    Args:
-        path: A GGUF file, or a folder with config.json and safetensors files.
-
     Raises:
         ValueError: The path is neither; a file is truncated; the model needs an unsupported feature.
     """

@@ -42,12 +42,7 @@ class Pretrained:
 
 
 class Fields:
-    """The settings of a file. Each call takes one; `finish` checks that none is left.
-
-    Args:
-        values: Settings by name.
-        where: Name of the file for error messages.
-    """
+    """The settings of the file `where`. Each call takes one; `finish` checks that none is left."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = dict(values)
@@ -148,12 +143,7 @@ class Fields:
 
 
 class Tensors:
-    """The tensors of a file. Each call takes one; `finish` checks that none is left.
-
-    Args:
-        tensors: Tensors by name.
-        where: Name of the file for error messages.
-    """
+    """The tensors of the file `where`. Each call takes one; `finish` checks that none is left."""
 
     def __init__(self, tensors: Mapping[str, Tensor], where: str) -> None:
         self._tensors = dict(tensors)
