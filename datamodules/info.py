@@ -10,19 +10,13 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """What every description holds. A new kind of data is a subclass with a `kind` of its own.
-
-    Attributes:
-        train_size: Number of training examples; for a token corpus, the number of windows.
-        val_size: Number of validation examples.
-        test_size: Number of test examples.
-    """
+    """What every description holds. A new kind of data is a subclass with a `kind` of its own."""
 
     kind: ClassVar[str] = "other"
 
-    train_size: int = 0
-    val_size: int = 0
-    test_size: int = 0
+    train_size: int = 0  # number of training examples; for a token corpus, the number of windows
+    val_size: int = 0  # number of validation examples
+    test_size: int = 0  # number of test examples
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers with the kind first; tuples become lists."""
@@ -32,25 +26,18 @@ class DataInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo(DataInfo):
-    """Labelled images.
-
-    Attributes:
-        input_shape: Shape of one image, (C, H, W).
-        class_names: Names of the K classes, by class index.
-        mean: Mean of each channel over the training images, with pixel values scaled to [0, 1].
-        std: Standard deviation of the same values.
-        object_size: Longest side of the depicted object in pixels; 0 if unknown.
-        object_center: Which centre of the object is the image's centre: that of its `mass` or of its `box`.
-    """
+    """Labelled images."""
 
     kind = "images"
 
-    input_shape: tuple[int, ...]
-    class_names: tuple[str, ...]
+    input_shape: tuple[int, ...]  # shape of one image, (C, H, W)
+    class_names: tuple[str, ...]  # names of the K classes, by class index
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    object_size: int = 0
+    """Mean of each channel over the training images, with pixel values scaled to [0, 1]."""
+    std: tuple[float, ...]  # standard deviation of the same values
+    object_size: int = 0  # longest side of the depicted object in pixels; 0 if unknown
     object_center: str = "box"
+    """Which centre of the object is the image's centre: that of its `mass` or of its `box`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,38 +67,26 @@ class TextInfo(DataInfo):
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceLabellingInfo(DataInfo):
-    """Short sequences of characters with one target character per position.
-
-    Attributes:
-        class_names: The V characters, by index.
-        vocab_size: Size V of the vocabulary.
-        context_length: Number T of characters in a sequence.
-    """
+    """Short sequences of characters with one target character per position."""
 
     kind = "sequence_labelling"
 
-    class_names: tuple[str, ...]
-    vocab_size: int
-    context_length: int
+    class_names: tuple[str, ...]  # the V characters, by index
+    vocab_size: int  # size V of the vocabulary
+    context_length: int  # number T of characters in a sequence
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledTextInfo(DataInfo):
-    """Short texts with one class each.
-
-    Attributes:
-        class_names: Names of the K classes, by class index.
-        vocab_size: Size V of the vocabulary.
-        context_length: Number T of tokens in the longest text.
-        tokenizer: The tokenizer, as its `to_dict` returns it.
-    """
+    """Short texts with one class each."""
 
     kind = "labelled_text"
 
-    class_names: tuple[str, ...]
-    vocab_size: int
-    context_length: int
+    class_names: tuple[str, ...]  # names of the K classes, by class index
+    vocab_size: int  # size V of the vocabulary
+    context_length: int  # number T of tokens in the longest text
     tokenizer: dict[str, Any] = field(default_factory=dict, hash=False)
+    """The tokenizer, as its `to_dict` returns it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,24 +116,17 @@ class SequencePairInfo(DataInfo):
 
 @dataclass(frozen=True, kw_only=True)
 class VectorPairInfo(DataInfo):
-    """Pairs of an input vector and a target vector, such as hidden states and steering vectors.
-
-    Attributes:
-        input_shape: Shape of one vector, (D,).
-        mean: Mean of each input entry over the training pairs.
-        std: Standard deviation of each input entry over the training pairs.
-        target_scale: Root mean square of the entries of the training targets.
-        steering: For hidden states of a language model: the model, the template, the layers, and the `mean`
-            of the training targets that are not zero. Otherwise empty.
-    """
+    """Pairs of an input vector and a target vector, such as hidden states and steering vectors."""
 
     kind = "vector_pairs"
 
-    input_shape: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    target_scale: float
+    input_shape: tuple[int, ...]  # shape of one vector, (D,)
+    mean: tuple[float, ...]  # mean of each input entry over the training pairs
+    std: tuple[float, ...]  # standard deviation of each input entry over the training pairs
+    target_scale: float  # root mean square of the entries of the training targets
     steering: dict[str, Any] = field(default_factory=dict, hash=False)
+    """For hidden states of a language model: the model, the template, the layers, and the `mean` of the
+    training targets that are not zero. Otherwise empty."""
 
 
 def info_from_dict(values: Mapping[str, Any]) -> DataInfo:

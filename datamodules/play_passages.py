@@ -43,17 +43,11 @@ _FOLIO_OTHERWISE = {"cymbeline": "tragedy", "troilus-and-cressida": "tragedy"}
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """About a hundred consecutive words of a play.
-
-    Attributes:
-        play: Name of the play.
-        kind: Class to predict.
-        text: The words, separated by spaces.
-    """
+    """About a hundred consecutive words of a play."""
 
     play: str
-    kind: str
-    text: str
+    kind: str  # class to predict
+    text: str  # the words, separated by spaces
 
 
 class PlayPassagesDataModule(ResidentDataModule):

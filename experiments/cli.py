@@ -4,6 +4,7 @@ Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong
 141 the reader of the output closed it.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -33,6 +34,15 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
             return report(error)
 
     return guarded
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser without arguments that prints the description of a command as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def report(error: BaseException) -> int:

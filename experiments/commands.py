@@ -7,15 +7,10 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Command:
-    """One command.
+    """One command."""
 
-    Attributes:
-        place: The module of its `main`, or the package whose `__main__` has it.
-        help: What it does, in one line.
-    """
-
-    place: str
-    help: str
+    place: str  # the module of its `main`, or the package whose `__main__` has it
+    help: str  # what it does, in one line
 
     def load(self) -> ModuleType:
         """Import the module that has the command's `main`, and its `build_parser` if it has options."""

@@ -11,7 +11,7 @@ from experiments.studies.compare_runs import DEFAULT_COLUMNS, compare_runs
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
+    parser = cli.parser("compare", __doc__)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a study, or a folder of them")
     add("--output", type=Path, metavar="DIR", help="default: RUN if there is only one, else runs/comparison")

@@ -118,11 +118,7 @@ def _option_words(command: str, previous: str, current: str) -> list[str]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.completion",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("completion", __doc__)
     parser.add_argument("shell", nargs="?", choices=list(SCRIPTS), help="the shell that reads the script")
     parser.add_argument("--line", metavar="TEXT", help="complete this command line instead, one word a line")
     return parser

@@ -17,11 +17,7 @@ from experiments.errors import UserError
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.extract",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("extract", __doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help="a checkpoint, a run directory, or a pre-trained model")
     add("prompts", metavar="PROMPTS", help="a prompt set: a folder, or the name of an included set")

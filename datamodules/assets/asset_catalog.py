@@ -19,19 +19,12 @@ from datamodules.text.shakespeare_plays import PLAY_MEMBERS
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """A named set of files with their checksums.
+    """A named set of files with their checksums."""
 
-    Args:
-        description: One line that ends with a period.
-        licence: Licence and its owner.
-        members: The files.
-        sources: Where the files come from, tried in order.
-    """
-
-    description: str
-    licence: str
+    description: str  # one line that ends with a period
+    licence: str  # licence and its owner
     members: tuple[Member, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...]  # where the files come from, tried in order
 
 
 def _idx_members(sums: dict[str, str]) -> tuple[Member, ...]:

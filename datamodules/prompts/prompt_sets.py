@@ -39,19 +39,13 @@ _PLACEHOLDERS = ("{topic}", "{statement}")
 
 @dataclass(frozen=True, kw_only=True)
 class Instantiation:
-    """A direction to steer to, such as one specialist of a family of specialists.
-
-    Attributes:
-        name: Name of the instantiation.
-        family: Name of its family.
-        keywords: An answer is right if it contains one of them. A keyword with `^` must start the answer.
-        is_neutral: Whether its prompts are not steered.
-    """
+    """A direction to steer to, such as one specialist of a family of specialists."""
 
     name: str
     family: str
     keywords: tuple[str, ...]
-    is_neutral: bool
+    """An answer is right if it contains one of them. A keyword with `^` must start the answer."""
+    is_neutral: bool  # whether its prompts are not steered
 
     def named_in(self, answer: str) -> bool:
         """Return whether an answer contains a keyword; case is ignored."""
@@ -64,40 +58,25 @@ class Instantiation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A prompt and its labels.
-
-    Attributes:
-        text: Text of the prompt.
-        instantiation: Name of the instantiation to steer to.
-        family: Family of the instantiation.
-        topic: Topic of the prompt; all prompts of a topic are in one split.
-        split: Split of the topic.
-        template: Index of the template in the set.
-        seen: Whether training uses the template.
-    """
+    """A prompt and its labels."""
 
     text: str
-    instantiation: str
-    family: str
-    topic: str
-    split: Split
-    template: int
-    seen: bool
+    instantiation: str  # name of the instantiation to steer to
+    family: str  # family of the instantiation
+    topic: str  # topic of the prompt; all prompts of a topic are in one split
+    split: Split  # split of the topic
+    template: int  # index of the template in the set
+    seen: bool  # whether training uses the template
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """A prompt set.
+    """A prompt set."""
 
-    Attributes:
-        name: Name of the folder.
-        instantiations: The instantiations by name, in the order of the file.
-        prompts: All prompts. Training and validation prompts use seen templates, test prompts all templates.
-    """
-
-    name: str
-    instantiations: dict[str, Instantiation]
+    name: str  # name of the folder
+    instantiations: dict[str, Instantiation]  # the instantiations by name, in the order of the file
     prompts: tuple[Prompt, ...]
+    """All prompts. Training and validation prompts use seen templates, test prompts all templates."""
     _completions: dict[tuple[str, str, str], tuple[str, ...]] = field(repr=False)
 
     @property

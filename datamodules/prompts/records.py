@@ -9,17 +9,11 @@ from typing import get_args
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a file.
-
-    Attributes:
-        path: The file.
-        line: Number of the line, starting at 1.
-        values: The fields, without surrounding spaces.
-    """
+    """One row of a file."""
 
     path: Path
-    line: int
-    values: tuple[str, ...]
+    line: int  # number of the line, starting at 1
+    values: tuple[str, ...]  # the fields, without surrounding spaces
 
     def error(self, what: str) -> ValueError:
         """Build the exception for a wrong value in this row."""

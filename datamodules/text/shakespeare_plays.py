@@ -61,17 +61,11 @@ _SPEAKER = re.compile(r"^\*\*([^*]*)\*\*$", re.M)
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
-    """One play.
+    """One play."""
 
-    Attributes:
-        name: Stem of its file's name, such as `"king-lear"`.
-        genre: Its folder: comedies, histories, problems, roman, romances or tragedies.
-        text: Its text, as `plain_text` or another function of `read_plays` returns it.
-    """
-
-    name: str
-    genre: str
-    text: str
+    name: str  # stem of its file's name, such as `"king-lear"`
+    genre: str  # its folder: comedies, histories, problems, roman, romances or tragedies
+    text: str  # its text, as `plain_text` or another function of `read_plays` returns it
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,9 @@ class Plays:
 
     Alphabetical order mixes the genres. The parts of a contiguous split then resemble each other more than
     those of a split by genre.
-
-    Args:
-        folder: Folder of the files of `PLAY_MEMBERS`.
     """
 
-    folder: Path
+    folder: Path  # folder of the files of `PLAY_MEMBERS`
 
     def chunks(self) -> Iterator[str]:
         """Yield the plays."""

@@ -93,14 +93,9 @@ def _decoded(path: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """Properties of a text that need one pass over it.
+    """Properties of a text that need one pass over it."""
 
-    Attributes:
-        sha256: Hexadecimal sha256 of its UTF-8 bytes.
-        characters: Number of characters.
-    """
-
-    sha256: str
+    sha256: str  # hexadecimal sha256 of its UTF-8 bytes
     characters: int
 
 

@@ -17,17 +17,11 @@ from numpy.lib.format import write_array_header_1_0
 
 @dataclass(frozen=True, kw_only=True)
 class TokenOrigin:
-    """What the ids of a file mean and come from.
+    """What the ids of a file mean and come from."""
 
-    Attributes:
-        vocab_size: All ids are in 0 … `vocab_size` − 1.
-        source_sha256: Hexadecimal sha256 of the text's UTF-8 bytes.
-        tokenizer_sha256: Hexadecimal sha256 of the tokenizer's JSON.
-    """
-
-    vocab_size: int
-    source_sha256: str
-    tokenizer_sha256: str
+    vocab_size: int  # all ids are in 0 … `vocab_size` − 1
+    source_sha256: str  # hexadecimal sha256 of the text's UTF-8 bytes
+    tokenizer_sha256: str  # hexadecimal sha256 of the tokenizer's JSON
 
 
 def token_dtype(vocab_size: int) -> "np.dtype[Any]":

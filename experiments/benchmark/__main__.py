@@ -21,11 +21,7 @@ from experiments.errors import UserError
 def build_parser(name: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command; for a benchmark, with its own options."""
     known = available()
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmark",
-        description=known[name] if name else _listing(known),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("benchmark", known[name] if name else _listing(known))
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="benchmark to run")
     add("--list", action="store_true", help="list the benchmarks")

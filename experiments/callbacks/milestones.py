@@ -86,7 +86,7 @@ class Agreement:
     def any_rank(self, trainer: L.Trainer, seen: bool, *, now: bool = False) -> bool:
         """Return whether any rank has seen the event, as of the last exchange. Once true, it stays true.
 
-        All ranks must make the same calls. With `now`, they exchange in this call even if the period is not over.
+        All ranks must make the same calls. With `now`, they exchange before the period is over.
         """
         if trainer.world_size == 1:
             return seen

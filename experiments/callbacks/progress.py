@@ -97,7 +97,10 @@ class Progress(Callback):
     ) -> None:
         """Draw if a redraw is due."""
         if time.perf_counter() >= self._due:
-            self._draw(trainer, batch_idx + 1, trainer.num_val_batches)
+            batches = trainer.num_test_batches if self._stage == "test" else trainer.num_val_batches
+            self._draw(trainer, batch_idx + 1, batches)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Continue the training clock."""
@@ -111,19 +114,6 @@ class Progress(Callback):
         """Start the bar."""
         self._stage = "test"
         self._open(trainer)
-
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw if a redraw is due."""
-        if time.perf_counter() >= self._due:
-            self._draw(trainer, batch_idx + 1, trainer.num_test_batches)
 
     # The terminal -------------------------------------------------------------------------------------------
 

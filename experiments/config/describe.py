@@ -17,25 +17,16 @@ from experiments.config.trainer import TrainerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting of a schema.
+    """One setting of a schema."""
 
-    Attributes:
-        key: The dotted key, such as `data.augment.shift`.
-        allowed: The accepted values, in words.
-        default: The default as YAML would write it, or `required`.
-        help: One or two sentences.
-        choices: The accepted values; empty if there are too many to list.
-        resume: `"free"` if the setting may change when a run is resumed.
-        evaluation: `"free"`, `"test"` or `"same"`; see `datamodules.setting.setting`.
-    """
-
-    key: str
-    allowed: str
-    default: str
-    help: str
-    choices: tuple[str, ...]
-    resume: Literal["same", "free"]
+    key: str  # the dotted key, such as `data.augment.shift`
+    allowed: str  # the accepted values, in words
+    default: str  # the default as YAML would write it, or `required`
+    help: str  # one or two sentences
+    choices: tuple[str, ...]  # the accepted values; empty if there are too many to list
+    resume: Literal["same", "free"]  # `"free"` if the setting may change when a run is resumed
     evaluation: Literal["same", "test", "free"]
+    """`"free"`, `"test"` or `"same"`; see `datamodules.setting.setting`."""
 
 
 def describe(schema: type, prefix: str = "") -> list[Setting]:

@@ -15,18 +15,13 @@ from experiments.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A registered component.
-
-    Attributes:
-        target: The class, or its import path as `"module:Class"`; `None` if the component is built from its
-            schema, as `lit_modules.optim.optimizers` does for optimizers.
-        schema: The dataclass of its config section, or its import path.
-        help: A description in one line.
-    """
+    """A registered component."""
 
     target: type | str | None
-    schema: type | str
-    help: str
+    """The class, or its import path as `"module:Class"`; `None` if the component is built from its schema, as
+    `lit_modules.optim.optimizers` does for optimizers."""
+    schema: type | str  # the dataclass of its config section, or its import path
+    help: str  # a description in one line
 
 
 def _model(module: str, name: str, help: str) -> Entry:

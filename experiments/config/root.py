@@ -49,15 +49,9 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A checked experiment: one fit, or a study or chain with its fits in `children`.
+    """A checked experiment: one fit, or a study or chain with its fits in `children`."""
 
-    Attributes:
-        form: `"fit"`, `"variants"` or `"stages"`.
-        plain: The whole config with its defaults as plain containers; saved in `config.yaml` and checkpoints.
-        task: The task of a stage that does not fit a model.
-    """
-
-    form: Form
+    form: Form  # `"fit"`, `"variants"` or `"stages"`
     name: str
     seed: int
     run_dir: str | None
@@ -68,6 +62,7 @@ class Config:
     schedule: Section
     trainer: TrainerConfig
     plain: dict[str, Any]
-    task: Section | None = None
+    """The whole config with its defaults as plain containers; saved in `config.yaml` and checkpoints."""
+    task: Section | None = None  # the task of a stage that does not fit a model
     children: tuple[Child, ...] = ()
     baselines: Mapping[str, Section] = field(default_factory=dict)

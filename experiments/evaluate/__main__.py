@@ -30,11 +30,7 @@ from experiments.training.run_directory import is_worker
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("evaluate", __doc__)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory for its best checkpoint")
     add("overrides", nargs="*", metavar="key=value", help="settings of data and trainer")

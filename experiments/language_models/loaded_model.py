@@ -10,21 +10,13 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What is needed to continue a text and to score it.
+    """What is needed to continue a text and to score it."""
 
-    Attributes:
-        name: Name in messages.
-        network: Maps tokens (B, T) to logits (B, T, V), in evaluation mode.
-        tokenizer: A tokenizer of `datamodules.tokenizers` with at most V tokens.
-        context_length: Context length in tokens; None if it is unlimited.
-        stop_ids: Tokens that end a text.
-        chat: Maps a user's message to the ids of a conversation in which the model answers next; None if the
-            model was not trained to chat.
-    """
-
-    name: str
-    network: Any
-    tokenizer: Any
-    context_length: int | None
-    stop_ids: Sequence[int] = ()
+    name: str  # name in messages
+    network: Any  # maps tokens (B, T) to logits (B, T, V), in evaluation mode
+    tokenizer: Any  # a tokenizer of `datamodules.tokenizers` with at most V tokens
+    context_length: int | None  # context length in tokens; None if it is unlimited
+    stop_ids: Sequence[int] = ()  # tokens that end a text
     chat: Callable[[str], list[int]] | None = None
+    """Maps a user's message to the ids of a conversation in which the model answers next; None if the model
+    was not trained to chat."""

@@ -53,11 +53,7 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("predict", __doc__)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory for its best checkpoint")
     add("inputs", nargs="+", metavar="INPUT", help="an image file, or a word")

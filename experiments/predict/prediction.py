@@ -4,12 +4,7 @@ from typing import Any, NamedTuple
 
 
 class Prediction(NamedTuple):
-    """What the command prints for one input.
+    """What the command prints for one input."""
 
-    Attributes:
-        lines: Text for a person.
-        record: A JSON object for a program.
-    """
-
-    lines: list[str]
-    record: dict[str, Any]
+    lines: list[str]  # text for a person
+    record: dict[str, Any]  # a JSON object for a program

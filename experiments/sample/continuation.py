@@ -10,15 +10,10 @@ from lit_modules.configs.generation import SamplingConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """One continued text.
+    """One continued text."""
 
-    Attributes:
-        text: The text after the prompt.
-        tokens: Number of generated tokens.
-    """
-
-    text: str
-    tokens: int
+    text: str  # the text after the prompt
+    tokens: int  # number of generated tokens
 
 
 def continue_texts(

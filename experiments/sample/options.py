@@ -11,6 +11,7 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
+from experiments import cli
 from experiments.config import schema
 from experiments.config.sources import read_mapping
 from experiments.errors import UserError
@@ -41,11 +42,7 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sampling
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command. The options of sampling come from the schema `SamplingConfig`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.sample",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("sample", __doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help="a checkpoint, a run directory, or a pre-trained model")
     add("--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated")

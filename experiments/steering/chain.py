@@ -34,21 +34,13 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Choice:
-    """The result of validation.
+    """The result of validation."""
 
-    Attributes:
-        stage: Name of the stage that trained the chosen network.
-        input_layer: Layer that the network reads.
-        target_layer: Layer that is steered.
-        alphas: Factor of each method.
-        instruction: Instruction of the method `prompting`.
-    """
-
-    stage: str
-    input_layer: int
-    target_layer: int
-    alphas: Mapping[str, float]
-    instruction: str
+    stage: str  # name of the stage that trained the chosen network
+    input_layer: int  # layer that the network reads
+    target_layer: int  # layer that is steered
+    alphas: Mapping[str, float]  # factor of each method
+    instruction: str  # instruction of the method `prompting`
 
     def plan(self, method: str, vectors: Tensor) -> Plan:
         """Build the plan of a method with the vectors (M, W)."""

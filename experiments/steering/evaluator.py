@@ -30,13 +30,9 @@ from lit_modules.generation.steered import SteeringVectors
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(SteeringVectors):
-    """One way to answer the evaluated prompts, with one vector for each, (M, W).
+    """One way to answer the evaluated prompts, with one vector for each, (M, W)."""
 
-    Attributes:
-        instruction: Text in front of each prompt.
-    """
-
-    instruction: str = ""
+    instruction: str = ""  # text in front of each prompt
 
 
 @dataclass

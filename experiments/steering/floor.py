@@ -155,11 +155,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.steering.floor",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("steering.floor", __doc__)
     add = parser.add_argument
     add("runs", nargs="*", type=Path, metavar="RUN", help="run or study directories to draw")
     add("--width", type=int, default=2048, metavar="D", help="width of a vector; default: 2048")

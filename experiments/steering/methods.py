@@ -40,19 +40,12 @@ Predict = Callable[[Tensor], list[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Prompts with their hidden states and vectors.
+    """Prompts with their hidden states and vectors."""
 
-    Attributes:
-        h: Hidden states at the input layer, (N, W).
-        z: Prompt-to-steer vectors at the target layer, (N, W); zero for neutral prompts.
-        instantiations: Name of the instantiation of each prompt.
-        families: Name of the family of each prompt.
-    """
-
-    h: Tensor
-    z: Tensor
-    instantiations: Sequence[str]
-    families: Sequence[str]
+    h: Tensor  # hidden states at the input layer, (N, W)
+    z: Tensor  # prompt-to-steer vectors at the target layer, (N, W); zero for neutral prompts
+    instantiations: Sequence[str]  # name of the instantiation of each prompt
+    families: Sequence[str]  # name of the family of each prompt
 
     def __len__(self) -> int:
         return len(self.h)

@@ -24,25 +24,15 @@ STATES = "states.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Origin of a file of hidden states. Files with equal manifests hold equal numbers, up to rounding.
+    """Origin of a file of hidden states. Files with equal manifests hold equal numbers, up to rounding."""
 
-    Attributes:
-        model: Name of the model, for messages.
-        model_sha256: Digest of the weights in the precision that was used.
-        prompts: Name of the prompt set, for messages.
-        prompts_sha256: Digest of the token ids of all prompts and answers, in order.
-        template: Template of the prompts, `chat` or `plain`.
-        layers: Layers in the order of the file.
-        position: Position of the hidden state of an answer, `last` or `mean`.
-    """
-
-    model: str
-    model_sha256: str
-    prompts: str
-    prompts_sha256: str
-    template: Template
-    layers: tuple[int, ...]
-    position: AnswerPosition
+    model: str  # name of the model, for messages
+    model_sha256: str  # digest of the weights in the precision that was used
+    prompts: str  # name of the prompt set, for messages
+    prompts_sha256: str  # digest of the token ids of all prompts and answers, in order
+    template: Template  # template of the prompts, `chat` or `plain`
+    layers: tuple[int, ...]  # layers in the order of the file
+    position: AnswerPosition  # position of the hidden state of an answer, `last` or `mean`
 
 
 def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Manifest) -> None:

@@ -15,17 +15,11 @@ from experiments.errors import RunError, UserError
 
 @dataclass(frozen=True)
 class Restored:
-    """A model rebuilt from its checkpoint.
+    """A model rebuilt from its checkpoint."""
 
-    Attributes:
-        experiment: The config that it was trained with, with any overrides applied.
-        module: The LightningModule with the checkpoint's weights.
-        info: The description of the data it was trained on.
-    """
-
-    experiment: Config
-    module: Any
-    info: Any
+    experiment: Config  # the config that it was trained with, with any overrides applied
+    module: Any  # the LightningModule with the checkpoint's weights
+    info: Any  # the description of the data it was trained on
 
 
 def build_data(experiment: Config) -> Any:

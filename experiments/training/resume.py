@@ -15,21 +15,14 @@ from experiments.training import checkpoint, lightning_adapter, run_directory
 
 @dataclass(frozen=True)
 class Start:
-    """Where a fit begins.
-
-    Attributes:
-        run_dir: Its directory.
-        checkpoint: The file it continues from; `None` for a new run.
-        step: The optimizer step of that checkpoint.
-        notes: Lines for the user about this choice.
-        state: The content of the checkpoint, so that it is read only once; empty for a new run.
-    """
+    """Where a fit begins."""
 
     run_dir: Path
-    checkpoint: Path | None = None
-    step: int | None = None
-    notes: tuple[str, ...] = ()
+    checkpoint: Path | None = None  # the file it continues from; `None` for a new run
+    step: int | None = None  # the optimizer step of that checkpoint
+    notes: tuple[str, ...] = ()  # lines for the user about this choice
     state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The content of the checkpoint, so that it is read only once; empty for a new run."""
 
 
 def find_start(config: Config) -> Start:

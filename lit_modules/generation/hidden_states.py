@@ -19,18 +19,12 @@ AnswerPosition = Literal["last", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class ForcedAnswers:
-    """A prompt and the answers that the model is forced to give.
+    """A prompt and the answers that the model is forced to give."""
 
-    Attributes:
-        prompt: Token ids, at least one.
-        wanted: Token ids of answers with the wanted behaviour, at least one token each; empty for a neutral
-            prompt.
-        unwanted: Token ids of answers without the wanted behaviour.
-    """
-
-    prompt: Sequence[int]
+    prompt: Sequence[int]  # token ids, at least one
     wanted: Sequence[Sequence[int]] = ()
-    unwanted: Sequence[Sequence[int]] = ()
+    """Token ids of answers with the wanted behaviour, at least one token each; empty for a neutral prompt."""
+    unwanted: Sequence[Sequence[int]] = ()  # token ids of answers without the wanted behaviour
 
 
 @torch.inference_mode()

@@ -19,17 +19,11 @@ SteeredPositions = Literal["prompt", "generated", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringVectors:
-    """Vectors to add to the output of one layer.
+    """Vectors to add to the output of one layer."""
 
-    Attributes:
-        layer: Index of the layer, 0 … depth − 1.
-        vectors: One vector for each row, (B, W).
-        factor: Factor α of all vectors. 0 means no steering.
-    """
-
-    layer: int
-    vectors: Tensor
-    factor: float = 1.0
+    layer: int  # index of the layer, 0 … depth − 1
+    vectors: Tensor  # one vector for each row, (B, W)
+    factor: float = 1.0  # factor α of all vectors; 0 means no steering
 
     def select(self, rows: Sequence[int]) -> Self:
         """Take the vectors of some rows, in the given order."""

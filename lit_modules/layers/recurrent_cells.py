@@ -173,18 +173,7 @@ class GRUCell(_CellBase, nn.GRUCell):
     """A GRU cell: `gru_step`."""
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Compute the next state.
-
-        Args:
-            inputs: (B, D).
-            hidden: The previous state, (B, H); zeros by default.
-
-        Returns:
-            The next state, (B, H).
-
-        Raises:
-            ValueError: Inputs of another shape.
-        """
+        """Compute the next state, with the arguments and results of `RNNCell.forward`."""
         _check_step(inputs, self.input_size)
         if self.implementation == "fused":
             return super().forward(inputs, hidden)

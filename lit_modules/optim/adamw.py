@@ -45,16 +45,9 @@ class AdamW(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient.
 
-        Args:
-            closure: Function that recomputes the loss and its gradients first; Lightning passes one.
-
-        Returns:
-            The result of the closure, or `None` without one.
+        The closure, which Lightning passes, recomputes the loss and its gradients first; return its loss.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

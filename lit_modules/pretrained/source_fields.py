@@ -22,23 +22,15 @@ HARMLESS = (
 
 @dataclass(kw_only=True)
 class Pretrained:
-    """A pretrained model.
-
-    Attributes:
-        config: The architecture.
-        vocab_size: Number of rows of the embedding.
-        context_length: Maximum number of tokens.
-        state_dict: Weights by our names, in the precision of the file.
-        end_ids: End-of-text tokens.
-        tokenizer: Description of the tokenizer in the file, as plain data; may be empty.
-    """
+    """A pretrained model."""
 
     config: LanguageModelConfig
-    vocab_size: int
-    context_length: int
-    state_dict: dict[str, Tensor]
-    end_ids: tuple[int, ...] = ()
+    vocab_size: int  # number of rows of the embedding
+    context_length: int  # maximum number of tokens
+    state_dict: dict[str, Tensor]  # weights by our names, in the precision of the file
+    end_ids: tuple[int, ...] = ()  # end-of-text tokens
     tokenizer: dict[str, Any] = field(default_factory=dict)
+    """Description of the tokenizer in the file, as plain data; may be empty."""
 
 
 class Fields:
