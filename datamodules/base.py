@@ -1,4 +1,4 @@
-"""The base of every datamodule: a config, three parts, and one loader per part."""
+"""The base of every datamodule: a config, three splits, and one loader per split."""
 
 from typing import Any, Literal
 
@@ -15,14 +15,14 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 class DataModule(L.LightningDataModule):
-    """Data in three parts, each served by a loader that can resume at any batch.
+    """Data in three splits, each served by a loader that can resume at any batch.
 
     A subclass reads and splits its data in `setup`, which also sets `_info`, and returns the batches of a
-    part from `loader`.
+    split from `loader`.
 
     Args:
         config: The data section of the experiment config.
-        seed: The seed of the run; it decides the order of the training part.
+        seed: The seed of the run; it decides the order of the training split.
     """
 
     def __init__(self, config: Any, *, seed: int = 0) -> None:
@@ -36,7 +36,7 @@ class DataModule(L.LightningDataModule):
         raise NotImplementedError
 
     def loader(self, part: Part) -> EpochLoader:
-        """Return the batches of a part: shuffled for training, in stored order otherwise."""
+        """Return the batches of a split: shuffled for training, in stored order otherwise."""
         raise NotImplementedError
 
     @property
@@ -47,15 +47,15 @@ class DataModule(L.LightningDataModule):
         return self._info
 
     def train_dataloader(self) -> EpochLoader:
-        """Return the loader of the training part."""
+        """Return the loader of the training split."""
         return self.loader("train")
 
     def val_dataloader(self) -> EpochLoader:
-        """Return the loader of the validation part."""
+        """Return the loader of the validation split."""
         return self.loader("val")
 
     def test_dataloader(self) -> EpochLoader:
-        """Return the loader of the test part."""
+        """Return the loader of the test split."""
         return self.loader("test")
 
     @property
@@ -83,13 +83,14 @@ class DataModule(L.LightningDataModule):
 
 
 class ResidentDataModule(DataModule):
-    """Parts that are tensors on the training device, so that a batch is one gather of rows.
+    """Splits that are tensors on the training device, so that a batch is one gather of rows.
 
     A subclass sets `_parts` in `setup`. Its config has `batch_size` and `eval_batch_size`.
 
     Args:
         config: The data section of the experiment config.
-        seed: The seed of the run; it decides the order of the training part and the draws of a transform.
+        seed: The seed of the run; it decides the order of the training split and the random numbers of a
+            transform.
     """
 
     def __init__(self, config: Any, *, seed: int = 0) -> None:
@@ -97,7 +98,7 @@ class ResidentDataModule(DataModule):
         self._parts: dict[str, tuple[Tensor, ...]] = {}
 
     def split(self, name: str) -> tuple[Tensor, ...]:
-        """Return a part as it is stored: tensors (N, …) on the device they are served from.
+        """Return a split as it is stored: tensors (N, …).
 
         Args:
             name: `"train"`, `"val"` or `"test"`.
@@ -106,7 +107,7 @@ class ResidentDataModule(DataModule):
         return self._parts[name]
 
     def transform(self, part: Part) -> Transform | None:
-        """Return what is applied to every gathered batch of a part."""
+        """Return the transform of every gathered batch of a split."""
         return None
 
     @property
@@ -119,7 +120,7 @@ class ResidentDataModule(DataModule):
         return self.config.batch_size if part == "train" else self.config.eval_batch_size
 
     def loader(self, part: Part) -> EpochLoader:
-        """Return the batches of a part, made on the training device."""
+        """Return the batches of a split, made on the training device."""
         return ResidentLoader(
             self.resident(part),
             batch_size=self.batch_size(part),
@@ -134,6 +135,6 @@ class ResidentDataModule(DataModule):
         )
 
     def resident(self, part: Part) -> tuple[Tensor, ...]:
-        """Move a part to the training device and keep it there, so that it is copied only once."""
+        """Move a split to the training device and keep it there, so that it is copied only once."""
         self._parts[part] = tuple(rows.to(self.device) for rows in self.split(part))
         return self._parts[part]

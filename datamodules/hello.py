@@ -9,7 +9,7 @@ from datamodules.loading.resident import ResidentLoader
 
 
 class HelloDataModule(DataModule):
-    """One sequence and its answer, (x, y), int64 (1, T) each; all three parts are this pair.
+    """One sequence and its answer, (x, y), int64 (1, T) each; all three splits are this pair.
 
     The index of a character is its position in the sorted alphabet of both words: e h l o.
     """

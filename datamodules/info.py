@@ -37,7 +37,7 @@ class ImageInfo(DataInfo):
     std: tuple[float, ...]  # standard deviation of the same values
     object_size: int = 0  # longest side of the depicted object in pixels; 0 if unknown
     object_center: str = "box"
-    """Which centre of the object is the image's centre: that of its `mass` or of its `box`."""
+    """The point of the object at the image's centre: the centre of its `mass` or of its bounding `box`."""
 
 
 @dataclass(frozen=True, kw_only=True)

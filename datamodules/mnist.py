@@ -26,9 +26,9 @@ class ImageDataModule(ResidentDataModule):
     """A labelled set of images that fits in memory, split into training, validation and test.
 
     The validation images are a stratified sample of the training set; only `split_seed` decides it.
-    A batch is (images, targets): normalised float (B, C, H, W) and int64 (B,). It lies on the training device
-    (pipeline `resident`) or on the CPU (pipeline `torchvision`). `split` returns the stored images, uint8
-    (N, C, H, W) with pixels 0 … 255, and their targets.
+    A batch is (images, targets): normalised float (B, C, H, W) and int64 (B,). It is on the training device
+    (pipeline `resident`) or on the CPU (pipeline `torchvision`). `split` returns the stored images, uint8 (N,
+    C, H, W) with pixels 0 … 255, and their targets.
 
     A subclass defines the class attributes and `read`.
     """
@@ -85,7 +85,7 @@ class ImageDataModule(ResidentDataModule):
         return normalize(images, self.mean, self.std)
 
     def transform(self, part: Part) -> Transform:
-        """Return what augments training images and normalises all images."""
+        """Return the transform that augments training images and normalises all images."""
         return self._augmented if part == "train" else self._as_stored
 
     @property
@@ -94,7 +94,7 @@ class ImageDataModule(ResidentDataModule):
         return self.config.drop_last
 
     def loader(self, part: Part) -> EpochLoader:
-        """Return the batches of a part; training images are shuffled and augmented."""
+        """Return the batches of a split; training images are shuffled and augmented."""
         return self._classic_loader(part) if self.config.pipeline == "torchvision" else super().loader(part)
 
     def _augmented(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:

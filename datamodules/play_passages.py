@@ -25,9 +25,9 @@ from datamodules.text.token_preparation import make_tokenizer
 from datamodules.tokenizers import Tokenizer
 
 NAME = "NAME"
-"""Replaces any name; other words have no capitals."""
+"""Replacement for any name; other words have no capitals."""
 PADDING = -1
-"""Fills up passages that are shorter than the longest."""
+"""Padding at the end of passages that are shorter than the longest."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FOLIO = {

@@ -33,8 +33,8 @@ def setting(
         choices: The allowed values.
         resume: `"free"`: the setting may change when a run is resumed.
         evaluation: For settings of the sections `data` and `trainer`: `"free"` may change in any evaluation,
-            `"test"` only in one of the test split, `"same"` in none, because it decides which examples are
-            held out.
+            `"test"` only in an evaluation of the test split, `"same"` never, because it decides which
+            examples are held out.
     """
     limits: dict[str, Any] = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
     metadata: dict[str, Any] = {"help": help, "resume": resume, "evaluation": evaluation}

@@ -9,7 +9,7 @@ from types import ModuleType
 class Command:
     """One command."""
 
-    place: str  # the module of its `main`, or the package whose `__main__` has it
+    place: str  # the module with its `main`, or the package with a `__main__` that has it
     help: str  # what it does, in one line
 
     def load(self) -> ModuleType:
@@ -23,7 +23,7 @@ class Command:
 COMMANDS = {
     "run": Command("experiments.launch", "Train and test what a config describes."),
     "evaluate": Command("experiments.evaluate", "Test a checkpoint again, or score a text with it."),
-    "predict": Command("experiments.predict", "Classify images, or answer words, with a checkpoint."),
+    "predict": Command("experiments.predict", "Classify images, or predict an answer for each word."),
     "sample": Command("experiments.sample", "Continue texts with a language model."),
     "compare": Command("experiments.compare", "Compare finished runs in a table."),
     "extract": Command("experiments.extract", "Save the hidden states of a language model."),

@@ -120,7 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = cli.parser("completion", __doc__)
     parser.add_argument("shell", nargs="?", choices=list(SCRIPTS), help="the shell that reads the script")
-    parser.add_argument("--line", metavar="TEXT", help="complete this command line instead, one word a line")
+    parser.add_argument(
+        "--line", metavar="TEXT", help="print the completions of this command line, one per line"
+    )
     return parser
 
 

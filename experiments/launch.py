@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int | None:
 
 
 def _outline(experiment: Config) -> str:
-    """Say in one line what an experiment runs."""
+    """Describe in one line what an experiment runs."""
     if experiment.form == "stages":
         return f"{experiment.name}: stages {', '.join(child.path for child in experiment.children)}"
     if experiment.form == "variants":

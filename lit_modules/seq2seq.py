@@ -117,7 +117,7 @@ class Seq2Seq(LitModule):
 
     @property
     def max_length(self) -> int:
-        """Most tokens to write, EOS included: the length of the longest target in the data."""
+        """Largest number of tokens to write, EOS included: the length of the longest target in the data."""
         return self.info.target_length - 1
 
     def write(self, source: Tensor) -> Tensor:

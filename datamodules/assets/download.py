@@ -33,7 +33,7 @@ def download(url: str, target: Path, *, limit: int) -> None:
 
     Args:
         url: HTTPS address.
-        target: The file to write; after a failure it may contain a part.
+        target: The file to write; after a failure it may be incomplete.
         limit: Largest size in bytes.
 
     Raises:

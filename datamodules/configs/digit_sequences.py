@@ -13,7 +13,7 @@ LONGEST = 18
 class DigitSequencesConfig:
     """Strings of digits and a task on them.
 
-    All strings differ, within a part and between the parts.
+    All strings differ, within a split and between splits.
     """
 
     task: Literal["reverse", "copy", "sort"] = setting(
@@ -24,7 +24,7 @@ class DigitSequencesConfig:
     train_size: int = setting(20_000, "Number of training strings.", min=1)
     val_size: int = setting(1_000, "Number of validation strings.", min=1)
     test_size: int = setting(1_000, "Number of test strings.", min=1)
-    split_seed: int = setting(0, "Seed that decides the strings of each part.", evaluation="same")
+    split_seed: int = setting(0, "Seed that decides the strings of each split.", evaluation="same")
     batch_size: int = setting(128, "Number of training strings per step and device.", min=1)
     eval_batch_size: int = setting(
         500, "Largest number of strings in a validation or test batch, per device.", min=1, evaluation="free"

@@ -38,7 +38,7 @@ class PlayPassagesConfig:
         evaluation="same",
     )
     val_parts: int = setting(
-        6, "One in this many of the plays outside the test fold is for validation.", min=2
+        6, "Number n: one in n of the plays outside the test fold is for validation.", min=2
     )
     split_seed: int = setting(
         0, "Seed of the folds, independent of the run's seed.", min=0, evaluation="same"

@@ -12,11 +12,11 @@ class TokenizerConfig:
 
     kind: Literal["character", "byte", "bpe"] = setting(
         "character",
-        "A character of the corpus, a byte, or byte pairs as in GPT-2, learned from the training split.",
+        "Kind of token: a character, a byte, or byte pairs as in GPT-2, learned from the training split.",
     )
     vocab_size: int = setting(1024, "Number of bpe tokens, 256 bytes included.", min=256, max=1 << 20)
     implementation: Literal["library", "by_hand"] = setting(
-        "library", "bpe by the fast tokenizers library, or by the readable code of this suite."
+        "library", "Implementation of bpe: the fast library tokenizers, or the readable code of this suite."
     )
     individual_digits: bool = setting(False, "Whether bpe makes each digit a token of its own.")
     path: str | None = setting(

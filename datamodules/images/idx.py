@@ -23,7 +23,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path, *, ndim: int, count: int | None = None) -> Tensor:
-    """Read an IDX file of unsigned bytes. It may be gzip-compressed, which its content tells.
+    """Read an IDX file of unsigned bytes. A gzip-compressed file is recognised by its content.
 
     Args:
         path: The file.

@@ -138,8 +138,8 @@ class StreamWindows(EpochLoader):
     epoch. The last target of a shorter stream is `IGNORED`. Ranks share the streams, so a batch of all ranks
     together is the same for any number of ranks.
 
-    The first batch of an epoch, with `batch_idx` 0, starts all streams anew. A network that carries its state
-    must reset it there.
+    The first batch of an epoch, with `batch_idx` 0, starts all streams from the beginning. A network that
+    carries its state must reset it there.
 
     `rank`, `world_size` and `max_batches` are those of `EpochLoader`.
 

@@ -72,8 +72,8 @@ class Play:
 class Plays:
     """The text of all plays in the order of their names, with a line feed between two; a `TextSource`.
 
-    Alphabetical order mixes the genres. The parts of a contiguous split then resemble each other more than
-    those of a split by genre.
+    Alphabetical order mixes the genres. Contiguous splits then resemble each other more than they would if
+    the plays were ordered by genre.
     """
 
     folder: Path  # folder of the files of `PLAY_MEMBERS`

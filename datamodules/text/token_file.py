@@ -1,4 +1,4 @@
-"""Token ids on disk: a `.npy` file, and a JSON file beside it that describes and verifies it.
+"""Token ids on disk: a `.npy` file, and a JSON file that describes and verifies it.
 
 `train.npy` holds the ids as a one-dimensional array. `train.json` holds their count, type and vocabulary
 size, the sha256 of `train.npy`, and the sha256 of the text and of the tokenizer that the ids come from.
@@ -32,10 +32,10 @@ def token_dtype(vocab_size: int) -> "np.dtype[Any]":
 def read_token_file(path: Path, origin: TokenOrigin) -> "np.ndarray[Any, Any]":
     """Verify a token file and map it into memory.
 
-    To verify is to read the file once. One core hashes about 1.4 GB/s: 7 ms for five million tokens.
+    Verification reads the file once. One core hashes about 1.4 GB/s: 7 ms for five million tokens.
 
     Args:
-        path: The `.npy` file; the description is beside it.
+        path: The `.npy` file; the description is in the same folder.
         origin: What the file must be made from.
 
     Returns:
@@ -80,7 +80,7 @@ def write_token_file(path: Path, pieces: Iterable[Any], origin: TokenOrigin) -> 
 
 
 def _write_header(file: BinaryIO, dtype: "np.dtype[Any]", count: int) -> None:
-    """Write the header of a `.npy` file; it has 128 bytes for every count, so a second one fits over it."""
+    """Write the header of a `.npy` file; it always has 128 bytes, so it can be overwritten later."""
     write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": (count,)})
     assert file.tell() == 128
 

@@ -100,7 +100,7 @@ def make_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[
     The alphabet of a character tokenizer comes from the whole text: a character that occurs only in the
     validation split would otherwise have no token. Byte pairs are learned from the training split alone.
 
-    `training` is the first character of the training split and the one after its last.
+    `training` is the range of characters of the training split, as (start, stop).
 
     Raises:
         ValueError: The vocabulary's files are missing or invalid.

@@ -17,7 +17,7 @@ def read_gpt2_files(
     Args:
         folder: Folder of both files.
         implementation: `"library"` or `"by_hand"`.
-        individual_digits: Whether each digit is a piece of its own; the files don't tell.
+        individual_digits: Whether each digit is a piece of its own; the files do not say.
 
     Raises:
         ValueError: A file is missing or malformed; the message names it.

@@ -66,7 +66,7 @@ def split(text: str, *, individual_digits: bool = False) -> list[str]:
 
 
 def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> Iterator[str]:
-    """Yield a text in new chunks that end where a piece ends for certain.
+    """Yield a text in new chunks; a piece is never split between two chunks.
 
     If each chunk is split on its own, the pieces are those of the whole text. Little text is held back,
     unless a piece is very long.
@@ -86,7 +86,7 @@ def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> 
 
 
 def _last_boundary(text: str, individual_digits: bool) -> int:
-    """Return a late position where a piece ends for certain; 0 if there is none.
+    """Return a late position where a piece certainly ends; 0 if there is none.
 
     A piece never continues from a character that is not white space to one that is. If there is no such
     position, the last two pieces are held back: the pattern looks ahead by two characters at most, as in `'l`

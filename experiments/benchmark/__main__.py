@@ -8,6 +8,7 @@ import argparse
 import ast
 import importlib
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +22,7 @@ from experiments.errors import UserError
 def build_parser(name: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command; for a benchmark, with its own options."""
     known = available()
-    parser = cli.parser("benchmark", known[name] if name else _listing(known))
+    parser = cli.parser("benchmark", known[name] if name else textwrap.indent(_listing(known), "  "))
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="benchmark to run")
     add("--list", action="store_true", help="list the benchmarks")

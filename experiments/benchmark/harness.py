@@ -157,7 +157,7 @@ def interleaved(
     Args:
         measurements: By name, a function that returns one measurement (see `timed`).
         repeats: Number of recorded turns.
-        warmup: Number of turns before those, in which caches are built, kernels chosen and threads started.
+        warmup: Number of warm-up turns, in which caches are built, kernels are chosen and threads start.
     """
     values: dict[str, list[float]] = {name: [] for name in measurements}
     for turn in range(warmup + repeats):

@@ -76,7 +76,7 @@ class ExactResume(Callback):
         self._between_epochs = lightning_adapter.is_between_epochs(checkpoint)
         if not self._between_epochs and checkpoint["world_size"] != trainer.world_size:
             raise UserError(
-                f"this checkpoint lies within an epoch of {checkpoint['world_size']} process(es), so "
+                f"this checkpoint was saved within an epoch of {checkpoint['world_size']} process(es), so "
                 f"{trainer.world_size} cannot continue it; use as many devices as before"
             )
         self._loader_states = lightning_adapter.loader_states(checkpoint)

@@ -13,8 +13,8 @@ class WeightAverage(Callback):
 
     The decay warms up as min(d, (1 + n) / (10 + n)) after n steps, so the random start is soon forgotten.
     Floating-point buffers (the running statistics of batch norm) are averaged like weights. Validation uses
-    the average, and the `state_dict` of a checkpoint is the average. The weights in training are saved beside
-    it for a resumed run. Lightning's own `WeightAveraging` copies the whole module, also swaps the states of
+    the average, and the `state_dict` of a checkpoint is the average. The training weights are saved too, for
+    a resumed run. Lightning's own `WeightAveraging` copies the whole module, also swaps the states of
     metrics, and updates tensor by tensor; this callback makes one fused update per step.
 
     Args:
@@ -80,7 +80,7 @@ class WeightAverage(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the average as `state_dict` and the weights in training beside it."""
+        """Save the average as `state_dict`, and the training weights as another entry."""
         if self._average and not self._swapped:
             checkpoint["training_state_dict"] = checkpoint["state_dict"]
             averages = dict(zip(self._names, self._average, strict=True))

@@ -1,1 +1,1 @@
-"""What a config may say: reading, checking and naming, without importing torch."""
+"""Configs: read, check and describe them, without importing torch."""

@@ -40,7 +40,7 @@ def usage(experiment: Config | None) -> str:
     lines += _table("run", RootConfig, "", values)
     lines += [
         "stages, variants, baselines",
-        "  Named overrides of the config: fits in order, fits to compare, simple models to compare with.",
+        "  Settings by name: `stages` run in order, `variants` are compared, `baselines` are simple models.",
         "",
     ]
     lines += _table("trainer", TrainerConfig, "trainer.", values)

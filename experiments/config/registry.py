@@ -167,7 +167,7 @@ def register(kind: str, name: str, target: type, schema: type, *, help: str = ""
 
     Args:
         kind: `"model"` or `"data"`. The suite builds optimizers, schedules and baselines from their schemas,
-            so a new one is a change of the suite.
+            so a new one needs a change in the suite.
         name: The short name.
         target: A LightningModule with the arguments `(config, info, optimizer=…, schedule=…)`, or a
             LightningDataModule with the arguments `(config, seed=…)`.

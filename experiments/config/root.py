@@ -1,4 +1,4 @@
-"""The typed experiment: what a checked config holds, and the keys beside its sections."""
+"""The typed experiment: a checked config, and the schema of its root keys."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(kw_only=True)
 class RootConfig:
-    """The keys of a config beside its sections."""
+    """The root keys of a config, outside its sections."""
 
     name: str = setting("", "Name of the run directory; the file's name by default.", resume="free")
     seed: int = setting(0, "Seed of the weights, the data order and the augmentation.", min=0, max=MAX_SEED)

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 """The folder of the packages; in a checkout, the root of the repository."""
 _INSTALLED = REPOSITORY / "experiments" / "configs"
 PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
-"""The folder of the published configs: inside the package in a wheel, beside it in a checkout."""
+"""The folder of the published configs: inside the package in a wheel, next to it in a checkout."""
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The keys of these sections are free names, such as lr_0.1. A dot in them is part of the name.

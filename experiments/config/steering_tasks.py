@@ -45,7 +45,7 @@ class ChooseTaskConfig:
     candidates: int = setting(3, "Number of networks to try the factors with.", min=1)
     perplexity_limit: float = setting(
         1.1,
-        "Largest allowed perplexity of steered answers to the unsteered model, relative to its own answers.",
+        "Largest allowed perplexity of steered answers, as a multiple of that of unsteered answers.",
         above=0.0,
     )
     written: int = setting(96, "Number of validation prompts to answer for the perplexity.", min=1)

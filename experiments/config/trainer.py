@@ -16,7 +16,7 @@ class TrainerConfig:
         10, "Number of epochs; null: as many as max_steps needs.", min=1, resume="free"
     )
     max_steps: int | None = setting(
-        None, "Number of optimizer steps, if reached before max_epochs.", min=1, resume="free"
+        None, "Largest number of optimizer steps; max_epochs may end the fit earlier.", min=1, resume="free"
     )
     max_minutes: float | None = setting(
         None,
@@ -83,7 +83,9 @@ class TrainerConfig:
         resume="free",
     )
     log_every_n_steps: int = setting(50, "Steps between two points of a training curve.", min=1)
-    dashboard: bool = setting(True, "Draw pictures in TensorBoard, beside the scalars.", resume="free")
+    dashboard: bool = setting(
+        True, "Draw pictures in TensorBoard, in addition to the scalars.", resume="free"
+    )
     progress_bar: bool = setting(
         True, "Show a progress bar in a terminal, or plain lines elsewhere.", resume="free"
     )

@@ -21,7 +21,7 @@ def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]
 
     Args:
         layer: The merged sources before interpolation, so that `${…}` sees the values of each fit.
-        root: The checked keys beside the sections.
+        root: The checked root keys.
 
     Raises:
         UserError: Two fits have the same name, a name is no valid folder, or a fit has a key of the root.

@@ -6,8 +6,8 @@ example data.root=/data, data.eval_batch_size=100 or trainer.accelerator=cpu. On
 trainer.devices is given.
 
 With --text, a language model is scored on any text. CHECKPOINT may then also be a pre-trained model, as for
-experiments.sample. Each token but the first is predicted once, from at least context − stride tokens if there
-are so many before it.
+experiments.sample. Each token but the first is predicted once, from at least context − stride earlier tokens
+(fewer at the start of the text).
 """
 
 import argparse
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory for its best checkpoint")
     add("overrides", nargs="*", metavar="key=value", help="settings of data and trainer")
-    add("--split", choices=SPLITS, default="test", help="examples to evaluate on; default: test")
+    add("--split", choices=SPLITS, default="test", help="split to evaluate on; default: test")
     add("--text", metavar="FILE", help="a UTF-8 file or folder to score a language model on")
     add("--stride", type=int, metavar="N", help="tokens between two windows; default: half the context")
     add("--precision", choices=PRECISIONS, help="with --text: number format of the weights; default: fp32")
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         _evaluate_text(options)
         return
     if options.stride is not None or options.precision is not None:
-        raise UserError("--stride and --precision go with --text")
+        raise UserError("--stride and --precision need --text")
     path = find_checkpoint(options.checkpoint)
     announce(f"evaluating {path}")
     metrics = evaluate(path, *options.overrides, split=options.split)

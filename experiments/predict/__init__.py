@@ -1,1 +1,1 @@
-"""Classify images, or write the answers of a sequence-to-sequence model to words."""
+"""Classify images, or predict answers for words with a sequence-to-sequence model."""

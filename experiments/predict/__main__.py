@@ -1,11 +1,11 @@
-"""Classify images with an image classifier, or answer words with a sequence-to-sequence model.
+"""Classify images with an image classifier, or predict answers for words with a sequence-to-sequence model.
 
 Images are PNG, JPEG, BMP, GIF, TIFF or WebP files of one object each, of any size, dark on light or light on
 dark. Each image is framed as the training images were. The output is one line per image: the class, its
 probability and the next two classes. If an image cannot be read, an error is printed, the other images are
 still classified, and the exit status is 1.
 
-Words are spelled in the characters of the training data, in either case. The output is the best answers to
+Words are spelled in the characters of the training data, in either case. The output is the best answers for
 each word, each with its score (log-probability, normalized by length) and its probability. If the model
 writes from both ends, these are means over both directions.
 """
@@ -35,7 +35,7 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
         options: `n_best` and `beam_size`, for words only; None for the default.
 
     Raises:
-        UserError: The model is of another kind, an option does not go with it, or a word cannot be spelled.
+        UserError: The model is of another kind, an option does not apply to it, or a word cannot be spelled.
     """
     from datamodules.info import SequencePairInfo
 
@@ -47,7 +47,7 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
 
     for name, value in options.items():
         if value is not None:
-            raise UserError(f"--{name.replace('_', '-')} goes with words, but this model takes images")
+            raise UserError(f"--{name.replace('_', '-')} is an option for words, but this model takes images")
     return predict_images(model, inputs)
 
 
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 @cli.command
 def main(arguments: list[str]) -> int:
-    """Ask a checkpoint about the inputs on the command line."""
+    """Run a checkpoint on the inputs of the command line."""
     options = build_parser().parse_intermixed_args(arguments)
     announce(f"opening {find_checkpoint(options.checkpoint)}")
     path, saved = open_checkpoint(options.checkpoint)

@@ -1,4 +1,4 @@
-"""Answer words with a sequence-to-sequence model, for example with their pronunciations.
+"""Predict answers for words with a sequence-to-sequence model, for example their pronunciations.
 
 Shape letters: B words, S source tokens.
 """
@@ -27,7 +27,7 @@ def predict_words(
         beam_size: Hypotheses per word; None for 5, or `n_best` if that is more.
 
     Raises:
-        UserError: A word is empty, longer than the words of the training, or has unknown characters; or a
+        UserError: A word is empty, longer than any training word, or has unknown characters; or a
             number is out of range.
     """
     if n_best is None:

@@ -63,9 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
             add(f"--{field.name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper(), help=text)
     text = "compute all tokens again for each new token: slower, and the same text except for rounding"
     add("--no-cache", action="store_true", help=text)
-    text = (
-        "number format of the weights; default: fp32, or the format that the network of --steer learned from"
-    )
+    text = "number format of the weights; default: fp32, or with --steer the format of its training data"
     add("--precision", choices=PRECISIONS, help=text)
     text = "steering network: answer without steering, with the mean vector, and with this network"
     add("--steer", metavar="CHECKPOINT", help=text)

@@ -1,4 +1,4 @@
-"""What a task finds in the stages before it: the model, the networks, the choice, and their files."""
+"""Results of the earlier stages that a task uses: the model, the networks, the choice, and their files."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from experiments.training.machine import default_device
 from lit_modules.functional.precision import multiplies_bf16
 
 CHOICE = "choice.json"
-"""Name of the file that a choosing stage leaves."""
+"""Name of the file that a `steering_choose` task writes."""
 NOTHING_EXTRACTED = "no earlier stage extracts hidden states; put a task steering_extract first"
 NOTHING_TRAINED = "no earlier stage trains on extracted layers (data.input_layer is null)"
 NOTHING_CHOSEN = "no earlier stage chooses layers and factors; put a task steering_choose first"

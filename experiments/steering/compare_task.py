@@ -26,7 +26,7 @@ from experiments.training.fit import fit
 
 
 class CompareTask(Task):
-    """Score every method on the test prompts, the seeded ones with a network for each seed."""
+    """Score every method on the test prompts; a seeded method is scored with one network for each seed."""
 
     settings: CompareTaskConfig
 

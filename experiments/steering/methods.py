@@ -67,7 +67,7 @@ class FittedMethods:
 
         Args:
             method: One of `METHODS`.
-            asked: The prompts to steer. Only the oracles use more of them than `h`.
+            asked: The prompts to steer. Only oracles use more than `h`.
             learned: The trained network.
             seed: Seed of random directions and of the shuffle.
 

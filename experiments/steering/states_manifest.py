@@ -19,7 +19,7 @@ from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers
 
 Template = Literal["chat", "plain"]
 STATES = "states.safetensors"
-"""Name of the file of hidden states that an extracting stage leaves."""
+"""Name of the file of hidden states that a `steering_extract` task writes."""
 
 
 @dataclass(frozen=True, kw_only=True)

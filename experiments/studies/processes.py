@@ -45,7 +45,7 @@ def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tupl
 
     previous = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        # A terminal sends Ctrl-C to both processes. The child inherits "ignore" and hears only from us.
+        # A terminal sends Ctrl-C to both processes. The child ignores it and gets signals from us only.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
         signal.signal(signal.SIGINT, forward)

@@ -76,7 +76,7 @@ def check_order(experiment: Config) -> None:
         known = [other for other in earlier if task_output(configs[other])]
         if from_stage not in known:
             raise UserError(
-                f"stages.{name}.data.from_stage = {from_stage!r}: not an earlier stage that leaves data; "
+                f"stages.{name}.data.from_stage = {from_stage!r}: not an earlier stage that writes data; "
                 f"allowed: {', '.join(known) or 'none'}"
             )
 
@@ -92,7 +92,7 @@ def _check_same(experiment: Config, folder: Path) -> None:
 
 
 def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:
-    """Replace `data.from_stage` of a fit by the path of the file that the stage leaves."""
+    """Replace `data.from_stage` of a fit by the path of the file that the stage writes."""
     named = _from_stage(config)
     if config.task is not None or named is None:
         return config

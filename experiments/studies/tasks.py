@@ -55,7 +55,7 @@ class Task(ABC):
 
 
 def task_output(config: Config) -> str | None:
-    """Return the name of the file that a stage leaves for `data.from_stage`, if there is one."""
+    """Return the name of the file that a stage writes for `data.from_stage`, if there is one."""
     return None if config.task is None else registry.target("task", config.task.name).output
 
 

@@ -70,7 +70,7 @@ class CurveLog(Logger):
             ]
             write_csv(
                 self.path, [CURVE_HEADER, *kept]
-            )  # whole or not at all: a kill here must not cost the curve
+            )  # written in one step: a kill here must not lose the curve
         self.resumed_step = None
         new = not self.path.exists()
         self._file = self.path.open("a", encoding="utf-8", newline="")

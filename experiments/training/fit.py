@@ -61,7 +61,7 @@ class Parts:
 
 
 def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
-    """Train, choose the best epoch by validation, test once, and leave a run directory.
+    """Train, choose the best epoch by validation, test once, and write a run directory.
 
     Args:
         experiment: A checked config of the form `fit`.

@@ -1,4 +1,4 @@
-"""Every touch of Lightning's internals, so that a new version of Lightning needs changes in one file.
+"""All code that uses Lightning's internals, so that a new version of Lightning needs changes here only.
 
 What Lightning documents (hooks, `trainer.global_step`, `trainer.is_last_batch` …) is used directly elsewhere.
 Each function here relies on undocumented behaviour; a test of the same name fails when Lightning changes it.
@@ -34,7 +34,7 @@ def skip_signal_broadcast(trainer: L.Trainer) -> None:
 def exits_named(run_dir: Path) -> Iterator[None]:
     """Turn Lightning's `SystemExit` into `Interrupted`.
 
-    Outside training, Lightning answers a SIGTERM by a `SIGTERMException` and a Ctrl-C by `sys.exit(1)`.
+    Outside training, Lightning raises `SIGTERMException` on SIGTERM and calls `sys.exit(1)` on Ctrl-C.
     """
     try:
         yield

@@ -84,7 +84,7 @@ def resolve_precision(config: TrainerConfig) -> str:
 
 
 def resolved(config: TrainerConfig) -> dict[str, Any]:
-    """Return accelerator, precision and compile as used here; a checkpoint keeps them beside its config."""
+    """Return accelerator, precision and compile as used here; a checkpoint stores them with its config."""
     return {
         "accelerator": resolve_accelerator(config),
         "precision": resolve_precision(config),

@@ -70,7 +70,8 @@ class AdamWConfig:
     eps: float = _eps()
     weight_decay: float = _weight_decay(0.01, _DECOUPLED)
     implementation: Literal["fused", "by_hand"] = setting(
-        "fused", "PyTorch's fused kernel, or the formula by hand: the same steps, but several times slower."
+        "fused",
+        "PyTorch's fused kernel, or the formula by hand, which takes the same steps several times slower.",
     )
 
     def __post_init__(self) -> None:

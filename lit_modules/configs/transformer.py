@@ -56,7 +56,10 @@ class TransformerConfig:
         None, "Biases in the norms; null: as bias for layer_norm, false for rms_norm."
     )
     norm_partial: float = setting(
-        1.0, "Share of the features that rms_norm measures; all are scaled.", above=0.0, max=1.0
+        1.0,
+        "Share of the features from which rms_norm computes the norm; all features are scaled.",
+        above=0.0,
+        max=1.0,
     )
     norm_first: bool = setting(True, "Norm before each branch (pre-norm) or after the sum (post-norm).")
     position: Position = setting(

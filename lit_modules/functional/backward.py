@@ -23,7 +23,7 @@ from lit_modules.functional.value_checks import refusing_unknown_classes
 class _Linear(Function):
     """y = x Wᵀ + b for the rows of x.
 
-    y_no = Σ_i x_ni W_oi + b_o, hence  ∂L/∂x = g W,  ∂L/∂W = gᵀ x,  ∂L/∂b = Σ_n g_n.
+    y_no = Σ_i x_ni W_oi + b_o, so  ∂L/∂x = g W,  ∂L/∂W = gᵀ x,  ∂L/∂b = Σ_n g_n.
     """
 
     generate_vmap_rule = True
@@ -72,7 +72,7 @@ class _ReLU(Function):
 
 
 class _Sigmoid(Function):
-    """y = 1 / (1 + exp(−x));  dy/dx = exp(−x) / (1 + exp(−x))² = y (1 − y), hence  ∂L/∂x = g y (1 − y)."""
+    """y = 1 / (1 + exp(−x));  dy/dx = exp(−x) / (1 + exp(−x))² = y (1 − y), so  ∂L/∂x = g y (1 − y)."""
 
     generate_vmap_rule = True
 
@@ -128,7 +128,7 @@ class _BinaryCrossEntropy(Function):
 class _SoftmaxCrossEntropy(Function):
     """ℓ_n = −log softmax(x_n)_t = log Σ_c exp(x_nc) − x_nt for logits x (N, C) and a class t_n per row.
 
-    The derivative of the log-sum-exp is the softmax p, hence  ∂L/∂x_nc = g_n (p_nc − [c = t_n]).
+    The derivative of the log-sum-exp is the softmax p, so  ∂L/∂x_nc = g_n (p_nc − [c = t_n]).
 
     Both passes process blocks of rows, and the backward pass recomputes p. The logits and their gradient are
     the only tensors of size (N, C). In a row of −inf only, the target has probability 0: the loss is inf and

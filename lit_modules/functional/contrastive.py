@@ -35,7 +35,7 @@ def info_nce(
     exchanged (Radford et al., CLIP, 2021, figure 3).
 
     Args:
-        queries: (B, D) of any length; normalized here.
+        queries: (B, D) of any norm; normalized here.
         positives: (B, D); row i belongs to query i.
         negatives: (K, D) for all queries, (B, K, D) for each query its own, or None for in-batch negatives.
         temperature: τ > 0; a lower value gives the most similar negatives more weight.
@@ -82,7 +82,7 @@ def nt_xent(first: Tensor, second: Tensor, *, temperature: float = 0.5) -> Tenso
     in symmetric InfoNCE, views of the same side are candidates too. A view is never its own candidate.
 
     Args:
-        first: (B, D) of any length; normalized here.
+        first: (B, D) of any norm; normalized here.
         second: (B, D); row i shows the same sample as row i of `first`.
         temperature: τ > 0.
 

@@ -149,7 +149,7 @@ def greedy(logits: Tensor) -> Tensor:
         ValueError: A row contains NaN, or no token remains.
     """
     best, tokens = logits.max(-1)
-    _check_rows(best > -math.inf)  # NaN is no more than −inf either
+    _check_rows(best > -math.inf)  # false for NaN too
     return tokens
 
 

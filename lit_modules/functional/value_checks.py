@@ -47,7 +47,7 @@ def _check_range(p: Tensor, highest: float, name: str) -> None:
 
 @contextmanager
 def refusing_unknown_classes(indices: Tensor, classes: int) -> Iterator[None]:
-    """Replace the error of a look-up with class indices outside [0, `classes`) by one that shows them.
+    """Replace the error of a look-up with class indices outside [0, `classes`) by an error that shows them.
 
     A check before the look-up would wait for an accelerator at every step. On an accelerator the look-up
     itself stops with a device assertion.

@@ -107,7 +107,7 @@ class AnswerScorer:
         """Generate an answer to each prompt greedily.
 
         The result equals greedy `generate`, but the prompts are not read again. Finished rows stay in the
-        batch until the last row ends, so a row is always computed beside the same other rows.
+        batch until the last row ends, so a row always shares its batch with the same rows.
 
         Args:
             max_new_tokens: Largest number of new tokens, at most `longest_answer`.

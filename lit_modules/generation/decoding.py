@@ -35,8 +35,8 @@ class Decoding:
 
         Args:
             rows: B texts of at least one token and at most `context_length` tokens.
-            kept: For each text, its index in the previous call, of which it has one token more. `None` if the
-                texts are unrelated to that call; all tokens are then read again.
+            kept: For each text, the index of the text of the previous call that it extends by one token.
+                `None` if the texts are unrelated to that call; all tokens are then read again.
 
         Returns:
             (B, V).

@@ -80,7 +80,7 @@ class SequenceAccuracy(TokenAccuracy):
 
 
 def text_metrics(info: TextInfo, stage: str) -> dict[str, Metric]:
-    """Build the metrics of a text beside its loss: perplexity and, if known, bits per byte.
+    """Build the metrics of a text in addition to its loss: perplexity and, if known, bits per byte.
 
     Args:
         info: The description of the text.

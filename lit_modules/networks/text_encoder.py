@@ -15,7 +15,7 @@ from lit_modules.layers.initialisation import draw_weights
 from lit_modules.networks.pooled_encoder import PooledEncoder
 
 PADDING = -1
-"""Fills up the shorter texts of a batch. No token has this id."""
+"""Padding at the end of the shorter texts of a batch. No token has this id."""
 
 
 class TextEncoder(nn.Module):

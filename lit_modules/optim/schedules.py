@@ -31,8 +31,8 @@ def one_cycle(
 ) -> float:
     """Rise from `first` to 1, then fall to `last` at the last step (Smith & Topin 2018).
 
-    The peak is where PyTorch's `OneCycleLR` has it, at step `warmup_fraction × total_steps − 1`, which may
-    lie between two steps. Without a warm-up it is the first step.
+    As in PyTorch's `OneCycleLR`, the peak is at step `warmup_fraction × total_steps − 1`, which may be a
+    fraction. Without a warm-up it is the first step.
 
     Args:
         step: Number of steps taken; from `total_steps − 1` on the factor stays `last`.

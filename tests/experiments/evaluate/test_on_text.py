@@ -137,4 +137,4 @@ def test_a_mistake_is_one_line_and_status_2(
 def test_stride_and_precision_are_for_texts(language_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--stride", "4"], ["--precision", "bf16"]):
         assert main([str(language_run), *arguments]) == 2
-        assert "go with --text" in capsys.readouterr().err
+        assert "need --text" in capsys.readouterr().err

@@ -132,4 +132,4 @@ def test_a_model_of_something_else_is_refused() -> None:
 @pytest.mark.parametrize("option", ["--n-best", "--beam-size"])
 def test_options_of_words_are_refused(run_dir: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run_dir), "a.png", option, "2"]) == 2
-    assert f"{option} goes with words, but this model takes images" in capsys.readouterr().err
+    assert f"{option} is an option for words, but this model takes images" in capsys.readouterr().err
