@@ -76,7 +76,7 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
 
 
 def part_bounds(characters: int, config: TokenCorpusConfig) -> dict[str, tuple[int, int]]:
-    """Return the first character of each split and the one after its last.
+    """Return the range of characters of each split, as (start, stop).
 
     Raises:
         ValueError: A split would be empty.
