@@ -86,11 +86,6 @@ class ResidentDataModule(DataModule):
     """Splits that are tensors on the training device, so that a batch is one gather of rows.
 
     A subclass sets `_parts` in `setup`. Its config has `batch_size` and `eval_batch_size`.
-
-    Args:
-        config: The data section of the experiment config.
-        seed: The seed of the run; it decides the order of the training split and the random numbers of a
-            transform.
     """
 
     def __init__(self, config: Any, *, seed: int = 0) -> None:

@@ -130,11 +130,7 @@ class PlayPassagesDataModule(ResidentDataModule):
         return self._tokenizer
 
     def passages(self, name: str) -> list[Passage]:
-        """Return the passages of a split, in the order of `split`.
-
-        Args:
-            name: `"train"`, `"val"` or `"test"`.
-        """
+        """Return the passages of a split, in the order of `split`."""
         self.setup()
         return self._passages[name]
 

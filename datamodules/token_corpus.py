@@ -105,11 +105,7 @@ class TokenCorpusDataModule(DataModule):
         return self._corpus().tokenizer
 
     def tokens(self, name: str) -> Any:
-        """Return the ids of a split, a mapped array of uint16 or uint32 (N,).
-
-        Args:
-            name: `"train"`, `"val"` or `"test"`.
-        """
+        """Return the ids of a split, a mapped array of uint16 or uint32 (N,)."""
         parts = self._corpus().parts
         return parts.get(name, parts["val"])
 

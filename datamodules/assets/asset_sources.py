@@ -61,15 +61,12 @@ class Source(Protocol):
     """Delivers members; its `str` names it in messages."""
 
     def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
-        """Deliver a member.
+        """Deliver a member as a new file within `scratch`.
 
         Args:
             member: The wanted file.
             scratch: A folder for this source alone; its content stays until the last member.
             root: The data root; the path of a local folder is relative to it.
-
-        Returns:
-            A new file within `scratch`.
 
         Raises:
             SourceError: The source can't deliver the member.

@@ -25,16 +25,11 @@ class NoAnswerError(DownloadError):
 
 
 def download(url: str, target: Path, *, limit: int) -> None:
-    """Download a file.
+    """Download a file of at most `limit` bytes by HTTPS; after a failure `target` may hold a part of it.
 
     The transfer runs in its own thread. The connection timeout of an HTTP client applies to each address of a
     host separately, and not to the name look-up. Behind a firewall that drops packets, a mirror with eight
     addresses would need eight times as long to fail.
-
-    Args:
-        url: HTTPS address.
-        target: The file to write; after a failure it may be incomplete.
-        limit: Largest size in bytes.
 
     Raises:
         DownloadError: The host refuses or cuts the transfer, or sends more than `limit`.

@@ -19,7 +19,7 @@ class AssetError(RuntimeError):
 
 
 def fetch(name: str, root: Path | str) -> Path:
-    """Make sure that an asset's files are present and correct.
+    """Make sure that an asset's files are present and correct; return their folder `root/name`.
 
     Correct files are never fetched again, not even after an attempt that failed half-way. If two processes
     call at once, one fetches and the other waits.
@@ -27,9 +27,6 @@ def fetch(name: str, root: Path | str) -> Path:
     Args:
         name: A key of `ASSETS`.
         root: The data root; created if missing.
-
-    Returns:
-        The folder `root/name` with the files.
 
     Raises:
         AssetError: No source has the files, or the folder can't be written.

@@ -23,8 +23,6 @@ class ExactResume(Callback):
     restores the loaders (`lightning_adapter.start_next_epoch`).
 
     Args:
-        config: The whole resolved config, plain.
-        info: The description of the data, plain.
         resolved: The result of `experiments.training.trainer.resolved`.
     """
 

@@ -219,13 +219,9 @@ def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> I
 
 
 def attention_grid(maps: NDArray[np.floating], title: str) -> Image.Image:
-    """Show the attention maps of all heads, one row per layer: queries down, keys across.
+    """Show the attention maps (L, H, T, S) of all heads, one row per layer: queries down, keys across.
 
     The shade is the square root of the weight, so that 0.1 is visible next to 1.
-
-    Args:
-        maps: (L, H, T, S); each row sums to 1.
-        title: The title above the picture.
     """
     layers, heads, height, width = maps.shape
     cell = max(1, min(6, (CARD - 30) // max(1, heads * width)))

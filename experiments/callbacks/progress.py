@@ -31,10 +31,6 @@ class Progress(Callback):
     In a terminal there is a bar at the bottom, and above it one line for each finished epoch. Elsewhere (a
     pipe, a log file, a notebook) there are the same lines, and one more every ten seconds within an epoch. It
     reads values from the device only when it draws.
-
-    Args:
-        console: The console to draw on; the standard output by default.
-        milestones: The callback that decides when the fit validates and ends.
     """
 
     def __init__(self, console: Console | None = None, milestones: Milestones | None = None) -> None:

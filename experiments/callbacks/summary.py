@@ -124,9 +124,6 @@ class Summary(Callback):
     """Prints the summary before a fit starts.
 
     It runs in `setup`, because later the module may be sharded.
-
-    Args:
-        console: The console to print on; the standard output by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:

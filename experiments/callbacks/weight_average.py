@@ -9,16 +9,13 @@ from torch import Tensor
 
 
 class WeightAverage(Callback):
-    """Updates the average θ̄ ← d·θ̄ + (1 − d)·θ after each optimizer step.
+    """Updates the average θ̄ ← d·θ̄ + (1 − d)·θ after each optimizer step; the decay d is in [0, 1).
 
     The decay warms up as min(d, (1 + n) / (10 + n)) after n steps, so the random start is soon forgotten.
     Floating-point buffers (the running statistics of batch norm) are averaged like weights. Validation uses
     the average, and the `state_dict` of a checkpoint is the average. The training weights are saved too, for
     a resumed run. Lightning's own `WeightAveraging` copies the whole module, also swaps the states of
     metrics, and updates tensor by tensor; this callback makes one fused update per step.
-
-    Args:
-        decay: d in [0, 1).
     """
 
     def __init__(self, decay: float) -> None:

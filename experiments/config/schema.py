@@ -21,11 +21,7 @@ _IMPORT_KEYS = ("_target_", "_recursive_", "_partial_", "class_path", "init_args
 def build(schema: type, values: Mapping[str, Any], path: str, layer: Layer) -> Any:
     """Build an instance of the schema from plain values.
 
-    Args:
-        schema: The dataclass.
-        values: The values of the section, without its `name`.
-        path: The dotted path of the section; empty for the root.
-        layer: The origin of each value, for error messages.
+    `path` is the dotted path of the section, and `layer` the origin of each value, for error messages.
 
     Raises:
         UserError: A key is unknown or missing, or a value has the wrong type or range.

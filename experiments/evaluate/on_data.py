@@ -57,10 +57,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
 def check_override(override: Layer, split: str, data: str) -> None:
     """Refuse a setting that changes the model or may put training examples among those evaluated.
 
-    Args:
-        override: One `key=value` of the command line.
-        split: `"test"` or `"val"`.
-        data: The short name of the data set, which says what each of its settings decides.
+    What each setting decides depends on the data set, whose short name is `data`.
 
     Raises:
         UserError: The setting must stay as it was in training.

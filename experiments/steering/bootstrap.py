@@ -45,11 +45,7 @@ def ratio_interval(
 ) -> Estimate:
     """Estimate Σ above / Σ below with its percentile interval.
 
-    Args:
-        above: One value for each prompt.
-        below: One value for each prompt.
-        clusters: The topic of each prompt.
-        seed: Seed of the resampling.
+    `above` and `below` have one value for each prompt; for the rest see `mean_interval`.
 
     Raises:
         ValueError: There are no values, or their numbers differ.

@@ -96,13 +96,7 @@ def loss_curves(run: Path) -> dict[str, Curve]:
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float], path: Path) -> None:
-    """Draw the training loss (thin) and held-out loss of each run, with a horizontal line for each bound.
-
-    Args:
-        curves: The result of `loss_curves` by name of the run.
-        floors: The bounds by label.
-        path: The PNG file.
-    """
+    """Draw the training loss (thin) and held-out loss of each run, with a horizontal line for each bound."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

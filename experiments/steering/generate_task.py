@@ -166,12 +166,7 @@ def write_answers(
 ) -> None:
     """Write all answers to `generations.csv`, and some of them side by side to `samples.md`.
 
-    Args:
-        run_dir: The run directory.
-        prompts: The answered prompts.
-        texts: The answers of each `METHOD/SEED`.
-        seed: Seed of the answers in `samples.md`.
-        count: Number of prompts in `samples.md`, evenly spaced.
+    `samples.md` has `count` prompts, evenly spaced, with the answers of one seed.
     """
     shown = [place * len(prompts) // count for place in range(count)]
     first = {method: texts[f"{method}/{seed}"] for method in METHODS}

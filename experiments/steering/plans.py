@@ -43,14 +43,7 @@ def all_plans(
 
     A method without a seed has one plan, named with the lowest seed.
 
-    Args:
-        evaluator: The model and its prompts.
-        rows: Indices of the evaluated prompts.
-        stage: The stage with the chosen layers.
-        choice: The factors.
-        networks: The learned network of each seed.
-        methods: Names of the methods.
-        seeded: Methods with a plan for each seed.
+    `networks` has the learned network of each seed; a method in `seeded` gets a plan for each seed.
     """
     found = {}
     for seed, learned in networks.items():
@@ -63,9 +56,7 @@ def all_plans(
 def over_seeds(values: Mapping[str, Sequence[float]], method: str) -> list[float]:
     """Average the values of a method over its seeds, prompt by prompt; NaN if one value is NaN.
 
-    Args:
-        values: The values of each `METHOD/SEED`, one for each prompt.
-        method: Name of the method.
+    `values` has the values of each `METHOD/SEED`, one for each prompt.
     """
     runs = [own for key, own in values.items() if key.partition("/")[0] == method]
     return [mean(values) for values in zip(*runs, strict=True)]

@@ -20,9 +20,7 @@ Curve = list[tuple[int, float]]
 def draw(comparison: Comparison, path: Path) -> None:
     """Write a PNG with a panel for each shown metric and, below, one for each `val/*` metric with a curve.
 
-    Args:
-        comparison: Groups and metrics to draw. A group has the same colour in all panels.
-        path: File to write.
+    A group has the same colour in all panels.
     """
     metrics = comparison.columns[:MAX_PANELS]
     curves = {group.name: [validation_curves(run.path) for run in group.runs] for group in comparison.groups}

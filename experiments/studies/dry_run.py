@@ -18,9 +18,7 @@ from experiments.training.checkpoint_path import find_checkpoint
 def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     """Build everything and run one batch of each stage, writing nothing.
 
-    Args:
-        experiment: The checked config.
-        stages: Names of the stages of the chain; their files do not exist yet.
+    The files of the chain's other `stages` do not exist yet.
 
     Raises:
         UserError: Something in the config is not available, or the monitored metric is not logged.

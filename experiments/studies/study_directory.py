@@ -13,9 +13,7 @@ from experiments.training import run_directory
 def open_directory(experiment: Config, check_same: Callable[[Path], None]) -> tuple[Path, bool]:
     """Create the directory, or find the one that `resume` asks for; tell whether it was there before.
 
-    Args:
-        experiment: The config of a study or a chain.
-        check_same: Called with a directory to continue. Raises UserError if its settings differ.
+    `check_same` is called with a directory to continue and raises UserError if its settings differ.
 
     Raises:
         UserError: There is nothing to continue in the directory named by `resume`.

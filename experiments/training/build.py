@@ -47,10 +47,7 @@ def build_model(experiment: Config, info: Any) -> Any:
 def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     """Rebuild the model of a checkpoint, without its data and its run directory.
 
-    Args:
-        saved: The checkpoint, as `load` returns it.
-        path: Its file, for error messages.
-        overrides: `key=value` strings that change its config; the weights must still fit.
+    `overrides` are `key=value` strings that change its config; the weights must still fit.
 
     Raises:
         UserError: The config names something that isn't registered, an override is wrong, or the weights

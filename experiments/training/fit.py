@@ -63,9 +63,7 @@ class Parts:
 def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
     """Train, choose the best epoch by validation, test once, and write a run directory.
 
-    Args:
-        experiment: A checked config of the form `fit`.
-        callbacks: The user's callbacks, called after the suite's.
+    The user's callbacks are called after the suite's.
 
     Raises:
         UserError: The config does not fit this machine, the data or the model.

@@ -139,10 +139,6 @@ def start_next_epoch(trainer: L.Trainer, states: Sequence[Any]) -> None:
 
     Lightning restores the states of the loaders only within an epoch. Between two epochs the order of the
     samples would start again.
-
-    Args:
-        trainer: The Trainer at the start of training.
-        states: What `loader_states` returned.
     """
     trainer.fit_loop.epoch_loop.restarting = False
     stateful = [x for x in tree_leaves(trainer.train_dataloader) if hasattr(x, "load_state_dict")]

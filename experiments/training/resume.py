@@ -147,11 +147,7 @@ def check_same(
 ) -> None:
     """Check that a continued run keeps all settings that its result depends on.
 
-    Args:
-        new: The plain config to continue with.
-        saved: The plain config that the run started with.
-        run_dir: The run directory, for the error message.
-        instead: Advice for a user who wants the new settings.
+    `instead` is advice for a user who wants the new settings.
 
     Raises:
         UserError: Settings differ; the message names the first ones with both values.

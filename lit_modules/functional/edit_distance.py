@@ -47,11 +47,7 @@ def edit_alignment(
     There may be several. Read from the end, the chosen one prefers a match or substitution to a deletion, and
     a deletion to an insertion.
 
-    Args:
-        a: (..., M), integers.
-        b: (..., N), integers; leading dimensions broadcast against those of `a`.
-        a_lengths: Length of each sequence in `a`, (...), or None for M.
-        b_lengths: Length of each sequence in `b`, (...), or None for N.
+    The arguments are those of `edit_distance`.
 
     Returns:
         Positions in `a` and in `b`, both int64 (..., M + N), in the order of the sequences. −1 marks the gap

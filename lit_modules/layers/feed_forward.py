@@ -111,13 +111,7 @@ class SwiGLU(nn.Module):
 
     It has three matrices. With F = 8/3 · W it has as many weights as a `FeedForward` with F = 4 · W.
 
-    Args:
-        width: W.
-        hidden_width: F.
-        bias: Whether the three layers have biases.
-        dropout: Probability of dropping a hidden unit in training.
-        output_dropout: Probability of dropping an entry of the output in training.
-        implementation: `fused` is PyTorch's activation, `by_hand` is `silu` of this module.
+    The arguments are those of `FeedForward`.
 
     Raises:
         ValueError: Unknown implementation; a dropout rate outside [0, 1).

@@ -139,13 +139,8 @@ def apply_lora(
 
     To train another part as well, such as a new head, call `requires_grad_(True)` on it afterwards.
 
-    Args:
-        module: The module; load its pretrained weights first.
-        patterns: Shell-style patterns of module names, such as `"*.attention.query"`.
-        rank: See `LoRALinear`.
-        alpha: See `LoRALinear`.
-        dropout: See `LoRALinear`.
-        rank_stabilized: See `LoRALinear`.
+    `patterns` are shell-style patterns of module names, such as `"*.attention.query"`. The other arguments
+    are those of `LoRALinear`. Load pretrained weights before.
 
     Returns:
         The names of the adapted layers.

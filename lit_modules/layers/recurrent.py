@@ -97,20 +97,7 @@ class LSTM(_StackBase, nn.LSTM):
     def forward(  # type: ignore[override]  # `lengths` replaces PyTorch's packed sequences
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run over a batch of sequences.
-
-        Args:
-            inputs: (B, T, D).
-            state: Hidden and cell state before the first step, each (L·R, B, H); zeros by default.
-            lengths: Number of real steps of each row, (B,), from 1 to T; T by default. The rest is padding.
-
-        Returns:
-            The outputs of the last layer, (B, T, R·H), zero on padding; and the hidden and the cell state of
-            each layer after the last real step, each (L·R, B, H).
-
-        Raises:
-            ValueError: Inputs or lengths of another shape; a length outside 1 … T.
-        """
+        """Run over a batch as `RNN.forward` does; the state is (h, c), each (L·R, B, H)."""
         _check_sequence(self, inputs, lengths)
         if self.implementation == "fused":
             return _run_fused(super().forward, inputs, state, lengths)

@@ -51,16 +51,10 @@ def rnn_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | Non
 
 
 def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """Compute one step of an LSTM.
+    """Compute the next (h, c) of an LSTM, with the arguments of `rnn_step`.
 
-    Args:
-        projected: W_ih x + b_ih, (B, 4H), with the gates in the order input, forget, candidate, output.
-        state: (h, c), each (B, H).
-        weight: W_hh, (4H, H).
-        bias: b_hh, (4H,).
-
-    Returns:
-        The next (h, c).
+    `projected` (B, 4H), `weight` (4H, H) and `bias` (4H,) have four parts: input gate, forget gate, candidate,
+    output gate.
     """
     hidden, cell = state
     gates = projected + F.linear(hidden, weight, bias)  # (B, 4H)
@@ -70,16 +64,9 @@ def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | No
 
 
 def gru_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """Compute one step of a GRU.
+    """Compute the next (h,) of a GRU, with the arguments of `rnn_step`.
 
-    Args:
-        projected: W_ih x + b_ih, (B, 3H), with the gates in the order reset, update, candidate.
-        state: (h,), (B, H).
-        weight: W_hh, (3H, H).
-        bias: b_hh, (3H,).
-
-    Returns:
-        The next (h,).
+    `projected` (B, 3H), `weight` (3H, H) and `bias` (3H,) have three parts: reset gate, update gate, candidate.
     """
     (hidden,) = state
     width = hidden.shape[-1]
@@ -146,18 +133,7 @@ class LSTMCell(_CellBase, nn.LSTMCell):
     """An LSTM cell: `lstm_step`."""
 
     def forward(self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Compute the next state.
-
-        Args:
-            inputs: (B, D).
-            state: The previous (h, c), each (B, H); zeros by default.
-
-        Returns:
-            The next (h, c), each (B, H).
-
-        Raises:
-            ValueError: Inputs of another shape.
-        """
+        """Compute the next (h, c), each (B, H), from the previous one; otherwise as `RNNCell.forward`."""
         _check_step(inputs, self.input_size)
         if self.implementation == "fused":
             return super().forward(inputs, state)

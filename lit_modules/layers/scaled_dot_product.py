@@ -95,13 +95,7 @@ def attention_weights(
 ) -> Tensor:
     """Compute the attention weights softmax(Q Kᵀ · scale).
 
-    Args:
-        query: (B, H, T, D).
-        key: (B, H_kv, S, D).
-        mask: See `scaled_dot_product_attention`, as for the rest.
-        is_causal: Whether a query sees no later key.
-        window: Number of keys visible on each side.
-        scale: 1/√D by default.
+    The arguments are those of `scaled_dot_product_attention`.
 
     Returns:
         (B, H, T, S), fp32 for half precision. Rows sum to 1, or are zero for a query without visible keys.
