@@ -14,8 +14,7 @@ _SPECIAL_TYPES = (3, 4)
 def tokenizer_of_gguf(entries: Mapping[str, Any]) -> LibraryBytePairTokenizer:
     """Build the tokenizer of a model in a GGUF file.
 
-    Args:
-        entries: The file's entries under `tokenizer.`, without that prefix.
+    `entries` are those under `tokenizer.`, without that prefix.
 
     Raises:
         ValueError: An entry is missing or malformed, or this kind of vocabulary is not implemented.

@@ -68,15 +68,7 @@ def train(
 ) -> Trained:
     """Train, and keep the weights after each epoch.
 
-    Args:
-        network: Maps images (B, C, H, W) to logits (B, K); on the training device.
-        batches: Yields (images, targets) in each epoch.
-        optimizer: Optimizer of the network's parameters.
-        schedule: Schedule of the learning rate.
-        epochs: Number of epochs.
-        steps_per_epoch: Batches per epoch; all by default.
-        schedule_each: When the schedule takes a step.
-        bf16: Multiply in bfloat16 (autocast); the weights stay fp32.
+    `batches` yields (images, targets) in each epoch. With `bf16` products are in bfloat16 (autocast).
     """
     trained = Trained(network)
     device = next(network.parameters()).device

@@ -166,12 +166,7 @@ def suite_fit(experiment: Config, *, seed: int) -> Trained:
 def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int, epochs: int) -> Trained:
     """Train with the classic loop after replacing some of its pieces by those of an experiment.
 
-    Args:
-        experiment: The experiment with the new pieces.
-        data: Its datamodule, set up.
-        swapped: The replaced pieces, some of `PIECES`.
-        seed: Seed of weights, order and augmentation.
-        epochs: Passes over the training split; a schedule with an end ends there.
+    `swapped` are some of `PIECES`. A schedule with an end ends after `epochs` epochs.
     """
     torch.manual_seed(seed)
     network: nn.Module = ClassicCNN(image_shape=data.info.input_shape, num_classes=len(data.info.class_names))

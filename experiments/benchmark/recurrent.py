@@ -75,12 +75,7 @@ def ways(kind: str, width: int, layers: int, device: torch.device) -> dict[str, 
 
 
 class CellLoop(nn.Module):
-    """Layers as loops over cells, with one matrix product per step.
-
-    Args:
-        stack: Layers of PyTorch, for the kind, sizes and weights.
-        implementation: PyTorch's kernel for a step (fused), or ours (by_hand).
-    """
+    """The layers of PyTorch's `stack` as loops over cells, with one matrix product per step."""
 
     def __init__(self, stack: nn.RNNBase, *, implementation: str) -> None:
         super().__init__()

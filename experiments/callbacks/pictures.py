@@ -155,12 +155,7 @@ def mistake_grid(
 ) -> Image.Image:
     """Draw misclassified images in a grid: the true class, and in red the predicted class and probability.
 
-    Args:
-        images: (N, H, W, 3), the worst first.
-        true: N class names.
-        predicted: N class names.
-        probabilities: N probabilities of the predicted classes.
-        title: The title above the picture.
+    The images (N, H, W, 3) start with the worst mistake.
     """
     images = enlarge(images, 56)
     _, height, width, _ = images.shape
@@ -185,15 +180,10 @@ def mistake_grid(
 
 
 def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> Image.Image:
-    """Show a first layer's weights as small images on one common scale.
+    """Show a first layer's weights (N, C, H, W) as N small images on one common scale.
 
     Weights of three input channels are colours around grey. Otherwise channels are averaged: blue is
     negative, white is zero, red is positive.
-
-    Args:
-        weights: (N, C, H, W), one filter each.
-        title: The title above the picture.
-        limit: The number of filters to show.
     """
     weights = np.nan_to_num(weights[:limit].astype(np.float32))
     scaled = weights / max(float(np.abs(weights).max(initial=0)), 1e-12)  # in [−1, 1]
@@ -246,11 +236,7 @@ def attention_map(
 ) -> Image.Image:
     """Show one attention map with its tokens at both edges: queries down, keys across.
 
-    Args:
-        weights: (T, S); each row sums to 1.
-        tokens: T texts.
-        title: The title above the picture.
-        seen: S texts; the same as `tokens` by default.
+    The weights (T, S) belong to T `tokens` and to S tokens `seen`, by default the same ones.
     """
     cell = 12 if seen is None else 18
     down, across = (

@@ -53,9 +53,7 @@ def forward_flops(module: nn.Module, sample: Any) -> int:
 
     A multiplication and its addition count as two. Element-wise operations do not count, as is usual.
 
-    Args:
-        module: Called as `module(sample)`, or `module(*sample)` for a tuple.
-        sample: A batch, usually of one sample, on the module's device.
+    The module is called as `module(sample)`, or `module(*sample)` for a tuple.
     """
     return _measure(module, sample)[""]
 

@@ -60,10 +60,7 @@ def log_hyperparameters(trainer: L.Trainer, config: Mapping[str, Any], metrics: 
     The metrics are written as scalars `final/<name>`, because the tab shows the last value of a scalar. For a
     curve such as `val/loss` that would be the last epoch, not the checkpoint that was chosen.
 
-    Args:
-        trainer: The Trainer that logged the run. Without a TensorBoard logger nothing happens.
-        config: Plain values, nested or by dotted name. Numbers stay numbers; other values become text.
-        metrics: The final metrics by name.
+    Without a TensorBoard logger nothing happens. Numbers stay numbers; other values become text.
     """
     # The tab's table opens on the first metric.
     names = sorted(metrics, key=lambda name: not name.startswith("test/"))

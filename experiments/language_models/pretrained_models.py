@@ -26,8 +26,8 @@ def open_pretrained(
 ) -> LoadedModel:
     """Open a pre-trained model on the device that the suite would train on.
 
-    The name is `smollm2`, a folder with config.json and safetensors files, or a GGUF file. A model that is not
-    `laid_out` for fast generation is a `TransformerLM`.
+    The name is `smollm2`, a folder with config.json and safetensors files, or a GGUF file. A model
+    that is not `laid_out` for fast generation is a `TransformerLM`.
 
     Raises:
         UserError: The files are missing or damaged, or the model needs a feature that is not implemented.

@@ -84,9 +84,7 @@ def find_task(configs: Mapping[str, Config], schema: type[Settings]) -> tuple[st
 def check_chain(earlier: Mapping[str, Config], *, chosen: bool) -> None:
     """Check the stages before a steering task, before anything runs.
 
-    Args:
-        earlier: The configs of the earlier stages by name.
-        chosen: Whether a stage must have chosen layers and factors.
+    With `chosen`, a stage must have chosen layers and factors.
 
     Raises:
         UserError: No stage extracts, trains or chooses, or a stage trains on a layer that is not extracted.

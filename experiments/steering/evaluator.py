@@ -74,8 +74,6 @@ class Evaluator:
 
     Args:
         model: The model, opened as for the extraction.
-        prompts: The prompt set.
-        path: The file of hidden states.
         answers: Number of wanted and of unwanted answers for each prompt, as in the extraction; 0 means all.
         batch_size: Number of prompts in a batch.
 

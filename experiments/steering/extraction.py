@@ -118,13 +118,8 @@ def forced_answers(
 ) -> ForcedAnswers:
     """Encode a prompt and the answers that define its steering vector.
 
-    Args:
-        model: Provides the tokenizer and the chat format.
-        prompts: The set that the prompt belongs to.
-        prompt: The prompt. A prompt of a neutral instantiation gets no answers.
-        template: See `extract`.
-        answers: Number of wanted and of unwanted answers; 0 means all.
-        turn: Index of the first answer, modulo their number, so that different prompts use different answers.
+    A prompt of a neutral instantiation gets no answers. `turn` is the index of the first answer, modulo their
+    number, so that different prompts use different answers.
 
     Raises:
         ValueError: The model has no chat format, or its tokenizer lacks a character.

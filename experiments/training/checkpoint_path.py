@@ -14,9 +14,7 @@ _BY_PREFERENCE = ("best.ckpt", "last.ckpt")
 def find_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> Path:
     """Find a checkpoint by its file or its run directory (then the best one).
 
-    Args:
-        argument: The file or the directory.
-        names: Names of models that are allowed too; the error message suggests a similar name.
+    `names` are models that are allowed too; the error message suggests a similar name.
 
     Raises:
         UserError: There is no such checkpoint.

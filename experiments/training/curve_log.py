@@ -19,7 +19,6 @@ class CurveLog(Logger):
     column, and a killed run leaves whole rows.
 
     Args:
-        path: The CSV file.
         resumed_step: The step that a run resumes from. Rows of later steps and of a test are dropped, because
             the resumed run logs them again.
     """

@@ -53,8 +53,8 @@ def rnn_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | Non
 def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
     """Compute the next (h, c) of an LSTM, with the arguments of `rnn_step`.
 
-    `projected` (B, 4H), `weight` (4H, H) and `bias` (4H,) have four parts: input gate, forget gate, candidate,
-    output gate.
+    `projected` (B, 4H), `weight` (4H, H) and `bias` (4H,) have four parts: the input gate, the forget
+    gate, the candidate and the output gate.
     """
     hidden, cell = state
     gates = projected + F.linear(hidden, weight, bias)  # (B, 4H)
@@ -66,7 +66,8 @@ def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | No
 def gru_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
     """Compute the next (h,) of a GRU, with the arguments of `rnn_step`.
 
-    `projected` (B, 3H), `weight` (3H, H) and `bias` (3H,) have three parts: reset gate, update gate, candidate.
+    `projected` (B, 3H), `weight` (3H, H) and `bias` (3H,) have three parts: the reset gate, the update
+    gate and the candidate.
     """
     (hidden,) = state
     width = hidden.shape[-1]

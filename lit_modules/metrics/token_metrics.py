@@ -80,12 +80,7 @@ class SequenceAccuracy(TokenAccuracy):
 
 
 def text_metrics(info: TextInfo, stage: str) -> dict[str, Metric]:
-    """Build the metrics of a text in addition to its loss: perplexity and, if known, bits per byte.
-
-    Args:
-        info: The description of the text.
-        stage: `"val"` or `"test"`.
-    """
+    """Build the metrics of a text in addition to its loss: perplexity and, if known, bits per byte."""
     bytes_per_token = info.bytes_per_token if stage == "val" else info.test_bytes_per_token
     bits = {"bits_per_byte": BitsPerByte(bytes_per_token)} if bytes_per_token else {}
     return {"perplexity": Perplexity(), **bits}

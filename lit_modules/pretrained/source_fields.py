@@ -113,10 +113,7 @@ class Fields:
             raise ValueError(f"{self._where}: {error}") from None
 
     def finish(self, harmless: Iterable[str]) -> None:
-        """Check that no setting is left.
-
-        Args:
-            harmless: Names of settings that don't change the logits.
+        """Check that no setting is left, apart from `harmless` ones that don't change the logits.
 
         Raises:
             ValueError: Names the first other setting that isn't null.
@@ -185,10 +182,7 @@ class Tensors:
         return embedding if tied else head
 
     def finish(self, harmless: Iterable[str] = ()) -> None:
-        """Check that no tensor is left.
-
-        Args:
-            harmless: Name endings of tensors that aren't weights.
+        """Check that no tensor is left, apart from those with `harmless` name endings, which aren't weights.
 
         Raises:
             ValueError: Names the first other tensor.
