@@ -15,9 +15,11 @@ from experiments.benchmark.harness import Report, interleaved, timed
 from experiments.errors import UserError
 from experiments.training.machine import default_device
 from lit_modules.layers import recurrent
+from lit_modules.layers.argument_checks import LayerImplementation
+from lit_modules.layers.cell_loop import Cell, CellLoop
 
 BASELINE = "PyTorch's layer"
-KINDS = ("RNN", "LSTM", "GRU")
+KINDS: dict[str, Cell] = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,39 +70,25 @@ def ways(kind: str, width: int, layers: int, device: torch.device) -> dict[str, 
         BASELINE: theirs,
         "ours, fused": ours["fused"],
         "ours, by hand": ours["by_hand"],
-        "loop over PyTorch's cell": CellLoop(theirs, implementation="fused"),
-        "loop over our cell": CellLoop(theirs, implementation="by_hand"),
+        "loop over PyTorch's cell": cell_loop(theirs, "fused"),
+        "loop over our cell": cell_loop(theirs, "by_hand"),
     }
     return {name: way.to(device) for name, way in found.items()}
 
 
-class CellLoop(nn.Module):
-    """The layers of PyTorch's `stack` as loops over cells, with one matrix product per step."""
-
-    def __init__(self, stack: nn.RNNBase, *, implementation: str) -> None:
-        super().__init__()
-        kind = type(stack).__name__
-        self.cells = nn.ModuleList()
-        for layer in range(stack.num_layers):
-            cell = getattr(recurrent, f"{kind}Cell")(
-                input_size=stack.input_size if layer == 0 else stack.hidden_size,
-                hidden_size=stack.hidden_size,
-                implementation=implementation,
-            )
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            cell.load_state_dict({name: getattr(stack, f"{name}_l{layer}") for name in names})
-            self.cells.append(cell)
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Map (B, T, D) to ((B, T, H),)."""
-        hidden = inputs.unbind(1)  # T times (B, D)
-        for cell in self.cells:
-            state, outputs = None, []
-            for step in hidden:
-                state = cell(step, state)
-                outputs.append(state[0] if isinstance(state, tuple) else state)
-            hidden = tuple(outputs)
-        return (torch.stack(hidden, dim=1),)
+def cell_loop(stack: nn.RNNBase, implementation: LayerImplementation) -> CellLoop:
+    """Return the layers of PyTorch's stack as a loop over cells, with one matrix product per step."""
+    loop = CellLoop(
+        cell=KINDS[type(stack).__name__],
+        input_size=stack.input_size,
+        hidden_size=stack.hidden_size,
+        num_layers=stack.num_layers,
+        implementation=implementation,
+    )
+    for layer, cell in enumerate(loop.cells):
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        cell.load_state_dict({name: getattr(stack, f"{name}_l{layer}") for name in names})
+    return loop
 
 
 def _forward_backward(way: nn.Module, inputs: Tensor) -> Callable[[], None]:

@@ -47,38 +47,27 @@ def build_rotary(config: TransformerConfig) -> RotaryPositions | None:
     return RotaryPositions(config.head_width, base=config.rotary_base, layout=config.rotary_layout)
 
 
-def build_self_attention(
-    config: TransformerConfig, *, is_causal: bool, rotary: RotaryPositions | None
+def build_attention(
+    config: TransformerConfig,
+    *,
+    is_causal: bool = False,
+    rotary: RotaryPositions | None = None,
+    to_context: bool = False,
 ) -> Attention:
-    """Build the self-attention of a layer."""
+    """Build the self-attention of a layer, or the attention of a decoder layer `to_context`."""
     return Attention(
         config.width,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
+        context_width=config.width if to_context else None,
         bias=config.bias,
         dropout=config.attention_dropout,
         output_dropout=config.dropout,
         qk_norm=config.qk_norm,
         rotary=rotary,
         is_causal=is_causal,
-        window=config.window,
-        implementation=config.implementation,
-    )
-
-
-def build_cross_attention(config: TransformerConfig) -> Attention:
-    """Build the attention of a decoder layer to its context."""
-    return Attention(
-        config.width,
-        num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        context_width=config.width,
-        bias=config.bias,
-        dropout=config.attention_dropout,
-        output_dropout=config.dropout,
-        qk_norm=config.qk_norm,
+        window=None if to_context else config.window,
         implementation=config.implementation,
     )
 
@@ -127,7 +116,7 @@ class EncoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_first = config.norm_first
-        self.attention = build_self_attention(config, is_causal=is_causal, rotary=rotary)
+        self.attention = build_attention(config, is_causal=is_causal, rotary=rotary)
         self.attention_norm = build_norm(config)
         self.feed_forward = build_feed_forward(config)
         self.feed_forward_norm = build_norm(config)
@@ -163,9 +152,9 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerConfig, *, rotary: RotaryPositions | None = None) -> None:
         super().__init__()
         self.norm_first = config.norm_first
-        self.self_attention = build_self_attention(config, is_causal=True, rotary=rotary)
+        self.self_attention = build_attention(config, is_causal=True, rotary=rotary)
         self.self_attention_norm = build_norm(config)
-        self.cross_attention = build_cross_attention(config)
+        self.cross_attention = build_attention(config, to_context=True)
         self.cross_attention_norm = build_norm(config)
         self.feed_forward = build_feed_forward(config)
         self.feed_forward_norm = build_norm(config)

@@ -70,9 +70,7 @@ class PooledEncoder(nn.Module):
             check_key_mask(key_mask, x.shape[0], x.shape[1])
         if self.pooling == "cls":
             x, key_mask = self._with_seed(x, key_mask)
-        positions = torch.arange(
-            x.shape[1], device=x.device
-        )  # the same for all rows, because they are padded right
+        positions = torch.arange(x.shape[1], device=x.device)  # of all rows, which are padded right
         hidden = self.encoder(x, key_mask=key_mask, positions=positions)  # (B, [1 +] T, W)
         if self.pooling == "cls":
             return hidden[:, 0]
