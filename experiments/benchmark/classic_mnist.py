@@ -68,7 +68,7 @@ def train(
 ) -> Trained:
     """Train, and keep the weights after each epoch.
 
-    `batches` yields (images, targets) in each epoch. With `bf16` products are in bfloat16 (autocast).
+    `batches` yields (images, targets) in each epoch. With `bf16`, matrix products are in bfloat16.
     """
     trained = Trained(network)
     device = next(network.parameters()).device

@@ -57,7 +57,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
 def check_override(override: Layer, split: str, data: str) -> None:
     """Refuse a setting that changes the model or may put training examples among those evaluated.
 
-    What each setting decides depends on the data set, whose short name is `data`.
+    `data` is the short name of the data set, which says what each of its settings decides.
 
     Raises:
         UserError: The setting must stay as it was in training.

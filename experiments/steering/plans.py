@@ -56,7 +56,7 @@ def all_plans(
 def over_seeds(values: Mapping[str, Sequence[float]], method: str) -> list[float]:
     """Average the values of a method over its seeds, prompt by prompt; NaN if one value is NaN.
 
-    `values` has the values of each `METHOD/SEED`, one for each prompt.
+    `values` maps each `METHOD/SEED` to one value for each prompt.
     """
     runs = [own for key, own in values.items() if key.partition("/")[0] == method]
     return [mean(values) for values in zip(*runs, strict=True)]

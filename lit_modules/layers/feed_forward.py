@@ -111,7 +111,7 @@ class SwiGLU(nn.Module):
 
     It has three matrices. With F = 8/3 · W it has as many weights as a `FeedForward` with F = 4 · W.
 
-    The arguments are those of `FeedForward`.
+    The arguments are those of `FeedForward`, without `activation`.
 
     Raises:
         ValueError: Unknown implementation; a dropout rate outside [0, 1).

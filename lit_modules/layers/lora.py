@@ -140,7 +140,7 @@ def apply_lora(
     To train another part as well, such as a new head, call `requires_grad_(True)` on it afterwards.
 
     `patterns` are shell-style patterns of module names, such as `"*.attention.query"`. The other arguments
-    are those of `LoRALinear`. Load pretrained weights before.
+    are those of `LoRALinear`. Load pretrained weights first.
 
     Returns:
         The names of the adapted layers.
