@@ -194,12 +194,7 @@ def _lattice_kernel(length: int, sigma: float, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _frame(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pixel coordinates and their factor to the units of grid_sample.
-
-    Returns:
-        x (W,) of every column and y (H,) of every row, in pixels from the centre; and units per pixel along x
-        and y, (2, 1), because grid_sample counts from −1 to 1 over the image.
-    """
+    """Return each pixel's x (W,) and y (H,) from the centre, and grid_sample's units per pixel (2, 1)."""
     x = torch.arange(width, device=device) - (width - 1) / 2
     y = torch.arange(height, device=device) - (height - 1) / 2
-    return x, y, torch.tensor([[2 / width], [2 / height]], device=device)
+    return x, y, torch.tensor([[2 / width], [2 / height]], device=device)  # which go from −1 to 1

@@ -37,14 +37,9 @@ def two_way_search(
     candidate that is probable in both is more often correct than the best candidate of one. A truncated
     candidate competes only if no candidate is complete; it is ranked as if it ended there.
 
-    Args:
-        network: The network, in evaluation mode, trained on targets and on their `reverse_targets`. Learned
-            positions must cover `max_length + 1` tokens.
-        source: (B, S), padded at the end.
-        beam_size: Number K of hypotheses per direction.
-        max_length: Largest number of tokens to write, EOS included.
-        length_penalty: See `beam_search`.
-        n_best: Number N of different candidates to return; fewer only if no others exist.
+    The arguments are those of `beam_search`; there are `beam_size` hypotheses per direction. The network was
+    trained on targets and on their `reverse_targets`. Its learned positions must cover `max_length + 1`
+    tokens.
 
     Raises:
         ValueError: See `beam_search`.

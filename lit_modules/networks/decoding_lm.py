@@ -113,16 +113,7 @@ class DecodingLM(nn.Module):
         cache: list[DecodingCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """Compute the logits of the next token after each of T tokens.
-
-        Args:
-            tokens: Indices, (B, T).
-            key_mask: Boolean, (B, T), True = a real token; rows may be padded left or right.
-            cache: From `make_cache`; T is then the number of new tokens.
-            last_only: Return the logits after the last token only.
-
-        Returns:
-            (B, T, V), or (B, 1, V) with `last_only`.
+        """Compute logits (B, T, V), or (B, 1, V), of tokens (B, T) as `TransformerLM.forward` does.
 
         Raises:
             ValueError: Positions beyond the learned ones; a full cache.

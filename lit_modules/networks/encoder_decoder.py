@@ -162,11 +162,7 @@ class EncoderDecoder(nn.Module):
         return self.decoder.make_cache(capacity)
 
     def cross_attention(self, source: Tensor, target: Tensor) -> Tensor:
-        """Return the attention of target tokens to source tokens; call it in evaluation mode.
-
-        Args:
-            source: (B, S).
-            target: (B, T).
+        """Return the attention of target tokens (B, T) to source tokens (B, S); call it in evaluation mode.
 
         Returns:
             (L, B, H, T, S): each row sums to 1 over the source and is 0 on padding.
