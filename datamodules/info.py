@@ -1,4 +1,4 @@
-"""Descriptions of data: what a model, a dashboard or a command may know about a data set.
+"""Descriptions of data: what models, dashboards and commands may use of a data set.
 
 There is one frozen dataclass per kind of data. All values are plain, so a checkpoint can carry them.
 """
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """What every description holds. A new kind of data is a subclass with a `kind` of its own."""
+    """Fields of every description. A new kind of data is a subclass with its own `kind`."""
 
     kind: ClassVar[str] = "other"
 

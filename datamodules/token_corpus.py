@@ -101,7 +101,7 @@ class TokenCorpusDataModule(DataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the text, known after `prepare_data`."""
+        """The tokenizer of the text, available after `prepare_data`."""
         return self._corpus().tokenizer
 
     def tokens(self, name: str) -> Any:

@@ -69,7 +69,7 @@ class Results:
         return "\n".join([*lines, "", textwrap.fill(table["measured"], 110, break_on_hyphens=False)])
 
     def config_table(self, names: list[str], folder: Path) -> str:
-        """Render one row per config; `folder` is where the document lies."""
+        """Render one row per config; `folder` is the document's folder."""
         rows = []
         for name in names:
             path = REPOSITORY / "configs" / f"{name}.yaml"

@@ -52,7 +52,7 @@ complete --command experiments --arguments '(experiments completion --line (comm
 
 
 def complete(line: str) -> list[str]:
-    """List what can stand at the end of a command line.
+    """List the possible completions of a command line.
 
     Args:
         line: The line up to the cursor, such as `experiments run mnist_cnn optimizer.`.

@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="K",
-        help="number of wanted and of unwanted answers for each prompt, in rotation; default: 0, all",
+        help="number of wanted and of unwanted answers for each prompt, taken in turn; default: 0, all",
     )
     add("--batch-size", type=int, default=32, metavar="B", help="prompts in a batch; default: 32")
     add(

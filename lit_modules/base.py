@@ -115,8 +115,8 @@ class LitModule(L.LightningModule):
     def steps_per_epoch(self) -> int:
         """Count the optimizer steps of one epoch on this process.
 
-        The loader is asked, because `trainer.estimated_stepping_batches` would set up the loaders a second
-        time and lose the position that a resumed run restored.
+        The number comes from the loader, because `trainer.estimated_stepping_batches` would set up the
+        loaders a second time and lose the position that a resumed run restored.
         """
         trainer: Any = self.trainer
         batches = len(trainer.datamodule.train_dataloader())
@@ -125,7 +125,7 @@ class LitModule(L.LightningModule):
         return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
     def total_steps(self) -> int:
-        """Count the optimizer steps of the whole fit: the horizon of the schedule."""
+        """Count the optimizer steps of the whole fit, which is the length of the schedule."""
         trainer = self.trainer
         limits = []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 CONNECT_SECONDS = 5.0
-"""Longest wait for an answer: name look-up, all addresses of the host and redirects together."""
+"""Longest wait for an answer, including name look-up, all addresses of the host and redirects."""
 
 _READ_SECONDS = 30
 _CHUNK = 1 << 18

@@ -23,9 +23,9 @@ class EpochLoader(ABC):
     """A sized iterable of batches that can stop after any batch and continue in another process.
 
     Training (`shuffle=True`): each epoch is a new permutation. All ranks get the same number of batches of
-    the same size. Batch b of all ranks together is the batch that one process would get with a `world_size`
-    times larger batch. If the ranks can't share the last batch equally, an epoch leaves out fewer than
-    `world_size` samples.
+    the same size. Batch b of all ranks together is the batch that one process would get with a batch size
+    `world_size` times as large. If the ranks can't share the last batch equally, an epoch leaves out fewer
+    than `world_size` samples.
 
     Evaluation (`shuffle=False`): rank r serves samples r, r + world_size, …, each exactly once, in batches of
     nearly equal size. All ranks have the same number of batches, because a rank with one batch fewer would

@@ -21,8 +21,8 @@ class LengthBuckets(EpochLoader):
     order. The cuts are the same in all epochs, because the sorted lengths are. A batch is one gather.
 
     All ranks get the same number of batches of the same shape. Batch b of all ranks together is the batch
-    that one process would get with a `world_size` times larger batch, except for fewer than `world_size` rows
-    at each end. An epoch leaves out fewer than `world_size` of the shortest rows.
+    that one process would get with a batch size `world_size` times as large, except for fewer than
+    `world_size` rows at each end. An epoch leaves out fewer than `world_size` of the shortest rows.
 
     `rank`, `world_size` and `max_batches` are those of `EpochLoader`.
 

@@ -33,7 +33,7 @@ def gather(tokens: Tensor, starts: Tensor, width: int, last: Tensor | int | None
         last: Last position that may be a target, one for all windows or one each (B,); N − 1 by default.
 
     Returns:
-        Inputs and targets, int64 (B, T). Inputs after the last token repeat it.
+        Inputs and targets, int64 (B, T). Inputs after the last token are copies of it.
     """
     unsigned = (1 << 8 * tokens.itemsize) - 1
     positions = starts.unsqueeze(1) + torch.arange(width + 1, device=tokens.device)  # (B, T + 1)

@@ -42,7 +42,7 @@ def read_dictionary(path: Path) -> Dictionary:
 
 
 def parse_dictionary(lines: Iterable[str], *, name: str = "dictionary") -> Dictionary:
-    """Parse a dictionary's lines; words become lower-case, and accents part of their letters (NFC).
+    """Parse a dictionary's lines; words become lower-case, a letter and its accent one character (NFC).
 
     Raises:
         ValueError: A line is malformed, or there are no words.

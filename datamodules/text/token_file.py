@@ -17,7 +17,7 @@ from numpy.lib.format import write_array_header_1_0
 
 @dataclass(frozen=True, kw_only=True)
 class TokenOrigin:
-    """What the ids of a file mean and come from."""
+    """Meaning and origin of the ids in a file."""
 
     vocab_size: int  # all ids are in 0 … `vocab_size` − 1
     source_sha256: str  # hexadecimal sha256 of the text's UTF-8 bytes

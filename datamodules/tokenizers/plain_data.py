@@ -28,7 +28,7 @@ _FIELDS: dict[str, dict[str, type]] = {
         "individual_digits": bool,
     },
 }
-"""Names and types of each kind's data."""
+"""Names and types of the data of each kind."""
 
 
 def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:

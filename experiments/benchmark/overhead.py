@@ -33,11 +33,11 @@ from lit_modules.optim.schedules import build_schedule
 
 QUICK: dict[str, Any] = {"data": {"name": "digits", "batch_size": 16}, "trainer": {"log_every_n_steps": 4}}
 LIMITS = {"mnist_cnn": ("bare", 1.05), "mnist_mlp": ("barebones", 1.15)}
-"""For each experiment: a reference, and how many times its step the step of the full set-up may cost."""
+"""For each experiment: a reference, and the target for the ratio of a step's time to the reference."""
 
 
 class TakingTurns(Callback):
-    """Times chunks of a fit's steps, each right after as many steps of another loop.
+    """Times chunks of a fit's steps, each directly after the same number of steps of another loop.
 
     Args:
         bare_step: Takes one step of the other loop, loading included.

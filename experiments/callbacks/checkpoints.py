@@ -25,8 +25,8 @@ class Checkpoints(Checkpoint):
 
     A state is saved only where a resumed run can continue exactly: after an optimizer step within an epoch
     (and after its validation, if one is due), or when an epoch is over. A signal waits for the next such
-    moment; with several processes, up to a second longer, until all of them know. A second signal, at least a
-    second later, stops the process at once.
+    moment. With several processes it waits up to a second longer, until all of them have heard of it. A
+    second signal, at least a second later, stops the process at once.
 
     Args:
         folder: The folder of the two files.

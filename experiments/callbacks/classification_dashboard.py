@@ -18,7 +18,7 @@ from experiments.callbacks.tensorboard import add_picture, layout, writer
 from experiments.training.confusion import Confusion
 
 PICTURE_DRAWINGS = 10
-"""The most drawings of a picture in a fit: as many as TensorBoard shows of one tag by default."""
+"""Largest number of drawings of a picture in a fit; TensorBoard shows this many per tag by default."""
 MISTAKES_SHOWN = 24
 EMBEDDED_SAMPLES = 1000
 

@@ -22,7 +22,7 @@ from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
 DRAWINGS = 10
-"""The most times that samples and attention are drawn in a fit."""
+"""Largest number of times that samples and attention are drawn in a fit."""
 SAMPLES, NEW_TOKENS, TEMPERATURE = 2, 160, 0.8
 PROMPT_TOKENS, SENTENCE_TOKENS = 32, 24
 SHOWN_LAYERS, SHOWN_HEADS = 12, 12

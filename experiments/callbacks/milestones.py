@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from experiments.training import lightning_adapter
 
 MOST_CALLS = 100
-"""The most calls between two exchanges, however short the steps are."""
+"""Largest number of calls between two exchanges, even if the steps are short."""
 
 
 class Milestones(Callback):
@@ -70,7 +70,7 @@ class Agreement:
 
     An exchange in each step would make each step wait for the slowest rank and, on a GPU, for the device. So
     the ranks exchange about once a period. In each exchange they also agree on the number of calls until the
-    next one, which keeps them together. A single process knows at once.
+    next one, which keeps them together. A single process needs no exchange.
 
     Args:
         period: Seconds between two exchanges.

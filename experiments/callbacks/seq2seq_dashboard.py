@@ -21,7 +21,7 @@ from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.metrics.error_rates import Nearest, content_lengths, nearest_answers
 
 DRAWINGS = 10
-"""The most times that pictures and tables are drawn in a fit."""
+"""Largest number of times that pictures and tables are drawn in a fit."""
 WORST_SHOWN, CONFUSIONS_SHOWN = 30, 20
 LOOKED_AT = (0.3, 0.6, 0.9, 0.99)
 """Positions in the validation set (0 first, 1 last) of the sequences with drawn attention."""
@@ -46,8 +46,8 @@ class Seq2SeqDashboard(Callback):
 
     - After at most ten validations, evenly spread and including the last: the confusions of tokens over the
       whole set, as a matrix and as a list of the most frequent; the sequences with the most edits; and the
-      cross-attention of four sequences, the same ones each time. It is the labelled mean over the heads of
-      the last layer, and for the longest sequence all layers and heads.
+      cross-attention of four sequences, the same ones each time. The picture shows the mean over the heads of
+      the last layer with labels. For the longest sequence a second picture shows all layers and heads.
     - After a test: the matrix, the list and the sequences with the most edits.
 
     Tokens of one group, such as the stresses of a phoneme, count as one in the matrix and the list. With

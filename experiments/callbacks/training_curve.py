@@ -14,7 +14,7 @@ from experiments.errors import RunError
 from experiments.training.lightning_adapter import show_metrics
 
 MOST_PENDING, MOST_HELD = 50, 2**24
-"""The most steps, and the most elements of their logits, that are kept unread."""
+"""Largest number of steps, and of elements of their logits, that are kept unread."""
 
 
 @dataclass

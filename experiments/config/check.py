@@ -109,7 +109,7 @@ def check_config(layer: Layer) -> Config:
 
 
 def _root(layer: Layer) -> RootConfig:
-    """Check the keys of the root, and which of them stand together."""
+    """Check the root keys and their combinations."""
     values = layer.values
     known = [*ROOT_KEYS, *SECTIONS, "trainer", "task", "variants", "baselines", "stages"]
     for key in values:

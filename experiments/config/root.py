@@ -35,7 +35,7 @@ class Section:
     config: Any
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the section as plain values, as it stands in a config."""
+        """Return the section as plain values, as it is written in a config."""
         return {"name": self.name, **dataclasses.asdict(self.config)}
 
 

@@ -23,7 +23,7 @@ class ExtractTaskConfig:
         "last", "Hidden state of an answer: of its last token, or the mean over its tokens."
     )
     answers: int = setting(
-        1, "Number of wanted and of unwanted answers per prompt, in rotation; 0: all, which is slower.", min=0
+        1, "Number of wanted and of unwanted answers per prompt, taken in turn; 0: all, slower.", min=0
     )
     batch_size: int = setting(32, "Number of prompts in a batch.", min=1)
     precision: Literal["auto", "fp32", "bf16"] = setting(
@@ -40,15 +40,19 @@ class ChooseTaskConfig:
 
     prompts: int = setting(100, "Number of validation prompts, a random sample.", min=2)
     alphas: list[float] = setting(
-        [0.5, 1.0, 1.5, 2.0], "Factors to try with the best networks; the time grows with them.", above=0.0
+        [0.5, 1.0, 1.5, 2.0],
+        "Factors to try with the best networks; the time grows with their number.",
+        above=0.0,
     )
-    candidates: int = setting(3, "Number of networks to try the factors with.", min=1)
+    candidates: int = setting(3, "Number of best networks for which factors are tried.", min=1)
     perplexity_limit: float = setting(
         1.1,
         "Largest allowed perplexity of steered answers, as a multiple of that of unsteered answers.",
         above=0.0,
     )
-    written: int = setting(96, "Number of validation prompts to answer for the perplexity.", min=1)
+    written: int = setting(
+        96, "Number of validation prompts that are answered to measure the perplexity.", min=1
+    )
     max_new_tokens: int = setting(40, "Largest number of tokens in such an answer.", min=1)
     instruction: str = setting(
         "Say which kind of professional to see.", "Instruction before each prompt in the method prompting."

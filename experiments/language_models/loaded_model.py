@@ -10,7 +10,7 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What is needed to continue a text and to score it."""
+    """A model with all that is needed to continue a text and to score it."""
 
     name: str  # name in messages
     network: Any  # maps tokens (B, T) to logits (B, T, V), in evaluation mode

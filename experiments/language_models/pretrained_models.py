@@ -16,7 +16,7 @@ _END_NAMES = ("<|endoftext|>", "<|im_end|>")
 
 
 def is_pretrained(name: str) -> bool:
-    """Return whether a name stands for a model that was not trained by the suite."""
+    """Return whether a name means a model that was not trained by the suite."""
     path = Path(name)
     return name in ASSETS or path.suffix == ".gguf" or (path / "config.json").is_file()
 

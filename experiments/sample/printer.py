@@ -12,7 +12,7 @@ class Printer:
 
     Args:
         texts: The prompt or message of each text.
-        is_chat: Whether these are messages, which belong in the heading.
+        is_chat: Whether these are messages, which are shown in the heading.
     """
 
     def __init__(self, texts: Sequence[str], *, is_chat: bool) -> None:

@@ -52,7 +52,7 @@ def extract(
         template: `chat`: the chat format of the model. `plain`: the prompt and a newline. By default `chat`
             if the model has a chat format.
         position: See `read_pairs`.
-        answers: Number of wanted and of unwanted answers for each prompt, in rotation; 0 means all.
+        answers: Number of wanted and of unwanted answers for each prompt, taken in turn; 0 means all.
         batch_size: Number of prompts in a batch.
         show: Called with the number of finished prompts and the total.
 

@@ -32,9 +32,9 @@ COLUMNS = {
 }
 """Head of each column of the table, by name of the figure."""
 POINTLESS_ON_NEUTRAL = ("l2s_shuffled", "instantiation_mean", "p2s")
-"""Methods left out on neutral prompts: their vectors are zero, or those of other neutral prompts."""
+"""Methods that are not used on neutral prompts: their vectors are zero or belong to other neutral prompts."""
 MOST_COLUMNS = 4
-"""Largest number of instantiations with a column of their own."""
+"""Largest number of instantiations for which the table has columns."""
 
 
 class GenerateTask(Task):

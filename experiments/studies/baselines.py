@@ -42,7 +42,7 @@ REGRESSIONS = (LinearRegressionConfig, MeanTargetConfig)
 
 
 class SplitData(Protocol):
-    """What a baseline needs from a datamodule. One of texts also has `texts(name)`, a list of N strings."""
+    """The datamodule of a baseline. One of texts also has `texts(name)`, a list of N strings."""
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
         """Return raw inputs (N, …) and targets (N,) or (N, D) of `"train"`, `"val"` or `"test"`."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 _PRELOADED = ["experiments.training.fit", "torchmetrics", "torch.utils.tensorboard"]
-"""What the server imports before it forks."""
+"""Modules that the server imports before it forks."""
 
 
 def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[int, int | None]:

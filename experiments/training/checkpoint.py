@@ -1,8 +1,8 @@
 """Write checkpoints in one step, and load them as plain data without running any code.
 
-A checkpoint is a dictionary of tensors, numbers, strings, lists and dictionaries. Lightning's entries
-(`state_dict`, `optimizer_states`, `loops` …) stand beside `config`, the whole resolved config, and `info`,
-the description of the data. The file alone is enough to rebuild the model.
+A checkpoint is a dictionary of tensors, numbers, strings, lists and dictionaries. It holds Lightning's
+entries (`state_dict`, `optimizer_states`, `loops` …), `config` (the whole resolved config) and `info` (the
+description of the data). The file alone is enough to rebuild the model.
 """
 
 import os

@@ -15,7 +15,7 @@ from experiments.training import checkpoint, lightning_adapter, run_directory
 
 @dataclass(frozen=True)
 class Start:
-    """Where a fit begins."""
+    """The start of a fit: its directory and its checkpoint."""
 
     run_dir: Path
     checkpoint: Path | None = None  # the file it continues from; `None` for a new run

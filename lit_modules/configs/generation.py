@@ -7,7 +7,7 @@ from datamodules.setting import setting
 
 @dataclass(kw_only=True)
 class SamplingConfig:
-    """How to choose each next token and when to stop. The defaults sample from the model's distribution."""
+    """Settings of sampling and stopping. The defaults sample from the model's distribution."""
 
     temperature: float = setting(
         1.0, "Below 1: safer text; above 1: more varied text; 0: always the most probable token.", min=0.0

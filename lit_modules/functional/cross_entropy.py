@@ -86,7 +86,7 @@ def cross_entropy(
         ignored = targets == ignore_index
         indices = targets.long().masked_fill(ignored, 0)
         of_rows = _fused if implementation == "fused" else _of_indices
-        with refusing_unknown_classes(indices, classes):  # for PyTorch's error; ours reads so already
+        with refusing_unknown_classes(indices, classes):  # replaces PyTorch's error message
             losses = of_rows(logits, indices, weight, label_smoothing).masked_fill(ignored, 0)
         counts = ignored.logical_not().to(losses.dtype)
         if weight is not None:

@@ -112,7 +112,7 @@ class AnswerScorer:
         Args:
             max_new_tokens: Largest number of new tokens, at most `longest_answer`.
             stop_ids: Tokens that end an answer; they are not part of it.
-            vocab_size: Choose only among this many first tokens.
+            vocab_size: Choose only from the ids 0 … `vocab_size` − 1.
             steering: One vector for each prompt; by default there is no steering.
 
         Returns:

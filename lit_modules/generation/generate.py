@@ -60,8 +60,8 @@ def generate(
         use_cache: Keep the results of earlier tokens.
         seeds: One seed per prompt; by default `settings.seed` for all, so that equal prompts get equal
             samples.
-        vocab_size: Choose only among this many first tokens; some networks have more rows than their
-            tokenizer has tokens.
+        vocab_size: Choose only from the ids 0 … `vocab_size` − 1; some networks have more
+            rows than their tokenizer has tokens.
         on_token: Called with the row and its new token, except a stop id; if it returns True, the row ends.
         on_end: Called with each row when it ends.
         on_read: Called before each call of the network, with the active rows and the number of visible prompt

@@ -20,7 +20,9 @@ from lit_modules.layers.visibility import check_key_mask
 
 
 class Attention(nn.Module):
-    """output(concat_h softmax(Q_h K_hᵀ / √D) V_h): Q is linear in the input, K and V in input or context.
+    """output(concat_h softmax(Q_h K_hᵀ / √D) V_h): Q is linear in the input.
+
+    K and V are linear in the input or in the context.
 
     In all masks True means may be attended. (In `nn.MultiheadAttention` True means blocked.)
 

@@ -1,4 +1,4 @@
-"""How the weights of a transformer are initialised."""
+"""Initialise the weights of a transformer."""
 
 import torch.nn as nn
 

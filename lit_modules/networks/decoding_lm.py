@@ -51,7 +51,7 @@ class DecodingLM(nn.Module):
         weights: `as_they_are`, or `int8`: all matrices but the embedding in 8 bits, the rest in bf16.
 
     Attributes:
-        bytes_per_token: Size of the matrices, each of which is read once for a token.
+        bytes_per_token: Size of the matrices; each is read once per token.
     """
 
     def __init__(self, network: TransformerLM, *, weights: DecodingWeights = "as_they_are") -> None:
