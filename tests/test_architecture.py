@@ -140,11 +140,13 @@ def forbidden_imports(path: Path) -> list[str]:
     return [module for module in own if not within(module, *REACH[room(here)])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_arrows_point_one_way(path: Path) -> None:
     assert forbidden_imports(path) == []
 
 
+@pytest.mark.slow
 def test_no_circle_of_imports() -> None:
     assert circles({name(path): imported_modules(path) for path in FILES}) == []
 
@@ -153,6 +155,7 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in FILES if name(p) not in PENDING_RULES], ids=name)
 def test_commands_are_imported_by_nobody(path: Path) -> None:
     modules = imported_modules(path)
@@ -175,6 +178,7 @@ def test_no_two_files_share_a_name() -> None:
     assert [modules for modules in stems.values() if len(modules) > 1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in FILES if name(p) not in PENDING_RULES], ids=name)
 def test_a_file_fits_in_the_head(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
@@ -195,6 +199,7 @@ def test_packages_import_nothing_heavy_by_themselves() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_nothing_from_a_file_is_run(path: Path) -> None:
     for function, call in calls(path):
@@ -223,6 +228,7 @@ def test_nothing_from_a_file_is_run(path: Path) -> None:
 LIGHTNING_INTERNALS = ("fit_loop", "epoch_loop", "val_check_batch", "_results", "_logger_connector")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_one_file_touches_the_internals_of_lightning(path: Path) -> None:
     if name(path) == "experiments.training.lightning_adapter":
@@ -237,6 +243,7 @@ def test_one_file_touches_the_internals_of_lightning(path: Path) -> None:
             assert node.attr not in LIGHTNING_INTERNALS, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_tests_load_weights_alone_too(path: Path) -> None:
     for function, call in calls(path):
@@ -244,6 +251,7 @@ def test_tests_load_weights_alone_too(path: Path) -> None:
             assert any(keyword.arg == "weights_only" for keyword in call.keywords), f"line {call.lineno}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_user_can_be_told_what_an_assert_would_crash_on(path: Path) -> None:
     """No handler swallows everything, and none catches what stops a process without passing it on."""

@@ -95,7 +95,7 @@ def test_the_strings_depend_on_the_split_seed_and_their_order_on_the_run_s() -> 
     ("values", "message"),
     [
         ({"min_length": 5, "max_length": 4}, "min_length: 5 is more than max_length 4"),
-        ({"max_length": 2, "train_size": 100}, "190 strings are wanted, and only 110 have 1 to 2 digits"),
+        ({"max_length": 2, "train_size": 100}, "their sum is 190, but only 110 strings have 1 to 2 digits"),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, int], message: str) -> None:

@@ -35,6 +35,7 @@ def attach(module: ImageDataModule, *, rank: int = 0, world_size: int = 1, limit
     )
 
 
+@pytest.mark.network
 def test_mnist_is_what_torchvision_reads(mnist: MNISTDataModule, mnist_folder: Path) -> None:
     images = read_image_file(str(mnist_folder / "train-images-idx3-ubyte"))
     labels = read_label_file(str(mnist_folder / "train-labels-idx1-ubyte"))
@@ -53,6 +54,7 @@ def test_mnist_is_what_torchvision_reads(mnist: MNISTDataModule, mnist_folder: P
     assert mnist.std == (round(float(share @ (brightness.double() - mean) ** 2) ** 0.5, 4),)
 
 
+@pytest.mark.network
 def test_mnist_describes_itself(mnist: MNISTDataModule) -> None:
     info = mnist.info
     assert info.input_shape == (1, 28, 28)
@@ -60,6 +62,7 @@ def test_mnist_describes_itself(mnist: MNISTDataModule) -> None:
     assert info.class_names == tuple("0123456789")
 
 
+@pytest.mark.network
 def test_mnist_split_is_stratified_and_depends_on_its_own_seed(
     mnist: MNISTDataModule, mnist_folder: Path
 ) -> None:
@@ -74,6 +77,7 @@ def test_mnist_split_is_stratified_and_depends_on_its_own_seed(
         assert torch.equal(other.split("val")[0], mnist.split("val")[0]) is same
 
 
+@pytest.mark.network
 def test_batches_are_normalised_and_carry_their_targets(mnist: MNISTDataModule) -> None:
     images, targets = next(iter(mnist.train_dataloader()))
     assert images.shape == (64, 1, 28, 28)
@@ -85,6 +89,7 @@ def test_batches_are_normalised_and_carry_their_targets(mnist: MNISTDataModule) 
     assert torch.equal(targets, labels[:1000])
 
 
+@pytest.mark.network
 def test_fashion_mnist_comes_through_the_same_reader(
     mnist_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +219,7 @@ class Recorder(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 2])
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # Lightning's

@@ -43,6 +43,8 @@ def plays_of(data: PlayPassagesDataModule, name: str) -> set[str]:
     return {passage.play for passage in data.passages(name)}
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_folds_are_disjoint_by_play_and_test_every_play_once(folds: list[PlayPassagesDataModule]) -> None:
     tested: Counter[str] = Counter()
     for data in folds:
@@ -60,6 +62,7 @@ def test_folds_are_disjoint_by_play_and_test_every_play_once(folds: list[PlayPas
     assert len(tested) == 38
 
 
+@pytest.mark.network
 def test_every_word_is_in_one_passage_of_its_play(folds: list[PlayPassagesDataModule]) -> None:
     data = folds[0]
     words = {play.name: re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", play.text) for play in data.read()}
@@ -73,6 +76,7 @@ def test_every_word_is_in_one_passage_of_its_play(folds: list[PlayPassagesDataMo
         assert all(f in (NAME, w.lower()) for f, w in zip(found[name], own, strict=True))
 
 
+@pytest.mark.network
 def test_tokens_are_the_passages_words_padded_behind(folds: list[PlayPassagesDataModule]) -> None:
     data = folds[1]
     longest = 0
@@ -98,6 +102,8 @@ def test_tokens_are_the_passages_words_padded_behind(folds: list[PlayPassagesDat
     assert info.vocab_size == data.tokenizer.vocab_size == 600
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_the_vocabulary_is_learned_from_the_training_plays_alone(data_root: Path) -> None:
     """The words of the test plays have no influence."""
     config = PlayPassagesConfig(root=str(data_root), tokenizer=TokenizerConfig(kind="bpe", vocab_size=600))
@@ -113,6 +119,7 @@ def test_the_vocabulary_is_learned_from_the_training_plays_alone(data_root: Path
     assert Altered(config).info.tokenizer == PlayPassagesDataModule(config).info.tokenizer
 
 
+@pytest.mark.network
 def test_the_clues_to_a_play_are_removed(folds: list[PlayPassagesDataModule]) -> None:
     text = " ".join(text for name in ("train", "val", "test") for text in folds[0].texts(name))
     words = Counter(text.split())
@@ -125,6 +132,8 @@ def test_the_clues_to_a_play_are_removed(folds: list[PlayPassagesDataModule]) ->
     assert 0.02 < words[NAME] / words.total() < 0.05
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_names_can_be_kept(data_root: Path) -> None:
     data = PlayPassagesDataModule(PlayPassagesConfig(root=str(data_root), names="kept", tokenizer=CHARACTERS))
     words = Counter(" ".join(data.texts("train") + data.texts("val") + data.texts("test")).split())
@@ -146,6 +155,8 @@ def test_kinds_of_plays() -> None:
     assert kind("edward-iii", "histories") == ("history", "histories")
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_the_source_s_six_folders(data_root: Path) -> None:
     data = PlayPassagesDataModule(
         PlayPassagesConfig(root=str(data_root), kinds="folders", tokenizer=CHARACTERS, names="kept")
@@ -195,6 +206,7 @@ def test_padding_is_behind() -> None:
     assert rows.dtype == torch.int64
 
 
+@pytest.mark.network
 def test_loaders_serve_the_splits_and_resume(folds: list[PlayPassagesDataModule]) -> None:
     data = folds[2]
     loader = data.train_dataloader()

@@ -229,6 +229,8 @@ def cmudict(data_root: Path) -> PronunciationDataModule:
     return built
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_cmu_s_dictionary_is_complete(cmudict: PronunciationDataModule, data_root: Path) -> None:
     info = cmudict.info
     assert "".join(info.source_vocabulary[3:]) == "'-.abcdefghijklmnopqrstuvwxyz"
@@ -250,6 +252,7 @@ def test_cmu_s_dictionary_is_complete(cmudict: PronunciationDataModule, data_roo
     assert info.train_size == pronunciations[0] - pronunciations[1]
 
 
+@pytest.mark.network
 def test_little_of_its_training_batches_is_padding(cmudict: PronunciationDataModule) -> None:
     filled = served = 0
     for batch in cmudict.train_dataloader():

@@ -54,6 +54,7 @@ def attach(
     )
 
 
+@pytest.mark.network
 def test_tiny_shakespeare_is_the_published_corpus(data_root: Path) -> None:
     module = TinyShakespeareDataModule(TinyShakespeareConfig(root=str(data_root)))
     module.prepare_data()
@@ -67,6 +68,7 @@ def test_tiny_shakespeare_is_the_published_corpus(data_root: Path) -> None:
     assert module.tokenizer.decode(module.tokens("val")[:12].tolist()) == "?\n\nGREMIO:\nG"
 
 
+@pytest.mark.network
 def test_all_of_shakespeare_is_parted_three_ways(data_root: Path) -> None:
     module = ShakespeareDataModule(ShakespeareConfig(root=str(data_root)))
     module.setup()

@@ -67,6 +67,7 @@ QUICK = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", QUICK, ids=" ".join)
 def test_what_only_informs_imports_nothing_slow(command: list[str]) -> None:
     program = (

@@ -68,6 +68,7 @@ SHELLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "expected", "bash"),
     [

@@ -35,6 +35,7 @@ def evaluate(folder: Path, split: str) -> dict[str, float]:
     return {f"{split}/accuracy": right, f"{split}/loss": F.cross_entropy(logits, targets).item()}
 
 
+@pytest.mark.slow
 def test_two_processes_stop_and_continue_as_one_run(tiny: dict[str, Any], work: Path) -> None:
     """A chain of two stages, started by Lightning, stopped in the second, continued by torchrun."""
     # 181 validation samples don't divide by two; neither does the number of evaluation batches.

@@ -89,6 +89,7 @@ def assert_same_runs(full: Path, cut: Path) -> None:
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -124,6 +125,7 @@ def files(folder: str) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_refused_and_nothing_is_overwritten(
     settings: dict[str, Any], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:

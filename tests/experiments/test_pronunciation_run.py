@@ -40,6 +40,7 @@ def settings(work: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["words", "tokens"])
 def test_a_run_continues_exactly_from_any_step(
     settings: dict[str, Any], unit: str, monkeypatch: pytest.MonkeyPatch

@@ -268,6 +268,7 @@ def assert_same_run(full: Path, cut: Path) -> None:
     assert metrics[0]["test/loss"] == metrics[1]["test/loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_stopped_run_goes_on_from_the_same_state_to_the_bit(cell: str, stoppable: dict[str, Any]) -> None:
     stoppable["model"]["cell"] = cell
@@ -317,8 +318,9 @@ def test_a_text_run_writes_samples_and_is_continued_and_scored_from_the_command_
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from experiments import evaluate, sample
+    from experiments.evaluate import __main__ as evaluate
     from experiments.language_models.opening import open_trained
+    from experiments.sample import __main__ as sample
 
     stoppable["model"]["name"] = "char_rnn"
     stoppable["trainer"]["dashboard"] = True
@@ -386,6 +388,7 @@ def as_taught(seed: int) -> list[str]:
     return predicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hello_is_answered_as_in_the_lesson(
     seed: int, work: Path, capsys: pytest.CaptureFixture[str]
@@ -419,5 +422,5 @@ def test_what_does_not_fit_is_refused_in_one_line(work: Path) -> None:
         experiments.run(lesson(carry_state=True))
     with pytest.raises(ValueError, match=r"kind 'images'; choose data\.name hello"):
         model(ImageInfo(input_shape=(1, 8, 8), class_names=("a",), mean=(0.1,), std=(0.3,)))
-    with pytest.raises(UserError, match=r"model.cell = 'gruu' .* allowed: rnn . gru . lstm"):
+    with pytest.raises(UserError, match=r"model.cell = 'gruu' .* allowed: rnn, gru, lstm"):
         experiments.run(lesson(cell="gruu"))

@@ -122,6 +122,7 @@ def test_without_the_length_of_tokens_there_are_no_bits_per_byte() -> None:
 ADAMW, MUON = AdamWConfig(lr=1e-2), MuonConfig(lr=0.02, adamw_lr=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "optimizer", "precision"),
     [
@@ -158,6 +159,7 @@ def test_logits_of_half_precision_are_lifted_for_the_loss_alone() -> None:
     assert module.double().training_step(batch(), 0)["loss"].dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_compiling_the_network_changes_neither_names_nor_results() -> None:
     torch.manual_seed(0)
     module = LanguageModel(MODERN, INFO)

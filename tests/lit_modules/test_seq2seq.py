@@ -170,6 +170,7 @@ def test_the_test_writes_by_a_beam_and_validation_greedily() -> None:
     assert torch.equal(written["test"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision"), [("paper", "32-true"), ("llama", "32-true"), ("shared", "bf16-mixed")]
 )
@@ -191,6 +192,7 @@ def test_half_precision_is_lifted_for_the_loss() -> None:
     assert step["loss"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_compiling_the_network_changes_neither_names_nor_results() -> None:
     module = build()
     names, expected = list(module.state_dict()), module.training_step(batch(), 0)["loss"]

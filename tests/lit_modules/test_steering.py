@@ -50,6 +50,7 @@ def test_the_other_loss_adds_size_and_direction() -> None:
     torch.testing.assert_close(module.training_step((states, targets), 0)["loss"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "mse_l1_cosine"])
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_logged_figures_are_those_of_all_pairs_together(stage: str, loss: str) -> None:
@@ -88,6 +89,7 @@ def test_what_is_too_short_is_told_in_the_vectors_lengths() -> None:
     assert Steering(SteeringConfig(hidden=5), INFO).network.min_length == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "worst"), [({"skip": "linear"}, 0.02), ({"hidden_bias": 2.0}, 0.1)])
 def test_learns_a_linear_map(settings: dict, worst: float) -> None:
     torch.manual_seed(0)

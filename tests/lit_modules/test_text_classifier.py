@@ -47,6 +47,7 @@ def test_a_step_gives_a_loss_to_descend_and_features_lead_to_the_logits():
     assert all(p.grad is not None for p in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 2])
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_what_is_logged_is_of_all_samples_together(stage: str, classes: int):
@@ -68,6 +69,7 @@ def test_what_is_logged_is_of_all_samples_together(stage: str, classes: int):
         assert metrics == {f"{stage}/{name}": pytest.approx(v, rel=1e-5) for name, v in expected.items()}
 
 
+@pytest.mark.slow
 def test_learns_which_token_a_text_has():
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(3, 12, (120, 6), generator=generator)

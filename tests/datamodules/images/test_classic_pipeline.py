@@ -54,6 +54,7 @@ def test_augmentation_differs_between_epochs_and_leaves_the_global_generator_alo
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_and_prepared_batches_do_not_count() -> None:
     turning = AugmentConfig(rotation=10)
     alone = module(augment=turning).train_dataloader()

@@ -31,6 +31,7 @@ def save(path: Path, picture: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.network
 def test_mnist_survives_enlarging_inverting_and_jpeg(mnist: MNISTDataModule, tmp_path: Path) -> None:
     """Digits drawn large in dark ink on grey paper are read as the digits they were."""
     images, targets = (part[:60] for part in mnist.split("test"))

@@ -28,6 +28,7 @@ def plays(folder: Path) -> list[Play]:
     return list(read_plays(folder))
 
 
+@pytest.mark.network
 def test_all_plays_are_read_in_the_order_of_names(plays: list[Play]) -> None:
     assert len(plays) == len(PLAY_MEMBERS) == 38
     assert [play.name for play in plays] == sorted(play.name for play in plays)
@@ -42,6 +43,7 @@ def test_all_plays_are_read_in_the_order_of_names(plays: list[Play]) -> None:
     }
 
 
+@pytest.mark.network
 def test_no_word_is_lost_or_added(plays: list[Play], folder: Path) -> None:
     for play in plays:
         markdown = (folder / play.genre / f"{play.name}.md").read_text(encoding="utf-8")
@@ -49,6 +51,7 @@ def test_no_word_is_lost_or_added(plays: list[Play], folder: Path) -> None:
         assert words.findall(play.text) == words.findall(markdown)
 
 
+@pytest.mark.network
 def test_no_markup_is_left(plays: list[Play]) -> None:
     for play in plays:
         assert not re.search(r"[*_\\#\r\t]| \n|\n\n\n|\[\[|\A\n|\n\n\Z", play.text)
@@ -57,6 +60,7 @@ def test_no_markup_is_left(plays: list[Play]) -> None:
         assert left_open == (play.name == "the-tempest")  # where the source forgets to close one
 
 
+@pytest.mark.network
 def test_the_text_is_the_same_everywhere(plays: list[Play], folder: Path) -> None:
     """Trained vocabularies and published figures depend on the exact text."""
     text = "".join(Plays(folder).chunks())
@@ -90,6 +94,8 @@ def test_spoken_text_by_example() -> None:
     assert spoken_text(markdown) == "Who's there?\n\nNay, answer me:'--stand\n\n1. One\n\nGo on.\n"
 
 
+@pytest.mark.slow
+@pytest.mark.network
 def test_only_headings_speakers_and_brackets_are_removed(folder: Path, plays: list[Play]) -> None:
     def count(text: str) -> Counter[str]:
         return Counter(re.findall(r"[^\W_]+", text))

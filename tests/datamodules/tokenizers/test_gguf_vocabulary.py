@@ -60,6 +60,8 @@ def test_an_unimplemented_setting_is_refused_by_name(
         tokenizer_of_gguf(entries | changes)
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_smollm2s_ids_are_those_of_transformers(data_root: Path, hard_texts: list[str]) -> None:
     """Use the real file; transformers' reader does not split digits, so add that step."""
     transformers = pytest.importorskip("transformers")

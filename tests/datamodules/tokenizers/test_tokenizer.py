@@ -38,6 +38,7 @@ def pieces(text: str, size: int) -> Iterator[str]:
         yield text[start : start + size]
 
 
+@pytest.mark.slow
 def test_any_text_comes_back(tokenizer: Tokenizer, hard_texts: list[str]) -> None:
     for text in [*hard_texts, "".join(hard_texts)]:
         ids = tokenizer.encode(text)
@@ -46,6 +47,7 @@ def test_any_text_comes_back(tokenizer: Tokenizer, hard_texts: list[str]) -> Non
         assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
 def test_a_stream_gives_the_ids_of_the_whole(tokenizer: Tokenizer, hard_texts: list[str], size: int) -> None:
     for text in [*hard_texts[:30], "".join(hard_texts)]:

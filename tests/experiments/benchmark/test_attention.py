@@ -26,6 +26,7 @@ def test_every_way_computes_the_same(kv_heads: int) -> None:
         torch.testing.assert_close(attention.attend(way, inputs, backward=True), expected, msg=way)
 
 
+@pytest.mark.slow
 def test_measures_every_way_at_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter(float(n) for n in range(1, 100))
     monkeypatch.setattr(attention, "peak_memory_mib", lambda *args, **rest: next(peaks))
@@ -42,6 +43,7 @@ def test_measures_every_way_at_every_length(monkeypatch: pytest.MonkeyPatch) -> 
     assert "tiled 2.33" in report.notes[-1]  # 14 after 6
 
 
+@pytest.mark.slow
 def test_memory_of_the_tiled_way_is_far_below_the_scores() -> None:
     """Real processes: 4 heads of 1024 × 1024 fp32 scores are 16 MiB, and by hand keeps several."""
     shape = (1, 4, 4, 1024, 8)

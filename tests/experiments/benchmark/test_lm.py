@@ -14,6 +14,7 @@ def test_time_to_a_loss_ends_with_the_first_validation_that_is_as_good() -> None
     assert curve.seconds_to(1.0) is None
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Both, on a made-up text."""
     text = tmp_path / "text.txt"

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from experiments.benchmark import __main__ as command
@@ -22,6 +23,7 @@ def test_every_pipeline_serves_the_same_training_images() -> None:
     torch.testing.assert_close(plain.std(), images.std(), rtol=0.05, atol=0.02)
 
 
+@pytest.mark.slow
 def test_augmented_images_differ_from_pass_to_pass() -> None:
     augment = loader.AUGMENTATIONS["as in mnist_cnn"]
     for batches in loader.pipelines("digits", 1257, {**augment, "shift": 1}).values():

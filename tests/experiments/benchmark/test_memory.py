@@ -8,6 +8,7 @@ from experiments.benchmark.memory import peak_memory_mib
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows reports no peak")
 
 
+@pytest.mark.slow
 def test_peak_is_that_of_the_call_alone() -> None:
     """What this process holds doesn't count, nor what the warm-up made; the 64 MiB of the call do."""
     held = np.ones(128 * 2**20, dtype=np.uint8)

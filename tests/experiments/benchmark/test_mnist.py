@@ -24,6 +24,7 @@ def test_time_to_target_ends_with_the_first_epoch_on_target() -> None:
     assert (missed["seconds to target"], missed["times as fast"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_command(tmp_path, capsys) -> None:
     """Both, and every step between them, on scikit-learn's digits."""
     names = list(registry.CATALOG["model"])

@@ -42,6 +42,7 @@ def test_turns_are_whole_chunks_and_end_the_fit() -> None:
     assert trainer.global_step == 2 * 7 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(overhead.LIMITS))
 def test_bare_steps_are_the_steps_of_the_fit(name: str) -> None:
     """From the same seed both come to the same weights: neither leaves a part of the step out."""
@@ -69,6 +70,7 @@ def test_bare_steps_are_the_steps_of_the_fit(name: str) -> None:
         torch.testing.assert_close(bare.network.state_dict()[name], value, msg=name)
 
 
+@pytest.mark.slow
 def test_command(tmp_path, capsys) -> None:
     path = tmp_path / "overhead.json"
     assert command.main(["overhead", "--quick", "--json", str(path)]) == 0

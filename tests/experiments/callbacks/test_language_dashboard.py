@@ -45,6 +45,7 @@ def run(language_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFact
     return experiments.run({**language_settings, "trainer": trainer, "run_dir": str(run_dir)})
 
 
+@pytest.mark.slow
 def test_the_page_opens_on_what_matters(run: Any) -> None:
     (event,) = read(run.run_dir).Tensors("custom_scalars__config__")
     layout = Layout.FromString(event.tensor_proto.string_val[0])
@@ -135,6 +136,7 @@ def test_a_recurrent_model_has_the_same_dashboard_but_attention(
     assert {"train/perplexity", "train/flop_utilisation", "val/perplexity"} <= set(events.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_a_long_fit_is_drawn_ten_times_and_at_its_end(
     language_settings: dict[str, Any], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def validations(run_dir: Path) -> list[int]:
         return [int(row["step"]) + 1 for row in csv.DictReader(file) if row["name"] == "val/loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [

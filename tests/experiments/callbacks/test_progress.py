@@ -182,6 +182,7 @@ def test_terminal_is_given_back_after_an_error(error, eager):
     assert sys.stdout is stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_a_process_that_exits_in_the_middle_shows_the_cursor_again(tmp_path):
     import pty

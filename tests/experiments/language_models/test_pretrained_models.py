@@ -109,6 +109,8 @@ def test_what_is_meant_by_a_name(folder: Path, tmp_path: Path) -> None:
     assert not is_pretrained("runs/some/run")
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_smollm2_knows_the_capital_of_france(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from experiments.studies.dry_run import dry_run
 from experiments.training.run_directory import read_metrics
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_each_stage_left(chain_run: Path) -> None:
     shown = {}
     for stage in ("choose", "test", "generate"):
@@ -30,6 +31,7 @@ def test_tensorboard_shows_what_each_stage_left(chain_run: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_cut_chain_goes_on_where_it_was(
     chain_run: Path, chain_settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +46,7 @@ def test_a_cut_chain_goes_on_where_it_was(
         assert read_metrics(chain_run / stage) == pytest.approx(found, rel=1e-4, abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_what_was_found_with_networks_that_are_trained_further_is_found_again(
     chain_settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

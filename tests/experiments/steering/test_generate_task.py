@@ -14,6 +14,7 @@ from experiments.steering.methods import METHODS
 from experiments.training.run_directory import read_metrics
 
 
+@pytest.mark.slow
 def test_answers_are_written_and_counted(chain_run: Path) -> None:
     found = read_metrics(chain_run / "generate")
     assert found["test/none/perplexity_ratio"] == 1

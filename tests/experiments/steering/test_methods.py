@@ -116,6 +116,7 @@ def test_oracles(train: Pairs, asked: Pairs) -> None:
     torch.testing.assert_close(group_means(train.z, train.instantiations, ["heart"])[0], made[5])
 
 
+@pytest.mark.slow
 def test_ridge_is_scikit_learns_at_the_penalty_it_chose(train: Pairs, asked: Pairs) -> None:
     made = fit_ridge(train)(asked.h)
     mean, std = train.h.mean(0), train.h.std(0)

@@ -273,6 +273,8 @@ def test_images_are_not_scored_as_texts(images: Splits) -> None:
     assert not [name for name in run_baseline(LogisticRegressionConfig(), images, seed=0) if "auc" in name]
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_a_bag_of_words_sees_the_passages_that_the_encoder_reads() -> None:
     from datamodules.configs.play_passages import PlayPassagesConfig
     from datamodules.configs.token_corpus import TokenizerConfig

@@ -136,6 +136,7 @@ def test_direction(metric: str, direction: int) -> None:
     assert direction_of(metric) == direction
 
 
+@pytest.mark.slow
 def test_files(study: Path, tmp_path: Path) -> None:
     compare_runs([study], tmp_path / "out")
     with (tmp_path / "out" / "comparison.csv").open(encoding="utf-8", newline="") as file:

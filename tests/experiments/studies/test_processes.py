@@ -6,9 +6,12 @@ import sys
 import threading
 import time
 
+import pytest
+
 from experiments.studies.processes import run_in_process
 
 
+@pytest.mark.slow
 def test_a_child_process_ends_with_its_status_and_hears_of_signals() -> None:
     assert run_in_process(sys.exit, (3,)) == (3, None)
     assert run_in_process(os.abort, ())[0] == 128 + signal.SIGABRT

@@ -45,6 +45,7 @@ def test_a_stage_that_starts_from_none_before_it_is_refused_at_once(tiny: dict[s
     assert not list(work.iterdir())
 
 
+@pytest.mark.slow
 def test_a_resumed_chain_passes_over_finished_stages(tiny: dict[str, Any]) -> None:
     whole = experiments.run(tiny, {"stages": STAGES}, "run_dir=whole")
     experiments.run(tiny, {"stages": STAGES}, "run_dir=chain")

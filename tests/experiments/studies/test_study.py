@@ -55,6 +55,7 @@ STUDY: dict[str, Any] = {
 FITS = ["small/seed_0", "small/seed_1", "wide_0.5/seed_0", "wide_0.5/seed_1"]
 
 
+@pytest.mark.slow
 def test_variants_seeds_and_baselines_end_in_one_comparison(
     tiny: dict[str, Any], in_this_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_variants_seeds_and_baselines_end_in_one_comparison(
     assert result.module is None
 
 
+@pytest.mark.slow
 def test_one_variants_failure_is_listed_and_the_others_go_on(
     tiny: dict[str, Any], in_this_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +113,7 @@ def test_one_variants_failure_is_listed_and_the_others_go_on(
     assert "none of the 1 fits finished; see none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_continued_study_skips_what_is_finished_takes_new_seeds_and_refuses_other_settings(
     tiny: dict[str, Any], in_this_process: list[str]
 ) -> None:
@@ -129,6 +132,7 @@ def test_a_continued_study_skips_what_is_finished_takes_new_seeds_and_refuses_ot
         experiments.run("resume=out", "optimizer.lr=0.5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -159,6 +163,7 @@ def test_a_baseline_of_other_settings_is_refused(
     assert Path("out/config.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_baseline_is_given_each_seeds_data_where_they_differ(
     tiny: dict[str, Any], in_this_process: list[str]
 ) -> None:
@@ -186,6 +191,7 @@ def test_a_baseline_is_given_each_seeds_data_where_they_differ(
     assert in_this_process == ["out/near/seed_2", "out/tiny/seed_2"]
 
 
+@pytest.mark.slow
 def test_a_baseline_that_left_no_settings_is_run_again(
     tiny: dict[str, Any], in_this_process: list[str]
 ) -> None:
@@ -197,6 +203,7 @@ def test_a_baseline_that_left_no_settings_is_run_again(
     assert in_this_process == ["out/majority_class"]
 
 
+@pytest.mark.slow
 def test_auto_finds_the_unfinished_study_and_not_a_finished_one(
     tiny: dict[str, Any], in_this_process: list[str]
 ) -> None:
@@ -212,6 +219,7 @@ def test_auto_finds_the_unfinished_study_and_not_a_finished_one(
 # ------------------------------------------------------------------------------ studies, in real processes
 
 
+@pytest.mark.slow
 def test_a_study_of_real_processes_stops_on_a_signal_and_continues(tiny: dict[str, Any], work: Path) -> None:
     long = {**tiny, "name": "long", "seeds": [0, 1], "baselines": {"majority_class": {}}}
     long["trainer"] = {**tiny["trainer"], "max_epochs": 2000}

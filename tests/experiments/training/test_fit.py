@@ -281,6 +281,7 @@ def test_deterministic_mode_ends_with_the_run(tiny: dict[str, Any]) -> None:
     assert not torch.backends.cudnn.deterministic
 
 
+@pytest.mark.slow
 def test_compiling_changes_no_name_in_the_checkpoint(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def _rise(megabytes: int) -> float:
     return peak_memory_mb() - before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(peak_resident_bytes() is None, reason="the system doesn't say")
 def test_the_peak_is_this_processs_own() -> None:
     """A fresh process starts from its own peak, not from that of the process that started it."""

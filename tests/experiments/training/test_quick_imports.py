@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_packages_that_are_not_needed_stay_out() -> None:
     """If this fails, lightning_utilities looks for optional packages in another way: see `quick_imports`."""
     program = (

@@ -154,6 +154,7 @@ STOPS = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_continues_exactly_from_a_stop_at_any_place(fragile: dict[str, Any]) -> None:
     full = experiments.run(fragile, "run_dir=full")
     for number, (where, at) in enumerate(STOPS.items()):
@@ -165,6 +166,7 @@ def test_a_run_continues_exactly_from_a_stop_at_any_place(fragile: dict[str, Any
         assert cut.metrics["test/loss"] == full.metrics["test/loss"]
 
 
+@pytest.mark.slow
 def test_a_run_continues_exactly_with_accumulation_and_clipping(fragile: dict[str, Any]) -> None:
     """Three batches a step: of an epoch's six batches only the third and sixth end a step."""
     fragile["trainer"] |= {"accumulate_grad_batches": 3, "gradient_clip_norm": 0.1, "log_every_n_steps": 1}
@@ -176,6 +178,7 @@ def test_a_run_continues_exactly_with_accumulation_and_clipping(fragile: dict[st
         assert_same_runs(full.run_dir, cut.run_dir)
 
 
+@pytest.mark.slow
 def test_a_run_that_validates_within_epochs_continues_exactly(fragile: dict[str, Any]) -> None:
     """Validations after steps 4, 8, 12, 16 and the last; stops right before, in and after them."""
     fragile["trainer"] |= {"check_val_every_n_steps": 4, "log_every_n_steps": 3}
@@ -188,6 +191,7 @@ def test_a_run_that_validates_within_epochs_continues_exactly(fragile: dict[str,
         assert_same_runs(full.run_dir, cut.run_dir)
 
 
+@pytest.mark.slow
 def test_step_validations_accumulation_and_early_stopping_continue_exactly(fragile: dict[str, Any]) -> None:
     """Epochs of five batches, two a step: an epoch's third step has one."""
     fragile["trainer"] |= {
@@ -211,6 +215,7 @@ def test_step_validations_accumulation_and_early_stopping_continue_exactly(fragi
         assert_same_runs(full.run_dir, cut.run_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 4, 6, 10])
 def test_more_steps_extend_a_run_that_ended_within_an_epoch(fragile: dict[str, Any], steps: int) -> None:
     """As far as the end's own validation, which the longer run lacks, changes nothing."""
@@ -232,6 +237,7 @@ def test_more_steps_extend_a_run_that_ended_within_an_epoch(fragile: dict[str, A
             assert_same(last[0][key], last[1][key], key)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_again_and_again_is_still_the_same(fragile: dict[str, Any]) -> None:
     full = experiments.run(fragile, "run_dir=full")
     interrupt(fragile, "run_dir=cut", at=("train", 2, signal.SIGTERM))
@@ -240,6 +246,7 @@ def test_a_run_that_is_stopped_again_and_again_is_still_the_same(fragile: dict[s
     assert_same_runs(full.run_dir, experiments.run("resume=cut").run_dir)
 
 
+@pytest.mark.slow
 def test_auto_precision_stays_what_it_was_on_another_machine(
     fragile: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +299,7 @@ def test_early_stopping_counts_on_over_a_stop(fragile: dict[str, Any]) -> None:
     assert_same_runs(full.run_dir, experiments.run("resume=cut").run_dir)
 
 
+@pytest.mark.slow
 def test_a_stop_before_training_saves_nothing_and_the_run_starts_when_resumed(
     fragile: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -408,6 +416,7 @@ def test_a_name_that_leads_nowhere_is_refused(fragile: dict[str, Any]) -> None:
         experiments.run(fragile, "resume=nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -464,6 +473,7 @@ def test_auto_with_a_directory_starts_what_is_not_there(fragile: dict[str, Any])
     assert experiments.run(fragile, "run_dir=empty", "resume=auto").metrics["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again_and_gives_its_metrics(
     fragile: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -530,6 +540,7 @@ def test_tensorboard_shows_each_point_once_after_a_resume(stopped: dict[str, Any
 # ---------------------------------------------------------------------------------- real processes
 
 
+@pytest.mark.slow
 def test_real_processes_are_killed_and_continue(tiny: dict[str, Any], work: Path) -> None:
     """SIGKILL before the first checkpoint and within an epoch, SIGTERM, Ctrl-C: four processes at once."""
     settings = {

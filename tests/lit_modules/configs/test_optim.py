@@ -35,7 +35,7 @@ def test_every_field_has_help_and_a_default_within_its_range(schema) -> None:
 
 
 def test_nesterov_needs_momentum() -> None:
-    with pytest.raises(ValueError, match=r"nesterov: true with momentum 0\.0"):
+    with pytest.raises(ValueError, match=r"nesterov: true needs momentum above 0, but it is 0\.0"):
         SGDConfig(nesterov=True)
     assert SGDConfig(nesterov=True, momentum=0.5).nesterov
 

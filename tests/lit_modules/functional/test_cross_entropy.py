@@ -247,6 +247,7 @@ def test_works_under_vmap() -> None:
     torch.testing.assert_close(per_sample, one_by_one, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"reduction": "none"}])
 def test_compiles_to_one_graph(options: dict[str, Any]) -> None:
     logits, targets = normal(5, 4).requires_grad_(), torch.tensor([0, 3, -100, 2, 1])

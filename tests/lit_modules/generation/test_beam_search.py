@@ -75,6 +75,7 @@ def assert_same(actual: Scored, expected: Scored) -> None:
     assert [s for s, _ in actual] == pytest.approx([s for s, _ in expected], rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0])
 def test_a_beam_with_room_for_every_beginning_is_exhaustive(length_penalty: float) -> None:
     network = build()
@@ -86,6 +87,7 @@ def test_a_beam_with_room_for_every_beginning_is_exhaustive(length_penalty: floa
         assert_same(together[row], expected[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_a_narrow_beam_equals_one_in_plain_python(size: int, length_penalty: float) -> None:

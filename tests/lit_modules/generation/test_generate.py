@@ -73,6 +73,7 @@ def by_one_row(network: TransformerLM, prompt: list[int], settings: SamplingConf
     return new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize(

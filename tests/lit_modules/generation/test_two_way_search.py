@@ -87,6 +87,7 @@ def test_beams_with_room_for_every_beginning_are_exhaustive(penalty: float) -> N
         assert_same(together[row], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_narrow_beams_choose_among_what_either_found(size: int) -> None:
     only_backward = 0

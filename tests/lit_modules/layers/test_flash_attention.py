@@ -38,6 +38,7 @@ def test_every_tiling_equals_pytorch(block_size: int, is_causal: bool):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rules",
     [

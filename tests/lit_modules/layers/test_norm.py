@@ -183,6 +183,7 @@ BATCHES: list[tuple[tuple[int, ...], str, Callable[[int], nn.Module]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(("shape", "layout", "oracle"), BATCHES)

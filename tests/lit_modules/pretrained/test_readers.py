@@ -111,6 +111,8 @@ def test_neither_file_nor_folder(tmp_path: Path):
         read_pretrained(tmp_path / "nowhere")
 
 
+@pytest.mark.network
+@pytest.mark.slow
 def test_smollm2_gives_the_librarys_logits(library_reads_gguf: Callable[[Path], PreTrainedModel]):
     """The real file: 30 layers in 4 bits, against the library's own reading of it, in fp32."""
     path = fetch("smollm2", Path(__file__).parents[3] / "data") / "SmolLM2-135M-Instruct.Q4_1.gguf"
