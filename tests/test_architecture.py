@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def name(path: Path) -> str:
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
@@ -76,8 +78,6 @@ REACH: dict[str, tuple[str, ...]] = {
 
 WITHOUT_LIGHTNING = ("lit_modules.functional", "lit_modules.layers", "lit_modules.networks")
 LONGEST_FILE = 350
-PENDING_RULES = {}
-"""Files that the rules below don't hold for yet."""
 SHARED_STEMS = ("__init__", "__main__", "base")
 SCHEMAS = sorted(
     path
@@ -93,12 +93,15 @@ def room(module: str) -> str:
     return max((r for r in REACH if within(module, r)), key=len)
 
 
+MODULES = {name(path) for path in FILES}
+
+
+@cache
 def imported_modules(path: Path) -> set[str]:
     """The product's own modules that a file imports, each as the file that it is."""
-    modules = {name(p) for p in FILES}
     found = set()
     for imported in imports(path):
-        while imported and imported not in modules:
+        while imported and imported not in MODULES:
             imported = imported.rpartition(".")[0]
         found.add(imported)
     return found - {"", name(path)}
@@ -140,13 +143,11 @@ def forbidden_imports(path: Path) -> list[str]:
     return [module for module in own if not within(module, *REACH[room(here)])]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_arrows_point_one_way(path: Path) -> None:
     assert forbidden_imports(path) == []
 
 
-@pytest.mark.slow
 def test_no_circle_of_imports() -> None:
     assert circles({name(path): imported_modules(path) for path in FILES}) == []
 
@@ -155,8 +156,7 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in FILES if name(p) not in PENDING_RULES], ids=name)
+@pytest.mark.parametrize("path", FILES, ids=name)
 def test_commands_are_imported_by_nobody(path: Path) -> None:
     modules = imported_modules(path)
     assert "experiments.run" not in modules
@@ -178,8 +178,7 @@ def test_no_two_files_share_a_name() -> None:
     assert [modules for modules in stems.values() if len(modules) > 1] == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in FILES if name(p) not in PENDING_RULES], ids=name)
+@pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_file_fits_in_the_head(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
@@ -199,7 +198,6 @@ def test_packages_import_nothing_heavy_by_themselves() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_nothing_from_a_file_is_run(path: Path) -> None:
     for function, call in calls(path):
@@ -228,7 +226,6 @@ def test_nothing_from_a_file_is_run(path: Path) -> None:
 LIGHTNING_INTERNALS = ("fit_loop", "epoch_loop", "val_check_batch", "_results", "_logger_connector")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_one_file_touches_the_internals_of_lightning(path: Path) -> None:
     if name(path) == "experiments.training.lightning_adapter":
@@ -243,7 +240,6 @@ def test_one_file_touches_the_internals_of_lightning(path: Path) -> None:
             assert node.attr not in LIGHTNING_INTERNALS, where
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_tests_load_weights_alone_too(path: Path) -> None:
     for function, call in calls(path):
@@ -251,7 +247,6 @@ def test_tests_load_weights_alone_too(path: Path) -> None:
             assert any(keyword.arg == "weights_only" for keyword in call.keywords), f"line {call.lineno}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_user_can_be_told_what_an_assert_would_crash_on(path: Path) -> None:
     """No handler swallows everything, and none catches what stops a process without passing it on."""
