@@ -47,7 +47,7 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
 
         return fit(experiment, callbacks=callbacks)
     if callbacks:
-        raise UserError(f"callbacks go with a single fit; {experiment.name} has {experiment.form}")
+        raise UserError(f"callbacks are for a single fit; {experiment.name} has {experiment.form}")
     from experiments.studies import stages, study
     from experiments.training import trainer as trainers
 

@@ -112,7 +112,7 @@ class Seq2Seq(LitModule):
         }
 
     def metric_inputs(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return what was written and the alternatives."""
+        """Return the written sequences and their alternatives."""
         return outputs["written"], outputs["alternatives"]
 
     @property

@@ -28,7 +28,7 @@ class Asset:
 
 
 def _idx_members(sums: dict[str, str]) -> tuple[Member, ...]:
-    """Return the four files of MNIST, or of a data set in MNIST's format, which all have the same sizes."""
+    """Return the four files of MNIST, or of a data set in MNIST's format; their sizes are equal."""
     sizes = {
         "train-images-idx3-ubyte": 47_040_016,
         "train-labels-idx1-ubyte": 60_008,

@@ -1,7 +1,7 @@
 """The classic pipeline: a Dataset, torchvision's transforms on single PIL images, and a DataLoader.
 
-It serves the same samples in the same order as the resident loader and resumes as exactly, but takes about a
-hundred times as long per sample. It serves as a reference, and for transforms without a batched form.
+It serves the same samples in the same order as the resident loader and resumes as exactly. It takes about a
+hundred times as long per sample. Use it as a reference, and for transforms without a batched form.
 """
 
 import math

@@ -35,7 +35,7 @@ def read_records(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
     The first line must name `columns`; only those in `optional` may be empty.
 
     Raises:
-        ValueError: The file is missing, has no rows or other columns, or a row is malformed.
+        ValueError: The file is missing or has no rows, its columns are wrong, or a row is malformed.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> Report:
 def _rows(
     small: dict[str, list[float]], ours: dict[str, list[float]], times: list[float | None]
 ) -> list[dict[str, Cell]]:
-    """Return one row for each of the two; `times` are ours to the loss of the small GPT, by seed."""
+    """Return one row for each of the two; `times` are, by seed, our times to the loss of the small GPT."""
     baseline = Sample(tuple(small["seconds"]))
     reached = [seconds for seconds in times if seconds is not None]
     passed = Sample(tuple(reached)) if len(reached) == len(times) else None

@@ -206,7 +206,7 @@ def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int
 def shortest(
     experiment: Config, data: Any, swapped: Sequence[str], seeds: Sequence[int], options: argparse.Namespace
 ) -> Outcome:
-    """Train bare loops; if the schedule has an end, in the fewest epochs that reach the target."""
+    """Train bare loops; if the schedule has an end, use the fewest epochs that reach the target."""
     first = options.max_epochs
     if "schedule" in swapped:
         first = min(first, experiment.trainer.max_epochs)

@@ -134,7 +134,7 @@ class Checkpoints(Checkpoint):
         best = self.best_score
         if (
             best is None
-            or (math.isnan(best) and not math.isnan(score))  # no score compares as better than NaN
+            or (math.isnan(best) and not math.isnan(score))  # every comparison with NaN is false
             or (score < best if self.mode == "min" else score > best)
         ):
             self.best_score = score

@@ -26,7 +26,7 @@ WORST_SHOWN, CONFUSIONS_SHOWN = 30, 20
 LOOKED_AT = (0.3, 0.6, 0.9, 0.99)
 """Positions in the validation set (0 first, 1 last) of the sequences with drawn attention."""
 GAP = "∅"
-"""The sign opposite a deleted or an inserted token."""
+"""The sign in place of a deleted or an inserted token."""
 
 
 class Written(NamedTuple):

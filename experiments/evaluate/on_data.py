@@ -55,7 +55,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
 
 
 def check_override(override: Layer, split: str, data: str) -> None:
-    """Refuse a setting that changes the model or may put training examples among those evaluated.
+    """Refuse a setting that changes the model or may move training examples into the evaluated split.
 
     `data` is the short name of the data set, which says what each of its settings decides.
 

@@ -36,7 +36,7 @@ def continue_texts(
         stop: Strings that end a text. They are not part of the text.
         use_cache: See `generate`.
         show: Called with the index of a text and its next characters. All texts grow together, but they are
-            shown one after the other: the first unfinished text live, the next one from its start after that.
+            shown one after the other. The text that is shown grows live.
 
     Raises:
         ValueError: As in `generate`.

@@ -19,7 +19,7 @@ def log_perplexity_ratios(answers: Sequence[float], plain: Sequence[float]) -> d
 
     Args:
         answers: Mean log-probability per token of each answer; NaN for an empty answer.
-        plain: The same of the unsteered answers.
+        plain: The same for the unsteered answers.
 
     Returns:
         The values by index of the prompt. Prompts with an empty answer are left out, so that an empty answer

@@ -102,7 +102,7 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
 
 
 def _is_newest(run_dir: Path, others: Iterable[Path]) -> bool:
-    """Return whether a directory has results that are newer than those of all others.
+    """Return whether a directory has results that are newer than those of all other directories.
 
     A chain that is resumed with more epochs trains its networks further. Results of the earlier networks are
     then out of date.

@@ -17,13 +17,13 @@ from torch.utils._pytree import tree_leaves
 from experiments.errors import Interrupted
 
 NEVER = 2**62
-"""A value of Lightning's interval between validations, in batches: no validation."""
+"""Value of Lightning's interval between validations (in batches) that means no validation."""
 
 # Signals ----------------------------------------------------------------------------------------------------
 
 
 def skip_signal_broadcast(trainer: L.Trainer) -> None:
-    """Keep the ranks from telling each other before every batch that Lightning's handler saw a SIGTERM.
+    """Switch off Lightning's broadcast, before every batch, of whether its handler saw a SIGTERM.
 
     `Checkpoints` replaces that handler, so the broadcast would only cost time.
     """

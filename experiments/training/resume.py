@@ -72,7 +72,7 @@ def find_start(config: Config) -> Start:
 
 
 def _check_length(config: Config, state: dict[str, Any], run_dir: Path) -> None:
-    """Check, before anything is written, that the run does not end before the point that it has reached."""
+    """Check that the config does not end the run before the point that it has reached."""
     done = {
         "max_epochs": lightning_adapter.epochs_done(state),
         "max_steps": state["global_step"],

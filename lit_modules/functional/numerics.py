@@ -24,7 +24,7 @@ def _random_integers(generator: torch.Generator) -> Iterator[int]:
 def fisher_yates_shuffle(items: Sequence[Item], *, generator: torch.Generator) -> list[Item]:
     """Return a new list of the items in a random order; all n! orders are equally likely.
 
-    Each place, from the last to the first, gets one of the items that are not placed yet, its own included.
+    Each place, from the last to the first, gets a random one of the items that are not placed yet.
     To draw from all n places each time, or only from the places before, would favour some orders.
 
     Source: Durstenfeld, Algorithm 235 (1964).

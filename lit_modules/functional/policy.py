@@ -153,7 +153,7 @@ def grpo_loss(
     normalization: Normalization = "sequence",
     max_length: int | None = None,
 ) -> Tensor:
-    """Compute the loss of Group Relative Policy Optimization, or of a relative.
+    """Compute the loss of Group Relative Policy Optimization, or of one of its variants.
 
     With the ratio ρ = π / π_old, the loss of a token is
 

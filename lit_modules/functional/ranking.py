@@ -58,7 +58,7 @@ def one_vs_rest_auc(scores: Tensor, targets: Tensor) -> float:
     Source: Provost and Domingos (2003); the unweighted mean is scikit-learn's `average="macro"`.
 
     Args:
-        scores: (N, K); higher means more likely. Pass probabilities: scores of different samples are
+        scores: (N, K); higher means more likely. Pass probabilities, because scores of different samples are
             compared.
         targets: Class of each sample, (N,).
 

@@ -90,8 +90,8 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
 def quantise_int8(weight: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Round each row of a matrix to multiples of its own scale.
 
-    The scale is rounded to `dtype` before the weights are rounded to its multiples. So a coarse type costs a
-    little of the range but no precision.
+    The scale is rounded to `dtype` before the weights are rounded to its multiples. So a coarse type reduces
+    the range a little, but not the precision.
 
     Args:
         weight: (O, I).

@@ -28,7 +28,8 @@ class VisionTransformer(nn.Module):
     rotate by the index of the patch.
 
     Args:
-        config: The architecture and the initial weights; the patch projection keeps a convolution's default.
+        config: The architecture and the initial weights; the patch projection keeps PyTorch's initial weights
+            of a convolution.
         image_shape: (C, height, width) of one image.
         num_classes: K.
 
