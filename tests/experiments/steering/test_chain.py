@@ -96,7 +96,7 @@ def test_a_chain_is_tried_without_being_run(
         (["extract", "train_0", "generate"], "stages.generate: no earlier stage chooses"),
         (
             ["train_0", "extract"],
-            r"stages.train_0.data.from_stage = 'extract': not an earlier stage that leaves",
+            r"stages.train_0.data.from_stage = 'extract': not an earlier stage that writes data",
         ),
     ],
 )
