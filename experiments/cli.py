@@ -10,9 +10,21 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+from experiments.config.registry import nearest
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as a `UserError`; suggest a known option for an unknown one."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            option = unknown.split()[0].partition("=")[0]
+            message += nearest(option, self._option_string_actions)
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] | None], int]:
@@ -38,7 +50,7 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser without arguments that prints the description of a command as it is written."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m experiments.{name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,6 +11,7 @@ from experiments.config.root import Config
 from experiments.config.sources import is_override
 from experiments.console import say
 from experiments.errors import UserError
+from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.quick_imports import import_torchmetrics
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
     resumed = [s.partition("=")[2] for s in sources if isinstance(s, str) and s.startswith("resume=")]
     if not named and resumed and resumed[-1] != "auto":
         path = Path(resumed[-1])
-        folder = path if path.is_dir() else path.parent.parent
+        folder = path if path.is_dir() else find_checkpoint(path).parent.parent
         if not (folder / "config.yaml").is_file():
             raise UserError(f"resume={path}: {folder} holds no run (there is no config.yaml)")
         return load_config(folder / "config.yaml", *sources)
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> int | None:
         if flag not in ("-h", "--help", "--list", "--print-config", "--dry-run"):
             raise UserError(f"unknown option {flag}{registry.nearest(flag, manual.OPTIONS)}; see --help")
     if "--help" in flags or "-h" in flags:
-        print(manual.usage(load_config(*sources) if sources else None))
+        print(manual.usage(load_sources(*sources) if sources else None))
         return 0
     if "--list" in flags:
         print(manual.list_configs())

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser("evaluate", __doc__)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory for its best checkpoint")
-    add("overrides", nargs="*", metavar="key=value", help="settings of data and trainer")
+    add("overrides", nargs="*", default=[], metavar="key=value", help="settings of data and trainer")
     add("--split", choices=SPLITS, default="test", help="split to evaluate on; default: test")
     add("--text", metavar="FILE", help="a UTF-8 file or folder to score a language model on")
     add("--stride", type=int, metavar="N", help="tokens between two windows; default: half the context")

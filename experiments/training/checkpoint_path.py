@@ -63,6 +63,6 @@ def _similar(path: Path, names: Sequence[str]) -> str:
     existing = sorted(other.name for other in missing.parent.iterdir() if not other.name.startswith("."))
     close = [
         *difflib.get_close_matches(missing.name, existing, n=1),
-        *(name for name in existing if missing.name.lower() in name.lower()),
+        *(name for name in existing if len(missing.name) > 1 and missing.name.lower() in name.lower()),
     ]
     return f" (did you mean {missing.parent / close[0]}?)" if close else ""

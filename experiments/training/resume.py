@@ -11,6 +11,7 @@ from experiments.config.describe import settings_of
 from experiments.config.root import Config
 from experiments.errors import UserError
 from experiments.training import checkpoint, lightning_adapter, run_directory
+from experiments.training.checkpoint_path import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_start(config: Config) -> Start:
                     f"resume={path}: there is no readable checkpoint{''.join(f'; {n}' for n in start.notes)}"
                 )
         else:
-            state = checkpoint.load(path)
+            state = checkpoint.load(find_checkpoint(path))
             folder = path.resolve().parent.parent
             if not (folder / "config.yaml").exists():
                 raise UserError(

@@ -98,3 +98,13 @@ def test_only_rank_zero_speaks_of_an_interruption(
 def test_an_interruption_passes_through_what_catches_exceptions_and_ctrl_c() -> None:
     """Lightning swallows a KeyboardInterrupt, and so would many a model's own handler."""
     assert not isinstance(RESUMABLE, (Exception, KeyboardInterrupt))
+
+
+def test_a_wrong_option_is_one_line_with_the_nearest_option() -> None:
+    parser = cli.parser("sample", "Continue texts.")
+    parser.add_argument("--prompt")
+    with pytest.raises(UserError) as raised:
+        parser.parse_args(["--promt=x"])
+    assert str(raised.value) == (
+        "unrecognized arguments: --promt=x (did you mean --prompt?); see python -m experiments.sample --help"
+    )

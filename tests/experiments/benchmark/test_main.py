@@ -79,9 +79,7 @@ def test_no_benchmark_ignores_an_option_that_all_have(name: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--repeats", "0"], ["--repeats", "x"], ["--nonesuch"]])
 def test_wrong_options_end_with_status_2(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    assert stopped.value.code == 2
+    assert command.main(arguments) == 2
 
 
 def test_no_name_ends_with_status_2(capsys) -> None:

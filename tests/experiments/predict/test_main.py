@@ -7,11 +7,10 @@ import sys
 def test_the_command_line_is_checked_before_torch_is_imported() -> None:
     program = (
         "import sys\nfrom experiments.predict.__main__ import main\n"
-        "assert main(['nowhere.ckpt', 'a.png']) == 2\n"
-        "for arguments, status in (['--help'], 0), (['best.ckpt'], 2):\n"
-        "    try:\n        main(arguments)\n"
-        "    except SystemExit as end:\n        assert end.code == status\n"
-        "    else:\n        raise AssertionError(arguments)\n"
+        "assert main(['nowhere.ckpt', 'a.png']) == main(['best.ckpt']) == 2\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "else:\n    raise AssertionError\n"
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
