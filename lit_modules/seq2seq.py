@@ -92,7 +92,7 @@ class Seq2Seq(LitModule):
         return {"loss": loss, "logits": logits.detach(), "targets": labels}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
-        """Return losses without padding, logits (B, T, V), targets (B, T), and what was written."""
+        """Return losses without padding, logits (B, T, V), targets (B, T), and the written sequences."""
         source, target, alternatives = batch
         if stage == "val":
             written = greedy_search(self.network, source, max_length=self.max_length)

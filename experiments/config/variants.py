@@ -24,7 +24,7 @@ def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]
         root: The checked root keys.
 
     Raises:
-        UserError: Two fits have the same name, a name is no valid folder, or a fit has a key of the root.
+        UserError: Two fits have the same name, a name is not a valid folder name, or a fit sets a root key.
     """
     if "stages" in layer.values:
         return "stages", _stages(layer, root)

@@ -37,8 +37,8 @@ class Tried:
 
     Attributes:
         margin: log p(wanted) − log p(unwanted) per token.
-        perplexity: Perplexity of the steered answers to the unsteered model, relative to the unsteered
-            answers; NaN if all answers are empty.
+        perplexity: Perplexity of the steered answers under the unsteered model, divided by that of the
+            unsteered answers; NaN if all answers are empty.
     """
 
     margin: float
