@@ -1,8 +1,8 @@
 """Speed of reading hidden states of prompts and forced answers: text by text, prompt by prompt, in batches.
 
 All three give the same numbers up to rounding. Text by text, the prompt is read again before each answer, as
-in a loop over a library's `forward`. Prompt by prompt, its keys and values are kept for the answers. In
-batches, several prompts are also read together.
+in a loop over a library's `forward`. Prompt by prompt, the keys and values of a prompt are kept and used for
+all its answers. In batches, several prompts are also read together.
 """
 
 import argparse

@@ -45,9 +45,9 @@ class Seq2SeqDashboard(Callback):
     `cross_attention(source, target)`, which returns (L, B, H, T, S).
 
     - After at most ten validations, evenly spread and including the last: the confusions of tokens over the
-      whole set, as a matrix and as a list of the most frequent; the sequences with the most edits; and the
-      cross-attention of four sequences, the same ones each time. The picture shows the mean over the heads of
-      the last layer with labels. For the longest sequence a second picture shows all layers and heads.
+      whole set (a matrix, and a list of the most frequent ones); the sequences with the most edits; and the
+      cross-attention of the same four sequences each time. The picture shows the mean over the heads of the
+      last layer with labels. For the longest sequence a second picture shows all layers and heads.
     - After a test: the matrix, the list and the sequences with the most edits.
 
     Tokens of one group, such as the stresses of a phoneme, count as one in the matrix and the list. With
