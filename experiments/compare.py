@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from experiments import cli
-from experiments.console import console
+from experiments.console import announce, console
 from experiments.studies.compare_runs import DEFAULT_COLUMNS, compare_runs
 
 
@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> None:
     options = build_parser().parse_args(arguments)
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
     columns = options.columns.split(",") if options.columns else DEFAULT_COLUMNS
+    announce(f"comparing {', '.join(map(str, options.runs))}")
     comparison = compare_runs(options.runs, output, columns)
     terminal = console()
     terminal.print(comparison.table())
