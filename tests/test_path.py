@@ -15,11 +15,12 @@ TRACER = """
 import sys, threading
 
 root, *arguments = sys.argv[1:]
+ours = tuple(f"{root}/{package}/" for package in ("experiments", "lit_modules", "datamodules"))
 files = set()
 
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(root) and not code.co_name.startswith("<"):
+    if event == "call" and code.co_filename.startswith(ours) and not code.co_name.startswith("<"):
         if code.co_flags & 1:  # a function, not the body of a class
             files.add(code.co_filename[len(root) + 1 :])
 
