@@ -196,11 +196,13 @@ def grpo_loss(
     old = new.detach() if old_log_probs is None else widen(old_log_probs.detach())
 
     # The minimum limits ρ from above where A ≥ 0 and from below where A < 0. Do that before exp: an inf that
-    # is clipped or masked after exp becomes NaN in the gradient.
+    # is clipped or masked after exp becomes NaN in the gradient. A ratio that equals its limit keeps its
+    # gradient, unlike with clamp: at ε = 0 the first step after sampling has ρ = 1 for every token.
     log_ratio = (new - old).masked_fill(~mask, 0)
     ceiling = math.log1p(clip if clip_high is None else clip_high)
     floor = math.log1p(-clip) if clip < 1 else -math.inf
-    log_ratio = torch.where(advantages >= 0, log_ratio.clamp(max=ceiling), log_ratio.clamp(min=floor))
+    log_ratio = log_ratio.masked_fill((advantages >= 0) & (log_ratio > ceiling), ceiling)
+    log_ratio = log_ratio.masked_fill((advantages < 0) & (log_ratio < floor), floor)
     losses = -log_ratio.exp() * advantages  # (B, T)
 
     if kl_weight != 0:

@@ -330,6 +330,21 @@ def test_on_policy_it_has_the_gradient_of_reinforce(method: Any) -> None:
     assert loss.item() == pytest.approx(-3 * advantages.mean().item())
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("clip_high", [None, 0.0, 0.5])
+@pytest.mark.parametrize("given", [False, True])
+def test_no_clip_hides_the_gradient_on_policy(clip: float, clip_high: float | None, given: bool) -> None:
+    """With ρ = 1 for all tokens the gradient is that of −A log π, also where ρ is exactly at its limit."""
+    log_probs, mask = -normal(4, 3).abs().requires_grad_(), torch.ones(4, 3)
+    advantages = torch.tensor([1.0, -1.0, 0.0, 2.0], dtype=torch.float64)
+    old = log_probs.detach().clone() if given else None
+    loss = grpo_loss(log_probs, advantages, mask, old_log_probs=old, clip=clip, clip_high=clip_high)
+    reinforce = (-advantages[:, None] * log_probs).mean()
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, log_probs)[0], torch.autograd.grad(reinforce, log_probs)[0]
+    )
+
+
 def test_giving_the_current_policy_as_the_old_one_changes_nothing() -> None:
     log_probs, mask = -normal(3, 4).abs().requires_grad_(), torch.ones(3, 4)
     losses = [grpo_loss(log_probs, normal(3), mask, old_log_probs=old) for old in (None, log_probs.detach())]
