@@ -138,6 +138,7 @@ def test_fresh_weights_have_the_asked_scale():
         embedding_std=0.5,
         linear_std=None,
     )
+    torch.manual_seed(0)
     network = TransformerLM(config, vocab_size=500, context_length=200)
 
     def has_std(weight: Tensor, std: float) -> bool:
