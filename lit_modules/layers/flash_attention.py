@@ -27,7 +27,7 @@ from torch.autograd.function import Function, once_differentiable
 
 from lit_modules.functional.precision import widen
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
-from lit_modules.layers.visibility import check_attention_shapes
+from lit_modules.layers.visibility import check_attention_shapes, clear_hidden_keys
 
 
 def flash_attention(
@@ -65,6 +65,7 @@ def flash_attention(
     check_attention_shapes(query, key, value, mask, window)
     if block_size < 1:
         raise ValueError(f"block_size is {block_size}, expected at least 1")
+    key, value = clear_hidden_keys(mask, key, value)
     if mask is not None:
         mask = mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
     scale = query.shape[-1] ** -0.5 if scale is None else scale

@@ -16,7 +16,13 @@ from lit_modules.functional.softmax import softmax
 from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.flash_attention import flash_attention
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
-from lit_modules.layers.visibility import attention_mask, check_attention_shapes, may_look, seen_at_all
+from lit_modules.layers.visibility import (
+    attention_mask,
+    check_attention_shapes,
+    clear_hidden_keys,
+    may_look,
+    seen_at_all,
+)
 
 
 def scaled_dot_product_attention(
@@ -46,7 +52,8 @@ def scaled_dot_product_attention(
         query: (B, H, T, D).
         key: (B, H_kv, S, D).
         value: (B, H_kv, S, D_v).
-        mask: Boolean, (T, S) or broadcastable to (B, H, T, S). True = may be attended.
+        mask: Boolean, (T, S) or broadcastable to (B, H, T, S). True = may be attended. Keys and values that
+            it hides from all queries have no effect, not even NaN.
         is_causal: Whether query t sees key s only if s ≤ t + S − T.
         window: Number of keys visible on each side, including the query's own: |t + S − T − s| < window.
         scale: 1/√D by default, with D the width of a head.
@@ -80,6 +87,7 @@ def scaled_dot_product_attention(
         return flash_attention(query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale)
     if implementation == "by_hand":
         weights = attention_weights(query, key, mask=mask, is_causal=is_causal, window=window, scale=scale)
+        (value,) = clear_hidden_keys(mask, value)
         return _weighted_sum(F.dropout(weights, dropout), value).to(query.dtype)
     return _fused(query, key, value, mask, is_causal, window, scale, dropout)
 
@@ -104,6 +112,7 @@ def attention_weights(
         ValueError: Shapes that don't match; a mask that isn't boolean.
     """
     check_attention_shapes(query, key, None, mask, window)
+    (key,) = clear_hidden_keys(mask, key)
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     # In fp32, because the kernels accumulate in fp32 as well.
@@ -134,6 +143,7 @@ def _fused(
     dropout: float,
 ) -> Tensor:
     """Call PyTorch's kernel; add bottom-right causality, windows, and zeros for rows without keys."""
+    key, value = clear_hidden_keys(mask, key, value)
     heads, num_queries = query.shape[1:3]
     kv_heads, num_keys = key.shape[1:3]
     top_left_is_bottom_right = is_causal and num_queries == num_keys and window is None and mask is None

@@ -1,6 +1,6 @@
 """Combine causality, window and mask into one boolean tensor, True = the query may attend to the key.
 
-Shape letters: B batch, H query heads, T queries, S keys.
+Shape letters: B batch, H query heads, H_kv key/value heads, T queries, S keys.
 """
 
 import torch
@@ -57,6 +57,30 @@ def visible_keys(positions: Tensor, num_keys: int, *, is_causal: bool, window: i
 def seen_at_all(visible: Tensor) -> Tensor:
     """Tell whether a query sees any key: (…, T, S) → (…, T, 1)."""
     return visible.any(dim=-1, keepdim=True)
+
+
+def clear_hidden_keys(mask: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Set keys and values that the mask hides from all queries to zero.
+
+    Their attention weights are 0, but 0 × NaN is NaN: a NaN would reach the output and the gradients.
+
+    Args:
+        mask: Boolean, (T, S) or broadcastable to (B, H, T, S); None hides nothing.
+        tensors: Keys or values, each (B, H_kv, S, …).
+
+    Returns:
+        The tensors; gradients are 0 where a key is hidden.
+    """
+    if mask is None:
+        return tensors
+    seen = mask.any(dim=-2)  # ([B, H,] S)
+    kv_heads = tensors[0].shape[1]
+    if seen.dim() == 3 and seen.shape[1] > kv_heads:
+        seen = seen.unflatten(1, (kv_heads, -1)).any(dim=2)  # by any query head of the group
+    if may_look(seen) and seen.all():
+        return tensors
+    hidden = ~seen.unsqueeze(-1)
+    return tuple(x.masked_fill(hidden, 0) for x in tensors)
 
 
 def may_look(x: Tensor) -> bool:

@@ -18,6 +18,7 @@ class Place(NamedTuple):
     positions: Tensor  # (T,) or (B, T)
     rotation: Tensor | None  # complex, (T, 1, D/2) or (B, T, 1, D/2)
     visible: Tensor | None  # boolean, (1 or B, 1, T, S), if there is padding or a window
+    padding: Tensor | None  # boolean, (B, 1, T, 1), if the new tokens have padding
     layers: tuple["Room", ...]
 
 
@@ -113,7 +114,8 @@ class DecodingCache:
             if self._window is not None:
                 distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
                 visible &= (distance < self._window).unsqueeze(1)
-        return Place(positions, self._rotation(positions), visible, layers)
+        padding = None if key_mask is None else ~key_mask[:, None, :, None]
+        return Place(positions, self._rotation(positions), visible, padding, layers)
 
     def _rooms(self, tokens: Tensor, start: int, stop: int) -> tuple[Room, ...]:
         """Create the views of all layers at once, because separate slices would cost more than their use."""

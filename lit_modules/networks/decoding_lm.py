@@ -198,6 +198,8 @@ class _Attend:
         if place.rotation is not None:
             _rotate(queries_and_keys, place.rotation)
         room.new.copy_(heads[:, :, self.heads :].transpose(1, 2))
+        if place.padding is not None:
+            room.new.masked_fill_(place.padding, 0)  # a hidden NaN would reach the output: 0 × NaN is NaN
         if length == 1:  # the group dim replaces the time dim: each key is read once
             query = heads[:, 0, : self.heads].view(batch, self.kv_heads, -1, self.head_dim)  # (B, H_kv, G, D)
             attended = F.scaled_dot_product_attention(query, room.keys, room.values, attn_mask=place.visible)

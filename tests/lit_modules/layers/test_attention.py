@@ -228,6 +228,24 @@ def test_padding_changes_neither_results_nor_gradients(
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_nan_in_the_padding_of_a_context_has_no_effect(implementation: str, cached: bool):
+    attention = build(num_heads=2, context_width=8, implementation=implementation)
+    x, clean = normal(2, 3, 8), normal(2, 4, 8, seed=1)
+    key_mask = torch.tensor([[True, True, False, False], [True] * 4])
+    results = []
+    for context in (clean, clean.masked_fill(~key_mask[:, :, None], torch.nan)):
+        context, query = context.requires_grad_(), x.clone().requires_grad_()
+        cache = ContextCache() if cached else None
+        output = attention(query, context, key_mask=key_mask, cache=cache)
+        if cached:
+            output = output + attention(query, cache=cache)
+        results.append([output, *torch.autograd.grad(output.square().sum(), (query, context))])
+    for ours, expected in zip(results[1], results[0], strict=True):
+        assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_no_token_sees_a_later_one_or_beyond_the_window(implementation: str):
     attention = build(num_heads=2, is_causal=True, window=2, implementation=implementation)
     jacobian = torch.autograd.functional.jacobian(lambda x: attention(x).sum((0, 2)), normal(1, 5, 8))

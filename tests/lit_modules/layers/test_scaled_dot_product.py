@@ -105,6 +105,45 @@ def test_a_query_with_nothing_to_attend_gets_zeros_and_gives_no_gradient(
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("kv", [4, 2, 1])
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("shape", ["B11S", "BHTS", "11TS", "TS"])
+@pytest.mark.parametrize("junk", [torch.nan, torch.inf])
+def test_no_hidden_key_or_value_reaches_outputs_or_gradients(
+    implementation: str, kv: int, queries: int, shape: str, junk: float
+):
+    """Compare with the same call without the hidden keys."""
+    sizes = {"T": queries, "S": 5, "B": 2, "H": 4, "1": 1}
+    mask = torch.ones(*(sizes[s] for s in shape), dtype=torch.bool)
+    mask[..., [1, 4]] = False
+    for is_causal in (False, True):
+        inputs = heads(kv=kv, queries=queries)
+        hidden = torch.zeros(5, 1, dtype=torch.bool)
+        hidden[[1, 4]] = True
+        dirty = (inputs[0], *(x.detach().masked_fill(hidden, junk).requires_grad_() for x in inputs[1:]))
+        results = []
+        for given in (inputs, dirty):
+            output = scaled_dot_product_attention(
+                *given, mask=mask, is_causal=is_causal, implementation=implementation
+            )
+            weights = attention_weights(*given[:2], mask=mask, is_causal=is_causal)
+            slopes = torch.autograd.grad(weights.square().sum(), given[:2])
+            results.append([*with_gradients(output, given), weights, *slopes])
+        assert_same(results[1], results[0])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_nan_that_a_query_sees_is_not_hidden(implementation: str):
+    inputs = heads()
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    mask[0, 3] = False
+    value = inputs[2].detach().clone()
+    value[:, :, 3] = torch.nan
+    output = scaled_dot_product_attention(*inputs[:2], value, mask=mask, implementation=implementation)
+    assert bool(output[:, :, 1:].isnan().all())
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_more_queries_than_keys_leaves_the_first_with_none(implementation: str):
     """Aligned bottom-right, the first T − S queries stand before every key."""
     output = scaled_dot_product_attention(

@@ -108,6 +108,24 @@ def test_padded_rows_equal_each_alone_and_go_on_so(kind: str, side: str):
         close(logits[1], network(short[:, : 4 + step])[0, -1:])
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "window"])
+@pytest.mark.parametrize("decoding", [False, True])
+def test_a_nan_in_the_padding_reaches_no_real_token(kind: str, decoding: bool):
+    """Neither in the prompt nor from the cache in the steps that follow."""
+    network = build(kind)
+    x, steps = tokens(2, 6).clamp(min=1), tokens(2, 2, seed=1).clamp(min=1)
+    x[1, :3] = 0
+    results = []
+    for junk in (0.0, torch.nan):
+        network.embedding.weight[0] = junk
+        model = DecodingLM(network) if decoding else network
+        cache = model.make_cache(8)
+        prompt = model(x, key_mask=x > 0, cache=cache)
+        following = [model(steps[:, t : t + 1], cache=cache) for t in (0, 1)]
+        results.append(torch.cat([prompt[x > 0], *(step.flatten(0, 1) for step in following)])[:, 1:])
+    close(results[1], results[0])
+
+
 @pytest.mark.parametrize("kind", ["llama", "window"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_reordered_rows_go_on_as_their_parents(padded: bool, kind: str):
