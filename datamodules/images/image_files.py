@@ -6,12 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from datamodules.assets.pointer_files import check_not_pointer
 from datamodules.info import ImageInfo
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The change that turns a photo upright, by its EXIF orientation."""
+_WHITE = {"F": (1, 255, 65535), "I": (255, 4095, 65535)}
+"""Possible values of white in images of floats and of integers above 8 bits; the file does not say which."""
 _LEAST_CONTRAST = 0.05
 _PAPER = 0.15
 """A pixel darker than this share of the brightest ink counts as background."""
@@ -51,13 +64,15 @@ def _read_grey(path: Path) -> np.ndarray:
     """Return brightness in [0, 1], (H, W); transparent pixels get the colour with the best contrast."""
     if path.is_dir():
         raise ValueError(f"{path}: a folder, expected an image file")
+    check_not_pointer(path)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as corrupt EXIF data
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as opened:
-                picture = ImageOps.exif_transpose(opened)
-                if picture.mode.startswith("I"):  # 16 bits, which convert would clip at 255
-                    return np.asarray(picture, dtype=np.float64) / 65535
+                picture = _upright(opened)
+                if picture.mode[0] in _WHITE:
+                    return _scaled(np.asarray(picture, dtype=np.float64), _WHITE[picture.mode[0]])
                 pixels = np.asarray(picture.convert("LA"), dtype=np.float64) / 255
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
@@ -65,13 +80,29 @@ def _read_grey(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not an image of a known kind ({', '.join(_FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{path}: too many pixels; scale it down first") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise many kinds, such as struct.error
         raise ValueError(f"{path}: can't be read as an image: {error}") from error
     grey, alpha = pixels[..., 0], pixels[..., 1]
     if alpha.min() == 1 or alpha.max() == 0:
         return grey
     backdrop = 0.0 if np.average(grey, weights=alpha) > 0.5 else 1.0
     return grey * alpha + backdrop * (1 - alpha)
+
+
+def _upright(opened: Image.Image) -> Image.Image:
+    """Turn a photo upright. Only its orientation is read: other EXIF tags may be malformed."""
+    opened.load()  # a TIFF file is turned here
+    turn = _UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation))
+    return opened if turn is None else opened.transpose(turn)
+
+
+def _scaled(values: np.ndarray, whites: tuple[int, ...]) -> np.ndarray:
+    """Scale to [0, 1] by the smallest value of white that no pixel exceeds."""
+    low, high = values.min(), values.max()
+    white = next((white for white in whites if high <= white), None)
+    if white is None or not low >= 0:
+        raise ValueError(f"its pixels have values from {low:g} to {high:g}, expected 0 to {whites[-1]}")
+    return values / white
 
 
 def _light_on_dark(grey: np.ndarray, path: Path | str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Pictures of all kinds become images in the training set's own format."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,31 @@ def test_polarity_colour_depth_and_transparency_make_no_difference(tmp_path: Pat
     assert (read_image(tmp_path / "bits.png", INFO).int() - expected.int()).abs().max() <= 4
 
 
+@pytest.mark.parametrize(
+    ("dtype", "white"),
+    [("float32", 1), ("float32", 255), ("int32", 255), ("uint16", 255), ("uint16", 1023), ("int32", 65535)],
+)
+def test_floats_and_integers_above_8_bits_are_scaled(tmp_path: Path, dtype: str, white: int) -> None:
+    expected = read_image(save(tmp_path / "l.png", stroke()), INFO)
+    picture = (stroke() / 255 * white).astype(dtype)
+    image = read_image(save(tmp_path / "l.tif", picture), INFO)
+    assert (image.int() - expected.int()).abs().max() <= 4
+
+
+@pytest.mark.parametrize("value", [-1.0, 1e6, np.nan, np.inf])
+def test_floats_without_a_known_scale_are_refused(tmp_path: Path, value: float) -> None:
+    picture = stroke().astype(np.float32)
+    picture[3, 3] = value
+    with pytest.raises(ValueError, match=r"f\.tif: .*its pixels have values from .*, expected 0 to 65535"):
+        read_image(save(tmp_path / "f.tif", picture), INFO)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "l.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match=r"l\.png is a Git LFS pointer.*git lfs pull"):
+        read_image(tmp_path / "l.png", INFO)
+
+
 def test_a_photographs_orientation_is_heeded(tmp_path: Path) -> None:
     upright = Image.fromarray(stroke())
     exif = Image.Exif()
@@ -105,6 +131,26 @@ def test_a_photographs_orientation_is_heeded(tmp_path: Path) -> None:
     upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
     upright.save(tmp_path / "upright.png")
     assert torch.equal(*(read_image(tmp_path / name, INFO) for name in ("turned.png", "upright.png")))
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "value"),
+    [
+        (0x011A, 7, b"abcd"),  # the resolution as bytes
+        (0x010F, 5, struct.pack("<I", 8)),  # the maker as a fraction, beyond the end
+        (0x0102, 11, struct.pack("<f", 1.5)),  # the bits per pixel as a float
+        (0x8769, 4, struct.pack("<I", 999)),  # a block of further tags, beyond the end
+    ],
+)
+def test_exif_tags_of_odd_types_do_not_matter(tmp_path: Path, tag: int, kind: int, value: bytes) -> None:
+    tags = sorted([(0x0112, 3, struct.pack("<HH", 6, 0)), (tag, kind, value)])
+    fields = b"".join(struct.pack("<HHI", tag, kind, 4 if kind == 7 else 1) + v for tag, kind, v in tags)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + fields + bytes(4)
+    upright = Image.fromarray(stroke())
+    upright.rotate(90, expand=True).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    upright.save(tmp_path / "upright.jpg", quality=95)
+    turned, expected = (read_image(tmp_path / name, INFO).int() for name in ("turned.jpg", "upright.jpg"))
+    assert (turned - expected).abs().max() <= 24
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 40), (300, 2), (2, 2), (28, 28), (1500, 900)])
