@@ -2,10 +2,13 @@
 
 import codecs
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from datamodules.assets.pointer_files import check_not_pointer
 
 _CHUNK = 1 << 18
 
@@ -39,27 +42,28 @@ class TextFiles:
     def under(cls, path: Path) -> "TextFiles":
         """Take a file, or all files of a folder and its subfolders in the order of their paths.
 
-        Hidden files and folders, which start with a dot, are skipped.
+        Links to files and folders are followed; a folder is read once, even if links lead to it again. Hidden
+        files and folders, which start with a dot, are skipped.
 
         Raises:
-            ValueError: The path does not exist, or the folder has no files.
+            ValueError: The path does not exist, the folder has no files, a subfolder can't be read, or a link
+                is broken.
         """
         if path.is_file():
             return cls((path,))
         if not path.is_dir():
             raise ValueError(f"there is no file or folder {path}")
-        found = {p.relative_to(path): p for p in path.rglob("*") if p.is_file()}
-        visible = sorted(r for r in found if not any(part.startswith(".") for part in r.parts))
-        if not visible:
+        found = sorted(_visible_files(path), key=lambda file: file.relative_to(path))
+        if not found:
             raise ValueError(f"the folder {path} has no files")
-        return cls(tuple(found[relative] for relative in visible))
+        return cls(tuple(found))
 
     def chunks(self) -> Iterator[str]:
         """Yield the text in pieces.
 
         Raises:
-            ValueError: A file can't be read or is not UTF-8. The message names the file and the offset of the
-                first invalid byte.
+            ValueError: A file can't be read, is not UTF-8, or is a Git LFS pointer. The message names the
+                file and the offset of the first invalid byte.
         """
         for number, path in enumerate(self.paths):
             if number:
@@ -67,9 +71,33 @@ class TextFiles:
             yield from _decoded(path)
 
 
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, without hidden ones."""
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename} can't be read: {error.strerror}") from error
+
+    seen: set[Path] = set()
+    for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=fail):
+        real = Path(parent).resolve()
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.is_file():
+                yield path
+            elif path.is_symlink():
+                raise ValueError(f"{path} is a broken link; remove it")
+
+
 def _decoded(path: Path) -> Iterator[str]:
+    """Yield the text of a file without a byte order mark."""
+    check_not_pointer(path)
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of the first byte that is not decoded yet
+    is_start = True
     try:
         with path.open("rb") as file:
             while True:
@@ -84,7 +112,8 @@ def _decoded(path: Path) -> Iterator[str]:
                     ) from None
                 offset += pending + len(block) - len(decoder.getstate()[0])
                 if text:
-                    yield text
+                    yield text.removeprefix("\ufeff") if is_start else text
+                    is_start = False
                 if not block:
                     return
     except OSError as error:

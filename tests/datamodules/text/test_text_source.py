@@ -27,8 +27,39 @@ def test_any_chunks_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(text_source, "_CHUNK", chunk)
     written = "\ufeffaé€\U0001f600\r\n\x00e\u0301 \u2028\n" * 3
     (tmp_path / "t").write_bytes(written.encode())
-    assert text(TextFiles.under(tmp_path / "t")) == written
+    assert text(TextFiles.under(tmp_path / "t")) == written[1:]  # without the byte order mark
     assert text(TextInMemory(written)) == written
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    corpus, other = tmp_path / "corpus", tmp_path / "other"
+    for path in (corpus / "a.txt", other / "sub" / "b.txt"):
+        path.parent.mkdir(parents=True)
+        path.write_text(path.name)
+    (corpus / "linked").symlink_to(other)
+    (corpus / "again").symlink_to(corpus / "linked")
+    (other / "loop").symlink_to(corpus)
+    (other / "sub" / "self").symlink_to(".")
+    (corpus / "c.txt").symlink_to(other / "sub" / "b.txt")
+    found = [path.relative_to(corpus).as_posix() for path in TextFiles.under(corpus).paths]
+    assert found == ["a.txt", "again/sub/b.txt", "c.txt"]
+
+
+def test_a_broken_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / ".hidden").symlink_to(tmp_path / "nowhere")
+    assert text(TextFiles.under(tmp_path)) == "a"
+    for target in ("nowhere", "b.txt"):
+        (tmp_path / "b.txt").symlink_to(tmp_path / target)
+        with pytest.raises(ValueError, match=r"b\.txt is a broken link"):
+            TextFiles.under(tmp_path)
+        (tmp_path / "b.txt").unlink()
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match=r"a\.txt is a Git LFS pointer"):
+        text(TextFiles.under(tmp_path))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 7, 1 << 18])
