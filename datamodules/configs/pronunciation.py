@@ -16,8 +16,8 @@ class PronunciationConfig:
     root: str = setting("data", "Folder for downloaded data sets.", resume="free", evaluation="free")
     path: str | None = setting(
         None,
-        "Your own UTF-8 dictionary file in CMU's format, with a word and its phonemes on each line; null "
-        "for CMU's.",
+        "Your own dictionary file in CMU's format (UTF-8 or Latin-1), with a word and its phonemes on each "
+        "line; null for CMU's.",
     )
     stress: Literal["keep", "drop"] = setting(
         "keep",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from datamodules.assets.pointer_files import check_not_pointer
+
 
 @dataclass(frozen=True)
 class Record:
@@ -30,7 +32,7 @@ class Record:
 
 
 def read_records(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> list[Record]:
-    """Read the rows of a CSV file in UTF-8. Empty lines are skipped.
+    """Read the rows of a CSV file in UTF-8. Empty lines and a byte order mark are skipped.
 
     The first line must name `columns`; only those in `optional` may be empty.
 
@@ -38,7 +40,8 @@ def read_records(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
         ValueError: The file is missing or has no rows, its columns are wrong, or a row is malformed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        check_not_pointer(path)
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -2,12 +2,13 @@
 
 Images are PNG, JPEG, BMP, GIF, TIFF or WebP files of one object each, of any size, dark on light or light on
 dark. Each image is framed as the training images were. The output is one line per image: the class, its
-probability and the next two classes. If an image cannot be read, an error is printed, the other images are
-still classified, and the exit status is 1.
+probability and the next two classes.
 
 Words are spelled in the characters of the training data, in either case. The output is the best answers for
 each word, each with its score (log-probability, normalized by length) and its probability. If the model
 writes from both ends, these are means over both directions.
+
+If an input cannot be read, an error is printed, the others are still answered, and the exit status is 1.
 """
 
 import argparse
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Prediction | Exception]:
-    """Ask a model about each input. An image that cannot be read yields its error.
+    """Ask a model about each input. An input that cannot be read yields its error.
 
     Args:
         model: An image classifier or a sequence-to-sequence model.
@@ -35,7 +36,7 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> Iterator[Pr
         options: `n_best` and `beam_size`, for words only; None for the default.
 
     Raises:
-        UserError: The model is of another kind, an option does not apply to it, or a word cannot be spelled.
+        UserError: The model is of another kind, or an option does not apply to it.
     """
     from datamodules.info import SequencePairInfo
 

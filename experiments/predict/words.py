@@ -13,12 +13,14 @@ from experiments.predict.prediction import Prediction
 from experiments.training.build import Restored
 
 N_BEST, BEAM_SIZE = 3, 5
+_ALIKE = ("'\u2019\u02bc\uff07", "-\u2010\u2011")
+"""Apostrophes and hyphens: a phone or a word processor types another one than a dictionary has."""
 
 
 def predict_words(
     model: Restored, words: Sequence[str], *, n_best: int | None = None, beam_size: int | None = None
-) -> Iterator[Prediction]:
-    """Answer all words in one batch.
+) -> Iterator[Prediction | Exception]:
+    """Answer all words in one batch. A word that the model cannot read yields its error.
 
     Args:
         model: A restored sequence-to-sequence model.
@@ -27,8 +29,7 @@ def predict_words(
         beam_size: Hypotheses per word; None for 5, or `n_best` if that is more.
 
     Raises:
-        UserError: A word is empty, longer than any training word, or has unknown characters; or a
-            number is out of range.
+        UserError: A number is out of range.
     """
     if n_best is None:
         n_best = N_BEST if beam_size is None else max(1, min(N_BEST, beam_size))
@@ -36,18 +37,29 @@ def predict_words(
     if not 1 <= n_best <= beam_size:
         raise UserError(f"--n-best {n_best}, --beam-size {beam_size}: expected 1 ≤ n-best ≤ beam-size")
     info, penalty = model.info, model.experiment.model.config.length_penalty
-    source = padded_rows(
-        [spell(word, info.source_vocabulary, info.source_length) for word in words]
-    )  # (B, S)
-    found = model.module.search(source, beam_size=beam_size, n_best=n_best)
+    spelt = [_spelt(word, info.source_vocabulary, info.source_length) for word in words]
+    rows = [row for row in spelt if isinstance(row, list)]
+    answers: Iterator[tuple[list[list[int]], list[float]]] = iter(())
+    if rows:
+        found = model.module.search(padded_rows(rows), beam_size=beam_size, n_best=n_best)  # from (B, S)
+        answers = zip(found.tokens.tolist(), found.scores.tolist(), strict=True)
     return (
-        _prediction(word, tokens, scores, info.target_vocabulary, penalty)
-        for word, tokens, scores in zip(words, found.tokens.tolist(), found.scores.tolist(), strict=True)
+        _prediction(word, *next(answers), info.target_vocabulary, penalty) if isinstance(row, list) else row
+        for word, row in zip(words, spelt, strict=True)
     )
 
 
+def _spelt(word: str, vocabulary: Sequence[str], longest: int) -> list[int] | UserError:
+    try:
+        return spell(word, vocabulary, longest)
+    except UserError as error:
+        return error
+
+
 def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
-    """Encode a word as tokens, with EOS at the end. An unknown character is tried in the other case.
+    """Encode a word as tokens, with EOS at the end.
+
+    For an unknown character, the other case and similar apostrophes and hyphens are tried.
 
     `vocabulary` is the text of each token, special tokens first; `longest` counts EOS too.
 
@@ -56,9 +68,7 @@ def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
     """
     known = encoder(vocabulary)
     characters = unicodedata.normalize("NFC", word)
-    tokens = [
-        next((known[form] for form in (c, c.lower(), c.upper()) if form in known), None) for c in characters
-    ]
+    tokens = [next((known[form] for form in _forms(c) if form in known), None) for c in characters]
     unknown = dict.fromkeys(c for c, token in zip(characters, tokens, strict=True) if token is None)
     if unknown:
         names = ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'without a name')}" for c in unknown)
@@ -66,6 +76,12 @@ def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
     if not 1 <= len(tokens) < longest:
         raise UserError(f"{word!r} has {len(tokens)} characters; the model was trained on 1 to {longest - 1}")
     return [token for token in tokens if token is not None] + [EOS]
+
+
+def _forms(character: str) -> tuple[str, ...]:
+    """Return a character, and those that may stand for it."""
+    alike = next((group for group in _ALIKE if character in group), "")
+    return character, character.lower(), character.upper(), *alike
 
 
 def _prediction(

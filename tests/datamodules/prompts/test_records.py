@@ -15,6 +15,11 @@ def test_records_know_their_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name\nb\n", encoding="utf-8-sig")
+    assert [record.values for record in read_records(tmp_path / "a.csv", ["name"])] == [("b",)]
+
+
 def test_a_value_is_one_of_a_literals(tmp_path: Path) -> None:
     record = Record(tmp_path / "a.csv", 7, ("x",))
     record.check_choice("name", "x", Literal["x", "y"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import experiments
+from experiments.errors import UserError
 from experiments.predict.__main__ import main
 from experiments.predict.words import predict_words, spell
 from experiments.training.build import Restored, restore
@@ -100,13 +101,28 @@ def test_lines_and_json_say_the_same(run_dir: Path, capsys: pytest.CaptureFixtur
 
 
 def test_unknown_characters_are_reported_by_name(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(run_dir), "12", "1½ ½\x07"]) == 2
+    assert main([str(run_dir), "12", "907"]) == 0
+    expected = capsys.readouterr().out
+    assert main([str(run_dir), "12", "1½ ½\x07", "907"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == ""
+    assert printed.out == expected
     assert printed.err == (
         "error: '1½ ½\\x07': the model does not know U+00BD VULGAR FRACTION ONE HALF, U+0020 SPACE, U+0007 "
         "without a name; it knows 0 1 2 3 4 5 6 7 8 9\n"
     )
+
+
+def test_a_word_may_be_the_only_one_that_is_unknown(run_dir: Path) -> None:
+    (error,) = predict_words(load_model(run_dir), ["½"])
+    assert isinstance(error, UserError)
+
+
+def test_other_apostrophes_and_hyphens_are_tried() -> None:
+    assert [spell(c, LETTERS, 9) for c in "'’ʼ＇"] == [[3, EOS]] * 4
+    curly = ("<pad>", "<bos>", "<eos>", "’", "-")
+    assert [spell(c, curly, 9) for c in "'’-‐‑"] == [[3, EOS]] * 2 + [[4, EOS]] * 3
+    with pytest.raises(UserError, match=r"U\+2014 EM DASH"):
+        spell("a—", LETTERS, 9)
 
 
 def test_a_character_is_tried_in_the_other_case_and_composed() -> None:
@@ -119,7 +135,7 @@ def test_a_character_is_tried_in_the_other_case_and_composed() -> None:
 def test_words_longer_or_shorter_than_any_of_the_training_are_refused(
     run_dir: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(run_dir), *arguments]) == 2
+    assert main([str(run_dir), *arguments]) == 1
     expected = f"has {len(arguments[0])} characters; the model was trained on 1 to 4"
     assert expected in capsys.readouterr().err
 
@@ -155,5 +171,5 @@ def test_an_answer_that_was_cut_says_so(run_dir: Path) -> None:
 
 
 def test_the_special_tokens_are_no_characters() -> None:
-    with pytest.raises(experiments.errors.UserError, match=r"U\+003C LESS-THAN SIGN"):
+    with pytest.raises(UserError, match=r"U\+003C LESS-THAN SIGN"):
         spell("<eos>", LETTERS, 9)
