@@ -92,7 +92,7 @@ def _read_grey(path: Path) -> np.ndarray:
 def _upright(opened: Image.Image) -> Image.Image:
     """Turn a photo upright. Only its orientation is read: other EXIF tags may be malformed."""
     opened.load()  # a TIFF file is turned here
-    turn = _UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation))
+    turn = _UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
     return opened if turn is None else opened.transpose(turn)
 
 
