@@ -51,7 +51,9 @@ class TrainerConfig:
         None, "Largest global norm of the gradients; larger gradients are scaled down.", above=0
     )
     accumulate_grad_batches: int = setting(
-        1, "Number of batches per optimizer step; their gradients are averaged.", min=1
+        1,
+        "Number of batches per optimizer step; their gradients are averaged, with equal weights.",
+        min=1,
     )
     ema_decay: float | None = setting(
         None,

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
+from experiments.callbacks.accumulation import GroupAverage
 from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.callbacks.milestones import Milestones
@@ -154,6 +155,8 @@ def build_trainer(
             clock=resume.seconds,
         )
         callbacks += [resume, milestones]
+        if config.accumulate_grad_batches > 1:
+            callbacks.append(GroupAverage())
         if config.ema_decay is not None:
             callbacks.append(WeightAverage(config.ema_decay))
         callbacks += [TrainingCurve(config.log_every_n_steps), Summary()]
