@@ -30,6 +30,7 @@ COMMANDS = {
     "steering.floor": Command(
         "experiments.steering.floor", "Compute the lowest error that a steering network can reach."
     ),
+    "demo": Command("experiments.demo", "Show one piece: ours, the library's, and the usual mistake."),
     "benchmark": Command("experiments.benchmark", "Measure speed and memory."),
     "completion": Command("experiments.completion", "Print a completion script for bash, zsh or fish."),
 }

@@ -1,0 +1,89 @@
+"""Gradients.
+
+Derivatives by hand, and what an optimizer does with them.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.demo.outcome import Outcome, Result, numbers
+from lit_modules.functional import backward, mse
+
+
+def tensor_and_grad() -> Outcome:
+    """Follow a gradient backwards through a linear layer and a ReLU.
+
+    Formula: y = relu(w · x + b), L = y²: ∂L/∂w = 2y [y > 0] x, ∂L/∂b = 2y [y > 0]
+    Source: Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
+    Mistake: A second `backward()` without `zero_grad()`: gradients add up.
+    Code: lit_modules/functional/backward.py
+    """
+    x, w, b = numbers((1, 2, 3)), numbers((0.5, -1, 0.25)).requires_grad_(), numbers(1).requires_grad_()
+    ours = torch.autograd.grad(backward.relu(backward.linear(x, w, b)).square().sum(), (w, b))
+    theirs = torch.autograd.grad(F.relu(F.linear(x, w, b)).square().sum(), (w, b))
+    for _ in range(2):
+        F.relu(F.linear(x, w, b)).square().sum().backward()
+    assert w.grad is not None
+    y = F.relu(F.linear(x, w, b)).item()
+    return Outcome(
+        inputs={"x": x, "w": w, "b": b},
+        results=[
+            Result("y", backward.relu(backward.linear(x, w, b)), "F.relu(F.linear)", numbers((y,))),
+            Result("∂L/∂w", ours[0], "autograd", theirs[0], wrong=("backward() twice", w.grad)),
+            Result("∂L/∂w by the formula", 2 * y * x, "autograd", theirs[0]),
+            Result("∂L/∂b", ours[1], "autograd", theirs[1]),
+        ],
+    )
+
+
+def neuron() -> Outcome:
+    """Train one neuron by backpropagation.
+
+    Formula: y = σ(w · x + b), L = (y − t)²: ∂L/∂w = 2 (y − t) y (1 − y) x
+    Source: Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
+    Mistake: Leaving out y (1 − y), the derivative of the sigmoid.
+    Code: lit_modules/functional/backward.py
+    """
+    x, t, start = numbers((1, 2)), numbers(1), numbers(0.5, -0.3, 0.1)  # w_1, w_2, b
+
+    def by_hand(w: Tensor) -> Tensor:
+        return mse(backward.sigmoid(backward.linear(x, w[None, :2], w[2:])).flatten(), t)
+
+    def library(w: Tensor) -> Tensor:
+        return F.mse_loss(torch.sigmoid(F.linear(x, w[None, :2], w[2:])).flatten(), t)
+
+    def no_slope(w: Tensor) -> Tensor:
+        z = F.linear(x, w[None, :2], w[2:]).flatten()
+        return F.mse_loss(z + (torch.sigmoid(z) - z).detach(), t)  # the value of σ with the slope 1
+
+    return Outcome(
+        inputs={"x": x, "t": t, "w_1, w_2, b": start, "learning rate": 0.5},
+        results=[
+            Result(
+                "four steps of gradient descent",
+                _steps(by_hand, start, lambda w: torch.optim.SGD([w], lr=0.5)),
+                "autograd",
+                _steps(library, start, lambda w: torch.optim.SGD([w], lr=0.5)),
+                wrong=("no y (1 − y)", _steps(no_slope, start, lambda w: torch.optim.SGD([w], lr=0.5))),
+                columns=("loss", "w_1", "w_2", "b"),
+            )
+        ],
+    )
+
+
+def _steps(
+    loss: Callable[[Tensor], Tensor], start: Tensor, make: Callable[[Tensor], torch.optim.Optimizer]
+) -> Tensor:
+    """Minimize a loss in four steps; return the loss and the parameters before each step, (4, 1 + P)."""
+    parameters, rows = start.clone().requires_grad_(), []
+    optimizer = make(parameters)
+    for _ in range(4):
+        value = loss(parameters)
+        rows.append([value.item(), *parameters.tolist()])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return numbers(*rows)
