@@ -52,8 +52,9 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
     from experiments.studies import stages, study
     from experiments.training import trainer as trainers
 
-    for child in experiment.children:
-        trainers.check_hardware(child.config.trainer)
+    if experiment.resume is None:  # a fit that continues may have begun on another machine
+        for child in experiment.children:
+            trainers.check_hardware(child.config.trainer)
 
     return stages.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
 

@@ -1,6 +1,7 @@
 """Evaluate a checkpoint on the data set that it was trained for."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,15 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     from experiments.training.trainer import global_state_kept
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
-    trainers.check_hardware(restored.experiment.trainer)
-    settings, _ = trainers.settle(restored.experiment.trainer, saved.get("resolved", {}))
+    asked = restored.experiment.trainer
+    usable, notes = trainers.at_hand(asked)
+    given = {key for text in overrides for key in read_override(text).origins}
+    if any(f"trainer.{key}" in given and value != getattr(usable, key) for key, value in vars(asked).items()):
+        trainers.check_hardware(asked)  # what the user asks for is not replaced
+    trainers.check_hardware(usable)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    settings, _ = trainers.settle(usable, saved.get("resolved", {}))
     settings = dataclasses.replace(settings, profiler=None)
     with global_state_kept(), quiet_lightning():
         datamodule = build.build_data(restored.experiment)

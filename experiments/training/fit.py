@@ -83,11 +83,16 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
 
 def prepare(experiment: Config) -> Start:
     """Check the hardware, decide where the fit begins, and open the directory of a new run."""
-    trainers.check_hardware(experiment.trainer)
+    if experiment.resume is None:
+        trainers.check_hardware(experiment.trainer)
     init_from = _init_from(experiment)
     if init_from is not None and experiment.resume is None:
         find_checkpoint(init_from)  # a missing file stops the run before it has a directory
     start = resume.find_start(experiment)
+    if start.checkpoint is not None:  # the run may have begun on another machine
+        trainers.check_hardware(trainers.at_hand(experiment.trainer)[0])
+    elif experiment.resume is not None:
+        trainers.check_hardware(experiment.trainer)
     if start.checkpoint is None and not run_directory.is_worker():
         run_directory.write_start(start.run_dir, experiment)
     return start

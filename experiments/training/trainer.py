@@ -59,6 +59,38 @@ def check_hardware(config: TrainerConfig) -> None:
         raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
 
 
+def at_hand(config: TrainerConfig) -> tuple[TrainerConfig, tuple[str, ...]]:
+    """Replace hardware that this machine lacks, for a run that began on another machine.
+
+    The number of processes stays, because each of them adds a batch to a step. Where there are too few GPUs,
+    it becomes their number.
+
+    Args:
+        config: The `trainer` section of a run that continues, or of a checkpoint to evaluate.
+
+    Returns:
+        The section for this machine, and a line for the user about each replaced setting.
+    """
+    present, new = _available(), dataclasses.replace(config)
+    if resolve_accelerator(config) not in present:
+        new.accelerator = next(kind for kind in ("cuda", "mps", "cpu") if kind in present)
+    kind = resolve_accelerator(new)
+    if isinstance(new.devices, list) and (kind == "cpu" or max(new.devices) >= present[kind]):
+        new.devices = len(new.devices)
+    if kind != "cpu" and isinstance(new.devices, int):
+        new.devices = min(new.devices, present[kind])
+    if new.strategy == "fsdp" and kind != "cuda":
+        new.strategy = "auto" if new.devices in (1, "auto") else "ddp"
+    if (new.precision == "16-mixed" and kind == "cpu") or (new.precision == "64-true" and kind == "mps"):
+        new.precision = "32-true"
+    notes = [
+        f"trainer.{key} = {old!r} is not available on this machine; using {value!r}"
+        for key, old in vars(config).items()
+        if (value := getattr(new, key)) != old
+    ]
+    return new, tuple(notes)
+
+
 def resolve_accelerator(config: TrainerConfig) -> str:
     """Return the kind of device; `auto` is CUDA if available, then Apple's MPS, then the CPU."""
     if config.accelerator == "gpu":
@@ -94,17 +126,18 @@ def resolved(config: TrainerConfig) -> dict[str, Any]:
 
 
 def settle(config: TrainerConfig, saved: Mapping[str, Any]) -> tuple[TrainerConfig, tuple[str, ...]]:
-    """Resolve `precision: auto` to the precision that the run began with, here or on another machine.
+    """Resolve `precision: auto` to the precision that the run began with, and replace missing hardware.
 
     Args:
         config: The `trainer` section of a run that continues, or of a checkpoint to evaluate.
         saved: The result of `resolved` when the checkpoint was written; empty if it has none.
 
     Returns:
-        The section with its precision resolved, and lines for the user about what differs.
+        The section for this machine with its precision resolved, and lines for the user about what differs.
     """
+    config, lacking = at_hand(config)
     here = resolved(config)
-    settled, notes = config, []
+    settled, notes = config, [*lacking]
     if config.precision == "auto":
         settled = dataclasses.replace(config, precision=saved.get("precision", here["precision"]))
     if settled.precision != here["precision"]:

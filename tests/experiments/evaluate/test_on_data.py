@@ -59,6 +59,28 @@ def test_metrics_are_those_of_the_run(run_dir: Path, split: str) -> None:
     assert metrics == {name: recorded[name] for name in metrics}
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "auto"])
+def test_a_run_of_a_gpu_is_evaluated_without_one_and_says_so(
+    precision: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = checkpoint.load(run_dir / "checkpoints" / "best.ckpt")
+    on_gpu = {"accelerator": "gpu", "precision": precision, "devices": [0, 1], "strategy": "ddp"}
+    saved["config"]["trainer"] |= on_gpu
+    saved["resolved"] = {"accelerator": "cuda", "precision": "bf16-mixed", "compile": False}
+    path = tmp_path / "gpu.ckpt"
+    torch.save(saved, path)
+    recorded = json.loads((run_dir / "metrics.json").read_text())
+    metrics = evaluate(path)
+    assert "note: trainer.accelerator = 'gpu' is not available on this machine; using" in (
+        capsys.readouterr().err
+    )
+    for name, value in metrics.items():
+        assert value == pytest.approx(recorded[name], rel=0.02)
+    with pytest.raises(UserError, match="no such device"):
+        evaluate(path, "trainer.accelerator=cuda")
+
+
 def test_metrics_agree_with_scikit_learn(run_dir: Path) -> None:
     path = run_dir / "checkpoints" / "last.ckpt"
     module = build.restore(checkpoint.load(path), path).module

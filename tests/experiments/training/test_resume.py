@@ -167,6 +167,32 @@ def test_a_run_continues_exactly_from_a_stop_at_any_place(fragile: dict[str, Any
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_run_of_a_gpu_goes_on_without_one_and_says_so(
+    fragile: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = experiments.run(fragile, "run_dir=full")
+    interrupt(fragile, "run_dir=cut", at=STOPS["mid-epoch"])
+    on_gpu = {"accelerator": "gpu", "precision": "16-mixed"}
+    path = Path("cut/checkpoints/last.ckpt")
+    saved = checkpoint.load(path)
+    saved["config"]["trainer"] |= on_gpu
+    saved["resolved"] = {"accelerator": "cuda", "precision": "16-mixed", "compile": False}
+    saved["MixedPrecision"] = {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 3}
+    for states in saved["random_states"]:
+        states["cuda"] = [torch.zeros(16, dtype=torch.uint8)]
+    torch.save(saved, path)
+    fragile["trainer"] |= on_gpu
+    Path("cut/config.yaml").write_text(to_yaml(fragile | {"run_dir": "cut"}))
+    capsys.readouterr()
+    cut = experiments.run("resume=cut")
+    assert "trainer.accelerator = 'gpu' is not available on this machine; using" in capsys.readouterr().out
+    assert cut.metrics["test/loss"] == full.metrics["test/loss"]
+    with pytest.raises(UserError, match="no such device"):
+        experiments.run(fragile, "run_dir=new", "resume=auto")
+
+
+@pytest.mark.slow
 def test_a_run_continues_exactly_with_accumulation_and_clipping(fragile: dict[str, Any]) -> None:
     """Four batches a step: of an epoch's six batches only the fourth and the sixth end a step."""
     fragile["trainer"] |= {"accumulate_grad_batches": 4, "gradient_clip_norm": 0.1, "log_every_n_steps": 1}

@@ -61,6 +61,37 @@ def test_more_devices_than_there_are_are_refused(machine, devices: int | list[in
     trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=3))
 
 
+@pytest.mark.parametrize(
+    ("present", "before", "after"),
+    [
+        ({"cpu": 1}, {"accelerator": "gpu"}, {"accelerator": "cpu"}),
+        ({"cpu": 1, "mps": 1}, {"accelerator": "cuda"}, {"accelerator": "mps"}),
+        ({"cpu": 1, "cuda": 1}, {"accelerator": "mps"}, {"accelerator": "cuda"}),
+        ({"cpu": 1}, {"accelerator": "tpu", "devices": 2, "strategy": "ddp"}, {"accelerator": "cpu"}),
+        (
+            {"cpu": 1},
+            {"accelerator": "gpu", "devices": [1, 3], "strategy": "fsdp", "precision": "16-mixed"},
+            {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "precision": "32-true"},
+        ),
+        ({"cpu": 1}, {"accelerator": "gpu", "devices": 1, "strategy": "fsdp"}, {"strategy": "auto"}),
+        ({"cpu": 1, "cuda": 1}, {"accelerator": "gpu", "devices": [0, 1]}, {"devices": 1}),
+        ({"cpu": 1, "cuda": 2}, {"accelerator": "gpu", "devices": [1]}, {}),
+        ({"cpu": 1, "cuda": 2}, {"accelerator": "gpu", "devices": 2, "precision": "16-mixed"}, {}),
+        ({"cpu": 1}, {"precision": "bf16-mixed", "compile": True}, {}),
+    ],
+)
+def test_a_run_of_another_machine_gets_what_this_one_has(machine, present, before, after) -> None:
+    machine(present)
+    config = replace(CONFIG, **before)
+    here, notes = trainers.at_hand(config)
+    trainers.check_hardware(here)
+    for key, value in after.items():
+        assert getattr(here, key) == value
+    changed = {key for key, value in vars(config).items() if getattr(here, key) != value}
+    assert changed == set(after) | ({"accelerator"} if config.accelerator not in ("auto", "gpu") else changed)
+    assert [note.split()[0] for note in notes] == [f"trainer.{key}" for key in vars(config) if key in changed]
+
+
 def test_precision_that_the_device_lacks_is_refused(machine) -> None:
     machine({"cpu": 2, "mps": 1})
     with pytest.raises(UserError, match=r"16-mixed.*needs a GPU"):
