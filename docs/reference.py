@@ -23,6 +23,7 @@ FOLDER = Path(__file__).with_name("reference")
 KINDS = {
     "model": "Models",
     "data": "Data sets",
+    "objective": "Objectives",
     "optimizer": "Optimizers",
     "schedule": "Schedules",
     "baseline": "Baselines",

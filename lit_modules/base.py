@@ -1,4 +1,4 @@
-"""The base of every LightningModule: config, description of the data, optimizer, and the evaluation loop."""
+"""The base of every LightningModule: config, data description, objective, optimizer, and evaluation loop."""
 
 import math
 from types import UnionType
@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 
 from datamodules.info import DataInfo
+from lit_modules.configs.objective import CrossEntropyConfig
+from lit_modules.objective import CrossEntropy, Objective
 from lit_modules.optim.optimizers import build_optimizer
 from lit_modules.optim.schedules import build_schedule
 
@@ -27,6 +29,8 @@ class LitModule(L.LightningModule):
     Args:
         config: The model section of the experiment config.
         info: The description of the data.
+        objective: What training minimises, from outputs and targets to a scalar; `default_objective` without
+            one.
         optimizer: An optimizer config of `lit_modules.configs.optim`; needed only for training.
         schedule: A schedule config of `lit_modules.configs.optim`; `None` keeps the learning rate constant.
 
@@ -44,7 +48,15 @@ class LitModule(L.LightningModule):
     info: DataInfo
     network: nn.Module
 
-    def __init__(self, config: Any, info: Any, *, optimizer: Any = None, schedule: Any = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        info: Any,
+        *,
+        objective: Objective | None = None,
+        optimizer: Any = None,
+        schedule: Any = None,
+    ) -> None:
         super().__init__()
         self.info = info
         if not isinstance(info, self.info_type):
@@ -54,10 +66,16 @@ class LitModule(L.LightningModule):
                 f"choose data.name {', '.join(self.data_names) or 'of another data set'}"
             )
         self.config = config
+        self.objective = self.default_objective() if objective is None else objective
         self.optimizer_config = optimizer
         self.schedule_config = schedule
         self.val_metrics = nn.ModuleDict(self.build_metrics("val"))
         self.test_metrics = nn.ModuleDict(self.build_metrics("test"))
+
+    @staticmethod
+    def default_objective() -> Objective:
+        """Return the objective of a model that is built without one."""
+        return CrossEntropy(CrossEntropyConfig())
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Apply the network."""

@@ -43,14 +43,9 @@ class CharRNN(LitModule):
     network: RecurrentLM
 
     def __init__(
-        self,
-        config: CharRNNConfig,
-        info: TextInfo | SequenceLabellingInfo,
-        *,
-        optimizer: Any = None,
-        schedule: Any = None,
+        self, config: CharRNNConfig, info: TextInfo | SequenceLabellingInfo, **training: Any
     ) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+        super().__init__(config, info, **training)
         if config.carry_state and not (isinstance(info, TextInfo) and info.continuous):
             raise ValueError(
                 "carry_state: true needs batches that continue each other; set data.sampling to sequential, "
@@ -84,11 +79,10 @@ class CharRNN(LitModule):
         return {**super().build_metrics(stage), "accuracy": TokenAccuracy(), "success": SequenceAccuracy()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the mean cross-entropy over the targets that are not ignored."""
+        """Return the objective over the targets that are not ignored."""
         tokens, targets = batch
         logits = self._read(tokens, "train", batch_idx)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-        return {"loss": loss, "logits": logits.detach(), "targets": targets}
+        return {"loss": self.objective(logits, targets), "logits": logits.detach(), "targets": targets}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
         """Return the losses of the targets that are not ignored, logits (B, T, V) and targets (B, T)."""

@@ -1,5 +1,6 @@
-"""The base of all classifiers: a network that returns logits of K classes, cross-entropy and accuracy."""
+"""The base of all classifiers: a network that returns logits of K classes, an objective and accuracy."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
@@ -13,10 +14,12 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Classifier(LitModule):
-    """A classifier of inputs (B, …) by logits (B, K), trained by cross-entropy with label smoothing.
+    """A classifier of inputs (B, …) by logits (B, K), trained by cross-entropy or another objective.
 
-    A subclass builds `network`. Its `forward` returns logits and its `features` the activations (B, F)
-    before the last layer. More metrics are added by overriding `build_metrics`.
+    A subclass builds `network` with `num_outputs` outputs. Its `forward` returns logits and its `features`
+    the activations (B, F) before the last layer. More metrics are added by overriding `build_metrics`.
+
+    Evaluation logs the cross-entropy, for every objective, so that losses are comparable.
     """
 
     dashboard = "classification"
@@ -28,20 +31,38 @@ class Classifier(LitModule):
         accuracy = MulticlassAccuracy(len(self.info.class_names), average="micro", validate_args=False)
         return {**super().build_metrics(stage), "accuracy": accuracy}
 
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs of the network: K, or 1 for two classes and a binary objective."""
+        num_classes = len(self.info.class_names)
+        count = getattr(self.objective, "num_outputs", None)
+        return num_classes if count is None else count(num_classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
+        """Compute the logits (B, K) of inputs (B, …)."""
+        return class_logits(self.network(inputs))
+
     def features(self, inputs: Tensor) -> Tensor:
         """Return the activations (B, F) before the last layer for inputs (B, …)."""
         return self.network.features(inputs)  # type: ignore[operator]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the cross-entropy with smoothed targets."""
+        """Return the objective of one batch."""
         inputs, targets = batch
-        logits = widen(self.network(inputs))
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
-        return {"loss": loss, "logits": logits.detach(), "targets": targets}
+        outputs = widen(self.network(inputs))
+        logits = class_logits(outputs.detach())
+        return {"loss": self.objective(outputs, targets), "logits": logits, "targets": targets}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
-        """Return losses (B,) without label smoothing, logits (B, K) and targets (B,)."""
+        """Return cross-entropies (B,) without label smoothing, logits (B, K) and targets (B,)."""
         inputs, targets = batch
-        logits = widen(self.network(inputs))
+        logits = widen(self(inputs))
         losses = F.cross_entropy(logits, targets, reduction="none")
         return {"losses": losses, "logits": logits, "targets": targets}
+
+
+def class_logits(outputs: Tensor) -> Tensor:
+    """Return logits (B, K); a single output z becomes (0, z), because σ(z) is the softmax of these two."""
+    if outputs.shape[-1] != 1:
+        return outputs
+    return torch.cat([torch.zeros_like(outputs), outputs], dim=-1)

@@ -30,8 +30,8 @@ class ImageClassifier(Classifier):
 
     info: ImageInfo
 
-    def __init__(self, config: Any, info: ImageInfo, *, optimizer: Any = None, schedule: Any = None) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+    def __init__(self, config: Any, info: ImageInfo, **training: Any) -> None:
+        super().__init__(config, info, **training)
         self.network = self.build_network(config, info)
         if config.channels_last:
             # oneDNN follows the weights: convolutions then return channels-last maps for any input.
@@ -41,13 +41,13 @@ class ImageClassifier(Classifier):
         """Build the network. The constructor calls it once.
 
         Returns:
-            A module with `forward`, from images (B, C, H, W) to logits (B, K), and `features`, from images
-            to the activations (B, F) before the last layer.
+            A module with `forward`, from images (B, C, H, W) to outputs (B, `num_outputs`), and `features`,
+            from images to the activations (B, F) before the last layer.
 
         Raises:
             ValueError: The type of the config is unknown, or the config does not fit the images.
         """
-        shape, num_classes = info.input_shape, len(info.class_names)
+        shape, num_classes = info.input_shape, self.num_outputs
         match config:
             case MLPConfig():
                 return MLP(

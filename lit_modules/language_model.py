@@ -36,10 +36,8 @@ class LanguageModel(LitModule):
     config: LanguageModelConfig
     info: TextInfo
 
-    def __init__(
-        self, config: LanguageModelConfig, info: TextInfo, *, optimizer: Any = None, schedule: Any = None
-    ) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+    def __init__(self, config: LanguageModelConfig, info: TextInfo, **training: Any) -> None:
+        super().__init__(config, info, **training)
         self.network = self.build_network(config, info)
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
 
@@ -52,12 +50,11 @@ class LanguageModel(LitModule):
         return {**super().build_metrics(stage), **text_metrics(self.info, stage)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the mean cross-entropy over the targets that are not ignored."""
+        """Return the objective over the targets that are not ignored."""
         tokens, targets = batch
         logits = self.network(tokens)  # (B, T, V)
-        # The fp32 copy of the logits is freed with the loss; the returned logits keep the network's dtype.
-        loss = F.cross_entropy(widen(logits).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-        return {"loss": loss, "logits": logits.detach(), "targets": targets}
+        # The objective's fp32 copy of the logits is freed with the loss; the returned ones keep their dtype.
+        return {"loss": self.objective(logits, targets), "logits": logits.detach(), "targets": targets}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
         """Return the losses of the targets that are not ignored, logits (B, T, V) and targets (B, T)."""

@@ -15,6 +15,7 @@ from lit_modules.generation.beam_search import Hypotheses, beam_search, greedy_s
 from lit_modules.generation.special_tokens import BOS, PAD
 from lit_modules.generation.two_way_search import reverse_targets, two_way_search
 from lit_modules.metrics.error_rates import error_rates
+from lit_modules.metrics.token_metrics import IGNORED
 from lit_modules.networks.encoder_decoder import EncoderDecoder
 
 TrainingBatch = tuple[Tensor, Tensor]
@@ -50,10 +51,8 @@ class Seq2Seq(LitModule):
     info: SequencePairInfo
     network: EncoderDecoder
 
-    def __init__(
-        self, config: Seq2SeqConfig, info: SequencePairInfo, *, optimizer: Any = None, schedule: Any = None
-    ) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+    def __init__(self, config: Seq2SeqConfig, info: SequencePairInfo, **training: Any) -> None:
+        super().__init__(config, info, **training)
         if config.share_embeddings and info.source_vocabulary != info.target_vocabulary:
             raise ValueError(
                 "share_embeddings: true needs one vocabulary for source and target, but this data has two; "
@@ -77,18 +76,13 @@ class Seq2Seq(LitModule):
         return {**super().build_metrics(stage), **error_rates(self.info)}
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the mean cross-entropy over the tokens that are not padding."""
+        """Return the objective over the tokens that are not padding."""
         source, target = batch
         if self.config.directions == "both":
             odd = torch.arange(len(target), device=target.device).unsqueeze(-1) % 2 == 1
             target = torch.where(odd, reverse_targets(target), target)
         logits, labels = self.network(source, target[:, :-1]), target[:, 1:]  # (B, T, V), (B, T)
-        loss = F.cross_entropy(
-            widen(logits).flatten(0, 1),
-            labels.flatten(),
-            ignore_index=PAD,
-            label_smoothing=self.config.label_smoothing,
-        )
+        loss = self.objective(logits, labels.masked_fill(labels == PAD, IGNORED))
         return {"loss": loss, "logits": logits.detach(), "targets": labels}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:

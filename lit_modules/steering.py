@@ -9,11 +9,13 @@ from torchmetrics import Metric
 
 from datamodules.info import VectorPairInfo
 from lit_modules.base import LitModule, Stage
+from lit_modules.configs.objective import MSEConfig
 from lit_modules.configs.steering import SteeringConfig
 from lit_modules.functional.precision import widen
-from lit_modules.functional.regression import mse, mse_l1_cosine
+from lit_modules.functional.regression import mse
 from lit_modules.metrics.vector_metrics import MeanCosine, VectorR2
 from lit_modules.networks.steering_mlp import SteeringMLP
+from lit_modules.objective import MeanSquaredError, Objective
 
 Batch = tuple[Tensor, Tensor]
 
@@ -36,10 +38,8 @@ class Steering(LitModule):
     config: SteeringConfig
     info: VectorPairInfo
 
-    def __init__(
-        self, config: SteeringConfig, info: VectorPairInfo, *, optimizer: Any = None, schedule: Any = None
-    ) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+    def __init__(self, config: SteeringConfig, info: VectorPairInfo, **training: Any) -> None:
+        super().__init__(config, info, **training)
         if not info.target_scale:
             raise ValueError("all training targets are zero vectors, so there is nothing to learn")
         (width,) = info.input_shape
@@ -57,6 +57,11 @@ class Steering(LitModule):
         )
         self.example_input_array = torch.zeros(1, width)
 
+    @staticmethod
+    def default_objective() -> Objective:
+        """Return the mean squared error."""
+        return MeanSquaredError(MSEConfig())
+
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
         """Build the metrics: mean squared error as the loss, R² and mean cosine."""
         r2 = VectorR2(self.info.target_scale)
@@ -66,8 +71,8 @@ class Steering(LitModule):
         """Compute the objective on one batch."""
         states, targets = batch
         predicted = widen(self.network(states))
-        loss = mse if self.config.loss == "mse" else mse_l1_cosine
-        return {"loss": loss(predicted, targets), "logits": predicted.detach(), "targets": targets}
+        loss = self.objective(predicted, targets)
+        return {"loss": loss, "logits": predicted.detach(), "targets": targets}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
         """Return the mean squared errors (B,), the predicted vectors (B, D) and the targets (B, D)."""

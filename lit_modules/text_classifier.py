@@ -33,15 +33,8 @@ class TextClassifier(Classifier):
     config: TextClassifierConfig
     info: LabelledTextInfo
 
-    def __init__(
-        self,
-        config: TextClassifierConfig,
-        info: LabelledTextInfo,
-        *,
-        optimizer: Any = None,
-        schedule: Any = None,
-    ) -> None:
-        super().__init__(config, info, optimizer=optimizer, schedule=schedule)
+    def __init__(self, config: TextClassifierConfig, info: LabelledTextInfo, **training: Any) -> None:
+        super().__init__(config, info, **training)
         self.network = self.build_network(config, info)
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
 
@@ -49,14 +42,14 @@ class TextClassifier(Classifier):
         """Build the network. The constructor calls it once.
 
         Returns:
-            A module with `forward`, from tokens (B, T) to logits (B, K), and `features`, from tokens to the
-            pooled encoding (B, W).
+            A module with `forward`, from tokens (B, T) to outputs (B, `num_outputs`), and `features`, from
+            tokens to the pooled encoding (B, W).
         """
         return TextEncoder(
             config,
             vocab_size=info.vocab_size,
             context_length=info.context_length,
-            num_classes=len(info.class_names),
+            num_classes=self.num_outputs,
         )
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:

@@ -188,7 +188,8 @@ class BareLoop:
                 experiment.schedule.config, total_steps=total, steps_per_epoch=len(batches)
             )
             self.schedule = LambdaLR(self.optimizer, factor)
-        self.smoothing = experiment.model.config.label_smoothing
+        assert experiment.objective is not None
+        self.smoothing = experiment.objective.config.label_smoothing
         self.decay = experiment.trainer.ema_decay
         self.live = list(averaged_tensors(module).values())
         self.average = [tensor.detach().clone() for tensor in self.live]

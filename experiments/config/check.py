@@ -21,10 +21,10 @@ from experiments.config import registry, variants
 from experiments.config.root import Child, Config, RootConfig, Section
 from experiments.config.schema import as_mapping, build, mapping_or_none, unknown_key
 from experiments.config.sources import (
-    DEFAULT_SECTIONS,
     SECTIONS,
     SURPRISING,
     Layer,
+    default_name,
     is_key,
     is_override,
     merge,
@@ -81,14 +81,14 @@ def check_config(layer: Layer) -> Config:
     form, layers = variants.expand(raw, root)
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
     # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
-    sections = {} if children else {kind: _section(kind, layer) for kind in SECTIONS}
+    sections = {} if children else _sections(layer)
     task = _section("task", layer) if "task" in layer.values else None
     trainer_values = as_mapping(layer.values.get("trainer", {}), "trainer", layer)
     trainer = build(TrainerConfig, trainer_values, "trainer", layer)
     if children:  # not interpolated: ${seed} has another value in each fit
         plain = {k: v for k, v in raw.values.items() if k not in ROOT_KEYS}
     else:
-        plain = {kind: section.to_plain() for kind, section in sections.items()}
+        plain = {kind: section.to_plain() for kind, section in sections.items() if section is not None}
         plain["trainer"] = dataclasses.asdict(trainer)
         if task is not None:
             plain["task"] = task.to_plain()
@@ -141,20 +141,42 @@ def _baselines(layer: Layer) -> dict[str, Section]:
     }
 
 
+def _sections(layer: Layer) -> dict[str, Any]:
+    """Check every section of a fit; a model without objectives has `None` in place of that section."""
+    sections: dict[str, Any] = {"model": _section("model", layer)}
+    model = sections["model"].name
+    suited = registry.objectives(model)
+    for kind in SECTIONS[1:]:
+        if kind != "objective" or suited:
+            sections[kind] = _section(kind, layer)
+        elif mapping_or_none(layer, kind):
+            raise UserError(
+                f"objective ({layer.origin(kind)}): the model {model} has an objective of "
+                "its own; remove this section"
+            )
+        else:
+            sections[kind] = None
+    objective = sections["objective"]
+    if objective is not None and objective.name not in suited:
+        raise UserError(
+            f"objective.name = {objective.name} ({layer.origin('objective.name')}): the model "
+            f"{model} does not learn by it; choose from {', '.join(suited)}"
+        )
+    return sections
+
+
 def _section(
     kind: str,
     layer: Layer,
     values: Mapping[str, Any] | None = None,
     path: str = "",
-    default_name: str | None = None,
+    default: str | None = None,
 ) -> Section:
     path = path or kind
     if values is None:
         values = mapping_or_none(layer, kind)
-    if "name" not in values and default_name is None:
-        # A section without a name keeps the default component.
-        default_name = DEFAULT_SECTIONS.get(kind, {}).get("name")
-    name = values.get("name", default_name)
+    # A section without a name keeps the default component.
+    name = values["name"] if "name" in values else default or default_name(kind, layer.values)
     if name is None:
         raise UserError(f"{path}.name is missing; choose from {', '.join(registry.CATALOG[kind])}")
     try:

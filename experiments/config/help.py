@@ -46,8 +46,10 @@ def usage(experiment: Config | None) -> str:
     lines += _table("trainer", TrainerConfig, "trainer.", values)
     for kind in SECTIONS:
         if experiment is not None and not experiment.children:
-            name = getattr(experiment, kind).name
-            lines += _table(f"{kind}: {name}", registry.schema(kind, name), f"{kind}.", values)
+            section = getattr(experiment, kind)
+            if section is not None:
+                schema = registry.schema(kind, section.name)
+                lines += _table(f"{kind}: {section.name}", schema, f"{kind}.", values)
         else:
             lines += _catalog(kind, f"{kind}.name")
     if experiment is None or experiment.children:

@@ -1,8 +1,8 @@
 """The registry: the short names that a config can use, and how to register your own classes.
 
-A config names a model, data set, optimizer, schedule, baseline or task by its short name. A file can never
-name an import path. The import paths are listed here, and each is imported only when a run needs it. Your own
-classes are added with `register`, from Python.
+A config names a model, data set, objective, optimizer, schedule, baseline or task by its short name. A file
+can never name an import path. The import paths are listed here, and each is imported only when a run needs
+it. Your own classes are added with `register`, from Python.
 """
 
 import difflib
@@ -41,6 +41,14 @@ def _data(module: str, name: str, help: str) -> Entry:
     return Entry(
         target=f"datamodules.{module}:{name}DataModule",
         schema=f"datamodules.configs.{module}:{name}Config",
+        help=help,
+    )
+
+
+def _objective(schema: str, help: str, name: str = "") -> Entry:
+    return Entry(
+        target=f"lit_modules.objective:{name or schema}",
+        schema=f"lit_modules.configs.objective:{schema}Config",
         help=help,
     )
 
@@ -110,6 +118,22 @@ CATALOG: dict[str, dict[str, Entry]] = {
             "Hidden states and their steering vectors, synthetic or from a file.",
         ),
     },
+    "objective": {
+        "cross_entropy": _objective("CrossEntropy", "Minus the log-probability of the true class."),
+        "cross_entropy_from_probabilities": _objective(
+            "CrossEntropyFromProbabilities", "Cross-entropy as notebooks write it: softmax, one-hot, log."
+        ),
+        "binary_cross_entropy": _objective(
+            "BinaryCrossEntropy", "A sigmoid for each class; one output for two classes."
+        ),
+        "binary_cross_entropy_from_probabilities": _objective(
+            "BinaryCrossEntropyFromProbabilities", "The same, from the sigmoid's result."
+        ),
+        "mse": _objective("MSE", "Mean squared error, of vectors or of probabilities.", "MeanSquaredError"),
+        "mse_l1_cosine": _objective("MSEL1Cosine", "Squared and absolute error minus the cosine."),
+        "kl": _objective("KL", "Divergence of the probabilities from the targets."),
+        "focal": _objective("Focal", "Cross-entropy with less weight on easy examples."),
+    },
     "optimizer": {
         "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),
         "adam": _optim("AdamConfig", "Adam."),
@@ -166,19 +190,21 @@ def register(kind: str, name: str, target: type, schema: type, *, help: str = ""
     """Register your own class under a short name, so that configs can use it.
 
     Args:
-        kind: `"model"` or `"data"`. The suite builds optimizers, schedules and baselines from their schemas,
-            so a new one needs a change in the suite.
+        kind: `"model"`, `"data"` or `"objective"`. The suite builds optimizers, schedules and baselines from
+            their schemas, so a new one needs a change in the suite.
         name: The short name.
-        target: A LightningModule with the arguments `(config, info, optimizer=…, schedule=…)`, or a
-            LightningDataModule with the arguments `(config, seed=…)`.
+        target: A LightningModule with the arguments `(config, info, optimizer=…, schedule=…)`, and
+            `objective=…` if its schema lists `objectives`; a LightningDataModule with the arguments
+            `(config, seed=…)`; or an objective with the arguments `(config, info)`, which is called with
+            outputs and targets and returns a scalar. Your own objective suits every model that takes one.
         schema: The keyword-only dataclass of its config section.
         help: One line for `--help`.
 
     Raises:
         UserError: The kind is unknown, or the name is taken.
     """
-    if kind not in ("model", "data"):
-        raise UserError(f"can't register a {kind!r}; allowed: 'model', 'data'")
+    if kind not in ("model", "data", "objective"):
+        raise UserError(f"can't register a {kind!r}; allowed: 'model', 'data', 'objective'")
     key = (kind, name)
     taken = CATALOG[kind].get(name)
     # A notebook cell that runs twice defines its class twice; the new class replaces the old one.
@@ -209,10 +235,16 @@ def schema(kind: str, name: str) -> type:
 
 
 def target(kind: str, name: str) -> Any:
-    """Return the class of a model, data set or task."""
+    """Return the class of a model, data set, objective or task."""
     place = entry(kind, name).target
     assert place is not None, f"a {kind} has no class"
     return _resolve(place)
+
+
+def objectives(model: str) -> tuple[str, ...]:
+    """Return the names of the objectives that suit a model, the default first; empty if it takes none."""
+    suited = tuple(getattr(schema("model", model), "objectives", ()))
+    return (*suited, *(name for kind, name in sorted(_own) if kind == "objective")) if suited else ()
 
 
 def dashboard(name: str) -> Any:

@@ -58,6 +58,7 @@ class Config:
     resume: str | None
     model: Section
     data: Section
+    objective: Section | None  # `None` if the model takes none
     optimizer: Section
     schedule: Section
     trainer: TrainerConfig

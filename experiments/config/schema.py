@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from experiments.config.moved_keys import hint
 from experiments.config.registry import nearest
 from experiments.config.sources import Layer
 from experiments.errors import UserError
@@ -158,7 +159,8 @@ def unknown_key(layer: Layer, path: str, known: Iterable[str]) -> UserError:
             f"{where}: a config names pieces by short name, such as model.name, and never imports code"
         )
     inside = f" in {section}" if section else ""
-    return UserError(f"{where}{nearest(key, known)}; allowed{inside}: {', '.join(sorted(known))}")
+    moved = hint(path) or f"{nearest(key, known)}; allowed{inside}: {', '.join(sorted(known))}"
+    return UserError(f"{where}{moved}")
 
 
 def show(value: Any) -> str:

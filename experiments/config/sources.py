@@ -15,13 +15,12 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.config import registry
+from experiments.config.moved_keys import migrate
 from experiments.errors import UserError
 
-SECTIONS = ("model", "data", "optimizer", "schedule")
-DEFAULT_SECTIONS: dict[str, dict[str, Any]] = {
-    "optimizer": {"name": "adamw"},
-    "schedule": {"name": "constant"},
-}
+SECTIONS = ("model", "data", "objective", "optimizer", "schedule")
+_DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """The folder of the packages; in a checkout, the root of the repository."""
@@ -140,7 +139,7 @@ def _parse(text: str, label: str) -> Layer:
             path = path.rpartition(".")[0]
         return f"{label}:{lines[path]}" if path else label
 
-    return layer_of(cast(dict[str, Any], values), origin)
+    return layer_of(migrate(cast(dict[str, Any], values)), origin)
 
 
 def is_key(text: str) -> bool:
@@ -213,6 +212,15 @@ def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
     return layer
 
 
+def default_name(kind: str, values: Mapping[str, Any]) -> str | None:
+    """Return the name of the component of a section without a `name`: for an objective, that of the model."""
+    if kind != "objective":
+        return _DEFAULT_NAMES.get(kind)
+    model = values.get("model")
+    name = model.get("name") if isinstance(model, Mapping) else None
+    return next(iter(registry.objectives(name)), None) if name in registry.CATALOG["model"] else None
+
+
 def merge(*layers: Layer) -> Layer:
     """Merge layers; later layers win.
 
@@ -226,7 +234,7 @@ def merge(*layers: Layer) -> Layer:
             new, old = layer.values.get(kind), values.get(kind)
             if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
                 continue
-            if new["name"] != old.get("name", DEFAULT_SECTIONS.get(kind, {}).get("name")):
+            if new["name"] != old.get("name", default_name(kind, values)):
                 del values[kind]
                 origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
         values = OmegaConf.merge(values, OmegaConf.create(layer.values))

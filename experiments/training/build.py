@@ -34,14 +34,14 @@ def build_data(experiment: Config) -> Any:
 
 
 def build_model(experiment: Config, info: Any) -> Any:
-    """Build the LightningModule with the configs of its optimizer and schedule."""
+    """Build the LightningModule with its objective and the configs of its optimizer and schedule."""
+    parts = {"optimizer": experiment.optimizer.config, "schedule": experiment.schedule.config}
+    if experiment.objective is not None:
+        with _user_mistakes("objective"):
+            objective = registry.target("objective", experiment.objective.name)
+            parts["objective"] = objective(experiment.objective.config, info)
     with _user_mistakes("model"):
-        return registry.target("model", experiment.model.name)(
-            experiment.model.config,
-            info,
-            optimizer=experiment.optimizer.config,
-            schedule=experiment.schedule.config,
-        )
+        return registry.target("model", experiment.model.name)(experiment.model.config, info, **parts)
 
 
 def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
@@ -55,9 +55,9 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     """
     from datamodules.info import info_from_dict
 
-    for kind in ("model", "data"):
+    for kind in ("model", "data", "objective"):
         name = _piece(saved["config"], kind)
-        if name not in registry.CATALOG[kind]:
+        if name not in registry.CATALOG[kind] and (kind, name) != ("objective", "None"):
             raise UserError(
                 f"{path} was trained with the {kind} {name!r}, which is not registered; register your own "
                 f"class first: experiments.register({kind!r}, {name!r}, …)"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
+from experiments.config.moved_keys import migrate
 from experiments.errors import RunError, UserError
 
 REQUIRED = ("config", "info", "state_dict")
@@ -92,4 +93,6 @@ def load(path: Path) -> dict[str, Any]:
     missing = [k for k in REQUIRED if not isinstance(checkpoint, dict) or k not in checkpoint]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of this suite: it lacks {', '.join(missing)}")
+    if isinstance(checkpoint["config"], Mapping):
+        checkpoint["config"] = migrate(checkpoint["config"])
     return checkpoint

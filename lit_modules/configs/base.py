@@ -1,6 +1,7 @@
 """Schema fields of every model; importing them imports no torch."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from datamodules.setting import setting
 
@@ -8,6 +9,10 @@ from datamodules.setting import setting
 @dataclass(kw_only=True)
 class ModelConfig:
     """Settings of every model; the config of each model extends it."""
+
+    objectives: ClassVar[tuple[str, ...]] = ()
+    """Names of the objectives that suit the model; the first is the default. Without any, a config of the
+    model has no section `objective`."""
 
     init_from: str | None = setting(
         None,

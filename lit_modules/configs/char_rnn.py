@@ -1,15 +1,18 @@
 """Schema of the character RNN; importing it imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from datamodules.setting import setting
 from lit_modules.configs.base import ModelConfig
+from lit_modules.configs.objective import TOKEN_OBJECTIVES
 
 
 @dataclass(kw_only=True)
 class CharRNNConfig(ModelConfig):
     """A recurrent network that predicts the next token, or the tokens of another sequence."""
+
+    objectives: ClassVar[tuple[str, ...]] = TOKEN_OBJECTIVES
 
     cell: Literal["rnn", "gru", "lstm"] = setting(
         "gru", "Kind of recurrent cell; a gru costs 3 times an rnn, an lstm 4 times."

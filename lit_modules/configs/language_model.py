@@ -1,15 +1,19 @@
 """Schema of the transformer language model; importing it imports no torch."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from datamodules.setting import setting
 from lit_modules.configs.base import ModelConfig
+from lit_modules.configs.objective import TOKEN_OBJECTIVES
 from lit_modules.configs.transformer import TransformerConfig
 
 
 @dataclass(kw_only=True)
 class LanguageModelConfig(TransformerConfig, ModelConfig):
     """A decoder-only transformer. The defaults are a small GPT-2."""
+
+    objectives: ClassVar[tuple[str, ...]] = TOKEN_OBJECTIVES
 
     tie_embeddings: bool = setting(True, "Share the weights of the output head and the embedding.")
     zero_head: bool = setting(

@@ -1,16 +1,19 @@
 """Schema of the sequence-to-sequence transformer; importing it imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from datamodules.setting import setting
 from lit_modules.configs.base import ModelConfig
+from lit_modules.configs.objective import TOKEN_OBJECTIVES
 from lit_modules.configs.transformer import Position, TransformerConfig
 
 
 @dataclass(kw_only=True)
 class Seq2SeqConfig(TransformerConfig, ModelConfig):
     """An encoder–decoder transformer. `depth` is the depth of the encoder; both stacks share the rest."""
+
+    objectives: ClassVar[tuple[str, ...]] = TOKEN_OBJECTIVES
 
     decoder_depth: int | None = setting(None, "Number of decoder layers; null: depth.", min=1)
     position: Position = setting(
@@ -22,9 +25,6 @@ class Seq2SeqConfig(TransformerConfig, ModelConfig):
         False, "Share one embedding between source and target; needs equal vocabularies."
     )
     tie_embeddings: bool = setting(True, "Share the weights of the output head and the target's embedding.")
-    label_smoothing: float = setting(
-        0.0, "Share of each training target spread evenly over the vocabulary.", min=0.0, max=1.0
-    )
     directions: Literal["forward", "both"] = setting(
         "forward",
         "both: half of the training targets are reversed, and the test runs a beam search from each end.",

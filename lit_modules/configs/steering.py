@@ -1,21 +1,21 @@
 """Schema of the steering network; importing it imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from datamodules.setting import setting
 from lit_modules.configs.base import ModelConfig
+from lit_modules.configs.objective import VECTOR_OBJECTIVES
 
 
 @dataclass(kw_only=True)
 class SteeringConfig(ModelConfig):
     """A two-layer network that predicts the steering vector of a prompt from its hidden state."""
 
+    objectives: ClassVar[tuple[str, ...]] = VECTOR_OBJECTIVES
+
     hidden: int = setting(1024, "Number of hidden units; without a skip, also the rank of the map.", min=1)
     activation: Literal["relu", "tanh"] = setting("relu", "Activation function of the hidden units.")
-    loss: Literal["mse", "mse_l1_cosine"] = setting(
-        "mse", "Objective: squared error (formula 8), or squared + absolute error − cosine."
-    )
     skip: Literal["none", "linear"] = setting(
         "none", "linear: add a linear map that bypasses the hidden units."
     )

@@ -10,6 +10,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from datamodules.info import ImageInfo
 from lit_modules.classifier import Classifier
 from lit_modules.configs.classifier import ClassifierConfig
+from lit_modules.configs.objective import CrossEntropyConfig
+from lit_modules.objective import CrossEntropy
 
 INFO = ImageInfo(input_shape=(4,), class_names=("a", "b", "c"), mean=(0.0,), std=(1.0,))
 
@@ -17,8 +19,8 @@ INFO = ImageInfo(input_shape=(4,), class_names=("a", "b", "c"), mean=(0.0,), std
 class Own(Classifier):
     """Reads rows of four numbers, and also measures how well it does on each class."""
 
-    def __init__(self, config: ClassifierConfig) -> None:
-        super().__init__(config, INFO)
+    def __init__(self, config: ClassifierConfig, **training) -> None:
+        super().__init__(config, INFO, **training)
         torch.manual_seed(0)
         self.network = nn.Linear(4, 3)
 
@@ -32,7 +34,8 @@ def batch(count: int):
 
 
 def test_whatever_a_subclass_reads_and_measures_is_trained_and_logged():
-    module, (inputs, targets) = Own(ClassifierConfig(label_smoothing=0.2)), batch(14)
+    objective = CrossEntropy(CrossEntropyConfig(label_smoothing=0.2))
+    module, (inputs, targets) = Own(ClassifierConfig(), objective=objective), batch(14)
     step = module.training_step((inputs, targets), 0)
     expected = F.cross_entropy(module.network(inputs), targets, label_smoothing=0.2)
     torch.testing.assert_close(step["loss"], expected)

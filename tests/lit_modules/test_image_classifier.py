@@ -17,10 +17,13 @@ from lit_modules.configs.image_classifier import (
     ResidualCNNConfig,
     VisionTransformerConfig,
 )
+from lit_modules.configs.objective import CrossEntropyConfig
 from lit_modules.configs.optim import SGDConfig
 from lit_modules.image_classifier import ImageClassifier
+from lit_modules.objective import CrossEntropy
 
 INFO = ImageInfo(input_shape=(1, 8, 8), class_names=("a", "b", "c"), mean=(0.5,), std=(0.25,))
+SMOOTHED = CrossEntropy(CrossEntropyConfig(label_smoothing=0.3))
 CONFIGS = [
     MLPConfig(hidden=[9]),
     ResidualCNNConfig(widths=[4, 8], blocks=[0, 1]),
@@ -63,7 +66,7 @@ def test_every_network_gives_logits_features_and_a_loss_to_descend(config):
 
 def test_label_smoothing_is_for_training_only():
     torch.manual_seed(0)
-    module = ImageClassifier(MLPConfig(hidden=[9], label_smoothing=0.3), INFO)
+    module = ImageClassifier(MLPConfig(hidden=[9]), INFO, objective=SMOOTHED)
     images, targets = _batch()
     logits = module(images)
     smooth = 0.7 * F.one_hot(targets, 3) + 0.1  # 0.3 spread over three classes
@@ -74,7 +77,7 @@ def test_label_smoothing_is_for_training_only():
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_logged_loss_and_accuracy_are_those_of_all_samples_together(stage):
     torch.manual_seed(0)
-    module = ImageClassifier(MLPConfig(hidden=[9], label_smoothing=0.3), INFO)
+    module = ImageClassifier(MLPConfig(hidden=[9]), INFO, objective=SMOOTHED)
     images, targets = _batch(10)
     loader = _loader(images, targets, 4)  # the last batch has two
     trainer = _trainer()

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.info import SequencePairInfo, TextInfo
+from lit_modules.configs.objective import CrossEntropyConfig
 from lit_modules.configs.optim import AdamWConfig
 from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.generation.beam_search import beam_search
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.generation.two_way_search import two_way_search
+from lit_modules.objective import CrossEntropy
 from lit_modules.seq2seq import Seq2Seq
 
 WORDS = ("<pad>", "<bos>", "<eos>", *"abcde")
@@ -86,7 +88,7 @@ def test_the_loss_is_that_of_every_real_token(name: str) -> None:
 
 @pytest.mark.parametrize("smoothing", [0.1, 1.0])
 def test_label_smoothing_is_pytorch_s_over_real_tokens(smoothing: float) -> None:
-    module = build(replace(SMALL, label_smoothing=smoothing))
+    module = build(objective=CrossEntropy(CrossEntropyConfig(label_smoothing=smoothing)))
     source, target = batch()
     labels, logits = target[:, 1:], module(source, target[:, :-1])
     uniform = -logits.log_softmax(-1).mean(-1)
@@ -175,7 +177,8 @@ def test_the_test_writes_by_a_beam_and_validation_greedily() -> None:
     ("name", "precision"), [("paper", "32-true"), ("llama", "32-true"), ("shared", "bf16-mixed")]
 )
 def test_learns_to_write_backwards(name: str, precision: Any) -> None:
-    module = build(replace(VARIANTS[name], label_smoothing=0.05), optimizer=AdamWConfig(lr=1e-2))
+    smoothed = CrossEntropy(CrossEntropyConfig(label_smoothing=0.05))
+    module = build(VARIANTS[name], objective=smoothed, optimizer=AdamWConfig(lr=1e-2))
     run = trainer(max_epochs=5, precision=precision, gradient_clip_val=1.0)
     held_out = loader(*with_alternatives(*batch(200, seed=2)), size=100)
     run.fit(module, loader(*batch(1500, seed=1), size=25), held_out)

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.info import ImageInfo, VectorPairInfo
+from lit_modules.configs.objective import MSEL1CosineConfig
 from lit_modules.configs.optim import AdamConfig
 from lit_modules.configs.steering import SteeringConfig
+from lit_modules.objective import MSEL1Cosine, Objective
 from lit_modules.steering import Steering
 
 INFO = VectorPairInfo(input_shape=(6,), mean=(0.5,) * 6, std=(2.0,) * 6, target_scale=7.0)
@@ -42,7 +44,7 @@ def test_formula_8_is_the_mean_squared_error() -> None:
 
 
 def test_the_other_loss_adds_size_and_direction() -> None:
-    module = Steering(SteeringConfig(hidden=5, loss="mse_l1_cosine"), INFO)
+    module = Steering(SteeringConfig(hidden=5), INFO, objective=MSEL1Cosine(MSEL1CosineConfig()))
     states, targets = pairs()
     predicted = module(states)
     expected = F.mse_loss(predicted, targets) + F.l1_loss(predicted, targets)
@@ -51,11 +53,11 @@ def test_the_other_loss_adds_size_and_direction() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["mse", "mse_l1_cosine"])
+@pytest.mark.parametrize("objective", [None, MSEL1Cosine(MSEL1CosineConfig())], ids=["mse", "mse_l1_cosine"])
 @pytest.mark.parametrize("stage", ["val", "test"])
-def test_logged_figures_are_those_of_all_pairs_together(stage: str, loss: str) -> None:
+def test_logged_figures_are_those_of_all_pairs_together(stage: str, objective: Objective | None) -> None:
     torch.manual_seed(0)
-    module = Steering(SteeringConfig(hidden=5, loss=loss), INFO)
+    module = Steering(SteeringConfig(hidden=5), INFO, objective=objective)
     states, targets = pairs(10)
     batches = loader(states, targets, 4)  # the last batch has two
     for _ in range(2):  # the second pass shows that nothing is left of the first

@@ -7,8 +7,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.info import LabelledTextInfo, TextInfo
+from lit_modules.configs.objective import CrossEntropyConfig
 from lit_modules.configs.optim import AdamWConfig
 from lit_modules.configs.text_classifier import TextClassifierConfig
+from lit_modules.objective import CrossEntropy
 from lit_modules.text_classifier import TextClassifier
 
 INFO = LabelledTextInfo(vocab_size=12, context_length=6, class_names=("a", "b", "c"))
@@ -35,7 +37,8 @@ def trainer(**options) -> L.Trainer:
 
 
 def test_a_step_gives_a_loss_to_descend_and_features_lead_to_the_logits():
-    module = build(TextClassifierConfig(depth=1, width=8, num_heads=2, label_smoothing=0.3))
+    objective = CrossEntropy(CrossEntropyConfig(label_smoothing=0.3))
+    module = build(TextClassifierConfig(depth=1, width=8, num_heads=2), objective=objective)
     tokens, targets = batch(7)
     step = module.training_step((tokens, targets), 0)
     smooth = 0.7 * F.one_hot(targets, 3) + 0.1  # 0.3 spread over three classes

@@ -449,7 +449,7 @@ def test_a_name_that_leads_nowhere_is_refused(fragile: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "model.label_smoothing=0.1",
+        "objective.label_smoothing=0.1",
         "data.batch_size=100",
         "optimizer.lr=0.5",
         "seed=5",
@@ -467,10 +467,10 @@ def test_another_model_data_set_or_optimizer_is_refused(override: str, stopped: 
 def test_a_run_from_before_a_setting_had_been_invented_goes_on(stopped: dict[str, Any]) -> None:
     for path in Path("cut/checkpoints").glob("*.ckpt"):
         state = checkpoint.load(path)
-        assert state["config"]["model"].pop("label_smoothing") == 0  # the default
+        assert state["config"].pop("objective")["label_smoothing"] == 0  # the default
         checkpoint.AtomicCheckpointIO().save_checkpoint(state, path)
-    with pytest.raises(UserError, match=r"model\.label_smoothing = 0\.1 \(the run has 0\.0\)"):
-        experiments.run("resume=cut", "model.label_smoothing=0.1")
+    with pytest.raises(UserError, match=r"objective\.label_smoothing = 0\.1 \(the run has 0\.0\)"):
+        experiments.run("resume=cut", "objective.label_smoothing=0.1")
     experiments.run("resume=cut")
 
 

@@ -1,0 +1,90 @@
+"""Schemas of the objectives; importing them imports no torch."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datamodules.setting import setting
+
+CLASS_OBJECTIVES = (
+    "cross_entropy",
+    "cross_entropy_from_probabilities",
+    "binary_cross_entropy",
+    "binary_cross_entropy_from_probabilities",
+    "mse",
+    "kl",
+    "focal",
+)
+"""Objectives of a model that predicts one class for each input; the first is the default."""
+TOKEN_OBJECTIVES = ("cross_entropy", "cross_entropy_from_probabilities", "kl", "focal")
+"""Objectives of a model that predicts tokens; the first is the default."""
+VECTOR_OBJECTIVES = ("mse", "mse_l1_cosine")
+"""Objectives of a model that predicts vectors; the first is the default."""
+
+
+def _implementation() -> Any:
+    return setting("fused", "PyTorch's loss functions, or the formula by hand; same results.")
+
+
+def _label_smoothing() -> Any:
+    text = "Share of each training target that is spread over all classes."
+    return setting(0.0, text, min=0.0, max=1.0)
+
+
+@dataclass(kw_only=True)
+class CrossEntropyConfig:
+    """−log softmax(outputs)_t for the true class t."""
+
+    label_smoothing: float = _label_smoothing()
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class CrossEntropyFromProbabilitiesConfig:
+    """−Σ_c q_c log p_c from p = softmax(outputs) and one-hot targets q, with log p ≥ −100."""
+
+    label_smoothing: float = _label_smoothing()
+
+
+@dataclass(kw_only=True)
+class BinaryCrossEntropyConfig:
+    """−t log σ(z) − (1 − t) log(1 − σ(z)) for each output z; two classes share one output."""
+
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class BinaryCrossEntropyFromProbabilitiesConfig:
+    """The same from p = σ(z), with each logarithm ≥ −100."""
+
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class MSEConfig:
+    """The mean of (y − t)²; for classes, y = softmax(outputs) and t is one-hot."""
+
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class MSEL1CosineConfig:
+    """The mean squared error, plus the mean absolute error, minus the mean cosine."""
+
+
+@dataclass(kw_only=True)
+class KLConfig:
+    """KL(q ‖ softmax(outputs)) for smoothed one-hot targets q."""
+
+    label_smoothing: float = _label_smoothing()
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class FocalConfig:
+    """−α_t (1 − p_t)^γ log p_t for the probability p_t of the true class t."""
+
+    gamma: float = setting(
+        2.0, "Exponent γ; the larger, the less a class that is already probable counts.", min=0.0
+    )
+    alpha: list[float] = setting([], "Factor α of each class; an empty list means 1.", min=0.0)
+    implementation: Literal["fused", "by_hand"] = _implementation()
