@@ -4,13 +4,16 @@ Derivatives by hand, and what an optimizer does with them.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.demo.outcome import Outcome, Result, numbers
+from experiments.demo.outcome import Outcome, Result, Value, numbers
 from lit_modules.functional import backward, mse
+from lit_modules.optim.sgd import SGD
 
 
 def tensor_and_grad() -> Outcome:
@@ -74,6 +77,42 @@ def neuron() -> Outcome:
     )
 
 
+def sgd_momentum() -> Outcome:
+    """Descend with a velocity that remembers earlier gradients.
+
+    Formula: v ← μ v + g, θ ← θ − γ v; Nesterov: θ ← θ − γ (g + μ v)
+    Source: Polyak 1964; Sutskever et al. 2013, "On the importance of initialization and momentum"
+    Mistake: v ← μ v + (1 − μ) g: steps are 1 / (1 − μ) times too small for the learning rate.
+    Code: lit_modules/optim/sgd.py
+    """
+    start = numbers(4, 1)
+
+    def loss(x: Tensor) -> Tensor:
+        return (x * x * numbers(1, 10)).sum() / 2
+
+    results = [
+        Result(
+            name,
+            _steps(loss, start, partial(_momentum, SGD, nesterov=nesterov)),
+            "torch.optim.SGD",
+            _steps(loss, start, partial(_momentum, torch.optim.SGD, nesterov=nesterov)),
+            wrong=(
+                "averaged gradient",
+                _steps(loss, start, partial(_momentum, torch.optim.SGD, dampening=0.9)),
+            ),
+            columns=("loss", "x_1", "x_2"),
+        )
+        for name, nesterov in (("momentum, four steps", False), ("Nesterov's momentum, four steps", True))
+    ]
+    inputs: dict[str, Value] = {
+        "x_1, x_2": start,
+        "loss": "x_1² / 2 + 5 x_2²",
+        "learning rate γ": 0.05,
+        "momentum μ": 0.9,
+    }
+    return Outcome(inputs=inputs, results=results)
+
+
 def _steps(
     loss: Callable[[Tensor], Tensor], start: Tensor, make: Callable[[Tensor], torch.optim.Optimizer]
 ) -> Tensor:
@@ -87,3 +126,8 @@ def _steps(
         value.backward()
         optimizer.step()
     return numbers(*rows)
+
+
+def _momentum(kind: Callable[..., torch.optim.Optimizer], x: Tensor, **options: Any) -> torch.optim.Optimizer:
+    """Build SGD with the momentum 0.9."""
+    return kind([x], lr=0.05, momentum=0.9, **options)
