@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments import cli
 from experiments.commands import COMMANDS
 from experiments.config import registry
+from experiments.config.comparison import ComparisonConfig
 from experiments.config.describe import describe
 from experiments.config.help import OPTIONS
 from experiments.config.root import RootConfig
@@ -47,6 +48,9 @@ def configuration() -> str:
         *_settings(RootConfig, ""),
         "`stages`, `variants` and `baselines` map a name of your choice to settings: `stages` are fits in "
         "order, `variants` are fits to compare, and `baselines` are simple models to compare them with.",
+        "## Comparison",
+        "The table and the figure at the end of a study: a config with variants, seeds or baselines.",
+        *_settings(ComparisonConfig, "comparison."),
         "## Trainer",
         *_settings(TrainerConfig, "trainer."),
     ]

@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 from experiments import cli
+from experiments.config.comparison import ComparisonConfig
 from experiments.console import announce, console
-from experiments.studies.compare_runs import DEFAULT_COLUMNS, compare_runs
+from experiments.studies.compare_runs import compare_runs
+
+DEFAULT = ",".join(ComparisonConfig().columns)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -15,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a study, or a folder of them")
     add("--output", type=Path, metavar="DIR", help="default: RUN if there is only one, else runs/comparison")
-    add("--columns", metavar="A,B", help=f"names or patterns; default: {','.join(DEFAULT_COLUMNS)}")
+    add("--columns", metavar="A,B", help=f"names or patterns; default: those of the study, or {DEFAULT}")
     return parser
 
 
@@ -24,9 +27,9 @@ def main(arguments: list[str]) -> None:
     """Compare the runs named on the command line."""
     options = build_parser().parse_args(arguments)
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
-    columns = options.columns.split(",") if options.columns else DEFAULT_COLUMNS
+    columns = options.columns.split(",") if options.columns else None
     announce(f"comparing {', '.join(map(str, options.runs))}")
-    comparison = compare_runs(options.runs, output, columns)
+    comparison = compare_runs(options.runs, output, columns=columns)
     terminal = console()
     terminal.print(comparison.table())
     for line in comparison.failures():

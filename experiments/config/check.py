@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import registry, variants
+from experiments.config.comparison import ComparisonConfig
 from experiments.config.root import Child, Config, RootConfig, Section
 from experiments.config.schema import as_mapping, build, mapping_or_none, unknown_key
 from experiments.config.sources import (
@@ -79,6 +80,10 @@ def check_config(layer: Layer) -> Config:
     raw, layer = layer, _interpolate(layer)
     root = _root(layer)
     form, layers = variants.expand(raw, root)
+    if form != "variants" and "comparison" in layer.values:
+        raise UserError(
+            f"comparison ({layer.origin('comparison')}): only a study has one; add variants or seeds"
+        )
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
     # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
     sections = {} if children else _sections(layer)
@@ -105,13 +110,14 @@ def check_config(layer: Layer) -> Config:
         plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v != []},
         children=tuple(children),
         baselines=_baselines(layer),
+        comparison=comparison_of(layer),
     )
 
 
 def _root(layer: Layer) -> RootConfig:
     """Check the root keys and their combinations."""
     values = layer.values
-    known = [*ROOT_KEYS, *SECTIONS, "trainer", "task", "variants", "baselines", "stages"]
+    known = [*ROOT_KEYS, *SECTIONS, "trainer", "task", "variants", "baselines", "comparison", "stages"]
     for key in values:
         if key not in known:
             raise unknown_key(layer, key, known)
@@ -126,6 +132,18 @@ def _root(layer: Layer) -> RootConfig:
     if "task" in values and values.keys() & {"stages", "variants"}:
         raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")
     return root
+
+
+def comparison_of(layer: Layer) -> ComparisonConfig:
+    """Check the section `comparison` of a study's config, or of the file that a study has saved.
+
+    Raises:
+        UserError: A value is wrong.
+    """
+    return cast(
+        ComparisonConfig,
+        build(ComparisonConfig, mapping_or_none(layer, "comparison"), "comparison", layer),
+    )
 
 
 def _baselines(layer: Layer) -> dict[str, Section]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.config import registry
+from experiments.config.comparison import ComparisonConfig
 from experiments.config.root import RootConfig
 from experiments.config.schema import allowed_values, show
 from experiments.config.sources import SECTIONS
@@ -61,6 +62,8 @@ def describe(schema: type, prefix: str = "") -> list[Setting]:
 def settings_of(plain: Mapping[str, Any]) -> list[Setting]:
     """List the settings of a plain config: those of the root, the trainer and each named section."""
     settings = [*describe(RootConfig), *describe(TrainerConfig, "trainer.")]
+    if "variants" in plain or "baselines" in plain or plain.get("seeds"):
+        settings += describe(ComparisonConfig, "comparison.")
     for kind in SECTIONS:
         name = (plain.get(kind) or {}).get("name")
         if name in registry.CATALOG[kind]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.commands import overview
 from experiments.config import registry
+from experiments.config.comparison import ComparisonConfig
 from experiments.config.describe import describe
 from experiments.config.root import Config, RootConfig
 from experiments.config.schema import show
@@ -43,6 +44,8 @@ def usage(experiment: Config | None) -> str:
         "  Settings by name: `stages` run in order, `variants` are compared, `baselines` are simple models.",
         "",
     ]
+    if experiment is None or experiment.form == "variants":
+        lines += _table("comparison of variants", ComparisonConfig, "comparison.", values)
     lines += _table("trainer", TrainerConfig, "trainer.", values)
     for kind in SECTIONS:
         if experiment is not None and not experiment.children:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datamodules.setting import setting
+from experiments.config.comparison import ComparisonConfig
 from experiments.config.trainer import TrainerConfig
 
 Form = Literal["fit", "variants", "stages"]
@@ -67,3 +68,4 @@ class Config:
     task: Section | None = None  # the task of a stage that does not fit a model
     children: tuple[Child, ...] = ()
     baselines: Mapping[str, Section] = field(default_factory=dict)
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)  # the report of a study

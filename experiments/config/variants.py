@@ -13,7 +13,7 @@ from experiments.errors import UserError
 
 FOLDER = re.compile(r"(?!\.)[\w.,+-]+")
 """A valid name of a folder."""
-_ROOT_ONLY = ("variants", "seeds", "baselines", "stages", "run_dir", "resume")
+_ROOT_ONLY = ("variants", "seeds", "baselines", "comparison", "stages", "run_dir", "resume")
 
 
 def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]]]:

@@ -1,27 +1,35 @@
 """Read finished runs into a comparison, and write it as CSV, Markdown and a figure."""
 
 import csv
-import fnmatch
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.config.check import comparison_of
+from experiments.config.comparison import ComparisonConfig
+from experiments.config.sources import read_file
 from experiments.errors import UserError
-from experiments.studies.comparison import Comparison, Group
+from experiments.studies.comparison import Comparison, Group, matching
 from experiments.studies.finished_runs import find_runs, group_names, read_run
-
-DEFAULT_COLUMNS = ("test/*", "fit_seconds", "parameters")
 
 
 def compare_runs(
-    runs: Sequence[Path], output: Path | None = None, columns: Sequence[str] = DEFAULT_COLUMNS
+    runs: Sequence[Path],
+    output: Path | None = None,
+    settings: ComparisonConfig | None = None,
+    *,
+    columns: Sequence[str] | None = None,
 ) -> Comparison:
     """Read run and study directories into one comparison.
 
     Args:
         runs: Runs, studies, or folders of them at any depth.
         output: Folder for `comparison.csv`, `comparison.md` and `comparison.png`; None writes nothing.
-        columns: Names or patterns (`val/*`) of the metrics to show.
+        settings: What the table and the figure show; None for the settings that a single study has saved,
+            or else the defaults.
+        columns: Names or patterns (`val/*`) of the metrics in the table and the figure, instead of those of
+            the settings.
 
     Raises:
         UserError: A directory is missing, no run is found, no run has metrics, or no metric is in
@@ -38,19 +46,32 @@ def compare_runs(
     names = list(dict.fromkeys(name for run in read for name in run.metrics))
     if not names:
         raise UserError(f"none of the {len(found)} runs in {where} has metrics in its metrics.json")
-    shown = [name for pattern in columns for name in sorted(fnmatch.filter(names, pattern))]
+    settings = settings or _saved_settings(runs)
+    if columns is not None:
+        settings = dataclasses.replace(settings, columns=list(columns), panels=None)
+    shown = matching(names, settings.columns)
     if not shown:
-        raise UserError(f"no metric matches {', '.join(columns)}; there are {', '.join(sorted(names))}")
+        wanted = ", ".join(settings.columns)
+        raise UserError(f"no metric matches {wanted}; there are {', '.join(sorted(names))}")
+    panels = shown if settings.panels is None else matching(names, settings.panels)
     groups: dict[str, Group] = {}
     for run, name in zip(read, group_names(found), strict=True):
         groups.setdefault(name, Group(name=name)).runs.append(run)
-    comparison = Comparison(groups=list(groups.values()), columns=list(dict.fromkeys(shown)))
+    comparison = Comparison(groups=list(groups.values()), columns=shown)
     if output is not None:
-        write_comparison(comparison, output)
+        write_comparison(comparison, output, settings, panels)
     return comparison
 
 
-def write_comparison(comparison: Comparison, output: Path) -> None:
+def _saved_settings(runs: Sequence[Path]) -> ComparisonConfig:
+    """Read the settings of a single study from its config; the defaults for anything else."""
+    saved = runs[0] / "config.yaml"
+    return comparison_of(read_file(saved)) if len(runs) == 1 and saved.is_file() else ComparisonConfig()
+
+
+def write_comparison(
+    comparison: Comparison, output: Path, settings: ComparisonConfig, panels: Sequence[str]
+) -> None:
     """Write `comparison.csv` (every metric), `comparison.md` and `comparison.png` to a folder."""
     from experiments.studies.comparison_figure import draw  # matplotlib takes a second to import
 
@@ -66,7 +87,7 @@ def write_comparison(comparison: Comparison, output: Path) -> None:
                 best = int(comparison.is_best(group, metric))
                 rows.writerow([group.name, metric, mean, std, len(group.runs), failed, best, values])
     (output / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
-    draw(comparison, output / "comparison.png")
+    draw(comparison, output / "comparison.png", settings, panels)
 
 
 def _blank_if_nan(value: float) -> str:

@@ -1,8 +1,10 @@
 """Compare groups of runs: mean and spread over seeds, the best group, tables for terminal and document."""
 
+import fnmatch
 import math
 import re
 import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.table import Table
@@ -127,6 +129,12 @@ class Comparison:
                 runs = f"{len(group.runs)} run{'s' * (len(group.runs) > 1)}"
                 parts.append(f"\n{group.name}, test, {runs} summed:\n\n{table.markdown()}")
         return "".join(parts)
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match, in the order of the patterns and within a pattern sorted."""
+    listed = sorted(names)
+    return list(dict.fromkeys(name for pattern in patterns for name in fnmatch.filter(listed, pattern)))
 
 
 def direction_of(metric: str) -> int:

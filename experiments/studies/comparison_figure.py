@@ -1,8 +1,10 @@
-"""Draw a comparison: mean ± spread of each metric with a dot for each run, and the validation curves."""
+"""Draw a comparison: mean ± spread of each metric with a dot for each run, and the logged curves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,23 +12,28 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.studies.comparison import Comparison
+from experiments.config.comparison import ComparisonConfig
+from experiments.studies.comparison import Comparison, matching
 from experiments.training.run_directory import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
 Curve = list[tuple[int, float]]
 
 
-def draw(comparison: Comparison, path: Path) -> None:
-    """Write a PNG with a panel for each shown metric and, below, one for each `val/*` metric with a curve.
+def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics: Sequence[str]) -> None:
+    """Write a PNG with a panel for each final metric and, below, one for each curve of the settings.
 
-    A group has the same colour in all panels.
+    A group has the same colour in all panels. A group without a curve, such as a baseline, is a dashed line
+    at its final value of the same name.
     """
-    metrics = comparison.columns[:MAX_PANELS]
-    curves = {group.name: [validation_curves(run.path) for run in group.runs] for group in comparison.groups}
-    logged = sorted({name for runs in curves.values() for run in runs for name in run})[:MAX_PANELS]
+    metrics = metrics[:MAX_PANELS]
+    curves = {
+        group.name: [finite_curves(run.path, settings.x) for run in group.runs] for group in comparison.groups
+    }
+    names = {name for runs in curves.values() for run in runs for name in run}
+    logged = matching(names, settings.curves)[:MAX_PANELS]
     per_row = max(1, min(4, max(len(metrics), len(logged))))
-    rows = math.ceil(len(metrics) / per_row) + math.ceil(len(logged) / per_row)
+    rows = max(1, math.ceil(len(metrics) / per_row) + math.ceil(len(logged) / per_row))
     height = 1.2 + 0.3 * len(comparison.groups)
     figure = Figure(figsize=(4.5 * per_row, rows * max(3.0, height)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -35,10 +42,14 @@ def draw(comparison: Comparison, path: Path) -> None:
         axes = figure.add_subplot(grid[divmod(number, per_row)])
         _draw_metric(axes, comparison, metric)
         axes.tick_params(axis="y", labelleft=number % per_row == 0)
-    first = math.ceil(len(metrics) / per_row) * per_row
+    start = math.ceil(len(metrics) / per_row) * per_row
+    first: Axes | None = None
     for number, metric in enumerate(logged):
-        axes = figure.add_subplot(grid[divmod(first + number, per_row)])
+        axes = figure.add_subplot(grid[divmod(start + number, per_row)], sharey=first)
+        first = first or (axes if settings.share_y else None)
         _draw_curves(axes, {name: [run.get(metric, []) for run in runs] for name, runs in curves.items()})
+        _draw_levels(axes, comparison, metric)
+        _scale(axes, settings)
         axes.set_title(_literal(metric))
         handles, labels = axes.get_legend_handles_labels()
         if number == 0 and handles:
@@ -46,13 +57,15 @@ def draw(comparison: Comparison, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def validation_curves(run: Path) -> dict[str, Curve]:
-    """Read the `val/*` curves of a run as (step, value) pairs; infinite values become NaN, a gap."""
-    return {
-        name: [(step, value if math.isfinite(value) else math.nan) for step, value in curve]
-        for name, curve in read_curves(run).items()
-        if name.startswith("val/")
-    }
+def finite_curves(run: Path, x: Literal["step", "epoch"] = "step") -> dict[str, Curve]:
+    """Read the curves of a run as (x, value) pairs, one for each x; infinite values become NaN, a gap."""
+    curves: dict[str, Curve] = {}
+    for name, curve in read_curves(run, x).items():
+        values: dict[int, list[float]] = {}
+        for place, value in curve:
+            values.setdefault(place, []).append(value if math.isfinite(value) else math.nan)
+        curves[name] = [(place, fmean(found)) for place, found in values.items()]
+    return curves
 
 
 def _colour(number: int) -> tuple[float, ...]:
@@ -89,9 +102,26 @@ def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
         common = sorted(set.intersection(*(set(curve) for curve in drawn))) if drawn else []
         if common:
             mean = np.mean([[curve[step] for step in common] for curve in drawn], axis=0)
-            axes.plot(common, mean, ".-", color=_colour(number), linewidth=2, label=_literal(name))
-    axes.set_xlabel("step")
+            style = ".-" if len(common) <= 50 else "-"
+            axes.plot(common, mean, style, color=_colour(number), linewidth=2, label=_literal(name))
     axes.grid(alpha=0.3)
+
+
+def _draw_levels(axes: Axes, comparison: Comparison, metric: str) -> None:
+    """Draw a dashed line for each group that has no curves but a final value of this name."""
+    for number, group in enumerate(comparison.groups):
+        if group.values(metric) and not any(read_curves(run.path) for run in group.runs):
+            axes.axhline(
+                group.mean(metric), color=_colour(number), linestyle="--", label=_literal(group.name)
+            )
+
+
+def _scale(axes: Axes, settings: ComparisonConfig) -> None:
+    axes.set_xlabel(settings.x)
+    if settings.log_x:
+        axes.set_xscale("log")
+    if settings.log_y:
+        axes.set_yscale("log")
 
 
 def _literal(text: str) -> str:

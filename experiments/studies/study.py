@@ -57,7 +57,7 @@ def run_variants(experiment: Config) -> Result:
     if len(failed) == len(jobs):
         raise RunError(f"none of the {len(jobs)} fits finished; see {run_dir}")
     folders = {job.path: run_dir / job.path for job in jobs}
-    console().print(compare_runs(list(folders.values()), run_dir).table())
+    console().print(compare_runs(list(folders.values()), run_dir, experiment.comparison).table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {run_dir}")
     children = {path: folder for path, folder in folders.items() if path not in failed}
     return Result(metrics={}, run_dir=run_dir, children=children)

@@ -15,7 +15,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments.config.check import to_yaml
 from experiments.config.root import Config
@@ -159,12 +159,13 @@ def read_curve_rows(path: Path) -> list[list[str]]:
     return [row for row in rows[1:] if len(row) == len(CURVE_HEADER) and row[0].isdecimal() and row[3]]
 
 
-def read_curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return (step, value) pairs by logged name; empty where a run has no `metrics.csv`."""
+def read_curves(run_dir: Path, x: Literal["step", "epoch"] = "step") -> dict[str, list[tuple[int, float]]]:
+    """Return (step, value) or (epoch, value) pairs by logged name; empty where there is no `metrics.csv`."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if (run_dir / "metrics.csv").is_file():
-        for step, _, name, value in read_curve_rows(run_dir / "metrics.csv"):
-            curves.setdefault(name, []).append((int(step), float(value)))
+        for step, epoch, name, value in read_curve_rows(run_dir / "metrics.csv"):
+            place = int(step) if x == "step" else int(epoch or 0) + 1
+            curves.setdefault(name, []).append((place, float(value)))
     return curves
 
 

@@ -9,6 +9,7 @@ import pytest
 from datamodules.setting import setting
 from experiments.config import registry
 from experiments.config.check import load_config
+from experiments.config.comparison import ComparisonConfig
 from experiments.config.describe import Setting, describe, settings_of
 from experiments.config.root import RootConfig
 from experiments.config.schema import build
@@ -61,6 +62,9 @@ def test_the_settings_of_a_config_are_those_of_its_sections() -> None:
     keys = {s.key for s in settings_of(plain)}
     assert {"name", "seed", "trainer.max_epochs", "model.hidden", "data.augment.shift", "optimizer.lr"} < keys
     assert "data.root" not in keys
+    assert {s.key for s in settings_of({"seeds": [1]})} - {s.key for s in settings_of({})} == {
+        s.key for s in describe(ComparisonConfig, "comparison.")
+    }
     assert {s.key for s in settings_of({"data": None})} == {
         s.key for s in (*describe(RootConfig), *describe(TrainerConfig, "trainer."))
     }

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from experiments.config.check import load_config
+from experiments.config.comparison import ComparisonConfig
 from experiments.errors import UserError
 
 BASE: dict[str, Any] = {"model": {"name": "mlp"}, "data": {"name": "digits"}}
@@ -47,6 +48,19 @@ def test_seeds_alone_make_a_study_of_one_variant() -> None:
 def test_baselines_alone_compare_with_one_fit() -> None:
     loaded = load_config({**BASE, "name": "x", "seed": 6}, "baselines.majority_class={}")
     assert [child.path for child in loaded.children] == ["x/seed_6"]
+
+
+def test_a_study_says_what_its_report_shows_and_its_fits_do_not() -> None:
+    loaded = load_config({**BASE, "seeds": [0], "comparison.curves": ["train/loss"]}, "comparison.x=epoch")
+    assert loaded.comparison == ComparisonConfig(curves=["train/loss"], x="epoch")
+    assert loaded.plain["comparison"] == {"curves": ["train/loss"], "x": "epoch"}
+    assert "comparison" not in loaded.children[0].config.plain
+    with pytest.raises(UserError, match=r"comparison.*: only a study has one; add variants or seeds"):
+        load_config({**BASE, "comparison.x": "epoch"})
+    with pytest.raises(UserError, match=r"comparison\.x = 'epochs' .* allowed: step, epoch"):
+        load_config({**BASE, "seeds": [0], "comparison.x": "epochs"})
+    with pytest.raises(UserError, match=r"variants\.a\.comparison .* not allowed in one of the variants"):
+        load_config({**BASE, "variants": {"a": {"comparison.x": "epoch"}}})
 
 
 def test_stages_complete_the_rest_of_the_config_in_order() -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from experiments.config.comparison import ComparisonConfig
 from experiments.errors import UserError
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.comparison import direction_of
-from experiments.studies.comparison_figure import validation_curves
+from experiments.studies.comparison_figure import finite_curves
 from experiments.training.confusion import Confusion
 
 
@@ -221,7 +223,64 @@ def test_columns_choose_by_pattern(study: Path) -> None:
 
 def test_curves_end_where_the_file_was_cut(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {}, curve="1,0,val/loss,2\n2,0,val/loss,inf\n3,0,val/loss,1\n4,0,val/lo")
-    ((steps_and_values),) = validation_curves(run).values()
+    ((steps_and_values),) = finite_curves(run).values()
     assert [step for step, _ in steps_and_values] == [1, 2, 3]
     assert math.isnan(steps_and_values[1][1])
-    assert validation_curves(tmp_path) == {}
+    assert finite_curves(tmp_path) == {}
+
+
+# --------------------------------------------------------------------------------- the settings of the report
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved, with no file of their own."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures.append(self))
+    return figures
+
+
+SETTINGS = "{columns: [test/loss], panels: [], curves: [train/*, val/*], log_y: true, share_y: true}"
+
+
+def test_a_saved_study_is_reported_as_its_config_says(study: Path, drawn: list[Figure]) -> None:
+    config = study / "config.yaml"
+    config.write_text(config.read_text() + f"comparison: {SETTINGS}\n")
+    assert compare_runs([study], study).columns == ["test/loss"]
+    train, val = drawn[0].axes
+    assert [axes.get_title() for axes in (train, val)] == ["train/loss", "val/accuracy"]
+    assert (train.get_yscale(), train.get_xscale(), train.get_xlabel()) == ("log", "linear", "step")
+    assert train.get_ylim() == val.get_ylim()
+    # The command line wins over the config, and several studies have no common settings.
+    assert compare_runs([study], columns=["parameters"]).columns == ["parameters"]
+    assert len(compare_runs([study, study / "majority"]).columns) == 4
+    config.write_text("comparison: {curve: [a]}\n")
+    with pytest.raises(UserError, match=r"unknown key comparison\.curve .*did you mean curves"):
+        compare_runs([study])
+
+
+def test_panels_are_chosen_apart_from_columns(study: Path, drawn: list[Figure]) -> None:
+    settings = ComparisonConfig(columns=["test/*"], panels=["fit_seconds"], curves=[])
+    assert compare_runs([study], study, settings).columns == ["test/accuracy", "test/loss"]
+    assert [axes.get_title() for axes in drawn[0].axes] == ["fit_seconds"]
+
+
+def test_a_baseline_is_a_dashed_line_in_the_curves_of_its_metric(tmp_path: Path, drawn: list[Figure]) -> None:
+    curve = "1,0,val/loss,3\n2,1,val/loss,2\n1,0,train/loss,3\n2,1,train/loss,1\n"
+    make_run(tmp_path / "a" / "seed_0", {"val/loss": 2.0}, curve=curve)
+    make_run(tmp_path / "mean", {"val/loss": 2.5})
+    compare_runs([tmp_path], tmp_path, ComparisonConfig(columns=["val/loss"], panels=[], curves=["*/loss"]))
+    train, val = drawn[0].axes
+    dashed = [line for line in val.get_lines() if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in dashed] == [[2.5, 2.5]]
+    assert [line for line in train.get_lines() if line.get_linestyle() == "--"] == []
+
+
+def test_a_curve_over_epochs_is_the_mean_of_each(tmp_path: Path) -> None:
+    curve = "1,0,train/loss,4\n2,0,train/loss,2\n2,0,val/loss,5\n3,1,train/loss,1\n4,1,val/loss,3\n"
+    run = make_run(tmp_path / "a", {}, curve=curve)
+    assert finite_curves(run, "epoch") == {
+        "train/loss": [(1, 3.0), (2, 1.0)],
+        "val/loss": [(1, 5.0), (2, 3.0)],
+    }
+    assert finite_curves(run)["train/loss"] == [(1, 4.0), (2, 2.0), (3, 1.0)]
