@@ -1,4 +1,4 @@
-"""Write `docs/reference` from the schemas and the parsers of the commands.
+"""Write `docs/reference` and `docs/pieces.md` from the schemas, the parsers of the commands and the demos.
 
 python docs/reference.py
 """
@@ -18,6 +18,7 @@ from experiments.config.describe import describe
 from experiments.config.help import OPTIONS
 from experiments.config.root import RootConfig
 from experiments.config.trainer import TrainerConfig
+from experiments.demo.pieces import pieces
 from experiments.errors import UserError
 
 FOLDER = Path(__file__).with_name("reference")
@@ -129,8 +130,11 @@ def _paragraphs(text: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([_escape(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _join([header, ["---"] * len(header), *([_escape(cell) for cell in row] for row in rows)])
+
+
+def _join(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _escape(text: str) -> str:
@@ -139,7 +143,33 @@ def _escape(text: str) -> str:
     return re.sub(signs, r"\\\g<0>", text)
 
 
-PAGES = {"configuration.md": configuration, "commands.md": commands}
+def piece_table() -> str:
+    """Render every piece that has a demo as Markdown, one table for each topic."""
+    found = list(pieces().values())
+    lines = [
+        "# Pieces",
+        _NOTE,
+        "Each piece has a demo: a small example with our result, the library's, their difference, and what "
+        "the usual mistake gives. `--plot` also draws a picture. `experiments demo --list` lists the pieces.",
+    ]
+    for topic in dict.fromkeys(piece.topic for piece in found):
+        rows = (
+            (
+                f"**{p.name}**: {_escape(p.does)}",
+                _escape(f"{p.formula} ({p.source})"),
+                _escape(p.mistake),
+                f"[{Path(p.code).name}](../{p.code})",
+                f"`{p.command}`",
+            )
+            for p in found
+            if p.topic == topic
+        )
+        header = ("piece", "formula (source)", "usual mistake", "our file", "command")
+        lines += [f"## {topic}", _join([header, ["---"] * len(header), *rows])]
+    return "\n\n".join(lines) + "\n"
+
+
+PAGES = {"configuration.md": configuration, "commands.md": commands, "../pieces.md": piece_table}
 
 
 @cli.command

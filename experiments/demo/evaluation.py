@@ -63,6 +63,12 @@ def perplexity() -> Outcome:
     return Outcome(
         inputs={"losses of the windows": means, "tokens scored": torch.tensor(counts)},
         results=[
+            Result(
+                "mean log p",
+                functional.token_log_probs(logits, tokens).mean(),
+                "F.cross_entropy",
+                -losses.mean(),
+            ),
             Result("whole text", functional.perplexity(logits, tokens), "exp(F.cross_entropy)", whole),
             Result(
                 "from the windows",

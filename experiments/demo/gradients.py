@@ -5,7 +5,7 @@ Derivatives by hand, and what an optimizer does with them.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from experiments.demo.outcome import Outcome, Result, Value, numbers
 from lit_modules.functional import backward, mse
+from lit_modules.optim.gradient_clipping import clip_grad_norm
 from lit_modules.optim.sgd import SGD
 
 
@@ -111,6 +112,37 @@ def sgd_momentum() -> Outcome:
         "momentum μ": 0.9,
     }
     return Outcome(inputs=inputs, results=results)
+
+
+def gradient_clipping() -> Outcome:
+    """Shorten the gradient if it is too long.
+
+    Formula: g ← g · min(1, c / (‖g‖ + 1e-6)), with one norm over all parameters
+    Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
+    Mistake: One norm for each tensor, which changes the direction of the step.
+    Code: lit_modules/optim/gradient_clipping.py
+    """
+    gradients = numbers(3, 4), numbers(12)
+    ours, theirs = ([torch.zeros_like(g).requires_grad_() for g in gradients] for _ in range(2))
+    for parameters in (ours, theirs):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+    norm = clip_grad_norm(ours, 6.5)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, 6.5)
+    each = [gradient * min(1.0, 6.5 / float(gradient.norm())) for gradient in gradients]
+    return Outcome(
+        inputs={"gradient of the weights": gradients[0], "gradient of the bias": gradients[1], "c": 6.5},
+        results=[
+            Result("norm before", norm, "clip_grad_norm_", expected),
+            Result(
+                "clipped gradients",
+                torch.cat([cast(Tensor, parameter.grad) for parameter in ours]),
+                "clip_grad_norm_",
+                torch.cat([cast(Tensor, parameter.grad) for parameter in theirs]),
+                wrong=("each alone", torch.cat(each)),
+            ),
+        ],
+    )
 
 
 def _steps(

@@ -8,7 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from experiments.demo.outcome import Outcome, Result, numbers, random
-from lit_modules.layers.convolution import conv2d, max_pool2d, windows
+from lit_modules.layers.convolution import Conv2d, MaxPool2d, conv2d, max_pool2d, windows
 from lit_modules.layers.residual import Residual
 
 
@@ -22,6 +22,9 @@ def convolution() -> Outcome:
     """
     image = numbers((0, 0, 1, 1, 1), (0, 0, 1, 1, 1), (0, 0, 1, 1, 1), (0, 0, 0, 0, 1)).view(1, 1, 4, 5)
     kernel = numbers((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)).view(1, 1, 3, 3)
+    sizes = {"kernel_size": 3, "stride": 2, "padding": 1}
+    layer = Conv2d(in_channels=1, out_channels=1, bias=False, implementation="by_hand", **sizes)
+    layer.weight = nn.Parameter(kernel)
     return Outcome(
         inputs={"image": image, "kernel (Sobel)": kernel},
         results=[
@@ -34,7 +37,7 @@ def convolution() -> Outcome:
             ),
             Result(
                 "stride 2, padding 1",
-                conv2d(image, kernel, stride=(2, 2), padding=(1, 1)),
+                layer(image),
                 "F.conv2d",
                 F.conv2d(image, kernel, stride=2, padding=1),
             ),
@@ -57,7 +60,7 @@ def pooling() -> Outcome:
         results=[
             Result(
                 "maximum of 2 × 2, stride 2",
-                max_pool2d(image, (2, 2), stride=(2, 2)),
+                MaxPool2d(kernel_size=2, implementation="by_hand")(image),
                 "F.max_pool2d",
                 F.max_pool2d(image, 2),
             ),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from experiments.demo.outcome import Outcome, Result, error_of, numbers
 from lit_modules import functional
 from lit_modules.functional import backward
+from lit_modules.functional.regression import mse_l1_cosine
 
 _LOGITS = ((2.0, 1.0, 0.1), (0.5, 2.5, 0.3))
 _CLASSES = (0, 2)
@@ -130,7 +131,13 @@ def mse() -> Outcome:
                 "F.mse_loss",
                 F.mse_loss(y, t),
                 wrong=("(4, 1) − (4,)", (y[:, None] - t).square().mean()),
-            )
+            ),
+            Result(
+                "of vectors: mse + mean |y − t| − cos(y, t)",
+                mse_l1_cosine(y, t),
+                "F.cosine_similarity",
+                F.mse_loss(y, t) + F.l1_loss(y, t) - F.cosine_similarity(y, t, dim=0),
+            ),
         ],
     )
 

@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from experiments.demo.outcome import Outcome, Result, numbers
+from lit_modules.functional import normalization
 from lit_modules.layers.norm import BatchNorm, LayerNorm, RMSNorm
 
 
@@ -52,6 +53,9 @@ def layer_norm() -> Outcome:
     x, small = numbers((1, 2, 3, 6), (10, 20, 30, 60)), numbers(0.001, 0.002, 0.003, 0.006)
     centred, norm = x - x.mean(-1, keepdim=True), LayerNorm(4, implementation="by_hand").double()
     outside = (small - small.mean()) / (small.std(correction=0) + 1e-5)
+    inputs, weights = numbers(1, 2, 3, 6).requires_grad_(), numbers(1, 2, 0, 0)
+    (slope,) = torch.autograd.grad(normalization.layer_norm(inputs, (4,)) @ weights, inputs)
+    (expected,) = torch.autograd.grad(F.layer_norm(inputs, (4,)) @ weights, inputs)
     return Outcome(
         inputs={"x": x, "small x": small},
         results=[
@@ -69,6 +73,7 @@ def layer_norm() -> Outcome:
                 F.layer_norm(small, (4,)),
                 wrong=("ε outside", outside),
             ),
+            Result("gradient by hand, of y_1 + 2 y_2", slope, "autograd", expected),
         ],
     )
 

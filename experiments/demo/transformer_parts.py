@@ -3,6 +3,9 @@
 Embeddings, feed-forward networks, layers and low-rank updates.
 """
 
+from copy import deepcopy
+from typing import cast
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -10,7 +13,7 @@ import torch.nn.functional as F
 from experiments.demo.outcome import Outcome, Result, error_of, random
 from lit_modules.layers.embedding import embed
 from lit_modules.layers.feed_forward import FeedForward, SwiGLU
-from lit_modules.layers.lora import LoRALinear
+from lit_modules.layers.lora import LoRALinear, apply_lora, load_lora_state_dict, lora_state_dict
 from lit_modules.layers.positional import SinusoidalPositions
 from lit_modules.networks.transformer_conversion import decoder_layer_from_torch, encoder_layer_from_torch
 
@@ -131,9 +134,12 @@ def lora() -> Outcome:
     Code: lit_modules/layers/lora.py
     """
     x, base = random(2, 4), nn.Linear(4, 3).double()
-    layer = LoRALinear(base, rank=2, alpha=4).eval()
-    start = layer(x)
+    model, copy = nn.Sequential(base).eval(), nn.Sequential(deepcopy(base)).eval()
+    for module in (model, copy):
+        apply_lora(module, ["0"], rank=2, alpha=4)
+    start, layer = model(x), cast(LoRALinear, model[0])
     nn.init.normal_(layer.lora_b)
+    load_lora_state_dict(copy, lora_state_dict(model))
     separate, update = layer(x), layer.lora_b @ layer.lora_a
     layer.merge()
     full = F.linear(x, base.weight + 2 * update, base.bias)
@@ -142,6 +148,7 @@ def lora() -> Outcome:
         results=[
             Result("at the start", start, "nn.Linear", base(x)),
             Result("after training", separate, "F.linear", full, wrong=("B A x", F.linear(x, update))),
+            Result("A and B loaded into a copy", copy(x), "F.linear", full),
             Result(
                 "merged",
                 layer(x),

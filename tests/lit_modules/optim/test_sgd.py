@@ -38,7 +38,7 @@ def test_a_closure_is_called_and_parameters_without_gradient_stay() -> None:
     def closure() -> float:
         loss = used.sum()
         loss.backward()
-        return float(loss)
+        return loss.item()
 
     assert SGD([used, unused], lr=0.5).step(closure) == 2
     assert used.tolist() == [0.5, 0.5]
