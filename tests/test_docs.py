@@ -27,7 +27,7 @@ from experiments.steering import extraction
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(REPOSITORY / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 PAGES = [
