@@ -28,7 +28,7 @@ def read_tokenizer_json(path: Path) -> LibraryBytePairTokenizer:
             message names the setting and its value.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -47,9 +47,7 @@ def _build(values: Mapping[str, Any]) -> LibraryBytePairTokenizer:
     for key in _PLAIN_MODEL:
         _require_off(model, key, "model")
     _require_off(values, "normalizer", "")
-    post = values.get("post_processor")
-    if post is not None and post["type"] != "ByteLevel":
-        raise ValueError(f"post_processor {post['type']!r} isn't implemented, only 'ByteLevel'")
+    _check_post_processor(values.get("post_processor"))
     digits = _individual_digits(values["pre_tokenizer"])
 
     ids = dict(model["vocab"])
@@ -66,6 +64,18 @@ def _build(values: Mapping[str, Any]) -> LibraryBytePairTokenizer:
     return LibraryBytePairTokenizer(
         sorted(ids, key=ids.__getitem__), merges, special_tokens=special, individual_digits=digits
     )
+
+
+def _check_post_processor(post: Mapping[str, Any] | None) -> None:
+    """Refuse a post-processor that adds tokens to a text."""
+    if post is None or post["type"] == "ByteLevel":
+        return
+    if post["type"] != "TemplateProcessing":
+        raise ValueError(
+            f"post_processor {post['type']!r} isn't implemented, only 'ByteLevel' and 'TemplateProcessing'"
+        )
+    if [list(piece) for piece in post["single"]] != [["Sequence"]]:
+        raise ValueError("post_processor 'TemplateProcessing' is implemented only if it adds no tokens")
 
 
 def _individual_digits(pre_tokenizer: Mapping[str, Any]) -> bool:

@@ -36,11 +36,13 @@ def open_pretrained(
 
     import torch
 
+    from datamodules.assets.pointer_files import check_not_pointer
     from lit_modules.networks.decoding_lm import DecodingLM
     from lit_modules.pretrained.readers import build_network, read_pretrained
 
     device = default_device()
     try:
+        check_not_pointer(*_files(path))
         pretrained = read_pretrained(path)
         tokenizer, template = _vocabulary(path, pretrained.tokenizer)
         network: Any = build_network(
@@ -75,6 +77,14 @@ def find_file(name: str, *, root: Path | str = "data") -> Path:
     return fetch(name, root) / ASSETS[name]
 
 
+def _files(path: Path) -> list[Path]:
+    """Return the files of a model that may be missing because they are large: weights and vocabulary."""
+    if not path.is_dir():
+        return [path]
+    weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+    return weights + [path / name for name in ("config.json", "tokenizer.json", "vocab.json", "merges.txt")]
+
+
 def _vocabulary(path: Path, entries: dict[str, Any]) -> tuple[Any, Any]:
     """Read the tokenizer of a model, and its chat template (None if it has none)."""
     from datamodules.tokenizers import read_gpt2_files, read_tokenizer_json, tokenizer_of_gguf
@@ -95,7 +105,7 @@ def _template(folder: Path) -> object:
     """Read a chat template; None if it cannot be read, because the model can still continue texts."""
     try:
         if (folder / "chat_template.jinja").is_file():
-            return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-        return json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
+            return (folder / "chat_template.jinja").read_text(encoding="utf-8-sig")
+        return json.loads((folder / "tokenizer_config.json").read_bytes())["chat_template"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
+from datamodules.assets.pointer_files import check_not_pointer
 from experiments.config.moved_keys import migrate
 from experiments.errors import RunError, UserError
 
@@ -76,6 +77,7 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
+        check_not_pointer(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:

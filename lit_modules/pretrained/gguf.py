@@ -16,6 +16,8 @@ from lit_modules.pretrained.llama import llama_of_gguf
 from lit_modules.pretrained.source_fields import Fields, Pretrained, Tensors
 
 _TOKENIZER = "tokenizer."
+_ENDS = ("eos", "eot", "eom")
+"""End of a text, of a turn and of a message; a model says any of them when it has finished."""
 
 
 def read_gguf(path: Path) -> Pretrained:
@@ -44,8 +46,8 @@ def read_gguf(path: Path) -> Pretrained:
     model.tokenizer = {
         name.removeprefix(_TOKENIZER): value for name, value in values.items() if name.startswith(_TOKENIZER)
     }
-    end = model.tokenizer.get("ggml.eos_token_id")
-    model.end_ids = (end,) if isinstance(end, int) else ()
+    ends = {model.tokenizer.get(f"ggml.{name}_token_id") for name in _ENDS}
+    model.end_ids = tuple(sorted(end for end in ends if isinstance(end, int)))
     return model
 
 
@@ -60,7 +62,7 @@ class _Reader(GGUFReader):
         return super()._get(int(offset), dtype, count, override_order)
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
-        if raw_type != GGUFValueType.ARRAY or self.byte_order != "I":
+        if raw_type != GGUFValueType.ARRAY:
             return super()._get_field_parts(orig_offs, raw_type)
         start = int(orig_offs) + 12  # after the type of the entries and their number
         kind = GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
@@ -87,11 +89,13 @@ class _Reader(GGUFReader):
 def _open(path: Path) -> GGUFReader:
     try:
         with path.open("rb") as file:
-            magic = file.read(4)
+            magic, version = file.read(4), file.read(4)
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     if magic != b"GGUF":
         raise ValueError(f"{path} isn't a GGUF file: it starts with {magic!r}, expected b'GGUF'")
+    if version[:2] == b"\0\0":  # the version, a small number of 4 bytes, starts with its last byte
+        raise ValueError(f"{path} is a big-endian GGUF file; convert it with gguf-convert-endian")
     try:
         return _Reader(path)
     except (ValueError, KeyError, IndexError, OverflowError) as error:

@@ -10,9 +10,9 @@ from lit_modules.configs.transformer import FeedForwardKind
 from lit_modules.pretrained.source_fields import HARMLESS, Fields, Pretrained, Tensors
 
 _HARMLESS = (
-    *(*HARMLESS, "attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "reorder_and_upcast_attn"),
-    *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
-    "summary_use_proj",
+    *(*HARMLESS, "attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "n_special", "predict_special_tokens"),
+    *("reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
+    *("summary_type", "summary_use_proj"),
 )
 _ACTIVATIONS: dict[str, FeedForwardKind] = {
     "gelu_new": "gelu_tanh",

@@ -17,6 +17,8 @@ _READERS = {"llama": llama_of_config, "gpt2": gpt2_of_config}
 def read_folder(folder: Path) -> Pretrained:
     """Read a checkpoint. Its dropout rates are ignored, because they only affect training.
 
+    A text ends at the end tokens of config.json and those of generation_config.json, if there is one.
+
     Args:
         folder: Contains config.json, and model.safetensors or model.safetensors.index.json with its shards.
 
@@ -26,15 +28,25 @@ def read_folder(folder: Path) -> Pretrained:
     path = folder / "config.json"
     fields = Fields(_read_json(path), str(path))
     kind = fields.choice("model_type", _READERS)
-    end = fields.raw("eos_token_id")
+    fields.choice("is_encoder_decoder", (False,), False)
+    fields.choice("pruned_heads", ({},), {})
+    ends = _ids(fields.raw("eos_token_id"))
     model = _READERS[kind](fields, Tensors(_read_tensors(folder), str(folder)))
-    model.end_ids = tuple(i for i in (end if isinstance(end, list) else [end]) if isinstance(i, int))
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        ends |= _ids(_read_json(generation).get("eos_token_id"))
+    model.end_ids = tuple(sorted(ends))
     return model
+
+
+def _ids(value: Any) -> set[int]:
+    """Return the tokens of a setting that is one token, a list of tokens, or null."""
+    return {i for i in (value if isinstance(value, list) else [value]) if type(i) is int}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

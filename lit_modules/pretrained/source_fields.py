@@ -12,12 +12,26 @@ from torch import Tensor
 
 from lit_modules.configs.language_model import LanguageModelConfig
 
-HARMLESS = (
-    *("_name_or_path", "architectures", "bos_token_id", "dtype", "initializer_range", "is_llama_config"),
-    *("pad_token_id", "task_specific_params", "torch_dtype", "transformers.js_config"),
-    *("transformers_version", "use_cache"),
-)
-"""Settings of any config.json that don't change the logits."""
+_ORIGIN = """
+_attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled _name_or_path
+architectures dtype is_llama_config tokenizer_class torch_dtype torchscript transformers.js_config
+transformers_version use_bfloat16 xla_device
+"""
+_TRAINING = "finetuning_task gradient_checkpointing initializer_range problem_type task_specific_params"
+_CLASSES = "_num_labels id2label label2id num_labels"
+_TOKENS = "bos_token_id decoder_start_token_id pad_token_id prefix sep_token_id"
+_OUTPUTS = """
+chunk_size_feed_forward is_decoder output_attentions output_hidden_states output_past output_scores
+return_dict return_dict_in_generate tf_legacy_loss tie_encoder_decoder use_cache use_return_dict
+"""
+_GENERATION = """
+bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
+exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length min_length
+no_repeat_ngram_size num_beam_groups num_beams num_return_sequences remove_invalid_values repetition_penalty
+suppress_tokens temperature top_k top_p typical_p
+"""
+HARMLESS = tuple(" ".join((_ORIGIN, _TRAINING, _CLASSES, _TOKENS, _OUTPUTS, _GENERATION)).split())
+"""Settings of any config.json that don't change the logits; see `PretrainedConfig` of `transformers`."""
 
 
 @dataclass(kw_only=True)

@@ -48,6 +48,16 @@ def test_ids_are_those_of_the_library(tmp_path: Path, hard_texts: list[str], dig
     assert ours.encode(f"a{END}<|late|>", allow_special=True) == theirs.encode(f"a{END}<|late|>").ids
 
 
+def test_a_template_may_add_nothing(tmp_path: Path, hard_texts: list[str]) -> None:
+    theirs = trained(hard_texts, digits=False)
+    theirs.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    content = (tmp_path / "tokenizer.json").read_bytes()
+    (tmp_path / "tokenizer.json").write_bytes("\ufeff".encode() + content)  # a byte order mark is dropped
+    ours = read_tokenizer_json(tmp_path / "tokenizer.json")
+    assert ours.encode(hard_texts[0]) == theirs.encode(hard_texts[0]).ids
+
+
 def test_merges_may_be_strings(path: Path) -> None:
     expected = read_tokenizer_json(path).to_dict()
     values = json.loads(path.read_text(encoding="utf-8"))
@@ -88,7 +98,19 @@ def set_at(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("model.ignore_merges", True, "model.ignore_merges = True isn't implemented"),
         ("model.dropout", 0.1, "model.dropout = 0.1 isn't implemented"),
         ("normalizer", {"type": "NFC"}, "normalizer = {'type': 'NFC'} isn't implemented"),
-        ("post_processor", {"type": "TemplateProcessing"}, "post_processor 'TemplateProcessing' isn't"),
+        (
+            "post_processor",
+            {"type": "RobertaProcessing"},
+            "post_processor 'RobertaProcessing' isn't implemented",
+        ),
+        (
+            "post_processor",
+            {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": END}}, {"Sequence": {"id": "A"}}],
+            },
+            "post_processor 'TemplateProcessing' is implemented only if it adds no tokens",
+        ),
         ("pre_tokenizer", {"type": "Metaspace"}, "pre_tokenizer ['Metaspace'] isn't implemented"),
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True}, "without add_prefix_space"),
         ("pre_tokenizer.pretokenizers.0.individual_digits", False, "individual_digits true only"),

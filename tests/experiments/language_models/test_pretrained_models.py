@@ -101,6 +101,22 @@ def test_files_that_are_missing_or_broken(copied: Path, tmp_path: Path) -> None:
     assert "isn't a GGUF file: it starts with b'some'" in refusal(tmp_path / "text.gguf")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_pointer_of_git_lfs_is_named(copied: Path, name: str) -> None:
+    (copied / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert f"{name} is a Git LFS pointer, not the file itself" in refusal(copied)
+
+
+def test_weights_in_another_format_matter_only_without_safetensors(copied: Path) -> None:
+    (copied / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    open_pretrained(str(copied))
+    shutil.move(copied / "pytorch_model.bin", copied / "model.gguf")
+    assert "model.gguf is a Git LFS pointer" in refusal(copied / "model.gguf")
+    shutil.move(copied / "model.gguf", copied / "pytorch_model.bin")
+    (copied / "model.safetensors").unlink()
+    assert "pytorch_model.bin is a Git LFS pointer" in refusal(copied)
+
+
 def test_what_is_meant_by_a_name(folder: Path, tmp_path: Path) -> None:
     assert is_pretrained("smollm2")
     assert is_pretrained(str(folder))

@@ -52,6 +52,22 @@ def test_a_damaged_string(model: PreTrainedModel, write_gguf: Write, tmp_path: P
     assert "is a truncated or invalid GGUF file: 'utf-8' codec can't decode byte 0xff" in refusal(path)
 
 
+def test_a_big_endian_file_is_refused(tmp_path: Path):
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert "is a big-endian GGUF file; convert it with gguf-convert-endian" in refusal(tmp_path / "x.gguf")
+
+
+def test_texts_end_at_each_end_token(model: PreTrainedModel, write_gguf: Write, tmp_path: Path):
+    extra = {"tokenizer.ggml.eot_token_id": 9, "tokenizer.ggml.eom_token_id": 3}
+    write_gguf(model, tmp_path / "tiny.gguf", extra=extra)
+    assert read_gguf(tmp_path / "tiny.gguf").end_ids == (3, 7, 9)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and more", b"GG"])
 def test_a_foreign_file(content: bytes, tmp_path: Path):
     (tmp_path / "x.gguf").write_bytes(content)

@@ -49,6 +49,7 @@ def test_shards_are_put_together(make_llama: Make, max_shard_size: str, tmp_path
 def test_settings_as_older_files_have_them(folder: Path):
     change(folder, rope_parameters="absent", rope_theta=321.0, rope_scaling=None, head_dim="absent")
     change(folder, torch_dtype="float32", eos_token_id=[4, 5], tie_word_embeddings="absent")
+    (folder / "generation_config.json").unlink()
     model = read_folder(folder)
     assert (model.config.rotary_base, model.config.head_dim, model.end_ids) == (321.0, 8, (4, 5))
 
@@ -62,6 +63,51 @@ def test_gpt2_tensors_as_older_files_name_them(make_gpt2: Make, tmp_path: Path):
     save_file(tensors, path)
     old = read_folder(tmp_path).state_dict
     assert all(old[name].equal(tensor) for name, tensor in new.items())
+
+
+PUBLISHED = {
+    "n_ctx": 24,
+    "n_special": 0,
+    "predict_special_tokens": True,
+    "_num_labels": 1,
+    "torchscript": False,
+}
+PUBLISHED |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "output_past": True}
+PUBLISHED |= {
+    "gradient_checkpointing": False,
+    "task_specific_params": {"text-generation": {"max_length": 50}},
+}
+PUBLISHED |= {"do_sample": False, "temperature": 1.0, "pruned_heads": {}, "is_encoder_decoder": False}
+
+
+def test_gpt2_settings_as_published_files_have_them(make_gpt2: Make, tmp_path: Path):
+    model = make_gpt2()
+    model.save_pretrained(tmp_path)
+    change(tmp_path, **PUBLISHED)
+    network, tokens = build_network(read_folder(tmp_path)), torch.arange(9)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(tokens), model(tokens).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "ends"),
+    [({"eos_token_id": [5, 9]}, (4, 5, 9)), ({"eos_token_id": 5}, (4, 5)), ({"eos_token_id": None}, (4,))],
+    ids=str,
+)
+def test_texts_end_at_the_tokens_of_both_configs(
+    folder: Path, content: dict[str, Any], ends: tuple[int, ...]
+):
+    change(folder, eos_token_id=4)
+    (folder / "generation_config.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    assert read_folder(folder).end_ids == ends
+    (folder / "generation_config.json").write_text("[]")
+    assert "generation_config.json contains a list" in refusal(folder)
+
+
+def test_a_byte_order_mark_is_dropped(folder: Path):
+    expected = read_folder(folder).config
+    (folder / "config.json").write_text((folder / "config.json").read_text(), encoding="utf-8-sig")
+    assert read_folder(folder).config == expected
 
 
 @pytest.mark.parametrize(
@@ -79,6 +125,8 @@ def test_gpt2_tensors_as_older_files_name_them(make_gpt2: Make, tmp_path: Path):
         ({"mlp_bias": True}, "mlp_bias = True isn't implemented, only False"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu' isn't implemented, only 'silu', 'swish'"),
         ({"sliding_window": 4096}, "sliding_window = 4096 isn't implemented"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder = True isn't implemented, only False"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads = {'0': [1]} isn't implemented, only {}"),
         ({"quantization_config": {"bits": 4}}, "quantization_config = {'bits': 4} isn't implemented"),
         ({"model_type": "mamba"}, "model_type = 'mamba' isn't implemented, only 'llama', 'gpt2'"),
         ({"model_type": "absent"}, "model_type is missing"),
