@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config.registry import register
+from experiments.training.threads import respect_quota
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from experiments.training.fit import Result
 
 __all__ = ["register", "run"]
+
+respect_quota()  # before anything imports torch
 
 
 def run(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["Callback"] = ()) -> "Result":

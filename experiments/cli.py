@@ -15,6 +15,7 @@ from typing import NoReturn
 from experiments.config.registry import nearest
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
+from experiments.training.threads import core_sharing
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +37,7 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
     def guarded(arguments: Sequence[str] | None = None) -> int:
         given = list(sys.argv[1:] if arguments is None else arguments)
         debug = "--debug" in given
+        core_sharing.start()
         try:
             status = main([a for a in given if a != "--debug"]) or 0
             sys.stdout.flush()

@@ -13,6 +13,7 @@ from experiments.console import say
 from experiments.errors import UserError
 from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.quick_imports import import_torchmetrics
+from experiments.training.threads import core_sharing
 
 if TYPE_CHECKING:
     import lightning as L
@@ -41,6 +42,7 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
     Raises:
         UserError: `callbacks` are given for several fits.
     """
+    core_sharing.start()
     if experiment.task is not None:
         raise UserError(f"task {experiment.task.name}: a task is one of the stages of a chain")
     if experiment.form == "fit":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config.sources import REPOSITORY
+from experiments.training.threads import describe_waiting
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "threads_wait_at_start": describe_waiting(),
         "gpus": [torch.cuda.get_device_name(index) for index in gpus],
     }
 
