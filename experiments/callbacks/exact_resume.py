@@ -53,6 +53,12 @@ class ExactResume(Callback):
         self.fit_seconds = self.seconds()
         self._started = None
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the epoch within which a fit had ended before it was resumed."""
+        never_started = self._random_states is not None
+        if never_started and not self._between_epochs:
+            lightning_adapter.count_begun_epoch(trainer)
+
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:

@@ -37,7 +37,22 @@ class Milestones(Callback):
         self.check_val_every_n_steps = check_val_every_n_steps
         self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
         self.clock = clock
+        self.time_over = False
+        """Whether the fit has ended by its time; part of a checkpoint."""
         self._time_over = Agreement()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether the fit has ended by its time."""
+        return {"time_over": self.time_over}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore whether the fit has ended by its time; a longer `max_minutes` continues it."""
+        self.time_over = state_dict["time_over"] and self.seconds_left() <= 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End a resumed fit that had ended."""
+        if self.time_over:
+            trainer.should_stop = True
 
     def seconds_left(self) -> float:
         """Return the seconds until `max_minutes` are over; infinite without a limit."""
@@ -62,6 +77,7 @@ class Milestones(Callback):
         if trainer.global_step == trainer.max_steps:
             lightning_adapter.stop_after_this_batch(trainer)
         if math.isfinite(self.max_seconds) and self._time_over.any_rank(trainer, self.seconds_left() <= 0):
+            self.time_over = True
             lightning_adapter.stop_after_this_batch(trainer)
 
 

@@ -129,6 +129,17 @@ def correct_counters(checkpoint: dict[str, Any]) -> None:
         counters["completed"] = counters["processed"] - 1  # Lightning completes the batch when it resumes
 
 
+def count_begun_epoch(trainer: L.Trainer) -> None:
+    """Count the epoch within which a fit had ended, after a resume that trained no more.
+
+    `correct_counters` has made the counters those of a fit that goes on. The epoch and the step of the test
+    would be one too small.
+    """
+    trainer.fit_loop.epoch_progress.increment_processed()
+    trainer.fit_loop.epoch_progress.increment_completed()
+    trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+
+
 def loader_states(checkpoint: dict[str, Any]) -> list[Any]:
     """Return the states of the training loaders in a checkpoint."""
     return checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])

@@ -9,12 +9,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from experiments.callbacks.accumulation import GroupAverage
 from experiments.callbacks.checkpoints import Checkpoints
+from experiments.callbacks.early_stopping import EarlyStopping
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.callbacks.milestones import Milestones
 from experiments.callbacks.progress import Progress

@@ -325,6 +325,55 @@ def test_early_stopping_counts_on_over_a_stop(fragile: dict[str, Any]) -> None:
     assert_same_runs(full.run_dir, experiments.run("resume=cut").run_dir)
 
 
+ENDS = {
+    "early stopping": {"early_stopping_patience": 1},
+    "early stopping within an epoch": {"early_stopping_patience": 2, "check_val_every_n_steps": 4},
+    "minutes": {"max_minutes": 1e-6, "max_epochs": 9},
+    "steps within an epoch": {"max_steps": 8},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("stage", ["test", "val"])
+def test_a_run_that_has_ended_and_was_cut_afterwards_does_not_train_on(
+    fragile: dict[str, Any], end: str, stage: str
+) -> None:
+    """Cut in its test, and in the last batch of its last validation, whose state is saved."""
+    fragile["optimizer"] = {"name": "sgd", "lr": 1e-30}
+    fragile["schedule"] = {"name": "constant"}
+    fragile["trainer"] |= {"ema_decay": None, "monitor": "val/accuracy", "monitor_mode": "max", **ENDS[end]}
+    full = experiments.run(fragile, "run_dir=full")
+    assert full.metrics["steps"] < EPOCHS * STEPS_PER_EPOCH
+    validations = sum(r[2] == "val/accuracy" for r in read_curve_rows(full.run_dir / "metrics.csv"))
+    let_pass = 1 if stage == "test" else 2 * validations - 1  # 180 samples in batches of 100
+    interrupt(fragile, "run_dir=cut", at=(stage, let_pass, signal.SIGTERM))
+    cut = experiments.run(fragile, "run_dir=cut", "resume=auto")
+    assert_same_runs(full.run_dir, cut.run_dir)
+
+
+@pytest.mark.slow
+def test_a_changed_patience_counts_on_a_resume(fragile: dict[str, Any]) -> None:
+    fragile["optimizer"] = {"name": "sgd", "lr": 1e-30}
+    fragile["schedule"] = {"name": "constant"}
+    fragile["trainer"] |= {"ema_decay": None, "max_epochs": 9}
+    fragile["trainer"] |= {"monitor": "val/accuracy", "monitor_mode": "max"}
+    full = experiments.run(fragile, "run_dir=full", "trainer.early_stopping_patience=3")
+    assert full.metrics["epochs"] == 4
+    experiments.run(fragile, "run_dir=longer", "trainer.early_stopping_patience=1")
+    experiments.run("resume=longer", "trainer.early_stopping_patience=3")
+    assert_same(*(checkpoint.load(Path(run, "checkpoints/last.ckpt")) for run in ("full", "longer")))
+    interrupt(fragile, "run_dir=shorter", at=("train", 15, signal.SIGTERM))  # in the third epoch
+    assert experiments.run("resume=shorter", "trainer.early_stopping_patience=1").metrics["epochs"] == 3
+
+
+@pytest.mark.slow
+def test_more_minutes_continue_a_run_that_ended_by_its_time(fragile: dict[str, Any]) -> None:
+    experiments.run(fragile, "run_dir=cut", "trainer.max_minutes=1e-6")
+    cut = experiments.run("resume=cut", "trainer.max_minutes=100")
+    assert cut.metrics["steps"] == EPOCHS * STEPS_PER_EPOCH
+
+
 @pytest.mark.slow
 def test_a_stop_before_training_saves_nothing_and_the_run_starts_when_resumed(
     fragile: dict[str, Any], capsys: pytest.CaptureFixture[str]
@@ -398,6 +447,33 @@ def test_with_no_good_checkpoint_auto_starts_anew_and_a_named_run_is_refused(
     cut = experiments.run(stopped, "run_dir=cut", "resume=auto")
     assert "starting a new run" in capsys.readouterr().out
     assert_same_runs(full.run_dir, cut.run_dir)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()],
+    ids=["permission", "disk", "memory"],
+)
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_checkpoint_that_cannot_be_read_now_stops_the_resume_and_nothing_is_lost(
+    error: Exception, name: str, stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in Path("cut").rglob("*") if p.is_file()}
+
+    before, opened = files(), Path.open
+
+    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == f"{name}.ckpt":
+            raise error
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", failing)
+        for sources in ((stopped, "run_dir=cut", "resume=auto"), ("resume=cut",)):
+            with pytest.raises(UserError, match=rf"{name}\.ckpt.*nothing was changed"):
+                experiments.run(*sources)
+    assert files() == before
 
 
 @pytest.mark.parametrize(
