@@ -26,6 +26,10 @@ class CheckpointError(UserError):
     """A checkpoint file is missing, damaged or not one of the suite."""
 
 
+class UnreadableError(UserError):
+    """A checkpoint cannot be read now: no permission, a failing disk, no memory. Its content may be good."""
+
+
 class AtomicCheckpointIO(CheckpointIO):
     """Lightning's reader and writer of checkpoints: writes by renaming, reads plain data only.
 
@@ -73,24 +77,31 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: The file is missing, truncated, damaged, not a checkpoint, or not one of the suite.
+        UnreadableError: The system cannot read the file, which says nothing about its content.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
     try:
+        if not os.path.lexists(path):
+            raise CheckpointError(f"there is no checkpoint {path}")
         check_not_pointer(path)
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise CheckpointError(f"the checkpoint {path} is damaged at {damaged}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except zipfile.BadZipFile:
         raise CheckpointError(f"{path} is not a checkpoint, or it is truncated") from None
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path} holds more than plain data, so it is not loaded") from None
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except OSError as error:
+        raise UnreadableError(f"cannot read {path}: {error.strerror or error}; nothing was changed") from None
+    except MemoryError:
+        raise UnreadableError(f"not enough memory to read {path}; nothing was changed") from None
+    except Exception as error:  # whatever a reader of zip, pickle or tensors says about damaged bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "allocate memory" in str(error):  # PyTorch's error is a RuntimeError
+            raise UnreadableError(f"not enough memory to read {path}; nothing was changed") from None
         raise CheckpointError(f"cannot read the checkpoint {path}: {reason}") from None
     missing = [k for k in REQUIRED if not isinstance(checkpoint, dict) or k not in checkpoint]
     if missing:

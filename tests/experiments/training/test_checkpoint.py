@@ -13,7 +13,7 @@ import torch
 
 from experiments.errors import RunError
 from experiments.training import checkpoint
-from experiments.training.checkpoint import AtomicCheckpointIO, CheckpointError
+from experiments.training.checkpoint import AtomicCheckpointIO, CheckpointError, UnreadableError
 
 PLAIN: dict[str, Any] = {"config": {"a": [1, None, "x"]}, "info": {}, "state_dict": {"w": torch.arange(9.0)}}
 
@@ -123,5 +123,5 @@ def test_foreign_files_are_refused_by_what_they_lack(work: Path) -> None:
         checkpoint.load(path)
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         checkpoint.load(work / "nowhere.ckpt")
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+    with pytest.raises(UnreadableError, match="Is a directory; nothing was changed"):
         checkpoint.load(work)
