@@ -6,6 +6,8 @@ import lightning as L
 from lightning.pytorch.callbacks import early_stopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from experiments.training import lightning_adapter
+
 
 class EarlyStopping(early_stopping.EarlyStopping):
     """Lightning's early stopping, whose state tells a resumed fit that it has ended.
@@ -22,4 +24,4 @@ class EarlyStopping(early_stopping.EarlyStopping):
         """End a resumed fit that had ended."""
         not_finite = self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC
         if self.wait_count >= self.patience or not_finite:
-            trainer.should_stop = True
+            lightning_adapter.train_no_more(trainer)

@@ -52,7 +52,7 @@ class Milestones(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End a resumed fit that had ended."""
         if self.time_over:
-            trainer.should_stop = True
+            lightning_adapter.train_no_more(trainer)
 
     def seconds_left(self) -> float:
         """Return the seconds until `max_minutes` are over; infinite without a limit."""

@@ -71,6 +71,11 @@ def stop_after_this_batch(trainer: L.Trainer) -> None:
     trainer.should_stop = True
 
 
+def train_no_more(trainer: L.Trainer) -> None:
+    """End a resumed fit before its first batch; call this in `on_fit_start`."""
+    trainer.should_stop = True
+
+
 # Where a fit is ---------------------------------------------------------------------------------------------
 
 
