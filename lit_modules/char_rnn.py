@@ -64,8 +64,8 @@ class CharRNN(LitModule):
             embedding_size=config.embedding if config.input == "embedding" else None,
             read_out=config.read_out,
             dropout=config.dropout,
-            loop=config.implementation == "cell_loop",
-            implementation=config.kernel,
+            loop=config.loop,
+            implementation=config.implementation,
         )
         self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
         self.dashboard = "language" if isinstance(info, TextInfo) else None

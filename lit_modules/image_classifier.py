@@ -57,6 +57,7 @@ class ImageClassifier(Classifier):
                     activation=config.activation,
                     batch_norm=config.batch_norm,
                     dropout=config.dropout,
+                    implementation=config.implementation,
                 )
             case ResidualCNNConfig():
                 return ResidualCNN(
@@ -69,9 +70,12 @@ class ImageClassifier(Classifier):
                     pooling=config.pooling,
                     activation=config.activation,
                     dropout=config.dropout,
+                    implementation=config.implementation,
                 )
             case ClassicCNNConfig():
-                return ClassicCNN(image_shape=shape, num_classes=num_classes)
+                return ClassicCNN(
+                    image_shape=shape, num_classes=num_classes, implementation=config.implementation
+                )
             case VisionTransformerConfig():
                 return VisionTransformer(config, image_shape=shape, num_classes=num_classes)
         raise ValueError(

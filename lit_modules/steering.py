@@ -50,6 +50,7 @@ class Steering(LitModule):
             skip=config.skip,
             hidden_bias=config.hidden_bias,
             dropout=config.dropout,
+            implementation=config.implementation,
             input_mean=info.mean if config.normalize_inputs else None,
             input_std=info.std if config.normalize_inputs else None,
             output_scale=info.target_scale if config.normalize_targets else 1.0,

@@ -9,6 +9,7 @@ from experiments.config import registry
 MOVED = {
     "model.label_smoothing": "objective.label_smoothing",
     "model.loss": "objective.name",
+    "model.kernel": "model.implementation",
 }
 """Today's key of each setting that had another one."""
 
@@ -28,6 +29,8 @@ def migrate(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(model, dict) or str(model.get("name")) not in registry.CATALOG["model"]:
         return sections
     known = {field.name for field in dataclasses.fields(registry.schema("model", model["name"]))}
+    if model["name"] == "char_rnn" and model.get("implementation") in ("layer", "cell_loop"):
+        model["loop"] = model.pop("implementation") == "cell_loop"
     for old, new in MOVED.items():
         _, old_key = old.split(".")
         section, new_key = new.split(".")

@@ -1,7 +1,7 @@
 """Schema fields of every model; importing them imports no torch."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from datamodules.setting import setting
 
@@ -18,4 +18,13 @@ class ModelConfig:
         None,
         "Checkpoint with the initial weights of a new run; a stage may name an earlier stage.",
         resume="free",
+    )
+
+
+@dataclass(kw_only=True)
+class LayersConfig:
+    """The setting of every network that is built from `building_blocks`."""
+
+    implementation: Literal["fused", "by_hand"] = setting(
+        "fused", "PyTorch's layers, or the same layers written by hand, which are slower; same results."
     )

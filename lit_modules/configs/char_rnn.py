@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from datamodules.setting import setting
-from lit_modules.configs.base import ModelConfig
+from lit_modules.configs.base import LayersConfig, ModelConfig
 from lit_modules.configs.objective import TOKEN_OBJECTIVES
 
 
 @dataclass(kw_only=True)
-class CharRNNConfig(ModelConfig):
+class CharRNNConfig(LayersConfig, ModelConfig):
     """A recurrent network that predicts the next token, or the tokens of another sequence."""
 
     objectives: ClassVar[tuple[str, ...]] = TOKEN_OBJECTIVES
@@ -39,9 +39,7 @@ class CharRNNConfig(ModelConfig):
         "Start each batch from the final state of the previous batch; for data.sampling sequential. "
         "Gradients stop at the batch boundary.",
     )
-    implementation: Literal["layer", "cell_loop"] = setting(
-        "layer", "One call for the whole sequence, or a Python loop over time; same results."
-    )
-    kernel: Literal["fused", "by_hand"] = setting(
-        "fused", "PyTorch's recurrent kernels, or formulas written by hand; same results."
+    loop: bool = setting(
+        False,
+        "Run a Python loop of cells over time instead of one call for the whole sequence; same results.",
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from datamodules.setting import setting
+from lit_modules.configs.base import LayersConfig
 from lit_modules.configs.classifier import ClassifierConfig
 from lit_modules.configs.transformer import PooledTransformerConfig
 
@@ -24,7 +25,7 @@ class ImageClassifierConfig(ClassifierConfig):
 
 
 @dataclass(kw_only=True)
-class MLPConfig(ImageClassifierConfig):
+class MLPConfig(LayersConfig, ImageClassifierConfig):
     """A multilayer perceptron on flattened images."""
 
     hidden: list[int] = setting(
@@ -38,7 +39,7 @@ class MLPConfig(ImageClassifierConfig):
 
 
 @dataclass(kw_only=True)
-class ResidualCNNConfig(ImageClassifierConfig):
+class ResidualCNNConfig(LayersConfig, ImageClassifierConfig):
     """A small residual convolutional network."""
 
     widths: list[int] = setting(
@@ -69,8 +70,8 @@ class ResidualCNNConfig(ImageClassifierConfig):
 
 
 @dataclass(kw_only=True)
-class ClassicCNNConfig(ImageClassifierConfig):
-    """The two-convolution network of PyTorch's MNIST example. It has no settings of its own."""
+class ClassicCNNConfig(LayersConfig, ImageClassifierConfig):
+    """The two-convolution network of PyTorch's MNIST example. It has no sizes to choose."""
 
 
 @dataclass(kw_only=True)

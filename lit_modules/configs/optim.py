@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from datamodules.setting import setting
 
+Implementation = Literal["fused", "by_hand"]
+
 
 def _learning_rate(default: float) -> Any:
     return setting(default, "Peak learning rate; the schedule scales it.", above=0.0)
@@ -25,6 +27,11 @@ def _betas() -> Any:
     return setting([0.9, 0.999], text, min=0.0, below=1.0)
 
 
+def _implementation() -> Any:
+    text = "PyTorch's fused kernel, or the formula by hand, which takes the same steps several times slower."
+    return setting("fused", text)
+
+
 def _require_two_betas(betas: list[float]) -> None:
     if len(betas) != 2:
         raise ValueError(f"betas: {betas} has {len(betas)} entries, expected 2")
@@ -42,6 +49,7 @@ class SGDConfig:
     momentum: float = setting(0.0, "Decay rate of the accumulated gradient.", min=0.0, below=1.0)
     nesterov: bool = setting(False, "Nesterov momentum; needs momentum above 0.")
     weight_decay: float = _weight_decay(0.0, _L2)
+    implementation: Implementation = _implementation()
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0.0:
@@ -56,6 +64,7 @@ class AdamConfig:
     betas: list[float] = _betas()
     eps: float = _eps()
     weight_decay: float = _weight_decay(0.0, _L2 + " Adam scales it like the gradient; adamw does not.")
+    implementation: Implementation = _implementation()
 
     def __post_init__(self) -> None:
         _require_two_betas(self.betas)
@@ -69,10 +78,7 @@ class AdamWConfig:
     betas: list[float] = _betas()
     eps: float = _eps()
     weight_decay: float = _weight_decay(0.01, _DECOUPLED)
-    implementation: Literal["fused", "by_hand"] = setting(
-        "fused",
-        "PyTorch's fused kernel, or the formula by hand, which takes the same steps several times slower.",
-    )
+    implementation: Implementation = _implementation()
 
     def __post_init__(self) -> None:
         _require_two_betas(self.betas)
@@ -101,6 +107,9 @@ class MuonConfig:
         ["*head.weight"],
         "Shell-style patterns of the names of matrices that AdamW trains, such as the output layer. AdamW "
         "always trains embeddings and parameters that are not matrices.",
+    )
+    implementation: Implementation = setting(
+        "fused", "PyTorch's fused AdamW beside our Muon, or AdamW by hand too; both take the same steps."
     )
 
     def __post_init__(self) -> None:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from datamodules.setting import setting
-from lit_modules.configs.base import ModelConfig
+from lit_modules.configs.base import LayersConfig, ModelConfig
 from lit_modules.configs.objective import VECTOR_OBJECTIVES
 
 
 @dataclass(kw_only=True)
-class SteeringConfig(ModelConfig):
+class SteeringConfig(LayersConfig, ModelConfig):
     """A two-layer network that predicts the steering vector of a prompt from its hidden state."""
 
     objectives: ClassVar[tuple[str, ...]] = VECTOR_OBJECTIVES

@@ -87,7 +87,8 @@ class TransformerConfig:
         "start as a no-op.",
     )
     implementation: AttentionImplementation = setting(
-        "fused", "PyTorch's kernels, or formulas written by hand (tiled: with flash attention)."
+        "fused",
+        "PyTorch's layers, or the same layers written by hand (tiled: with flash attention); same results.",
     )
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_modules.configs.transformer import AttentionImplementation
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.kv_cache import ContextCache, KVCache, token_positions
 from lit_modules.layers.norm import RMSNorm
@@ -40,7 +41,8 @@ class Attention(nn.Module):
         rotary: Rotary positions for queries and keys. Layers may share one object.
         is_causal: Whether tokens see only earlier tokens and themselves.
         window: A token sees only tokens less than `window` positions away.
-        implementation: See `scaled_dot_product_attention`; also applies to the norms of `qk_norm`.
+        implementation: See `scaled_dot_product_attention`; also applies to the projections and the
+            norms of `qk_norm`.
 
     Raises:
         ValueError: Heads that don't divide; a rotary width other than D; a window below 1; dropout with
@@ -103,10 +105,11 @@ class Attention(nn.Module):
         self.implementation: AttentionImplementation = implementation
 
         source_width = width if context_width is None else context_width
-        self.query = nn.Linear(width, num_heads * head_dim, bias=bias)
-        self.key = nn.Linear(source_width, num_kv_heads * head_dim, bias=bias)
-        self.value = nn.Linear(source_width, num_kv_heads * head_dim, bias=bias)
-        self.output = nn.Linear(num_heads * head_dim, width, bias=bias)
+        linear = building_blocks(implementation).linear
+        self.query = linear(width, num_heads * head_dim, bias=bias)
+        self.key = linear(source_width, num_kv_heads * head_dim, bias=bias)
+        self.value = linear(source_width, num_kv_heads * head_dim, bias=bias)
+        self.output = linear(num_heads * head_dim, width, bias=bias)
         self.output_dropout = Dropout(output_dropout)
         self.query_norm: RMSNorm | None = None
         self.key_norm: RMSNorm | None = None

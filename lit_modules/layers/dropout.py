@@ -37,3 +37,14 @@ class Dropout(nn.Dropout):
         bits = numbers.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over −2¹⁵ … 2¹⁵ − 1
         mask = (bits >= dropped - _LEVELS // 2).to(x.dtype)
         return x * mask.mul_(_LEVELS / (_LEVELS - dropped))
+
+
+class ElementDropout(nn.Dropout):
+    """The same by its formula, with one random number for each entry: PyTorch's numbers on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop entries; shape and dtype stay the same."""
+        if not self.training or self.p == 0:
+            return x
+        mask = torch.empty_like(x).bernoulli_(1 - self.p)
+        return x * mask / (1 - self.p) if self.p < 1 else x * 0

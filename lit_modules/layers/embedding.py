@@ -8,13 +8,17 @@ import math
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.configs.transformer import Position
+from lit_modules.configs.transformer import AttentionImplementation, Position
 from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
 
 
 def added_positions(
-    position: Position, *, max_length: int, width: int
+    position: Position,
+    *,
+    max_length: int,
+    width: int,
+    implementation: AttentionImplementation = "fused",
 ) -> LearnedPositions | SinusoidalPositions | None:
     """Build the module that maps positions to vectors for addition to the embeddings.
 
@@ -22,6 +26,7 @@ def added_positions(
         position: Kind of position encoding. `rotary` and `none` add nothing.
         max_length: Number of learned positions.
         width: W.
+        implementation: See `building_blocks`.
 
     Returns:
         The module, or None.
@@ -31,7 +36,7 @@ def added_positions(
     """
     check_choice("position", position, Position)
     if position == "learned":
-        return LearnedPositions(max_length, width)
+        return LearnedPositions(max_length, width, implementation=implementation)
     return SinusoidalPositions(width) if position == "sinusoidal" else None
 
 

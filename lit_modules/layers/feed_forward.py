@@ -3,48 +3,18 @@
 Shape letters: W width of the model, F width of the hidden layer.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from lit_modules.configs.transformer import FeedForwardActivation
-from lit_modules.functional.precision import widen
+from lit_modules.layers.activations import gelu, gelu_tanh, relu, silu, squared_relu
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.dropout import Dropout
-
-
-def relu(x: Tensor) -> Tensor:
-    """Compute max(x, 0), with gradient 0 at 0; NaN stays NaN."""
-    return torch.where(x <= 0, torch.zeros_like(x), x)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Compute x · Φ(x), with Φ the standard normal distribution function (Hendrycks & Gimpel 2016)."""
-    wide = widen(x)
-    return (0.5 * wide * (1 + torch.erf(wide / math.sqrt(2)))).to(x.dtype)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """Compute the tanh approximation of `gelu`, as in GPT-2."""
-    wide = widen(x)
-    return (0.5 * wide * (1 + torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))).to(x.dtype)
-
-
-def squared_relu(x: Tensor) -> Tensor:
-    """Compute max(x, 0)² (So et al. 2021, "Primer")."""
-    return relu(x).square()
-
-
-def silu(x: Tensor) -> Tensor:
-    """Compute x · σ(x), also called Swish (Ramachandran et al. 2017)."""
-    wide = widen(x)
-    return (wide * torch.sigmoid(wide)).to(x.dtype)
-
 
 _BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
@@ -70,7 +40,8 @@ class FeedForward(nn.Module):
         bias: Whether the two layers have biases.
         dropout: Probability of dropping a hidden unit in training.
         output_dropout: Probability of dropping an entry of the output in training.
-        implementation: `fused` is PyTorch's activation, `by_hand` the function of this module.
+        implementation: `fused` is PyTorch's activation, `by_hand` the one of `activations`; also applies to
+            the linear layers.
 
     Raises:
         ValueError: Unknown activation or implementation; a dropout rate outside [0, 1).
@@ -94,8 +65,9 @@ class FeedForward(nn.Module):
         check_choice("implementation", implementation, LayerImplementation)
         check_probability("dropout", dropout)
         check_probability("output_dropout", output_dropout)
-        self.up = nn.Linear(width, hidden_width, bias=bias)
-        self.down = nn.Linear(hidden_width, width, bias=bias)
+        linear = building_blocks(implementation).linear
+        self.up = linear(width, hidden_width, bias=bias)
+        self.down = linear(hidden_width, width, bias=bias)
         self.activation = (_FUSED if implementation == "fused" else _BY_HAND)[activation]
         self.dropout = Dropout(dropout)
         self.output_dropout = Dropout(output_dropout)
@@ -133,9 +105,10 @@ class SwiGLU(nn.Module):
         check_choice("implementation", implementation, LayerImplementation)
         check_probability("dropout", dropout)
         check_probability("output_dropout", output_dropout)
-        self.gate = nn.Linear(width, hidden_width, bias=bias)
-        self.up = nn.Linear(width, hidden_width, bias=bias)
-        self.down = nn.Linear(hidden_width, width, bias=bias)
+        linear = building_blocks(implementation).linear
+        self.gate = linear(width, hidden_width, bias=bias)
+        self.up = linear(width, hidden_width, bias=bias)
+        self.down = linear(hidden_width, width, bias=bias)
         self.silu = F.silu if implementation == "fused" else silu
         self.dropout = Dropout(dropout)
         self.output_dropout = Dropout(output_dropout)

@@ -13,9 +13,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.configs.transformer import RotaryLayout
+from lit_modules.configs.transformer import AttentionImplementation, RotaryLayout
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import check_choice
+from lit_modules.layers.building_blocks import building_blocks
 
 HeadOrder = Literal["BHTD", "BTHD"]
 
@@ -64,12 +65,15 @@ class LearnedPositions(nn.Module):
     Args:
         max_length: Number of positions, from 0 to max_length − 1.
         width: W.
+        implementation: See `building_blocks`.
     """
 
-    def __init__(self, max_length: int, width: int) -> None:
+    def __init__(
+        self, max_length: int, width: int, *, implementation: AttentionImplementation = "fused"
+    ) -> None:
         super().__init__()
         self.max_length = max_length
-        self.table = nn.Embedding(max_length, width)
+        self.table = building_blocks(implementation).embedding(max_length, width)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Return the encodings of positions: (T,) → (T, W), (B, T) → (B, T, W).

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lit_modules.layers.argument_checks import LayerImplementation
+from lit_modules.layers.building_blocks import building_blocks
+
 
 class ClassicCNN(nn.Module):
     """Two convolutions, one pooling and two linear layers, from pytorch/examples, `mnist/main.py`.
@@ -18,32 +21,40 @@ class ClassicCNN(nn.Module):
     Args:
         image_shape: (C, H, W) of one image.
         num_classes: K.
+        implementation: PyTorch's layers, or the same by hand.
 
     Raises:
         ValueError: The image is smaller than 8×8.
     """
 
-    def __init__(self, *, image_shape: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        num_classes: int,
+        implementation: LayerImplementation = "fused",
+    ) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape[1:]) < 8:
             raise ValueError(
                 f"image_shape is {tuple(image_shape)}, expected (channels, height, width) of at least 8×8"
             )
         channels, height, width = image_shape
+        blocks = building_blocks(implementation)
         places = ((height - 4) // 2) * ((width - 4) // 2)
         self.body = nn.Sequential(
-            nn.Conv2d(channels, 32, 3),  # (B, 32, H − 2, W − 2)
-            nn.ReLU(inplace=True),
-            nn.Conv2d(32, 64, 3),  # (B, 64, H − 4, W − 4)
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),  # (B, 64, (H − 4)/2, (W − 4)/2)
-            nn.Dropout(0.25),
+            blocks.conv2d(channels, 32, 3),  # (B, 32, H − 2, W − 2)
+            blocks.activation("relu"),
+            blocks.conv2d(32, 64, 3),  # (B, 64, H − 4, W − 4)
+            blocks.activation("relu"),
+            blocks.max_pool2d(2),  # (B, 64, (H − 4)/2, (W − 4)/2)
+            blocks.dropout(0.25),
             nn.Flatten(),
-            nn.Linear(64 * places, 128),
-            nn.ReLU(inplace=True),
+            blocks.linear(64 * places, 128),
+            blocks.activation("relu"),
         )
-        self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(128, num_classes)
+        self.dropout = blocks.dropout(0.5)
+        self.head = blocks.linear(128, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the activations of the hidden linear layer: (B, C, H, W) → (B, 128)."""

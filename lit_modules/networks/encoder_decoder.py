@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lit_modules.configs.seq2seq import Seq2SeqConfig
 from lit_modules.layers.argument_checks import check_positive
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.embedding import added_positions, embed
 from lit_modules.layers.initialisation import draw_weights, matrix_std
@@ -67,17 +68,22 @@ class EncoderDecoder(nn.Module):
             )
         width = config.width
         self.padding = padding
-        self.source_embedding = nn.Embedding(source_vocab_size, width)
+        blocks = building_blocks(config.implementation)
+        self.source_embedding = blocks.embedding(source_vocab_size, width)
         self.target_embedding = (
-            self.source_embedding if config.share_embeddings else nn.Embedding(target_vocab_size, width)
+            self.source_embedding if config.share_embeddings else blocks.embedding(target_vocab_size, width)
         )
-        self.source_positions = added_positions(config.position, max_length=source_length, width=width)
-        self.target_positions = added_positions(config.position, max_length=target_length, width=width)
+        self.source_positions = added_positions(
+            config.position, max_length=source_length, width=width, implementation=config.implementation
+        )
+        self.target_positions = added_positions(
+            config.position, max_length=target_length, width=width, implementation=config.implementation
+        )
         self.dropout = Dropout(config.dropout)
         decoder_config = replace(config, depth=config.decoder_depth or config.depth)
         self.encoder = Encoder(config)
         self.decoder = Decoder(decoder_config)
-        self.head = nn.Linear(width, target_vocab_size, bias=False)
+        self.head = blocks.linear(width, target_vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.target_embedding.weight
         for module in self.modules():

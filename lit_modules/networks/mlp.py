@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from lit_modules.layers.activations import make_activation
+from lit_modules.layers.argument_checks import LayerImplementation
+from lit_modules.layers.building_blocks import building_blocks
 
 
 class MLP(nn.Module):
@@ -21,6 +22,7 @@ class MLP(nn.Module):
         batch_norm: Whether each activation follows a batch norm (Ioffe & Szegedy 2015). The linear layer
             before the norm has no bias, because the norm would cancel it.
         dropout: Probability of dropping a hidden activation in training (Srivastava et al. 2014).
+        implementation: PyTorch's layers, or the same by hand.
 
     Raises:
         ValueError: `image_shape` is not (C, H, W); unknown activation.
@@ -35,22 +37,24 @@ class MLP(nn.Module):
         activation: str = "relu",
         batch_norm: bool = False,
         dropout: float = 0.0,
+        implementation: LayerImplementation = "fused",
     ) -> None:
         super().__init__()
         if len(image_shape) != 3:
             raise ValueError(f"image_shape is {tuple(image_shape)}, expected (channels, height, width)")
         channels, height, width = image_shape
+        blocks = building_blocks(implementation)
         widths = [channels * height * width, *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers.append(nn.Linear(fan_in, fan_out, bias=not batch_norm))
+            layers.append(blocks.linear(fan_in, fan_out, bias=not batch_norm))
             if batch_norm:
-                layers.append(nn.BatchNorm1d(fan_out))
-            layers.append(make_activation(activation))
+                layers.append(blocks.batch_norm1d(fan_out))
+            layers.append(blocks.activation(activation))
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(blocks.dropout(dropout))
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], num_classes)
+        self.head = blocks.linear(widths[-1], num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the activations of the last hidden layer: (B, C, H, W) → (B, F)."""

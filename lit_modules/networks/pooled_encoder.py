@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_modules.configs.transformer import PooledTransformerConfig, Pooling
 from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.attention import Attention
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.transformer_stack import Encoder
 from lit_modules.layers.visibility import check_key_mask
 
@@ -41,7 +42,8 @@ class PooledEncoder(nn.Module):
         self.pooling: Pooling = config.pooling
         self.encoder = Encoder(config)
         # An embedding with one entry, because optimizers treat embeddings and matrices differently.
-        self.seed = None if config.pooling == "mean" else nn.Embedding(1, config.width)
+        embedding = building_blocks(config.implementation).embedding
+        self.seed = None if config.pooling == "mean" else embedding(1, config.width)
         self.pool: Attention | None = None
         if config.pooling == "attention":
             self.pool = Attention(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.cell_loop import Cell, CellLoop
 from lit_modules.layers.recurrent import GRU, LSTM, RNN
 from lit_modules.layers.recurrent_cells import State
@@ -77,7 +78,8 @@ class RecurrentLM(nn.Module):
                 f"{vocab_size}, not {hidden_size}"
             )
         self.vocab_size = vocab_size
-        self.embedding = None if embedding_size is None else nn.Embedding(vocab_size, embedding_size)
+        blocks = building_blocks(implementation)
+        self.embedding = None if embedding_size is None else blocks.embedding(vocab_size, embedding_size)
         options: dict[str, Any] = {
             "input_size": vocab_size if embedding_size is None else embedding_size,
             "hidden_size": hidden_size,
@@ -86,8 +88,8 @@ class RecurrentLM(nn.Module):
             "implementation": implementation,
         }
         self.recurrent = CellLoop(cell=cell, **options) if loop else STACKS[cell](**options)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size, vocab_size) if read_out else None
+        self.dropout = blocks.dropout(dropout)
+        self.head = blocks.linear(hidden_size, vocab_size) if read_out else None
 
     def forward(
         self,

@@ -5,11 +5,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lit_modules.layers.activations import make_activation
+from lit_modules.layers.argument_checks import LayerImplementation
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.residual import Residual
 
 
-def residual_block(*, width: int, activation: str) -> Residual:
+def residual_block(*, width: int, activation: str, implementation: LayerImplementation = "fused") -> Residual:
     """Build x + act(norm(conv(act(norm(conv(x)))))) with 3×3 convolutions; the shape stays the same.
 
     The branch ends with an activation and the sum has none, as in ResNet-9 (D. Page, "How to train your
@@ -18,11 +19,13 @@ def residual_block(*, width: int, activation: str) -> Residual:
     Args:
         width: D, the channels of the feature maps (B, D, H, W).
         activation: Name of the activation, see `make_activation`.
+        implementation: PyTorch's layers, or the same by hand.
     """
+    blocks = building_blocks(implementation)
     layers: list[nn.Module] = []
     for _ in range(2):
-        convolution = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(width), make_activation(activation)]
+        convolution = blocks.conv2d(width, width, 3, padding=1, bias=False)
+        layers += [convolution, blocks.batch_norm2d(width), blocks.activation(activation)]
     return Residual(nn.Sequential(*layers))
 
 
@@ -48,6 +51,7 @@ class ResidualCNN(nn.Module):
         pooling: How the last feature maps become one vector, `"max"` or `"mean"`.
         activation: `"relu"`, `"gelu"` or `"silu"`.
         dropout: Probability of dropping a pooled feature in training.
+        implementation: PyTorch's layers, or the same by hand.
 
     Raises:
         ValueError: An image smaller than 8×8 or too small for the stages; an argument that is not one
@@ -66,25 +70,30 @@ class ResidualCNN(nn.Module):
         pooling: Literal["max", "mean"] = "max",
         activation: str = "relu",
         dropout: float = 0.0,
+        implementation: LayerImplementation = "fused",
     ) -> None:
         super().__init__()
         _check(image_shape, widths, blocks, stem_kernel, stem_stride, pooling)
+        layers = building_blocks(implementation)
         stages: list[nn.Module] = []
         fan_in = image_shape[0]
         for stage, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
             kernel, stride = (stem_kernel, stem_stride) if stage == 0 else (3, 1)
             stages.append(
-                nn.Conv2d(fan_in, width, kernel, stride=stride, padding=kernel // 2, bias=False)
+                layers.conv2d(fan_in, width, kernel, stride=stride, padding=kernel // 2, bias=False)
             )  # (B, width, H, W)
             if stride == 1:
-                stages.append(nn.MaxPool2d(2))  # (B, width, H/2, W/2)
-            stages += [nn.BatchNorm2d(width), make_activation(activation)]
-            stages += [residual_block(width=width, activation=activation) for _ in range(depth)]
+                stages.append(layers.max_pool2d(2))  # (B, width, H/2, W/2)
+            stages += [layers.batch_norm2d(width), layers.activation(activation)]
+            stages += [
+                residual_block(width=width, activation=activation, implementation=implementation)
+                for _ in range(depth)
+            ]
             fan_in = width
         self.body = nn.Sequential(*stages)
         self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(fan_in, num_classes)
+        self.dropout = layers.dropout(dropout)
+        self.head = layers.linear(fan_in, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the pooled activations of the last stage: (B, C, H, W) → (B, F)."""

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lit_modules.layers.argument_checks import check_choice, check_probability
+from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
+from lit_modules.layers.building_blocks import building_blocks
 
 SteeringActivation = Literal["relu", "tanh"]
 SteeringSkip = Literal["none", "linear"]
@@ -37,6 +38,7 @@ class SteeringMLP(nn.Module):
         output_scale: s.
         min_length: In evaluation, a vector shorter than this becomes zero, so that a prompt that needs no
             steering is not changed at all.
+        implementation: PyTorch's layers, or the same by hand.
 
     Raises:
         ValueError: The activation or skip is unknown, dropout is outside [0, 1), or a mean or standard
@@ -61,16 +63,18 @@ class SteeringMLP(nn.Module):
         input_std: Sequence[float] | None = None,
         output_scale: float = 1.0,
         min_length: float = 0.0,
+        implementation: LayerImplementation = "fused",
     ) -> None:
         super().__init__()
         check_choice("activation", activation, SteeringActivation)
         check_choice("skip", skip, SteeringSkip)
         check_probability("dropout", dropout)
         self.width = width
-        self.hidden = nn.Linear(width, hidden)
-        self.activation: nn.Module = nn.ReLU() if activation == "relu" else nn.Tanh()
-        self.output = nn.Linear(hidden, width)
-        self.skip = nn.Linear(width, width, bias=False) if skip == "linear" else None
+        blocks = building_blocks(implementation)
+        self.hidden = blocks.linear(width, hidden)
+        self.activation = blocks.activation(activation)
+        self.output = blocks.linear(hidden, width)
+        self.skip = blocks.linear(width, width, bias=False) if skip == "linear" else None
         self.rest = 0.0
         if hidden_bias:
             nn.init.constant_(self.hidden.bias, hidden_bias)
@@ -78,7 +82,7 @@ class SteeringMLP(nn.Module):
         if self.skip is not None:
             nn.init.zeros_(self.skip.weight)
             nn.init.zeros_(self.output.weight)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = blocks.dropout(dropout)
         self.output_scale = output_scale
         self.min_length = min_length
         self.register_buffer("input_mean", _vector("input_mean", input_mean, width, 0.0))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_modules.configs.text_classifier import TextClassifierConfig
 from lit_modules.layers.argument_checks import check_probability
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.embedding import added_positions, embed
 from lit_modules.layers.initialisation import draw_weights
@@ -40,13 +41,19 @@ class TextEncoder(nn.Module):
         super().__init__()
         check_probability("token_dropout", config.token_dropout)
         check_probability("feature_dropout", config.feature_dropout)
-        self.embedding = nn.Embedding(vocab_size, config.width)
-        self.positions = added_positions(config.position, max_length=context_length, width=config.width)
+        blocks = building_blocks(config.implementation)
+        self.embedding = blocks.embedding(vocab_size, config.width)
+        self.positions = added_positions(
+            config.position,
+            max_length=context_length,
+            width=config.width,
+            implementation=config.implementation,
+        )
         self.token_dropout = config.token_dropout
         self.dropout = Dropout(config.dropout)
         self.trunk = PooledEncoder(config)
         self.feature_dropout = Dropout(config.feature_dropout)
-        self.head = nn.Linear(config.width, num_classes)
+        self.head = blocks.linear(config.width, num_classes)
         draw_weights(self, config)
 
     def features(self, tokens: Tensor) -> Tensor:

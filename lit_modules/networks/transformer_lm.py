@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.layers.argument_checks import check_positive
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.embedding import added_positions, embed
 from lit_modules.layers.initialisation import draw_weights, matrix_std
@@ -34,11 +35,17 @@ class TransformerLM(nn.Module):
         check_positive(vocab_size=vocab_size, context_length=context_length)
         self.vocab_size = vocab_size
         self.context_length = context_length
-        self.embedding = nn.Embedding(vocab_size, config.width)
-        self.positions = added_positions(config.position, max_length=context_length, width=config.width)
+        blocks = building_blocks(config.implementation)
+        self.embedding = blocks.embedding(vocab_size, config.width)
+        self.positions = added_positions(
+            config.position,
+            max_length=context_length,
+            width=config.width,
+            implementation=config.implementation,
+        )
         self.dropout = Dropout(config.dropout)
         self.trunk = Encoder(config, is_causal=True)
-        self.head = nn.Linear(config.width, vocab_size, bias=False)
+        self.head = blocks.linear(config.width, vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         draw_weights(self, config, kept=(self.head,))

@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_modules.configs.image_classifier import VisionTransformerConfig
 from lit_modules.configs.transformer import Position
 from lit_modules.layers.argument_checks import check_choice
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.initialisation import draw_weights
 from lit_modules.layers.positional import LearnedPositions, SinusoidalPositions
@@ -51,16 +52,19 @@ class VisionTransformer(nn.Module):
         super().__init__()
         patch_size = config.patch_size
         self.grid = _grid(image_shape, patch_size)
-        self.patches = nn.Conv2d(image_shape[0], config.width, patch_size, stride=patch_size)
+        blocks = building_blocks(config.implementation)
+        self.patches = blocks.conv2d(image_shape[0], config.width, patch_size, stride=patch_size)
         check_choice("position", config.position, Position)
         self.positions: LearnedPositions | GridPositions | None = None
         if config.position == "learned":
-            self.positions = LearnedPositions(self.grid[0] * self.grid[1], config.width)
+            self.positions = LearnedPositions(
+                self.grid[0] * self.grid[1], config.width, implementation=config.implementation
+            )
         elif config.position == "sinusoidal":
             self.positions = GridPositions(config.width)
         self.dropout = Dropout(config.dropout)
         self.trunk = PooledEncoder(config)
-        self.head = nn.Linear(config.width, num_classes)
+        self.head = blocks.linear(config.width, num_classes)
         draw_weights(self, config)
 
     def features(self, images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from lit_modules.functional.precision import multiplies_bf16
+from lit_modules.optim.adam import adam_update
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of x ← ax + bx³ + cx⁵, which is steep at zero and moves singular values into about [0.7, 1.2]."""
@@ -71,6 +72,7 @@ class Muon(Optimizer):
         betas: AdamW's β₁ and β₂.
         eps: AdamW's ε.
         fused: Whether the AdamW groups use PyTorch's fused kernel; their device must have one.
+        by_hand: Whether they use `adam_update` instead of PyTorch's function.
 
     Raises:
         ValueError: A group has another rule, or a Muon group has a weight with fewer than two dimensions.
@@ -87,6 +89,7 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         fused: bool = False,
+        by_hand: bool = False,
     ) -> None:
         defaults = {
             "rule": "muon",
@@ -99,6 +102,7 @@ class Muon(Optimizer):
             "fused": fused,  # this name makes `load_state_dict` move AdamW's step counts to the device
         }
         super().__init__(params, defaults)
+        self.by_hand = by_hand
         for group in self.param_groups:
             if group["rule"] not in ("muon", "adamw"):
                 raise ValueError(f'a group has rule {group["rule"]!r}, expected "muon" or "adamw"')
@@ -149,6 +153,11 @@ class Muon(Optimizer):
                 parameter.add_(update.view_as(parameter), alpha=-rate)
 
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if self.by_hand:
+            for parameter in parameters:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                adam_update(parameter, parameter.grad, self.state[parameter], group)  # type: ignore[arg-type]
+            return
         for parameter in parameters:
             state = self.state[parameter]
             if not state:

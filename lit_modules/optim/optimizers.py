@@ -8,9 +8,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lit_modules.configs.optim import AdadeltaConfig, AdamConfig, AdamWConfig, MuonConfig, SGDConfig
+from lit_modules.optim.adam import Adam
 from lit_modules.optim.adamw import AdamW
 from lit_modules.optim.muon import Muon
 from lit_modules.optim.parameter_groups import Parameters, parameter_groups, split_parameters
+from lit_modules.optim.sgd import SGD
 
 
 def build_optimizer(module: nn.Module, config: object) -> Optimizer:
@@ -59,8 +61,11 @@ def make_optimizer(config: object, decayed: Parameters, undecayed: Parameters) -
 
 @make_optimizer.register
 def _(config: SGDConfig, decayed: Parameters, undecayed: Parameters) -> Optimizer:
+    groups = parameter_groups(decayed, undecayed, config.weight_decay)
+    if config.implementation == "by_hand":
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
     return torch.optim.SGD(
-        parameter_groups(decayed, undecayed, config.weight_decay),
+        groups,
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
@@ -70,13 +75,12 @@ def _(config: SGDConfig, decayed: Parameters, undecayed: Parameters) -> Optimize
 
 @make_optimizer.register
 def _(config: AdamConfig, decayed: Parameters, undecayed: Parameters) -> Optimizer:
-    return torch.optim.Adam(
-        parameter_groups(decayed, undecayed, config.weight_decay),
-        lr=config.lr,
-        betas=(config.betas[0], config.betas[1]),
-        eps=config.eps,
-        fused=_has_fused_kernel(decayed | undecayed),
-    )
+    groups = parameter_groups(decayed, undecayed, config.weight_decay)
+    betas = (config.betas[0], config.betas[1])
+    if config.implementation == "by_hand":
+        return Adam(groups, lr=config.lr, betas=betas, eps=config.eps)
+    fused = _has_fused_kernel(decayed | undecayed)
+    return torch.optim.Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=fused)
 
 
 @make_optimizer.register
@@ -112,7 +116,8 @@ def _(config: MuonConfig, decayed: Parameters, undecayed: Parameters) -> Optimiz
         newton_schulz_steps=config.newton_schulz_steps,
         betas=(config.adamw_betas[0], config.adamw_betas[1]),
         eps=config.adamw_eps,
-        fused=bool(_has_fused_kernel(others | undecayed)),
+        fused=bool(_has_fused_kernel(others | undecayed)) and config.implementation == "fused",
+        by_hand=config.implementation == "by_hand",
     )
 
 

@@ -83,9 +83,9 @@ def test_a_training_step_is_cross_entropy_over_the_positions_that_count() -> Non
 def test_every_way_to_compute_it_is_the_same_network(cell: Any, form: Any) -> None:
     (tokens, targets), *_ = windows()
     steps = []
-    for implementation in ("layer", "cell_loop"):
+    for loop in (False, True):
         for kernel in ("fused", "by_hand"):
-            module = model(cell=cell, input=form, num_layers=2, implementation=implementation, kernel=kernel)
+            module = model(cell=cell, input=form, num_layers=2, loop=loop, implementation=kernel)
             loss = module.training_step((tokens, targets), 0)["loss"]
             loss.backward()
             steps.append((loss, [p.grad for p in module.parameters()]))
@@ -141,9 +141,9 @@ def test_a_text_has_the_dashboard_of_language_and_a_lesson_none() -> None:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("implementation", ["layer", "cell_loop"])
-def test_with_a_carried_state_windows_are_one_long_text(cell: Any, implementation: Any) -> None:
-    module = model(cell=cell, implementation=implementation, carry_state=True)
+@pytest.mark.parametrize("loop", [False, True])
+def test_with_a_carried_state_windows_are_one_long_text(cell: Any, loop: bool) -> None:
+    module = model(cell=cell, loop=loop, carry_state=True)
     batches = windows()
     whole = module(torch.cat([tokens for tokens, _ in batches], dim=1))
     for stage in ("training", "validation", "test"):
@@ -395,8 +395,8 @@ def test_hello_is_answered_as_in_the_lesson(
 ) -> None:
     """Seed 0 never gets there, 1 and 2 do; layer and loop go the same way."""
     taught = as_taught(seed)
-    for implementation in ("layer", "cell_loop"):
-        result = experiments.run(lesson(implementation=implementation), f"seed={seed}")
+    for loop in (False, True):
+        result = experiments.run(lesson(loop=loop), f"seed={seed}")
         printed = re.findall(r"predicted (\w+)", capsys.readouterr().out)
         assert printed == taught[1:]  # we print what is predicted after an epoch's step
         assert result.metrics["test/success"] == (taught[-1] == "ohlol")

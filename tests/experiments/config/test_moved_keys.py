@@ -18,6 +18,14 @@ OLD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": {"name": "steering", "loss": "mse_l1_cosine"}},
         {"model": {"name": "steering"}, "objective": {"name": "mse_l1_cosine"}},
     ),
+    "a loop over cells": (
+        {"model": {"name": "char_rnn", "implementation": "cell_loop", "kernel": "by_hand"}},
+        {"model": {"name": "char_rnn", "loop": True, "implementation": "by_hand"}},
+    ),
+    "a recurrent layer": (
+        {"model": {"name": "char_rnn", "implementation": "layer"}},
+        {"model": {"name": "char_rnn", "loop": False}},
+    ),
     "a model that is not registered": (
         {"model": {"name": "own", "loss": "mine", "label_smoothing": 0.1}},
         {"model": {"name": "own", "loss": "mine", "label_smoothing": 0.1}},
@@ -36,7 +44,7 @@ def test_the_config_of_an_older_checkpoint_gets_todays_keys(name: str) -> None:
 
 @pytest.mark.parametrize("old", MOVED)
 def test_a_config_is_told_todays_key(old: str) -> None:
-    model = "steering" if old == "model.loss" else "mlp"
+    model = {"model.loss": "steering", "model.kernel": "char_rnn"}.get(old, "mlp")
     with pytest.raises(UserError, match=rf"unknown key {old} \(the command line\); it is now {MOVED[old]}"):
         load_config({"model.name": model, "data.name": "digits"}, f"{old}=1")
 

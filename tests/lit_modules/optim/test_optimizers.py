@@ -1,5 +1,6 @@
 import copy
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ CONFIGS = [
     AdamConfig(weight_decay=0.1),
     AdamWConfig(),
     AdamWConfig(implementation="by_hand"),
+    SGDConfig(lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1, implementation="by_hand"),
+    AdamConfig(weight_decay=0.1, implementation="by_hand"),
+    MuonConfig(weight_decay=0.1, implementation="by_hand"),
     AdadeltaConfig(),
     MuonConfig(weight_decay=0.1),
 ]
@@ -130,6 +134,28 @@ def test_every_option_reaches_the_optimizer(net, config, reference) -> None:
     take_steps(theirs, reference([p for p in theirs.parameters() if p.requires_grad]), range(4))
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SGDConfig(lr=0.1, weight_decay=0.1),
+        SGDConfig(lr=0.1, momentum=0.9, weight_decay=0.1),
+        SGDConfig(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        AdamConfig(lr=0.01, betas=[0.8, 0.9], eps=1e-5, weight_decay=0.1),
+        AdamWConfig(lr=0.01, betas=[0.8, 0.9], eps=1e-5, weight_decay=0.1),
+        MuonConfig(lr=0.01, adamw_lr=0.02, adamw_betas=[0.8, 0.9], adamw_eps=1e-5, weight_decay=0.1),
+    ],
+    ids=["sgd", "momentum", "nesterov", "adam", "adamw", "muon"],
+)
+def test_by_hand_an_optimizer_takes_the_steps_of_pytorchs(net, config) -> None:
+    theirs, ours = net.double(), copy.deepcopy(net).double()
+    by_hand = build_optimizer(ours, replace(config, implementation="by_hand"))
+    take_steps(theirs, build_optimizer(theirs, config), range(5))
+    take_steps(ours, by_hand, range(5))
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12, msg=name)
+    assert not isinstance(by_hand, torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW)
 
 
 def test_adamw_runs_fused_unless_by_hand(net) -> None:
