@@ -16,6 +16,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[Any] | None = None,
+    is_path: bool = False,
     resume: Literal["same", "free"] = "same",
     evaluation: Literal["same", "test", "free"] = "test",
 ) -> Any:
@@ -31,13 +32,14 @@ def setting(
         above: The value must be greater than this.
         below: The value must be less than this.
         choices: The allowed values.
+        is_path: The value is the path of a file or folder; a `~` at its start is the home.
         resume: `"free"`: the setting may change when a run is resumed.
         evaluation: For settings of the sections `data` and `trainer`: `"free"` may change in any evaluation,
             `"test"` only in an evaluation of the test split, `"same"` never, because it decides which
             examples are held out.
     """
     limits: dict[str, Any] = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
-    metadata: dict[str, Any] = {"help": help, "resume": resume, "evaluation": evaluation}
+    metadata: dict[str, Any] = {"help": help, "resume": resume, "evaluation": evaluation, "is_path": is_path}
     metadata |= {key: value for key, value in limits.items() if value is not None}
     if default_factory is not None:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)

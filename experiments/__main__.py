@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from experiments import cli
 from experiments.commands import COMMANDS, overview
-from experiments.config.registry import nearest
+from experiments.config.messages import nearest
 from experiments.errors import UserError
 
 

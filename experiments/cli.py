@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from experiments.config.registry import nearest
+from experiments.config.messages import escaped, nearest
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
 from experiments.training.threads import core_sharing
@@ -87,14 +87,14 @@ def report(error: BaseException) -> int:
 def one_line(error: BaseException) -> str:
     """Return the message of one of our errors, or the type and first line of another error."""
     if isinstance(error, (UserError, RunError)):
-        return str(error)
+        return "\n".join(map(escaped, str(error).splitlines()))
     if _is_torchvision_mismatch(error):
         return (
             "torch and torchvision do not match: torchvision's operators are missing. Reinstall "
             "both from one source: pip install --force-reinstall torch torchvision"
         )
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {escaped(lines[0]) if lines else 'no message'}"
 
 
 def _is_torchvision_mismatch(error: BaseException) -> bool:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import cli
-from experiments.config import registry
 from experiments.config.check import load_config, to_yaml
+from experiments.config.messages import nearest
 from experiments.config.root import Config
 from experiments.config.sources import is_override
 from experiments.console import say
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int | None:
     sources = [a for a in arguments if not a.startswith("-")]
     for flag in flags:
         if flag not in ("-h", "--help", "--list", "--print-config", "--dry-run"):
-            raise UserError(f"unknown option {flag}{registry.nearest(flag, manual.OPTIONS)}; see --help")
+            raise UserError(f"unknown option {flag}{nearest(flag, manual.OPTIONS)}; see --help")
     if "--help" in flags or "-h" in flags:
         print(manual.usage(load_sources(*sources) if sources else None))
         return 0

@@ -79,7 +79,9 @@ class MNISTConfig(ImageDataConfig):
 
     AVAILABLE: ClassVar[int] = 60_000
 
-    root: str = setting("data", "Folder of the downloaded data sets.", resume="free", evaluation="free")
+    root: str = setting(
+        "data", "Folder of the downloaded data sets.", resume="free", evaluation="free", is_path=True
+    )
 
 
 @dataclass(kw_only=True)

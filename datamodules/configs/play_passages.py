@@ -16,7 +16,9 @@ class PlayPassagesConfig:
     for training.
     """
 
-    root: str = setting("data", "Folder for downloaded data sets.", resume="free", evaluation="free")
+    root: str = setting(
+        "data", "Folder for downloaded data sets.", resume="free", evaluation="free", is_path=True
+    )
     kinds: Literal["folio", "folders"] = setting(
         "folio",
         "Classes: the three of the First Folio of 1623, or the six folders of the source (comedies, "

@@ -13,11 +13,14 @@ class PronunciationConfig:
     The data is split by word: all pronunciations of a word are in the same split.
     """
 
-    root: str = setting("data", "Folder for downloaded data sets.", resume="free", evaluation="free")
+    root: str = setting(
+        "data", "Folder for downloaded data sets.", resume="free", evaluation="free", is_path=True
+    )
     path: str | None = setting(
         None,
         "Your own dictionary file in CMU's format (UTF-8 or Latin-1), with a word and its phonemes on each "
         "line; null for CMU's.",
+        is_path=True,
     )
     stress: Literal["keep", "drop"] = setting(
         "keep",

@@ -13,7 +13,7 @@ class SteeringPairsConfig:
     """
 
     path: str | None = setting(
-        None, "Safetensors file with h and z of equal shape N × D; null: synthetic pairs."
+        None, "Safetensors file with h and z of equal shape N × D; null: synthetic pairs.", is_path=True
     )
     from_stage: str | None = setting(None, "Earlier stage of the chain that extracts the pairs.")
     input_layer: int | None = setting(None, "Layer of h, for a file with several layers.", min=0)

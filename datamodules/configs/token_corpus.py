@@ -20,7 +20,9 @@ class TokenizerConfig:
     )
     individual_digits: bool = setting(False, "Whether bpe makes each digit a token of its own.")
     path: str | None = setting(
-        None, "Folder with vocab.json and merges.txt in GPT-2's format, for a bpe that is already trained."
+        None,
+        "Folder with vocab.json and merges.txt in GPT-2's format, for a bpe that is already trained.",
+        is_path=True,
     )
 
     def __post_init__(self) -> None:
@@ -41,6 +43,7 @@ class TokenCorpusConfig:
         "Folder for downloaded data sets and prepared tokens.",
         resume="free",
         evaluation="free",
+        is_path=True,
     )
     context_length: int = setting(256, "Number of tokens in a window.", min=1)
     batch_size: int = setting(32, "Training windows per step and device.", min=1)
@@ -107,4 +110,6 @@ class TinyShakespeareConfig(TokenCorpusConfig):
 class TextConfig(TokenCorpusConfig):
     """A text of your own."""
 
-    path: str = setting(help="A UTF-8 file, or a folder: all its files in the order of their paths.")
+    path: str = setting(
+        help="A UTF-8 file, or a folder: all its files in the order of their paths.", is_path=True
+    )

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from experiments import cli
 from experiments.benchmark.harness import positive
-from experiments.config.registry import nearest
+from experiments.config.messages import nearest
 from experiments.console import console
 from experiments.errors import UserError
 

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from experiments.callbacks.milestones import Agreement
-from experiments.config.registry import nearest
+from experiments.config.messages import nearest
 from experiments.errors import Interrupted, UserError
 from experiments.training import lightning_adapter
 

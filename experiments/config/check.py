@@ -1,30 +1,30 @@
 """Turn YAML files and `key=value` overrides into a checked, typed experiment.
 
 Each source is read, and the sources are merged from left to right (`experiments.config.sources`). A study or
-chain is expanded into its fits (`experiments.config.variants`). The values are checked against dataclasses
-(`experiments.config.schema`). OmegaConf parses, merges and interpolates. The checks are our own: their
-errors name the key, its file and line, the allowed values and the nearest valid name. Nothing here imports
-torch.
+chain is expanded into its fits (`experiments.config.variants`). References to other values are replaced
+(`experiments.config.interpolation`). The values are checked against dataclasses
+(`experiments.config.schema`). Errors name the key, its file and line, the allowed values and the nearest
+valid name. Nothing here imports torch.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import registry, variants
 from experiments.config.comparison import ComparisonConfig
+from experiments.config.interpolation import References, literal
+from experiments.config.messages import show
 from experiments.config.root import Child, Config, RootConfig, Section
 from experiments.config.schema import as_mapping, build, mapping_or_none, unknown_key
 from experiments.config.sources import (
     SECTIONS,
-    SURPRISING,
     Layer,
+    add,
     default_name,
     is_key,
     is_override,
@@ -34,10 +34,10 @@ from experiments.config.sources import (
     read_override,
 )
 from experiments.config.trainer import TrainerConfig
+from experiments.config.yaml_text import SURPRISING
 from experiments.errors import UserError
 
 ROOT_KEYS = [field.name for field in dataclasses.fields(RootConfig)]
-_RESOLVER = re.compile(r"\$\{[^}]*:")
 _NUMBER = re.compile(r"[-+]?[0-9.][0-9_.]*([eE][-+]?[0-9]+)?")
 
 
@@ -57,17 +57,13 @@ def load_config(*sources: str | Path | Mapping[str, Any]) -> Config:
         if isinstance(source, Mapping):
             layers.append(read_mapping(source))
         elif isinstance(source, str) and is_override(source):
-            one = read_override(source)
-            overrides = Layer(
-                cast(dict[str, Any], OmegaConf.to_container(OmegaConf.merge(overrides.values, one.values))),
-                overrides.origins | one.origins,
-            )
+            overrides = add(overrides, read_override(source))
         elif isinstance(source, Path) or source.endswith((".yaml", ".yml")) or is_key(source):
             files.append(source)
             layers.append(read_file(source))
         else:
-            raise UserError(f"{source!r} is neither a config file nor of the form key.path=value")
-    name = re.sub(r"[^\w.,+-]|^\.", "_", Path(files[0]).stem) if files else "experiment"
+            raise UserError(f"{show(source)} is neither a config file nor of the form key.path=value")
+    name = re.sub(r"[^\w.,+-]|^\.", "_", Path(files[0]).stem)[:60] if files else "experiment"
     return check_config(merge(read_mapping({"name": name}, "default"), *layers, overrides))
 
 
@@ -77,13 +73,16 @@ def check_config(layer: Layer) -> Config:
     Raises:
         UserError: A value is wrong; names its key, its origin and the allowed values.
     """
-    raw, layer = layer, _interpolate(layer)
+    raw, references = layer, References(layer)
+    layer = _resolved(raw, references, ROOT_KEYS)
     root = _root(layer)
     form, layers = variants.expand(raw, root)
     if form != "variants" and "comparison" in layer.values:
         raise UserError(
             f"comparison ({layer.origin('comparison')}): only a study has one; add variants or seeds"
         )
+    own = ("trainer", "baselines", "comparison") if layers else ("trainer", "task", *SECTIONS)
+    layer = _resolved(layer, references, own)
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
     # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
     sections = {} if children else _sections(layer)
@@ -93,11 +92,11 @@ def check_config(layer: Layer) -> Config:
     if children:  # not interpolated: ${seed} has another value in each fit
         plain = {k: v for k, v in raw.values.items() if k not in ROOT_KEYS}
     else:
-        plain = {kind: section.to_plain() for kind, section in sections.items() if section is not None}
-        plain["trainer"] = dataclasses.asdict(trainer)
+        plain = {kind: literal(section.to_plain()) for kind, section in sections.items() if section}
+        plain["trainer"] = literal(dataclasses.asdict(trainer))
         if task is not None:
-            plain["task"] = task.to_plain()
-    plain = {**dataclasses.asdict(root), **plain}
+            plain["task"] = literal(task.to_plain())
+    plain = {**literal(dataclasses.asdict(root)), **plain}
     return Config(
         form=form,
         name=root.name,
@@ -122,10 +121,10 @@ def _root(layer: Layer) -> RootConfig:
         if key not in known:
             raise unknown_key(layer, key, known)
     root: RootConfig = build(RootConfig, {k: v for k, v in values.items() if k in ROOT_KEYS}, "", layer)
-    if not all(variants.FOLDER.fullmatch(part) for part in root.name.split("/")):
+    if not all(map(variants.is_folder, root.name.split("/"))) or len(root.name) > 2 * variants.LONGEST_NAME:
         raise UserError(
-            f"name = {root.name!r} ({layer.origin('name')}): the name becomes a folder; "
-            "use letters, digits and _ - + . /"
+            f"name = {show(root.name)} ({layer.origin('name')}): the name becomes a folder; "
+            f"use at most {variants.LONGEST_NAME} letters, digits and _ - + . /"
         )
     if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
         raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
@@ -205,28 +204,10 @@ def _section(
     return Section(name, build(schema, rest, path, layer))
 
 
-def _interpolate(layer: Layer) -> Layer:
-    def refuse_resolvers(value: Any, path: str) -> None:
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                refuse_resolvers(item, f"{path}.{key}" if path else str(key))
-        elif isinstance(value, list):
-            for item in value:
-                refuse_resolvers(item, path)
-        elif isinstance(value, str) and _RESOLVER.search(value):
-            raise UserError(
-                f"{path} = {value} ({layer.origin(path)}): resolvers such as oc.env are switched off; "
-                f"${{section.key}} refers to another value"
-            )
-
-    refuse_resolvers(layer.values, "")
-    try:
-        known = OmegaConf.create({"seed": RootConfig.seed, **layer.values})  # so that ${seed} always resolves
-        values = OmegaConf.to_container(known, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        path = str(getattr(error, "full_key", "") or "")
-        raise UserError(f"{path} ({layer.origin(path)}): {str(error).splitlines()[0]}") from None
-    return Layer(cast(dict[str, Any], values), layer.origins)
+def _resolved(layer: Layer, references: References, keys: Iterable[str]) -> Layer:
+    """Replace the references in the values of some root keys."""
+    values = {key: references.resolve(key) for key in keys if key in layer.values}
+    return Layer({**layer.values, **values}, layer.origins)
 
 
 def to_yaml(plain: Mapping[str, Any]) -> str:

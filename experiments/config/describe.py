@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from experiments.config import registry
 from experiments.config.comparison import ComparisonConfig
+from experiments.config.messages import show
 from experiments.config.root import RootConfig
-from experiments.config.schema import allowed_values, show
+from experiments.config.schema import allowed_values
 from experiments.config.sources import SECTIONS
 from experiments.config.trainer import TrainerConfig
 

@@ -10,8 +10,8 @@ from experiments.commands import overview
 from experiments.config import registry
 from experiments.config.comparison import ComparisonConfig
 from experiments.config.describe import describe
+from experiments.config.messages import show
 from experiments.config.root import Config, RootConfig
-from experiments.config.schema import show
 from experiments.config.sources import PUBLISHED, SECTIONS
 from experiments.config.trainer import TrainerConfig
 

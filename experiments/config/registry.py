@@ -5,11 +5,11 @@ can never name an import path. The import paths are listed here, and each is imp
 it. Your own classes are added with `register`, from Python.
 """
 
-import difflib
 import importlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from experiments.config.messages import nearest, show
 from experiments.errors import UserError
 
 
@@ -226,7 +226,7 @@ def entry(kind: str, name: object) -> Entry:
     names = CATALOG[kind]
     if isinstance(name, str) and name in names:
         return names[name]
-    raise UserError(f"unknown {kind} {name!r}{nearest(str(name), names)}; choose from {', '.join(names)}")
+    raise UserError(f"unknown {kind} {show(name)}{nearest(str(name), names)}; choose from {', '.join(names)}")
 
 
 def schema(kind: str, name: str) -> type:
@@ -250,12 +250,6 @@ def objectives(model: str) -> tuple[str, ...]:
 def dashboard(name: str) -> Any:
     """Return the callback class of a dashboard."""
     return _resolve(DASHBOARDS[name])
-
-
-def nearest(name: str, allowed: Any) -> str:
-    """Return `" (did you mean …?)"` if an allowed name is close, else an empty string."""
-    close = difflib.get_close_matches(name, [str(a) for a in allowed], n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _resolve(place: type | str) -> Any:

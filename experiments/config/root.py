@@ -21,9 +21,13 @@ class RootConfig:
 
     name: str = setting("", "Name of the run directory; the file's name by default.", resume="free")
     seed: int = setting(0, "Seed of the weights, the data order and the augmentation.", min=0, max=MAX_SEED)
-    run_dir: str | None = setting(None, "Folder of the run; runs/<name>/<time>-<suffix> by default.")
+    run_dir: str | None = setting(
+        None, "Folder of the run; runs/<name>/<time>-<suffix> by default.", is_path=True
+    )
     resume: str | None = setting(
-        None, "Run directory or checkpoint to continue exactly; auto: the newest unfinished run of this name."
+        None,
+        "Run directory or checkpoint to continue exactly; auto: the newest unfinished run of this name.",
+        is_path=True,
     )
     seeds: list[int] = setting([], "Run every variant with each of these seeds.", min=0, max=MAX_SEED)
 

@@ -9,12 +9,21 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
+from experiments.config.messages import cut, nearest, show
 from experiments.config.moved_keys import hint
-from experiments.config.registry import nearest
 from experiments.config.sources import Layer
 from experiments.errors import UserError
+
+LARGEST_INTEGER = 2**31 - 1
+"""Largest absolute value of an integer whose setting states no bound."""
+LARGEST_NUMBER = 1e30
+"""Largest absolute value of a number whose setting states no bound; single precision ends at 3e38."""
+LONGEST_LIST = 1000
+LONGEST_TEXT = 10_000
 
 _IMPORT_KEYS = ("_target_", "_recursive_", "_partial_", "class_path", "init_args")
 
@@ -28,7 +37,7 @@ def build(schema: type, values: Mapping[str, Any], path: str, layer: Layer) -> A
         UserError: A key is unknown or missing, or a value has the wrong type or range.
     """
     fields = {f.name: f for f in dataclasses.fields(schema)}
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     checked = {}
     for key, value in values.items():
         full = f"{path}.{key}" if path else key
@@ -42,7 +51,12 @@ def build(schema: type, values: Mapping[str, Any], path: str, layer: Layer) -> A
     try:
         return schema(**checked)
     except ValueError as error:
-        raise UserError(f"{path or 'config'} ({layer.origin(path)}): {error}") from None
+        raise UserError(f"{path or 'config'} ({layer.origin(path)}): {cut(str(error), 500)}") from None
+
+
+@cache
+def _hints(schema: type) -> dict[str, Any]:
+    return typing.get_type_hints(schema)
 
 
 def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer: Layer) -> Any:
@@ -52,6 +66,10 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
             typing.cast(type, hint), as_mapping({} if value is None else value, path, layer), path, layer
         )
     converted = _convert(hint, value)
+    if isinstance(converted, str):
+        converted = _text(converted, metadata, path, layer)
+    if isinstance(converted, list) and len(converted) > LONGEST_LIST:
+        raise UserError(f"{path} ({layer.origin(path)}) has more than {LONGEST_LIST} entries")
     if converted is _NO:
         raise UserError(
             f"{path} = {show(value)} ({layer.origin(path)}) is of the wrong type; "
@@ -62,7 +80,7 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
             raise UserError(
                 f"{path} = {show(value)} ({layer.origin(path)}) is not allowed"
                 f"{nearest(str(item), metadata['choices']) if 'choices' in metadata else ''}; "
-                f"allowed: {allowed_values(hint, metadata)}"
+                f"allowed: {_allowed(hint, metadata, converted)}"
             )
     return converted
 
@@ -86,10 +104,29 @@ def _convert(hint: Any, value: Any) -> Any:
     if hint is type(None):
         return None if value is None else _NO
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if value.bit_length() < 1000 else _NO
     if hint is float:
         return value if isinstance(value, float) and math.isfinite(value) else _NO
     return value if type(value) is hint else _NO
+
+
+def _text(value: str, metadata: Mapping[str, Any], path: str, layer: Layer) -> str:
+    """Check a text that is shown, saved and, for a path, opened; `~` in a path becomes the home."""
+    where = f"{path} = {show(value)} ({layer.origin(path)})"
+    if len(value) > LONGEST_TEXT:
+        raise UserError(f"{where} is longer than {LONGEST_TEXT} characters")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"{where} has a character that no file or terminal can hold")
+    if not metadata.get("is_path"):
+        return value
+    if not value.strip():
+        raise UserError(f"{where}: the path is empty; write the folder . to mean the current one")
+    if not value.isprintable():
+        raise UserError(f"{where}: the path has a control character")
+    try:
+        return str(Path(value).expanduser()) if value.startswith("~") else value
+    except RuntimeError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
@@ -99,9 +136,10 @@ def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
         return False
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return True
+    largest = LARGEST_INTEGER if isinstance(value, int) else LARGEST_NUMBER
     return not (
-        ("min" in metadata and value < metadata["min"])
-        or ("max" in metadata and value > metadata["max"])
+        value < metadata.get("min", -largest)
+        or value > metadata.get("max", largest)
         or ("above" in metadata and value <= metadata["above"])
         or ("below" in metadata and value >= metadata["below"])
     )
@@ -129,6 +167,17 @@ def allowed_values(hint: Any, metadata: Mapping[str, Any]) -> str:
     return name(hint) + (f" {' and '.join(bounds)}" if bounds else "") + null
 
 
+def _allowed(hint: Any, metadata: Mapping[str, Any], value: Any) -> str:
+    """Describe what a field accepts; name the general bound if only this bound excludes the value."""
+    allowed = allowed_values(hint, metadata)
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, int) and abs(item) > LARGEST_INTEGER for item in items):
+        return f"{allowed}, at most {metadata.get('max', LARGEST_INTEGER)}"
+    if any(isinstance(item, float) and abs(item) > LARGEST_NUMBER for item in items):
+        return f"{allowed}, at most {metadata.get('max', LARGEST_NUMBER):g}"
+    return allowed
+
+
 def as_mapping(value: Any, path: str, layer: Layer) -> dict[str, Any]:
     """Return the value if it is a mapping.
 
@@ -153,16 +202,14 @@ def mapping_or_none(layer: Layer, key: str) -> dict[str, Any]:
 def unknown_key(layer: Layer, path: str, known: Iterable[str]) -> UserError:
     """Make the error for a key that a section does not have."""
     section, _, key = path.rpartition(".")
-    where = f"unknown key {path} ({layer.origin(path)})"
+    where = f"unknown key {cut(path)} ({layer.origin(path)})"
     if key in _IMPORT_KEYS:
         return UserError(
             f"{where}: a config names pieces by short name, such as model.name, and never imports code"
         )
+    if moved := hint(path):
+        return UserError(f"{where}{moved}")
+    if near := nearest(key, known):
+        return UserError(f"{where}{near}; --help lists all keys")
     inside = f" in {section}" if section else ""
-    moved = hint(path) or f"{nearest(key, known)}; allowed{inside}: {', '.join(sorted(known))}"
-    return UserError(f"{where}{moved}")
-
-
-def show(value: Any) -> str:
-    """Write a value as a config would."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return UserError(f"{where}; allowed{inside}: {', '.join(sorted(known))}")

@@ -4,19 +4,24 @@ Each source becomes a `Layer`: plain values, and for each value the file and lin
 `merge` merges layers.
 """
 
-import difflib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
-
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from experiments.config import registry
+from experiments.config.messages import cut, escaped, nearest, show
 from experiments.config.moved_keys import migrate
+from experiments.config.yaml_text import (
+    LONGEST_KEY,
+    MAX_BYTES,
+    MAX_DEPTH,
+    check_key,
+    parse_file,
+    parse_value,
+)
 from experiments.errors import UserError
 
 SECTIONS = ("model", "data", "objective", "optimizer", "schedule")
@@ -31,8 +36,6 @@ PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The keys of these sections are free names, such as lr_0.1. A dot in them is part of the name.
 NAMING = ("variants", "stages", "baselines")
-# YAML 1.1 reads these words and numbers in surprising ways: no → false, 010 → 8, 1:30 → 90.
-SURPRISING = re.compile(r"(?i:yes|no|on|off|y|n)|[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?")
 
 
 @dataclass
@@ -55,7 +58,10 @@ def find_file(path: str | Path) -> Path:
     Raises:
         UserError: There is no such file; names the nearest config.
     """
-    given = Path(path)
+    try:
+        given = Path(path).expanduser()
+    except RuntimeError:  # ~name of a user who does not exist
+        given = Path(path)
     names = [given.name, f"{given.name}.yaml"]
     candidates = [
         given,
@@ -64,13 +70,19 @@ def find_file(path: str | Path) -> Path:
         *(PUBLISHED / "presets" / n for n in names),
     ]
     for candidate in candidates:
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
-    near = difflib.get_close_matches(given.stem, [p.stem for p in PUBLISHED.glob("*.yaml")], n=1)
-    hint = (
-        f"; did you mean configs/{near[0]}.yaml?" if near else "; python -m experiments.run --list shows all"
-    )
-    raise UserError(f"there is no config file {path}{hint}")
+    near = nearest(given.stem, [p.stem for p in PUBLISHED.glob("*.yaml")])
+    near = near.replace("mean ", "mean configs/").replace("?", ".yaml?")
+    hint = near or "; python -m experiments.run --list shows all"
+    raise UserError(f"there is no config file {cut(str(path), 200)}{hint}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # the name is too long, or has a null character
+        return False
 
 
 def read_file(path: str | Path) -> Layer:
@@ -81,12 +93,21 @@ def read_file(path: str | Path) -> Layer:
             would misread.
     """
     file = find_file(path)
-    label = str(path)
+    label = escaped(str(path))
     try:
+        if file.stat().st_size > MAX_BYTES:
+            raise UserError(f"{label}: larger than {MAX_BYTES} bytes, the limit of a config file")
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {label}: {error}") from None
-    return _parse(text, label)
+    values, lines = parse_file(text, label)
+
+    def origin(path: str) -> str:
+        while path and path not in lines:
+            path = path.rpartition(".")[0]
+        return f"{label}:{lines[path]}" if path else label
+
+    return layer_of(migrate(values), origin)
 
 
 def read_override(text: str) -> Layer:
@@ -99,47 +120,26 @@ def read_override(text: str) -> Layer:
     parts = key.split(".")
     if not equals or not all(_KEY.fullmatch(part) for part in parts):
         why = "; a list is replaced whole, as in key=[1,2]" if "[" in key else ""
-        raise UserError(f"{text!r} is neither a config file nor of the form key.path=value{why}")
-    origin = "the command line"
+        raise UserError(f"{show(text)} is neither a config file nor of the form key.path=value{why}")
+    if len(key) > LONGEST_KEY:
+        raise UserError(f"key {cut(key)}: a key has at most {LONGEST_KEY} characters")
+    return layer_of({key: parse_value(value, key)}, lambda path: "the command line")
+
+
+def override(key: str, value: object) -> str:
+    """Return `key=value` such that `read_override` reads exactly this text."""
+    text = str(value)
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=False)
-        node = yaml.compose(value, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise UserError(f"the value of {key} is not valid YAML: {value!r}") from None
-    if node is not None:
-        _inspect(node, key, None, {})
-    return layer_of(cast(dict[str, Any], parsed), lambda path: origin)
+        if read_override(f"{key}={text}") == layer_of({key: text}, lambda path: "the command line"):
+            return f"{key}={text}"
+    except UserError:
+        pass
+    return f"{key}={json.dumps(text, ensure_ascii=False)}"
 
 
 def read_mapping(values: Mapping[str, Any], origin: str = "the call") -> Layer:
     """Make a layer of values from Python; keys may be dotted."""
     return layer_of(values, lambda path: origin)
-
-
-def _parse(text: str, label: str) -> Layer:
-    lines: dict[str, int] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            if not isinstance(node, yaml.MappingNode):
-                raise UserError(f"{label}:1: a config is a mapping of keys to values")
-            _inspect(node, "", label, lines)
-        values = OmegaConf.to_container(OmegaConf.create(text or "{}"), resolve=False)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{label}{where}: not valid YAML: {error.problem or error.context}") from None
-    except RecursionError:
-        raise UserError(f"{label}: an anchor's value contains itself, or the nesting is too deep") from None
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{label}: not valid YAML: {str(error).splitlines()[0]}") from None
-
-    def origin(path: str) -> str:
-        while path and path not in lines:
-            path = path.rpartition(".")[0]
-        return f"{label}:{lines[path]}" if path else label
-
-    return layer_of(migrate(cast(dict[str, Any], values)), origin)
 
 
 def is_key(text: str) -> bool:
@@ -155,40 +155,13 @@ def is_override(text: str) -> bool:
     )
 
 
-def _inspect(node: yaml.Node, path: str, label: str | None, lines: dict[str, int]) -> None:
-    """Record the line of each key; refuse duplicate keys and values that YAML 1.1 would misread.
-
-    Without a label, the text is the value of an override.
-    """
-
-    def where(part: yaml.Node) -> str:
-        return "the command line" if label is None else f"{label}:{part.start_mark.line + 1}"
-
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            child = f"{path}.{key}" if path else key
-            if child in lines:
-                first = "" if label is None else f", first set in line {lines[child]}"
-                raise UserError(f"{where(key_node)}: duplicate key {child}{first}")
-            lines[child] = key_node.start_mark.line + 1
-            _inspect(value_node, child, label, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _inspect(item, path, label, lines)
-    elif isinstance(node, yaml.ScalarNode) and node.style is None and SURPRISING.fullmatch(node.value):
-        raise UserError(
-            f"{where(node)}: {path}: YAML does not read {node.value} as it looks; write true or false, "
-            f"a number without leading zeros, or a quoted string"
-        )
-
-
 def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
     """Expand dotted keys and record the origin of each path."""
     layer = Layer()
 
     def put(target: dict[str, Any], mapping: Mapping[Any, Any], prefix: str) -> None:
         for raw, value in mapping.items():
+            check_key(raw, origin(prefix))
             here = target
             path = prefix
             *parents, last = [str(raw)] if prefix in NAMING else str(raw).split(".")
@@ -199,6 +172,8 @@ def layer_of(values: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
                 if not isinstance(here, dict):
                     raise UserError(f"{raw} ({origin(path)}): {path} already has a value of its own")
             path = f"{path}.{last}" if path else last
+            if path.count(".") > MAX_DEPTH:
+                raise UserError(f"{cut(path)} ({origin(prefix)}): nested deeper than {MAX_DEPTH} levels")
             layer.origins[path] = origin(f"{prefix}.{raw}" if prefix else str(raw))
             if isinstance(value, Mapping):
                 child = here.setdefault(last, {})
@@ -218,7 +193,11 @@ def default_name(kind: str, values: Mapping[str, Any]) -> str | None:
         return _DEFAULT_NAMES.get(kind)
     model = values.get("model")
     name = model.get("name") if isinstance(model, Mapping) else None
-    return next(iter(registry.objectives(name)), None) if name in registry.CATALOG["model"] else None
+    return (
+        next(iter(registry.objectives(name)), None)
+        if isinstance(name, str) and name in registry.CATALOG["model"]
+        else None
+    )
 
 
 def merge(*layers: Layer) -> Layer:
@@ -227,16 +206,29 @@ def merge(*layers: Layer) -> Layer:
     Mappings merge and lists replace. If a layer changes the `name` of a section, the settings of that section
     in earlier layers are dropped, because they belong to another component.
     """
-    values: Any = OmegaConf.create({})
-    origins: dict[str, str] = {}
+    merged = Layer()
     for layer in layers:
         for kind in SECTIONS:
-            new, old = layer.values.get(kind), values.get(kind)
-            if not isinstance(new, dict) or not isinstance(old, DictConfig) or "name" not in new:
+            new, old = layer.values.get(kind), merged.values.get(kind)
+            if not isinstance(new, dict) or not isinstance(old, dict) or "name" not in new:
                 continue
-            if new["name"] != old.get("name", default_name(kind, values)):
-                del values[kind]
-                origins = {p: o for p, o in origins.items() if p != kind and not p.startswith(f"{kind}.")}
-        values = OmegaConf.merge(values, OmegaConf.create(layer.values))
-        origins.update(layer.origins)
-    return Layer(cast(dict[str, Any], OmegaConf.to_container(values, resolve=False)), origins)
+            if new["name"] != old.get("name", default_name(kind, merged.values)):
+                del merged.values[kind]
+                merged.origins = {
+                    p: o for p, o in merged.origins.items() if p != kind and not p.startswith(f"{kind}.")
+                }
+        merged = add(merged, layer)
+    return merged
+
+
+def add(below: Layer, above: Layer) -> Layer:
+    """Merge two layers; mappings merge, and anything else replaces."""
+    return Layer(_merged(below.values, above.values), below.origins | above.origins)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -12,9 +12,11 @@ class ExtractTaskConfig:
     """Read a prompt set with a frozen language model and save its hidden states (`experiments.extract`)."""
 
     language_model: str = setting(
-        "smollm2", "Model to steer: smollm2, a folder, a GGUF file, a checkpoint, or a run directory."
+        "smollm2",
+        "Model to steer: smollm2, a folder, a GGUF file, a checkpoint, or a run directory.",
+        is_path=True,
     )
-    prompts: str = setting("referral", "Prompt set: a folder, or the name of an included set.")
+    prompts: str = setting("referral", "Prompt set: a folder, or the name of an included set.", is_path=True)
     layers: list[int] = setting([15], "Layers to save; the time hardly depends on their number.", min=0)
     template: Literal["chat", "plain"] | None = setting(
         None, "Template of the prompts; null: chat if the model has a chat format."

@@ -4,8 +4,11 @@ This module only makes layers of plain values. `experiments.config.check` checks
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
+from experiments.config.messages import cut
 from experiments.config.root import Form, RootConfig
 from experiments.config.schema import as_mapping, mapping_or_none
 from experiments.config.sources import Layer, layer_of, merge, read_mapping
@@ -13,7 +16,18 @@ from experiments.errors import UserError
 
 FOLDER = re.compile(r"(?!\.)[\w.,+-]+")
 """A valid name of a folder."""
+LONGEST_NAME = 100
+"""Largest length of one folder's name; file systems allow 255 bytes."""
+MAX_FITS = 1000
+"""Largest number of fits in one study."""
+RESERVED = re.compile(r"checkpoints|tensorboard|.*\.(yaml|json|csv|md|png|log|lock|ckpt)", re.IGNORECASE)
+"""Names that a run directory may use itself."""
 _ROOT_ONLY = ("variants", "seeds", "baselines", "comparison", "stages", "run_dir", "resume")
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a name is valid for a folder on every file system."""
+    return FOLDER.fullmatch(name) is not None and len(name.encode()) <= LONGEST_NAME
 
 
 def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]]]:
@@ -41,10 +55,15 @@ def named(layer: Layer, key: str) -> dict[str, Any]:
     """
     found = mapping_or_none(layer, key)
     for name in found:
-        if not FOLDER.fullmatch(str(name)):
+        if not is_folder(str(name)):
             raise UserError(
-                f"{key}.{name} ({layer.origin(key)}): a name becomes a folder; "
-                "use letters, digits and _ - + ."
+                f"{key}.{cut(str(name))} ({layer.origin(key)}): a name becomes a folder; use at most "
+                f"{LONGEST_NAME} letters, digits and _ - + ."
+            )
+        if RESERVED.fullmatch(str(name)):
+            raise UserError(
+                f"{key}.{name} ({layer.origin(f'{key}.{name}')}): a run directory uses such names itself; "
+                "choose another"
             )
     return found
 
@@ -54,6 +73,7 @@ def _stages(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
     stages = _overlays(layer, "stages")
     if not stages:
         raise UserError(f"stages ({layer.origin('stages')}) names no stage")
+    _check_different("stages", stages)
     return [
         (name, merge(_base(layer), overlay, read_mapping({"name": f"{root.name}/{name}"})))
         for name, overlay in stages.items()
@@ -63,12 +83,15 @@ def _stages(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
 def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
     """Return the fits of a study: each variant with each seed."""
     variants = _overlays(layer, "variants") or {root.name: Layer()}
-    folders = [name.casefold() for name in (*variants, *named(layer, "baselines"))]
-    if twice := next((name for name in folders if folders.count(name) > 1), None):
-        raise UserError(f"two variants or baselines are named {twice!r}; each needs a folder of its own")
+    _check_different("variants or baselines", [*variants, *named(layer, "baselines")])
     seeds = root.seeds or [root.seed]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
+    if len(variants) * len(seeds) > MAX_FITS:
+        raise UserError(
+            f"{len(variants)} variants with {len(seeds)} seeds are more than {MAX_FITS} fits; "
+            "use several configs"
+        )
     fits = []
     for name, overlay in variants.items():
         if "seed" in overlay.values:
@@ -79,6 +102,13 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
             seeded = read_mapping({"seed": seed, "name": f"{root.name}/{name}"}, layer.origin("seeds"))
             fits.append((f"{name}/seed_{seed}", merge(_base(layer), overlay, seeded)))
     return fits
+
+
+def _check_different(kind: str, names: Iterable[str]) -> None:
+    """Check that no two names are the same folder where upper and lower case are not distinguished."""
+    counts = Counter(name.casefold() for name in names)
+    if twice := next((name for name, count in counts.items() if count > 1), None):
+        raise UserError(f"two {kind} are named {twice!r}; each needs a folder of its own")
 
 
 def _base(layer: Layer) -> Layer:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from experiments import cli
-from experiments.config.registry import nearest
+from experiments.config.messages import nearest
 from experiments.demo.pieces import Piece, listing, pieces
 from experiments.errors import RunError, UserError
 

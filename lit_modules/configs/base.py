@@ -18,6 +18,7 @@ class ModelConfig:
         None,
         "Checkpoint with the initial weights of a new run; a stage may name an earlier stage.",
         resume="free",
+        is_path=True,
     )
 
 

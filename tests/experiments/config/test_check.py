@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         ["trainer.max_epoch", "bad.yaml:4", "max_epochs?"],
     ),
-    "unknown section": (f"{HEAD}trainers: {{}}\n", [], ["trainers", "bad.yaml:3", "trainer?", "variants"]),
+    "unknown section": (f"{HEAD}trainers: {{}}\n", [], ["trainers", "bad.yaml:3", "trainer?", "--help"]),
     "unknown key by override": (HEAD, ["model.widht=3"], ["model.widht", "command line", "allowed in model"]),
     "an option of another optimizer": (
         f"{HEAD}optimizer: {{name: adam, momentum: 0.9}}\n",
@@ -184,6 +184,64 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     ),
     "a seed twice": (HEAD, ["seeds=[1,1]"], ["seeds", "[1, 1]"]),
     "one seed for several": (HEAD, ["seeds=3"], ["seeds = 3", "a list"]),
+    "a resolver by way of a reference": (
+        HEAD,
+        ["run_dir=${oc.${trainer.monitor}:HOME}"],
+        ["run_dir", "command line", "switched off"],
+    ),
+    "a resolver in a stage": (
+        f"{HEAD}stages: {{a: {{trainer: {{monitor: '${{oc.env:HOME}}'}}}}}}\n",
+        [],
+        ["trainer.monitor", "bad.yaml:3", "switched off"],
+    ),
+    "a resolver in a variant": (
+        HEAD,
+        ["variants.a.trainer.monitor=${oc.env:HOME}"],
+        ["trainer.monitor", "command line", "switched off"],
+    ),
+    "a resolver in a list": (HEAD, ["model.hidden=['${oc.decode:8}']"], ["model.hidden.0", "switched off"]),
+    "a section that refers to nothing": (HEAD, ["optimizer=${a.b}"], ["optimizer", "command line", "a.b"]),
+    "a reference without an end": (HEAD, ["name='${a'"], ["name", "not valid"]),
+    "a list for a model": (HEAD, ["model=[]"], ["model = []", "mapping of keys to values"]),
+    "5,000 digits": (f"{HEAD}seed: {'9' * 5000}\n", [], ["bad.yaml:3", "seed", "digits"]),
+    "5,000 digits by override": (HEAD, [f"seed={'9' * 5000}"], ["command line", "seed", "digits"]),
+    "5,000 hexadecimal digits": (f"{HEAD}seed: 0x{'f' * 5000}\n", [], ["bad.yaml:3", "seed", "digits"]),
+    "90 digits": (HEAD, [f"trainer.max_epochs={'9' * 90}"], ["trainer.max_epochs", "at most 2147483647"]),
+    "a null character in a key": (f'{HEAD}"\\0": 1\n', [], ["bad.yaml:3", r"'\x00'", "printable"]),
+    "a colour in a key": (f'{HEAD}"\\e[31m": 1\n', [], ["bad.yaml:3", r"\x1b[31m", "printable"]),
+    "a null character in a value": (
+        f'{HEAD}model.init_from: "a\\0"\n',
+        [],
+        ["model.init_from", r"'a\x00'", "character"],
+    ),
+    "a long value": (f"{HEAD}trainer.precision: {'z' * 9000}\n", [], ["trainer.precision", "zzz…zzz"]),
+    "a long unknown key": (f"{HEAD}{'z' * 900}: 1\n", [], ["bad.yaml:3", "zzz…", "100"]),
+    "a tag that does not fit": (f"{HEAD}seed: !!float x\n", [], ["bad.yaml", "not valid YAML"]),
+    "a set": (f"{HEAD}model.hidden: !!set {{1}}\n", [], ["bad.yaml:3", "model.hidden", "tag"]),
+    "a key that is a list": (f"{HEAD}? [1]\n: 2\n", [], ["bad.yaml:3", "a key must be a word"]),
+    "a comment in an override": (HEAD, ["run_dir=a #b"], ["run_dir=a #b", "quotes"]),
+    "an anchor in an override": (HEAD, ["run_dir=&x"], ["run_dir=&x", "quotes"]),
+    "an anchor before a word": (HEAD, ["run_dir=&x z"], ["run_dir=&x z", "quotes"]),
+    "a comment after a list": (HEAD, ["model.hidden=[8] # 9"], ["model.hidden", "quotes"]),
+    "a blank at the end": (HEAD, ["run_dir=a "], ["run_dir", "quotes"]),
+    "a line end": (HEAD, ["run_dir=a\nb"], ["run_dir", "quotes"]),
+    "~ for null": (HEAD, ["run_dir=~"], ["run_dir=~", "null"]),
+    "an empty path": (HEAD, ["run_dir=''"], ["run_dir = ''", "empty"]),
+    "the home of nobody": (HEAD, ["model.init_from=~nobody_of_this_name/x"], ["model.init_from", "home"]),
+    "a name of 300 letters": (HEAD, [f"name={'a' * 300}"], ["name", "100 letters"]),
+    "a stage that is config.yaml": (
+        f"{HEAD}stages: {{Config.yaml: {{}}}}\n",
+        [],
+        ["stages.Config.yaml", "itself"],
+    ),
+    "a stage that is checkpoints": (
+        f"{HEAD}stages: {{checkpoints: {{}}}}\n",
+        [],
+        ["stages.checkpoints", "itself"],
+    ),
+    "two stages in one folder": (f"{HEAD}stages: {{a: {{}}, A: {{}}}}\n", [], ["two stages", "'a'"]),
+    "nested too deeply": (f"{HEAD}a: {'[' * 5000}\n", [], ["bad.yaml", "not valid YAML"]),
+    "a key of many parts": (HEAD, [f"{'a.' * 40}b=1"], ["command line", "deeper than 20"]),
     "unknown baseline": (HEAD, ["baselines.forest={}"], ["baselines.forest", "logistic_regression"]),
     "wrong within a baseline": (
         HEAD,
@@ -385,11 +443,11 @@ AWKWARD = (
 
 
 def test_awkward_strings_survive_being_written(work: Path) -> None:
-    written = {**BASE, "model": {"name": "mlp", "init_from": "x"}}
+    written: dict[str, Any] = {**BASE, "trainer": {}}
     for text in AWKWARD:
-        written["model"]["init_from"] = text
+        written["trainer"]["monitor"] = text
         (work / "again.yaml").write_text(to_yaml(written), encoding="utf-8")
-        assert load_config("again.yaml").model.config.init_from == text
+        assert load_config("again.yaml").trainer.monitor == text
 
 
 def test_print_config_prints_what_load_reads(
