@@ -78,6 +78,8 @@ def _picture(piece: Piece, given: str) -> Path:
         drawn = ", ".join(p.name for p in pieces().values() if p.picture)
         raise UserError(f"--plot: {piece.name} has no picture; these have one: {drawn}")
     path = Path(given or f"{piece.name}.png")
+    if path.is_dir():
+        raise UserError(f"--plot {path}: this is a folder; name a file")
     if not path.parent.is_dir():
         raise UserError(f"--plot {path}: there is no folder {path.parent}")
     return path

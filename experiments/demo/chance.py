@@ -97,7 +97,7 @@ def pi() -> Outcome:
                 "math.pi",
                 math.pi,
                 wrong=("no factor 4", value / 4),
-                tolerance=high - low,
+                tolerance=max(high - value, value - low),
             )
             for n, (value, low, high) in zip(sizes, estimates, strict=True)
         ],

@@ -63,6 +63,8 @@ QUICK = [
     ["experiments.run", "mnist_cnn", "--print-config"],
     ["experiments.completion", "--line", "experiments run mnist_cnn optimizer."],
     ["experiments.completion", "--line", "experiments evaluate --"],
+    ["experiments.completion", "--line", "experiments demo so"],
+    ["experiments.demo", "--list"],
     *([COMMANDS[name].place, "--help"] for name in COMMANDS if name not in ("run", "completion")),
 ]
 

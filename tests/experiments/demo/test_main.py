@@ -42,6 +42,7 @@ def test_a_picture_is_written_where_it_should_be(work: Path, capsys: pytest.Capt
         (["--plot", "focal_loss"], "'focal_loss' does not end in .png (the piece comes before --plot)"),
         (["softmax", "--plot"], "--plot: softmax has no picture; these have one: kl_divergence, "),
         (["pi", "--plot", "no/pi.png"], "--plot no/pi.png: there is no folder no"),
+        (["pi", "--plot", "folder.png"], "--plot folder.png: this is a folder; name a file"),
         (["softmax", "mse"], "unrecognized arguments: mse"),
     ],
     ids=str,
@@ -49,6 +50,7 @@ def test_a_picture_is_written_where_it_should_be(work: Path, capsys: pytest.Capt
 def test_a_wrong_command_line_is_explained(
     arguments: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (work / "folder.png").mkdir()
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert message in printed.err
