@@ -6,6 +6,7 @@ Exit status: 0 done; 1 the run failed; 2 the command line or the config is wrong
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from experiments.config.messages import escaped, nearest
+from experiments.config.sources import override
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
 from experiments.training.threads import core_sharing
@@ -76,7 +78,7 @@ def report(error: BaseException) -> int:
         else:
             _say(
                 f"interrupted by {name}: the state is saved in {error.path}; "
-                f"continue with\n  python -m experiments.run resume={error.run_dir}"
+                f"continue with\n  python -m experiments.run {shlex.quote(override('resume', error.run_dir))}"
             )
         return 128 + error.signum
     is_known = isinstance(error, (UserError, RunError)) or _is_torchvision_mismatch(error)

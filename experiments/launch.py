@@ -8,7 +8,7 @@ from experiments import cli
 from experiments.config.check import load_config, to_yaml
 from experiments.config.messages import nearest
 from experiments.config.root import Config
-from experiments.config.sources import is_override
+from experiments.config.sources import is_override, read_override
 from experiments.console import say
 from experiments.errors import UserError
 from experiments.training.checkpoint_path import find_checkpoint
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
     """Read and check an experiment's sources; `resume=RUN_DIR` alone reads the config of that run."""
     named = [s for s in sources if not isinstance(s, str) or not is_override(s)]
-    resumed = [s.partition("=")[2] for s in sources if isinstance(s, str) and s.startswith("resume=")]
+    resumed = [
+        str(read_override(s).values["resume"])
+        for s in sources
+        if isinstance(s, str) and s.startswith("resume=")
+    ]
     if not named and resumed and resumed[-1] != "auto":
-        path = Path(resumed[-1])
+        path = Path(resumed[-1]).expanduser()
         folder = path if path.is_dir() else find_checkpoint(path).parent.parent
         if not (folder / "config.yaml").is_file():
             raise UserError(f"resume={path}: {folder} holds no run (there is no config.yaml)")

@@ -21,13 +21,17 @@ class DigitSequencesConfig:
     )
     min_length: int = setting(1, "Number of digits in the shortest strings.", min=1, max=LONGEST)
     max_length: int = setting(12, "Number of digits in the longest strings.", min=1, max=LONGEST)
-    train_size: int = setting(20_000, "Number of training strings.", min=1)
-    val_size: int = setting(1_000, "Number of validation strings.", min=1)
-    test_size: int = setting(1_000, "Number of test strings.", min=1)
+    train_size: int = setting(20_000, "Number of training strings.", min=1, max=10_000_000)
+    val_size: int = setting(1_000, "Number of validation strings.", min=1, max=10_000_000)
+    test_size: int = setting(1_000, "Number of test strings.", min=1, max=10_000_000)
     split_seed: int = setting(0, "Seed that decides the strings of each split.", evaluation="same")
-    batch_size: int = setting(128, "Number of training strings per step and device.", min=1)
+    batch_size: int = setting(128, "Number of training strings per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
-        500, "Largest number of strings in a validation or test batch, per device.", min=1, evaluation="free"
+        500,
+        "Largest number of strings in a validation or test batch, per device.",
+        min=1,
+        evaluation="free",
+        max=1 << 20,
     )
 
     def __post_init__(self) -> None:

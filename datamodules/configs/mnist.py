@@ -14,10 +14,14 @@ class AugmentConfig:
     rotation: float = setting(0.0, "Largest rotation in each direction, in degrees.", min=0, max=180)
     scale: float = setting(0.0, "Largest relative change of size.", min=0, below=1)
     shear: float = setting(0.0, "Largest shear in each direction, in degrees.", min=0, below=90)
-    elastic: float = setting(0.0, "Standard deviation of the elastic displacement, in pixels.", min=0)
+    elastic: float = setting(
+        0.0, "Standard deviation of the elastic displacement, in pixels.", min=0, max=100.0
+    )
     elastic_sigma: float = setting(4.0, "Smoothness of the elastic displacement, in pixels.", min=1, max=100)
     flip: float = setting(0.0, "Probability of a horizontal flip.", min=0, max=1)
-    erase: int = setting(0, "Side of a square that is erased at a random position, in pixels.", min=0)
+    erase: int = setting(
+        0, "Side of a square that is erased at a random position, in pixels.", min=0, max=1000
+    )
 
 
 @dataclass(kw_only=True)
@@ -27,9 +31,13 @@ class ImageDataConfig:
     AVAILABLE: ClassVar[int] = 0
     """Number of labelled images for training and validation; 0 if a subclass does not define it."""
 
-    batch_size: int = setting(64, "Number of training images per step and device.", min=1)
+    batch_size: int = setting(64, "Number of training images per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
-        1000, "Largest number of images in a validation or test batch, per device.", min=1, evaluation="free"
+        1000,
+        "Largest number of images in a validation or test batch, per device.",
+        min=1,
+        evaluation="free",
+        max=1 << 20,
     )
     drop_last: bool = setting(False, "Leave out the last training batch of an epoch if it is smaller.")
     val_size: int = setting(5000, "Number of training images held out for validation, stratified.", min=10)
@@ -48,6 +56,7 @@ class ImageDataConfig:
         min=0,
         resume="free",
         evaluation="free",
+        max=1024,
     )
     augment: AugmentConfig = setting(
         help="Random changes of the training images.", default_factory=AugmentConfig

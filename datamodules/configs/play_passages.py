@@ -24,7 +24,9 @@ class PlayPassagesConfig:
         "Classes: the three of the First Folio of 1623, or the six folders of the source (comedies, "
         "histories, problems, roman, romances, tragedies).",
     )
-    passage_words: int = setting(100, "Number of words in a passage; longer passages are easier.", min=1)
+    passage_words: int = setting(
+        100, "Number of words in a passage; longer passages are easier.", min=1, max=100_000
+    )
     names: Literal["masked", "kept"] = setting(
         "masked", "Replace names, which some plays share with a sequel, by the word NAME, or keep them."
     )
@@ -32,7 +34,7 @@ class PlayPassagesConfig:
         help="The tokenizer, trained on the training plays.",
         default_factory=lambda: TokenizerConfig(kind="bpe", vocab_size=4096),
     )
-    folds: int = setting(5, "Number of folds.", min=2, evaluation="same")
+    folds: int = setting(5, "Number of folds.", min=2, evaluation="same", max=1000)
     fold: int = setting(
         0,
         "Fold used as the test split, modulo the number of folds, so that ${seed} may be any number.",
@@ -40,12 +42,12 @@ class PlayPassagesConfig:
         evaluation="same",
     )
     val_parts: int = setting(
-        6, "Number n: one in n of the plays outside the test fold is for validation.", min=2
+        6, "Number n: one in n of the plays outside the test fold is for validation.", min=2, max=1000
     )
     split_seed: int = setting(
         0, "Seed of the folds, independent of the run's seed.", min=0, evaluation="same"
     )
-    batch_size: int = setting(64, "Training passages per step and device.", min=1)
+    batch_size: int = setting(64, "Training passages per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
-        256, "Largest validation or test batch, per device.", min=1, evaluation="free"
+        256, "Largest validation or test batch, per device.", min=1, evaluation="free", max=1 << 20
     )

@@ -27,14 +27,14 @@ class PronunciationConfig:
         "Keep the stress of vowels (AH0, AH1, AH2), or drop it (AH). If kept, errors are counted with and "
         "without stress.",
     )
-    batch_size: int = setting(256, "Largest training batch per device, in batch_unit.", min=1)
+    batch_size: int = setting(256, "Largest training batch per device, in batch_unit.", min=1, max=1 << 20)
     batch_unit: Literal["words", "tokens"] = setting(
         "words",
         "Unit of batch_size: pairs of a word and a pronunciation, or tokens (letters and phonemes), which "
         "makes all batches about equally large.",
     )
     eval_batch_size: int = setting(
-        512, "Largest validation or test batch, in words, per device.", min=1, evaluation="free"
+        512, "Largest validation or test batch, in words, per device.", min=1, evaluation="free", max=1 << 20
     )
     val_fraction: float = setting(
         0.05, "Fraction of the words for validation.", above=0, below=1, evaluation="same"

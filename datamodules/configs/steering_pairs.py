@@ -18,17 +18,25 @@ class SteeringPairsConfig:
     from_stage: str | None = setting(None, "Earlier stage of the chain that extracts the pairs.")
     input_layer: int | None = setting(None, "Layer of h, for a file with several layers.", min=0)
     target_layer: int | None = setting(None, "Layer of z, for a file with several layers.", min=0)
-    width: int = setting(2048, "Width D of synthetic pairs.", min=1)
-    size: int = setting(10_000, "Number of synthetic pairs for training and validation together.", min=3)
-    noise: float = setting(0.01, "Standard deviation of the noise of synthetic pairs.", min=0.0)
-    data_seed: int = setting(0, "Seed of W, the pairs and the split, independent of the run's seed.", min=0)
-    val_size: int = setting(500, "Number of validation pairs, taken from the training pairs.", min=2)
-    test_size: int | None = setting(
-        None, "Number of test pairs; null: equal to size, or a fifth of the file.", min=2
+    width: int = setting(2048, "Width D of synthetic pairs.", min=1, max=1 << 16)
+    size: int = setting(
+        10_000, "Number of synthetic pairs for training and validation together.", min=3, max=100_000_000
     )
-    batch_size: int = setting(64, "Number of training pairs per step and device.", min=1)
+    noise: float = setting(0.01, "Standard deviation of the noise of synthetic pairs.", min=0.0, max=1e6)
+    data_seed: int = setting(0, "Seed of W, the pairs and the split, independent of the run's seed.", min=0)
+    val_size: int = setting(
+        500, "Number of validation pairs, taken from the training pairs.", min=2, max=100_000_000
+    )
+    test_size: int | None = setting(
+        None, "Number of test pairs; null: equal to size, or a fifth of the file.", min=2, max=100_000_000
+    )
+    batch_size: int = setting(64, "Number of training pairs per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
-        1000, "Number of validation or test pairs per batch and device.", min=1, evaluation="free"
+        1000,
+        "Number of validation or test pairs per batch and device.",
+        min=1,
+        evaluation="free",
+        max=1 << 20,
     )
 
     def __post_init__(self) -> None:

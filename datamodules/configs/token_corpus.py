@@ -45,10 +45,10 @@ class TokenCorpusConfig:
         evaluation="free",
         is_path=True,
     )
-    context_length: int = setting(256, "Number of tokens in a window.", min=1)
-    batch_size: int = setting(32, "Training windows per step and device.", min=1)
+    context_length: int = setting(256, "Number of tokens in a window.", min=1, max=1 << 22)
+    batch_size: int = setting(32, "Training windows per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
-        64, "Largest validation or test batch, per device.", min=1, evaluation="free"
+        64, "Largest validation or test batch, per device.", min=1, evaluation="free", max=1 << 20
     )
     sampling: Literal["random", "sequential"] = setting(
         "random",
@@ -57,7 +57,10 @@ class TokenCorpusConfig:
         "all devices.",
     )
     steps_per_epoch: int = setting(
-        250, "Batches in an epoch of random windows; sequential epochs read each token once.", min=1
+        250,
+        "Batches in an epoch of random windows; sequential epochs read each token once.",
+        min=1,
+        max=10_000_000,
     )
     val_fraction: float = setting(
         0.05, "Fraction of the characters for validation.", above=0, below=1, evaluation="same"

@@ -13,6 +13,7 @@ Semicolons separate keywords and families; `*` means all families. Every topic i
 its family. Only the test split uses unseen templates.
 """
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -149,8 +150,10 @@ def find_prompt_set(folder: Path | str) -> Path:
         if path.is_dir():
             return path
     known = sorted(path.parent.name for path in own.glob("*/topics.csv"))
+    close = difflib.get_close_matches(str(folder)[:100], known, n=1)
+    near = f" (did you mean {close[0]}?)" if close else ""
     raise ValueError(
-        f"there is no prompt set {folder}; give a folder, or one of {', '.join(known) or 'none'}"
+        f"there is no prompt set {folder}{near}; give a folder, or one of {', '.join(known) or 'none'}"
     )
 
 

@@ -40,6 +40,8 @@ def read_dictionary(path: Path) -> Dictionary:
         ValueError: The file can't be read, is neither UTF-8 nor Latin-1, has a malformed line, or has no
             words. The message names the file and the line.
     """
+    if path.exists() and not path.is_file():  # such as /dev/zero, which never ends
+        raise ValueError(f"{path} is not a file")
     try:
         check_not_pointer(path)
         data = path.read_bytes()

@@ -10,10 +10,13 @@ class LogisticRegressionConfig:
     """Multinomial logistic regression, fitted by L-BFGS."""
 
     inverse_penalty: float = setting(
-        1.0, "Inverse strength of the squared penalty on the weights (scikit-learn's C).", above=0
+        1.0, "Inverse strength of the squared penalty on the weights (scikit-learn's C).", above=0, max=1e12
     )
     max_iterations: int = setting(
-        100, "Largest number of L-BFGS steps; a fit that needs more reports converged = 0.", min=1
+        100,
+        "Largest number of L-BFGS steps; a fit that needs more reports converged = 0.",
+        min=1,
+        max=1000000,
     )
 
 
@@ -21,14 +24,14 @@ class LogisticRegressionConfig:
 class LinearRegressionConfig:
     """Ridge regression in closed form; classes are one-hot targets, and the largest output is the answer."""
 
-    penalty: float = setting(1.0, "Factor of the squared penalty on the weights.", above=0)
+    penalty: float = setting(1.0, "Factor of the squared penalty on the weights.", above=0, max=1e12)
 
 
 @dataclass(kw_only=True)
 class KNearestNeighborsConfig:
     """The majority class of the nearest training samples by Euclidean distance."""
 
-    neighbors: int = setting(3, "Number of neighbours that vote.", min=1)
+    neighbors: int = setting(3, "Number of neighbours that vote.", min=1, max=1000000)
 
 
 @dataclass(kw_only=True)

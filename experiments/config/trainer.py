@@ -23,6 +23,7 @@ class TrainerConfig:
         "Time limit, including validation. The learning-rate schedule ignores it.",
         above=0,
         resume="free",
+        max=1e7,
     )
     accelerator: str = setting("auto", "Kind of device to train on.", choices=ACCELERATORS, resume="free")
     devices: int | list[int] | str = setting(
@@ -30,7 +31,7 @@ class TrainerConfig:
         "Number of devices, or a list of their indices; auto: all GPUs, or one process on a CPU.",
         resume="free",
     )
-    num_nodes: int = setting(1, "Number of machines.", min=1, resume="free")
+    num_nodes: int = setting(1, "Number of machines.", min=1, resume="free", max=10000)
     strategy: str = setting(
         "auto",
         "How several devices share the work.",

@@ -12,6 +12,7 @@ from experiments.config.sources import read_file
 from experiments.errors import UserError
 from experiments.studies.comparison import Comparison, Group, matching
 from experiments.studies.finished_runs import find_runs, group_names, read_run
+from experiments.training.checkpoint_path import similar
 
 
 def compare_runs(
@@ -37,7 +38,7 @@ def compare_runs(
     """
     for path in runs:
         if not path.is_dir():
-            raise UserError(f"{path}: no such directory")
+            raise UserError(f"{path}: no such directory{similar(path)}")
     found = list({run.resolve(): run for path in runs for run in find_runs(path)}.values())
     where = ", ".join(map(str, runs))
     if not found:

@@ -1,6 +1,7 @@
 """Run the `stages` of a chain one after the other: fits and tasks that use the results of earlier stages."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def run_stages(experiment: Config) -> Result:
     }
     if not run_directory.is_worker():
         run_directory.write_metrics(run_dir, {**metrics, **last.metrics})
-    say(f"directory of all stages: {run_dir}\ndashboard:               tensorboard --logdir {run_dir}")
+    logs = shlex.quote(str(run_dir))
+    say(f"directory of all stages: {run_dir}\ndashboard:               tensorboard --logdir {logs}")
     return Result(metrics=last.metrics, run_dir=run_dir, module=last.module, children=done)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +59,7 @@ def run_variants(experiment: Config) -> Result:
         raise RunError(f"none of the {len(jobs)} fits finished; see {run_dir}")
     folders = {job.path: run_dir / job.path for job in jobs}
     console().print(compare_runs(list(folders.values()), run_dir, experiment.comparison).table())
-    say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {run_dir}")
+    say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {shlex.quote(str(run_dir))}")
     children = {path: folder for path, folder in folders.items() if path not in failed}
     return Result(metrics={}, run_dir=run_dir, children=children)
 

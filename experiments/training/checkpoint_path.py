@@ -27,7 +27,7 @@ def find_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> Path:
             raise UserError(f"there is no checkpoint in {folder}{_newest_run(path)}")
         path = found[0]
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}{_similar(path, names)}")
+        raise UserError(f"there is no checkpoint {path}{similar(path, names)}")
     return path
 
 
@@ -53,7 +53,7 @@ def _newest_run(folder: Path) -> str:
     return f"; the newest run in it is {newest.parents[1]}"
 
 
-def _similar(path: Path, names: Sequence[str]) -> str:
+def similar(path: Path, names: Sequence[str] = ()) -> str:
     """Suggest an existing model or path with a name close to a missing path."""
     if close := difflib.get_close_matches(str(path), names, n=1):
         return f" (did you mean {close[0]}?)"

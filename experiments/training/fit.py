@@ -1,6 +1,7 @@
 """One fit, in five steps: prepare → build → train → test → record."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,4 +202,4 @@ def _print(metrics: Mapping[str, float], run_dir: Path) -> None:
             table.add_row(key, f"{value:.4f}")
     table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
     console().print(table)
-    say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {run_dir}")
+    say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {shlex.quote(str(run_dir))}")

@@ -50,6 +50,9 @@ def check_hardware(config: TrainerConfig) -> None:
         raise UserError(
             f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
         )
+    cores = os.cpu_count() or 1
+    if isinstance(wanted, int) and accelerator == "cpu" and wanted > cores:
+        raise UserError(f"trainer.devices = {devices}: this machine has {cores} CPU cores")
     if isinstance(devices, list) and (accelerator == "cpu" or len(set(devices)) < len(devices)):
         raise UserError(f"trainer.devices = {devices}: list each GPU once; for a CPU give a number")
     if config.strategy == "fsdp" and accelerator != "cuda":

@@ -17,12 +17,12 @@ class CharRNNConfig(LayersConfig, ModelConfig):
     cell: Literal["rnn", "gru", "lstm"] = setting(
         "gru", "Kind of recurrent cell; a gru costs 3 times an rnn, an lstm 4 times."
     )
-    hidden: int = setting(256, "Width of the state; time grows with its square.", min=1)
-    num_layers: int = setting(1, "Number of stacked recurrent layers.", min=1)
+    hidden: int = setting(256, "Width of the state; time grows with its square.", min=1, max=1 << 16)
+    num_layers: int = setting(1, "Number of stacked recurrent layers.", min=1, max=100)
     input: Literal["one_hot", "embedding"] = setting(
         "embedding", "Input representation of a token: one-hot or a learned embedding."
     )
-    embedding: int = setting(64, "Width of the embedding; unused with input one_hot.", min=1)
+    embedding: int = setting(64, "Width of the embedding; unused with input one_hot.", min=1, max=1 << 16)
     read_out: bool = setting(
         True,
         "Map states to logits with a linear layer; false: the state is the logits, and hidden must equal the "

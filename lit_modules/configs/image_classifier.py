@@ -32,6 +32,7 @@ class MLPConfig(LayersConfig, ImageClassifierConfig):
         [512, 256, 128, 64],
         "Widths of the hidden layers; time grows with the product of adjacent widths.",
         min=1,
+        max=1 << 20,
     )
     activation: Activation = setting("relu", "Activation function of the hidden layers.")
     batch_norm: bool = setting(False, "Batch norm before each activation.")
@@ -46,9 +47,10 @@ class ResidualCNNConfig(LayersConfig, ImageClassifierConfig):
         [24, 48, 96],
         "Channels of each stage; each stage halves the image. Time grows with the square.",
         min=1,
+        max=1 << 16,
     )
     blocks: list[int] = setting(
-        [0, 1, 1], "Number of residual blocks after each stage; all cost about the same.", min=0
+        [0, 1, 1], "Number of residual blocks after each stage; all cost about the same.", min=0, max=1000
     )
     stem_kernel: int = setting(3, "Side of the first convolution's kernel; must be odd.", min=1, max=11)
     stem_stride: int = setting(
@@ -82,4 +84,5 @@ class VisionTransformerConfig(PooledTransformerConfig, ImageClassifierConfig):
         4,
         "Side of a patch in pixels; must divide the image's. Half the side gives four times the tokens.",
         min=1,
+        max=1024,
     )

@@ -8,18 +8,22 @@ from datamodules.setting import setting
 Implementation = Literal["fused", "by_hand"]
 
 
+LARGEST_RATE = 1e4
+"""Largest learning rate and weight decay; far larger ones overflow single precision in one step."""
+
+
 def _learning_rate(default: float) -> Any:
-    return setting(default, "Peak learning rate; the schedule scales it.", above=0.0)
+    return setting(default, "Peak learning rate; the schedule scales it.", above=0.0, max=LARGEST_RATE)
 
 
 def _weight_decay(default: float, how: str) -> Any:
     text = f"{how} Norms, biases and embeddings have no decay."
-    return setting(default, text, min=0.0)
+    return setting(default, text, min=0.0, max=LARGEST_RATE)
 
 
 def _eps() -> Any:
     text = "Constant added to the denominator for numerical stability."
-    return setting(1e-8, text, above=0.0)
+    return setting(1e-8, text, above=0.0, max=1.0)
 
 
 def _betas() -> Any:
@@ -96,11 +100,15 @@ class AdadeltaConfig:
 class MuonConfig:
     """Muon for hidden matrices and convolution filters, AdamW for all else (Jordan et al. 2024)."""
 
-    lr: float = setting(0.02, "Peak learning rate of Muon; the schedule scales it.", above=0.0)
+    lr: float = setting(
+        0.02, "Peak learning rate of Muon; the schedule scales it.", above=0.0, max=LARGEST_RATE
+    )
     momentum: float = setting(0.95, "Decay rate of the running mean of the gradient.", min=0.0, below=1.0)
     weight_decay: float = _weight_decay(0.0, _DECOUPLED)
-    newton_schulz_steps: int = setting(5, "Number of Newton–Schulz iterations; each costs time.", min=1)
-    adamw_lr: float = setting(1e-3, "Peak learning rate of AdamW.", above=0.0)
+    newton_schulz_steps: int = setting(
+        5, "Number of Newton–Schulz iterations; each costs time.", min=1, max=100
+    )
+    adamw_lr: float = setting(1e-3, "Peak learning rate of AdamW.", above=0.0, max=LARGEST_RATE)
     adamw_betas: list[float] = _betas()
     adamw_eps: float = _eps()
     adamw_parameters: list[str] = setting(
@@ -143,8 +151,8 @@ class OneCycleConfig:
 
     warmup_fraction: float = _warmup_fraction(0.3)
     anneal: Literal["cosine", "linear"] = setting("cosine", "Shape of the rise and the fall.")
-    initial_divisor: float = setting(25.0, "Peak learning rate divided by the first one.", min=1.0)
-    final_divisor: float = setting(1e4, "First learning rate divided by the last one.", min=1.0)
+    initial_divisor: float = setting(25.0, "Peak learning rate divided by the first one.", min=1.0, max=1e12)
+    final_divisor: float = setting(1e4, "First learning rate divided by the last one.", min=1.0, max=1e12)
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ class Seq2SeqConfig(TransformerConfig, ModelConfig):
 
     objectives: ClassVar[tuple[str, ...]] = TOKEN_OBJECTIVES
 
-    decoder_depth: int | None = setting(None, "Number of decoder layers; null: depth.", min=1)
+    decoder_depth: int | None = setting(None, "Number of decoder layers; null: depth.", min=1, max=1000)
     position: Position = setting(
         "sinusoidal",
         "Kind of position encoding; learned positions end at the longest sequence of the data, rotary ones "
@@ -30,10 +30,11 @@ class Seq2SeqConfig(TransformerConfig, ModelConfig):
         "both: half of the training targets are reversed, and the test runs a beam search from each end.",
     )
     beam_size: int = setting(
-        1, "Number of hypotheses of the test's beam search; 1: greedy, as in validation.", min=1
+        1, "Number of hypotheses of the test's beam search; 1: greedy, as in validation.", min=1, max=256
     )
     length_penalty: float = setting(
         1.0,
         "Exponent a in a hypothesis's score, log-probability / length^a; 0 prefers short ones.",
         min=0.0,
+        max=100.0,
     )

@@ -14,7 +14,9 @@ class SteeringConfig(LayersConfig, ModelConfig):
 
     objectives: ClassVar[tuple[str, ...]] = VECTOR_OBJECTIVES
 
-    hidden: int = setting(1024, "Number of hidden units; without a skip, also the rank of the map.", min=1)
+    hidden: int = setting(
+        1024, "Number of hidden units; without a skip, also the rank of the map.", min=1, max=1 << 20
+    )
     activation: Literal["relu", "tanh"] = setting("relu", "Activation function of the hidden units.")
     skip: Literal["none", "linear"] = setting(
         "none", "linear: add a linear map that bypasses the hidden units."
@@ -23,6 +25,7 @@ class SteeringConfig(LayersConfig, ModelConfig):
         0.0,
         "Initial hidden bias; a large value makes a ReLU start as the identity. 0: random.",
         min=0.0,
+        max=1e6,
     )
     dropout: float = setting(0.0, "Probability of dropping an input or a hidden unit.", min=0.0, below=1.0)
     normalize_inputs: bool = setting(
@@ -38,4 +41,5 @@ class SteeringConfig(LayersConfig, ModelConfig):
         "In evaluation, replace a vector by zero if it is shorter than this fraction of the root mean "
         "square length of the training vectors.",
         min=0.0,
+        max=1e6,
     )

@@ -29,17 +29,23 @@ class TransformerConfig:
     `num_kv_heads`.
     """
 
-    depth: int = setting(4, "Number of layers; time and memory grow with it.", min=1)
-    width: int = setting(128, "Width of the hidden states; time grows with its square.", min=1)
-    num_heads: int = setting(4, "Number of query heads; must divide the width unless head_dim is set.", min=1)
+    depth: int = setting(4, "Number of layers; time and memory grow with it.", min=1, max=1000)
+    width: int = setting(128, "Width of the hidden states; time grows with its square.", min=1, max=1 << 17)
+    num_heads: int = setting(
+        4, "Number of query heads; must divide the width unless head_dim is set.", min=1, max=1 << 14
+    )
     num_kv_heads: int | None = setting(
         None,
         "Number of key/value heads; must divide num_heads; null: num_heads. Fewer shrink the KV cache.",
         min=1,
+        max=1 << 14,
     )
-    head_dim: int | None = setting(None, "Width of a head; null: width / num_heads.", min=1)
+    head_dim: int | None = setting(None, "Width of a head; null: width / num_heads.", min=1, max=1 << 14)
     window: int | None = setting(
-        None, "Self-attention sees only tokens less than this many positions away; null: no limit.", min=1
+        None,
+        "Self-attention sees only tokens less than this many positions away; null: no limit.",
+        min=1,
+        max=1 << 24,
     )
     feed_forward: FeedForwardKind = setting(
         "gelu_tanh", "Activation of the two-layer feed-forward network, or swiglu with three matrices."
@@ -49,9 +55,10 @@ class TransformerConfig:
         "Number of hidden units of the feed-forward network; null: 4 × width, for swiglu 8/3 × width "
         "rounded up to a multiple of 32.",
         min=1,
+        max=1 << 20,
     )
     norm: NormKind = setting("layer_norm", "Kind of norm.")
-    norm_eps: float = setting(1e-5, "Constant added to the variance inside the norms.", above=0.0)
+    norm_eps: float = setting(1e-5, "Constant added to the variance inside the norms.", above=0.0, max=1.0)
     norm_bias: bool | None = setting(
         None, "Biases in the norms; null: as bias for layer_norm, false for rms_norm."
     )
@@ -66,7 +73,7 @@ class TransformerConfig:
         "learned", "Kind of position encoding; learned positions end at the context length."
     )
     rotary_base: float = setting(
-        10_000.0, "Base of the rotary wavelengths; larger suits longer texts.", above=0.0
+        10_000.0, "Base of the rotary wavelengths; larger suits longer texts.", above=0.0, max=1e12
     )
     rotary_layout: RotaryLayout = setting(
         "half_split",
@@ -77,9 +84,11 @@ class TransformerConfig:
     dropout: float = _dropout("an entry of the embeddings or of a branch's output")
     hidden_dropout: float = _dropout("a hidden unit of the feed-forward network")
     attention_dropout: float = _dropout("an attention weight")
-    embedding_std: float = setting(0.02, "Standard deviation of the initial embeddings.", above=0.0)
+    embedding_std: float = setting(
+        0.02, "Standard deviation of the initial embeddings.", above=0.0, max=100.0
+    )
     linear_std: float | None = setting(
-        0.02, "Standard deviation of the initial matrices; null: ½ / √inputs.", above=0.0
+        0.02, "Standard deviation of the initial matrices; null: ½ / √inputs.", above=0.0, max=100.0
     )
     output_init: OutputInit = setting(
         "scaled",

@@ -1,5 +1,6 @@
 """The strict reader of pronouncing dictionaries."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,10 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     (tmp_path / "my.dict").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(ValueError, match=r"my\.dict is a Git LFS pointer"):
         read_dictionary(tmp_path / "my.dict")
+
+
+def test_a_special_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match="is not a file"):
+            read_dictionary(path)

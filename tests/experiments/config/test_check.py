@@ -242,6 +242,19 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "two stages in one folder": (f"{HEAD}stages: {{a: {{}}, A: {{}}}}\n", [], ["two stages", "'a'"]),
     "nested too deeply": (f"{HEAD}a: {'[' * 5000}\n", [], ["bad.yaml", "not valid YAML"]),
     "a key of many parts": (HEAD, [f"{'a.' * 40}b=1"], ["command line", "deeper than 20"]),
+    "a rate of 1e300": (HEAD, ["optimizer.lr=1e300"], ["optimizer.lr = 1e+300", "≤ 10000.0"]),
+    "a billion units": (HEAD, ["model.hidden=[1000000000]"], ["model.hidden = [1000000000]", "≤ 1048576"]),
+    "a beam of a million": (
+        "model: {name: seq2seq}\ndata: {name: digit_sequences}\n",
+        ["model.beam_size=1000000"],
+        ["model.beam_size = 1000000", "≤ 256"],
+    ),
+    "an elastic field of 1e9": (HEAD, ["data.augment.elastic=1e9"], ["data.augment.elastic", "≤ 100"]),
+    "a billion strings": (
+        "model: {name: seq2seq}\ndata: {name: digit_sequences}\n",
+        ["data.train_size=1000000000"],
+        ["data.train_size = 1000000000", "≤ 10000000"],
+    ),
     "unknown baseline": (HEAD, ["baselines.forest={}"], ["baselines.forest", "logistic_regression"]),
     "wrong within a baseline": (
         HEAD,

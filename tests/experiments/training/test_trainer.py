@@ -52,13 +52,17 @@ def test_a_device_that_is_missing_is_refused_with_what_there_is(machine, acceler
 
 
 @pytest.mark.parametrize("devices", [3, [0, 2], [5]])
-def test_more_devices_than_there_are_are_refused(machine, devices: int | list[int]) -> None:
+def test_more_devices_than_there_are_are_refused(
+    machine, devices: int | list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine({"cpu": 2, "cuda": 2})
     with pytest.raises(UserError, match=r"this machine has 2 cuda"):
         trainers.check_hardware(replace(CONFIG, accelerator="cuda", devices=devices))
     trainers.check_hardware(replace(CONFIG, accelerator="cuda", devices=[0, 1]))
-    # Processes on a CPU share it: any number will do.
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
     trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=3))
+    with pytest.raises(UserError, match=r"trainer\.devices = 4: this machine has 3 CPU cores"):
+        trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=4))
 
 
 @pytest.mark.parametrize(
