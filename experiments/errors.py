@@ -1,5 +1,7 @@
 """Errors that a user can act on. A command prints each as one line without a traceback."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -28,3 +30,16 @@ class Interrupted(BaseException):
         self.signum = signum
         self.run_dir = run_dir
         self.path = path
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write (full disk, no permission, directory gone) into one line that names the file.
+
+    Raises:
+        RunError: The operating system refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error

@@ -13,6 +13,8 @@ from experiments.studies.study_directory import open_directory
 from experiments.studies.tasks import Stage, check_tasks, run_task, task_output
 from experiments.training import resume, run_directory
 from experiments.training.fit import Result, fit
+from experiments.training.run_directory import nothing_left_if_refused
+from experiments.training.run_lock import claims_end
 
 
 def run_stages(experiment: Config) -> Result:
@@ -26,7 +28,14 @@ def run_stages(experiment: Config) -> Result:
     """
     check_order(experiment)
     check_tasks(experiment)
-    run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
+    with claims_end():
+        run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
+        with nothing_left_if_refused(run_dir):
+            return _run_in(experiment, run_dir, resumed)
+
+
+def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
+    """Run the stages in the directory of the chain."""
     done: dict[str, Result] = {}
     earlier: dict[str, Stage] = {}
     for child in experiment.children:

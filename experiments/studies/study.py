@@ -22,6 +22,8 @@ from experiments.studies.study_directory import open_directory
 from experiments.training import resume, run_directory
 from experiments.training.build import build_data
 from experiments.training.fit import Result, fit
+from experiments.training.run_directory import nothing_left_if_refused
+from experiments.training.run_lock import claims_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,14 @@ def run_variants(experiment: Config) -> Result:
         UserError: The settings of a resumed study differ from those of its fits.
         Interrupted: A signal stopped the study; `resume` continues it.
     """
-    run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
+    with claims_end():
+        run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
+        with nothing_left_if_refused(run_dir):
+            return _run_in(experiment, run_dir, resumed)
+
+
+def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
+    """Run the jobs of a study in its directory."""
     jobs = _jobs(experiment, run_dir, resumed)
     failed: list[str] = []
     for number, job in enumerate(jobs, 1):
@@ -56,7 +65,8 @@ def run_variants(experiment: Config) -> Result:
         if not _run_job(job, run_dir):
             failed.append(job.path)
     if len(failed) == len(jobs):
-        raise RunError(f"none of the {len(jobs)} fits finished; see {run_dir}")
+        logs = f"; see {run_dir}" if any(run_dir.glob("*/**/run.log")) else ""
+        raise RunError(f"none of the {len(jobs)} fits finished{logs}")
     folders = {job.path: run_dir / job.path for job in jobs}
     console().print(compare_runs(list(folders.values()), run_dir, experiment.comparison).table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {shlex.quote(str(run_dir))}")
@@ -161,6 +171,8 @@ def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
     sys.argv = [sys.argv[0], str(path), *(f"{key}={value}" for key, value in place.items())]
 
     def main(_: list[str]) -> int:
+        # A fit of a study that was killed may still be saving its state.
+        run_directory.claim(Path(folder), wait=60)
         try:
             with _failure_noted(Path(folder)):
                 fit(load_config(plain, place))

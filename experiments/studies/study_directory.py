@@ -23,8 +23,9 @@ def open_directory(experiment: Config, check_same: Callable[[Path], None]) -> tu
         folder = named or (
             Path(experiment.run_dir) if experiment.run_dir else run_directory.passed_by_rank_zero()
         )
-        folder = folder or run_directory.newest_unfinished(experiment)
+        folder = folder or run_directory.take_unfinished(experiment)
         if folder is not None and (folder / "config.yaml").exists():
+            run_directory.claim(folder)
             check_same(folder)
             if experiment.run_dir is None:
                 run_directory.pass_to_ranks(folder)

@@ -26,6 +26,8 @@ from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.lightning_adapter import exits_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
+from experiments.training.run_directory import nothing_left_if_refused
+from experiments.training.run_lock import claims_end
 
 SomeCallback = TypeVar("SomeCallback", bound=L.Callback)
 
@@ -71,31 +73,31 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
         RunError: Training failed for a reason that one line explains.
         Interrupted: A signal stopped training; the state is saved.
     """
-    start = prepare(experiment)
-    if resume.is_finished(experiment, start):
-        return finished(start.run_dir)
-    with recorded(start.run_dir), trainers.global_state_kept():
-        parts = build(experiment, start, callbacks)
-        train(parts, start)
-        test(parts, start)
-        metrics = record(parts, experiment, start.run_dir)
+    with claims_end():
+        start = prepare(experiment)
+        if resume.is_finished(experiment, start):
+            return finished(start.run_dir)
+        with nothing_left_if_refused(start.run_dir), recorded(start.run_dir), trainers.global_state_kept():
+            parts = build(experiment, start, callbacks)
+            train(parts, start)
+            test(parts, start)
+            metrics = record(parts, experiment, start.run_dir)
     return Result(metrics=metrics, run_dir=start.run_dir, module=parts.module)
 
 
 def prepare(experiment: Config) -> Start:
-    """Check the hardware, decide where the fit begins, and open the directory of a new run."""
+    """Check the hardware, decide where the fit begins, and claim the run directory."""
     if experiment.resume is None:
         trainers.check_hardware(experiment.trainer)
     init_from = _init_from(experiment)
     if init_from is not None and experiment.resume is None:
         find_checkpoint(init_from)  # a missing file stops the run before it has a directory
     start = resume.find_start(experiment)
-    if start.checkpoint is not None:  # the run may have begun on another machine
-        trainers.check_hardware(trainers.at_hand(experiment.trainer)[0])
-    elif experiment.resume is not None:
-        trainers.check_hardware(experiment.trainer)
-    if start.checkpoint is None and not run_directory.is_worker():
-        run_directory.write_start(start.run_dir, experiment)
+    with nothing_left_if_refused(start.run_dir):
+        if start.checkpoint is not None:  # the run may have begun on another machine
+            trainers.check_hardware(trainers.at_hand(experiment.trainer)[0])
+        elif experiment.resume is not None:
+            trainers.check_hardware(experiment.trainer)
     return start
 
 
@@ -115,8 +117,6 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
     io = AtomicCheckpointIO()
     if start.checkpoint is not None:
         check_vocabulary(start.state, datamodule.info, start.checkpoint)
-        if not run_directory.is_worker():
-            run_directory.write_continuation(start.run_dir, experiment)
         io = AtomicCheckpointIO({start.checkpoint: dict(start.state)})
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
     module = build_model(experiment, datamodule.info)
@@ -134,6 +134,9 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
     )
     if settings.compile:
         getattr(module, "network", module).compile()
+    if not run_directory.is_worker():  # nothing was refused, so that the run begins or goes on
+        write = run_directory.write_start if start.checkpoint is None else run_directory.write_continuation
+        write(start.run_dir, experiment)
     return Parts(datamodule=datamodule, module=module, trainer=trainer)
 
 

@@ -37,9 +37,10 @@ def find_start(config: Config) -> Start:
         return Start(run_directory.choose(config))
     if config.resume == "auto":
         folder = Path(config.run_dir) if config.run_dir else run_directory.passed_by_rank_zero()
-        folder = folder or run_directory.newest_unfinished(config)
+        folder = folder or run_directory.take_unfinished(config)
         if folder is None or not folder.exists():
             return Start(run_directory.choose(config))
+        run_directory.claim(folder)
         start = newest_good(folder)
         if start.checkpoint is None:
             return start
@@ -48,6 +49,7 @@ def find_start(config: Config) -> Start:
     else:
         path = Path(config.resume)
         if path.is_dir():
+            run_directory.claim(path)
             start = newest_good(path)
             if start.checkpoint is None:
                 raise UserError(
@@ -61,6 +63,7 @@ def find_start(config: Config) -> Start:
                     f"resume={path} is not in a run directory; model.init_from={path} starts a new run"
                     " from its weights"
                 )
+            run_directory.claim(folder)
             start = Start(folder, path, _step(state, path), state=state)
         if config.run_dir and Path(config.run_dir).resolve() != start.run_dir.resolve():
             raise UserError(

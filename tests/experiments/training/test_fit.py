@@ -198,8 +198,7 @@ def test_an_unknown_monitor_stops_before_the_first_epoch(tiny: dict[str, Any], w
         UserError, match=r"trainer\.monitor = 'val/los'.*did you mean val/loss\?.*val/accuracy"
     ):
         experiments.run(with_trainer(tiny, monitor="val/los"), "run_dir=out")
-    assert not (work / "out" / "checkpoints").exists()
-    assert "train/loss" not in (work / "out" / "run.log").read_text()
+    assert list(work.iterdir()) == []  # the corrected command can use the same folder
 
 
 def test_a_loss_that_is_no_longer_finite_ends_with_one_line_and_status_1(
