@@ -41,7 +41,7 @@ def read_dictionary(path: Path) -> Dictionary:
             words. The message names the file and the line.
     """
     if path.exists() and not path.is_file():  # such as /dev/zero, which never ends
-        raise ValueError(f"{path} is not a file")
+        raise ValueError(f"{path} can't be read: it is not a file")
     try:
         check_not_pointer(path)
         data = path.read_bytes()
