@@ -1,8 +1,6 @@
 """Save `best.ckpt` and `last.ckpt`, and turn Ctrl-C and SIGTERM into a checkpoint to resume from."""
 
 import math
-import os
-import shutil
 import signal
 import threading
 import time
@@ -18,6 +16,7 @@ from experiments.callbacks.milestones import Agreement
 from experiments.config.messages import nearest
 from experiments.errors import Interrupted, UserError
 from experiments.training import lightning_adapter
+from experiments.training.recovery import copy_checkpoint
 
 
 class Checkpoints(Checkpoint):
@@ -44,6 +43,7 @@ class Checkpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.best_score: float | None = None
         self.best_metrics: dict[str, float] = {}
+        self.best_step: int | None = None
         self._improved = False
         self._signal: int | None = None
         self._signalled = 0.0
@@ -141,6 +141,7 @@ class Checkpoints(Checkpoint):
             self.best_metrics = {
                 k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val")
             }
+            self.best_step = trainer.global_step
             self._improved = True
         if not (trainer.is_last_batch or trainer.should_stop):
             self._save_validated(trainer)
@@ -158,24 +159,26 @@ class Checkpoints(Checkpoint):
         # The best first: after a kill between the two files, a run resumes from the newer one, `best`.
         trainer.save_checkpoint(self.best if improved else self.last)
         if improved and trainer.is_global_zero:
-            temporary = self.last.with_name(f".{self.last.name}.{os.getpid()}")
-            try:
-                os.link(self.best, temporary)  # a link is safe: files are replaced, never changed
-            except OSError:  # some file systems have no links
-                shutil.copyfile(self.best, temporary)
-            os.replace(temporary, self.last)
+            # A copy, not a link: damage in place hits one file only. It is not flushed to the disk, because
+            # the same state is safe in `best`.
+            copy_checkpoint(self.best, self.last)
 
     def _leave(self) -> None:
         raise Interrupted(self._signal or signal.SIGTERM, self.folder.parent, self.last)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score and its metrics."""
-        return {"best_score": self.best_score, "best_metrics": self.best_metrics}
+        """Return the best score, its metrics and its step."""
+        return {
+            "best_score": self.best_score,
+            "best_metrics": self.best_metrics,
+            "best_step": self.best_step,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score and its metrics."""
+        """Restore the best score, its metrics and its step."""
         self.best_score = state_dict["best_score"]
         self.best_metrics = dict(state_dict["best_metrics"])
+        self.best_step = state_dict.get("best_step")  # older checkpoints have none
 
 
 def check_monitor(monitor: str, trainer: L.Trainer) -> None:

@@ -18,7 +18,7 @@ from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
 from experiments.console import console, recorded, say
 from experiments.errors import RunError
-from experiments.training import checkpoint, resume, run_directory
+from experiments.training import checkpoint, recovery, resume, run_directory
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, check_vocabulary, initialise, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
@@ -98,6 +98,11 @@ def prepare(experiment: Config) -> Start:
             trainers.check_hardware(trainers.at_hand(experiment.trainer)[0])
         elif experiment.resume is not None:
             trainers.check_hardware(experiment.trainer)
+    if not run_directory.is_worker():
+        for path in start.damaged:
+            recovery.set_aside(path)
+        if start.checkpoint is not None and start.lacks_best:
+            recovery.copy_checkpoint(start.checkpoint, start.checkpoint.with_name("best.ckpt"))
     return start
 
 
@@ -152,6 +157,9 @@ def train(parts: Parts, start: Start) -> None:
     checkpoints = parts.callback(Checkpoints)
     if not checkpoints.best.exists():
         raise RunError(f"training ended without a validated checkpoint in {checkpoints.folder}")
+    if not checkpoints.best_metrics:  # the best state was lost, and the fit had ended
+        (measured,) = parts.trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+        checkpoints.best_metrics = {key: float(value) for key, value in measured.items()}
 
 
 def test(parts: Parts, start: Start) -> None:

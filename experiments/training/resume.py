@@ -1,6 +1,7 @@
 """Decide where a run starts: its directory, its checkpoint, and whether the config fits the saved one."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from experiments.config.check import load_config
 from experiments.config.describe import settings_of
 from experiments.config.root import Config
 from experiments.errors import UserError
-from experiments.training import checkpoint, lightning_adapter, run_directory
+from experiments.training import checkpoint, lightning_adapter, recovery, run_directory
 from experiments.training.checkpoint_path import find_checkpoint
 
 
@@ -22,6 +23,8 @@ class Start:
     checkpoint: Path | None = None  # the file it continues from; `None` for a new run
     step: int | None = None  # the optimizer step of that checkpoint
     notes: tuple[str, ...] = ()  # lines for the user about this choice
+    damaged: tuple[Path, ...] = ()  # files to move aside before the run goes on
+    lacks_best: bool = False  # whether `checkpoint` has to stand in for best.ckpt
     state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The content of the checkpoint, so that it is read only once; empty for a new run."""
 
@@ -105,28 +108,45 @@ def is_finished(config: Config, start: Start) -> bool:
 
 
 def newest_good(run_dir: Path) -> Start:
-    """Return the newest readable checkpoint of a run; damaged ones are skipped and noted."""
-    notes = []
-    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    """Return the newest readable checkpoint of a run; damaged ones are noted.
+
+    Raises:
+        UnreadableError: The system cannot read a checkpoint now.
+    """
+    notes: list[str] = []
+    damaged: list[Path] = []
     newest: Start | None = None
-    for path in (last, best):
-        if not path.exists() or (newest is not None and path.samefile(last)):
+    best_step: int | None = None
+    for name in ("last.ckpt", "best.ckpt"):
+        path = run_dir / "checkpoints" / name
+        if not os.path.lexists(path):
             continue
         try:
             state = checkpoint.load(path)
             step = _step(state, path)
         except checkpoint.CheckpointError as error:
             notes.append(f"{error}; skipped")
+            damaged.append(path)
             continue
+        if name == "best.ckpt":
+            best_step = step
         if newest is None or step > (newest.step or 0):
             newest = Start(run_dir, path, step, state=state)
     if newest is None:
         if notes:
             notes.append("no checkpoint is readable: starting a new run")
-        return Start(run_dir, notes=tuple(notes))
+            others = ("metrics.csv", "metrics.json", "tensorboard")
+            damaged += [run_dir / name for name in others if (run_dir / name).exists()]
+        return Start(run_dir, notes=tuple(notes), damaged=tuple(damaged))
+    lost = recovery.best_is_lost(newest.state, best_step)
+    if lost:
+        if best_step is None and not damaged:
+            notes.append(f"there is no {run_dir / 'checkpoints' / 'best.ckpt'}")
+        notes.append(recovery.forget_lost_best(newest.state))
     if notes:
         notes.append(f"continuing from {newest.checkpoint}, step {newest.step}")
-    return replace(newest, notes=tuple(notes))
+    lacks_best = lost and best_step is None
+    return replace(newest, notes=tuple(notes), damaged=tuple(damaged), lacks_best=lacks_best)
 
 
 def _step(state: Mapping[str, Any], path: Path) -> int:

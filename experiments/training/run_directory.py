@@ -268,8 +268,6 @@ def write_start(path: Path, config: Config) -> None:
     if (path / "config.yaml").exists():
         for stale in (path / "metrics.csv", path / "metrics.json", *path.glob("tensorboard/events.*")):
             stale.unlink(missing_ok=True)
-        for stale in path.glob("checkpoints/*.ckpt"):
-            stale.unlink()
     write_text(path / "config.yaml", to_yaml(config.plain))
     write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
 

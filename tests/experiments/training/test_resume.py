@@ -447,6 +447,9 @@ def test_with_no_good_checkpoint_auto_starts_anew_and_a_named_run_is_refused(
     cut = experiments.run(stopped, "run_dir=cut", "resume=auto")
     assert "starting a new run" in capsys.readouterr().out
     assert_same_runs(full.run_dir, cut.run_dir)
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        assert Path("cut", f"{name}.damaged").read_bytes() == b"junk"
+    assert Path("cut", "metrics.csv.damaged").exists()
 
 
 @pytest.mark.parametrize(
@@ -620,10 +623,37 @@ def test_each_file_is_read_once(stopped: dict[str, Any], monkeypatch: pytest.Mon
     experiments.run("resume=cut")
     assert read_from_disk == ["last.ckpt", "best.ckpt", "best.ckpt"]  # the last one after training, to test
     read_from_disk.clear()
-    # The finished run's last state is its best: one file under two names.
-    assert Path("cut/checkpoints/best.ckpt").samefile("cut/checkpoints/last.ckpt")
-    experiments.run("resume=cut", "trainer.max_epochs=4", "trainer.limit_test_batches=1")
-    assert read_from_disk == ["last.ckpt", "best.ckpt"]
+    # The finished run's last state is its best: two files, so that damage in place hits one of them.
+    best, last = Path("cut/checkpoints/best.ckpt"), Path("cut/checkpoints/last.ckpt")
+    assert best.read_bytes() == last.read_bytes()
+    assert not best.samefile(last)
+
+
+@pytest.mark.parametrize("loss", ["damaged", "missing"])
+def test_a_best_checkpoint_that_is_lost_is_told_and_the_run_recovers(
+    loss: str, stopped: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the best at step 6 and the run at step 9, the next validation becomes the best."""
+    best = Path("cut/checkpoints/best.ckpt")
+    best.write_bytes(best.read_bytes()[:-500]) if loss == "damaged" else best.unlink()
+    capsys.readouterr()
+    cut = experiments.run("resume=cut")
+    said = capsys.readouterr().out
+    assert said.index("the best state is lost; step 9 stands in for it") < said.index("run directory cut")
+    assert {"val/loss", "test/loss"} <= cut.metrics.keys()
+    kept = best.with_name("best.ckpt.damaged")
+    assert kept.exists() == (loss == "damaged")
+
+
+def test_a_lost_best_checkpoint_comes_back_from_an_equal_last_one(
+    fragile: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = experiments.run(fragile, "run_dir=full")
+    interrupt(fragile, "run_dir=cut", at=("test", 1, signal.SIGTERM))
+    Path("cut/checkpoints/best.ckpt").write_bytes(b"junk")
+    cut = experiments.run("resume=cut")
+    assert "best.ckpt is restored from last.ckpt" in capsys.readouterr().out
+    assert_same_runs(full.run_dir, cut.run_dir)
 
 
 def test_what_a_killed_writer_left_half_written_is_removed(stopped: dict[str, Any]) -> None:
