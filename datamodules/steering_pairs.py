@@ -3,6 +3,7 @@
 Shape letters: N pairs, D width of both vectors.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,10 @@ def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read all tensors of a safetensors file by name, and its manifest, empty if there is none.
 
+    A file of `experiments.extract` is verified by the checksum in its metadata.
+
     Raises:
-        ValueError: The file is missing or not a safetensors file.
+        ValueError: The file is missing, not a safetensors file, or damaged.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}; expected safetensors with h and z")
@@ -146,10 +149,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            manifest = json.loads((file.metadata() or {}).get("manifest", "{}"))
-    except (SafetensorError, json.JSONDecodeError) as error:
+            metadata = file.metadata() or {}
+        manifest = json.loads(metadata.get("manifest", "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    wanted = metadata.get("sha256")
+    if wanted is not None and content_sha256(tensors, metadata.get("manifest", "")) != wanted:
+        raise ValueError(f"{path} is damaged: its content does not match its sha256; extract it again")
     return tensors, manifest if isinstance(manifest, dict) and manifest.keys() >= MANIFEST else {}
+
+
+def content_sha256(tensors: dict[str, Tensor], manifest: str) -> str:
+    """Compute the digest of a manifest and of tensors, with their names, types and shapes."""
+    digest = hashlib.sha256(manifest.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _layer(

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from datamodules.steering_pairs import content_sha256, read_tensors
 from experiments.errors import UserError
 from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers
 
@@ -36,7 +37,7 @@ class Manifest:
 
 
 def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Manifest) -> None:
-    """Write a file of hidden states under a temporary name and rename it.
+    """Write a file of hidden states and its sha256 under a temporary name and rename it.
 
     Raises:
         UserError: The file cannot be written.
@@ -44,7 +45,9 @@ def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Manifes
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"manifest": json.dumps(dataclasses.asdict(manifest))})
+        text = json.dumps(dataclasses.asdict(manifest))
+        metadata = {"manifest": text, "sha256": content_sha256(tensors, text)}
+        save_file(tensors, temporary, metadata=metadata)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -93,17 +96,19 @@ def check_manifest(path: Path, wanted: Manifest) -> None:
 
 
 def check_split(path: Path, wanted: Sequence[int]) -> None:
-    """Check that every prompt of a file is still in the same split.
+    """Check that a file is undamaged and that every prompt of it is still in the same split.
 
     Args:
         path: The file of hidden states.
         wanted: The split code of each prompt, in the order of the file.
 
     Raises:
-        UserError: A split has changed.
+        UserError: The file is damaged, or a split has changed.
     """
-    with safe_open(path, framework="pt") as file:
-        found = file.get_tensor("split").tolist()
+    try:
+        found = read_tensors(path)[0]["split"].tolist()
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
     if found != list(wanted):
         raise UserError(
             f"{path} was made with other splits of the prompts; remove it, or choose another file"

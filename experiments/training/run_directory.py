@@ -288,10 +288,19 @@ CURVE_HEADER = ("step", "epoch", "name", "value")
 
 
 def read_curve_rows(path: Path) -> list[list[str]]:
-    """Return the rows of a `metrics.csv` without its header, and without a row that a kill cut off."""
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    """Return the rows of a `metrics.csv` without its header, damaged rows, and a row that a kill cut off."""
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
     rows = list(csv.reader(whole.splitlines()))
-    return [row for row in rows[1:] if len(row) == len(CURVE_HEADER) and row[0].isdecimal() and row[3]]
+    return [row for row in rows[1:] if len(row) == len(CURVE_HEADER) and _has_numbers(row)]
+
+
+def _has_numbers(row: list[str]) -> bool:
+    step, epoch, _, value = row
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return step.isdecimal() and (epoch.isdecimal() or not epoch) and max(map(len, (step, epoch))) <= 18
 
 
 def read_curves(run_dir: Path, x: Literal["step", "epoch"] = "step") -> dict[str, list[tuple[int, float]]]:

@@ -15,6 +15,7 @@ from experiments.errors import UserError
 from experiments.steering.states_manifest import (
     Manifest,
     check_manifest,
+    check_split,
     examples_sha256,
     read_manifest,
     save_with_manifest,
@@ -41,6 +42,18 @@ def test_a_manifest_comes_back_with_its_tensors(tmp_path: Path) -> None:
     torch.testing.assert_close(load_file(path)["h"], states)
     check_manifest(path, MADE)
     assert [found.name for found in path.parent.iterdir()] == ["states.safetensors"]
+
+
+@pytest.mark.parametrize("at", [-1, -20])
+def test_damaged_numbers_are_refused(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "states.safetensors"
+    save_with_manifest(path, {"h": torch.ones(3, 4), "split": torch.zeros(3, dtype=torch.uint8)}, MADE)
+    check_split(path, [0, 0, 0])
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is damaged: its content does not match its sha256"):
+        check_split(path, [0, 0, 0])
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,3 +74,17 @@ def test_a_log_without_values_leaves_no_file(work: Path) -> None:
     log.log_hyperparams({"a": 1})
     log.finalize("success")
     assert not list(work.iterdir())
+
+
+def test_damaged_rows_are_left_out(work: Path) -> None:
+    rows = [
+        "step,epoch,name,value",
+        "1,0,a,0.5",
+        "x,0,a,0.5",
+        "2,y,a,0.5",
+        "3,0,a,0.5.5",
+        f"{'9' * 5000},0,a,1",
+    ]
+    data = "\n".join([*rows, "4,,a,nan", ""]).encode() + b"\xff\xfe\n"
+    (work / "metrics.csv").write_bytes(data)
+    assert read_curve_rows(work / "metrics.csv") == [["1", "0", "a", "0.5"], ["4", "", "a", "nan"]]
