@@ -14,8 +14,10 @@ MOVED = {
 """Today's key of each setting that had another one."""
 
 
-def hint(path: str) -> str:
-    """Return where an unknown key has moved to, as the end of an error message; empty if it has not."""
+def hint(path: str, value: Any = None) -> str:
+    """Return where a key or value has moved to, as the end of an error message; empty if it has not."""
+    if path == "model.implementation" and value in ("layer", "cell_loop"):
+        return f"; it is now model.loop: {str(value == 'cell_loop').lower()}"
     return f"; it is now {MOVED[path]}" if path in MOVED else ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.config.messages import cut, nearest, show
-from experiments.config.moved_keys import hint
+from experiments.config.moved_keys import hint as moved_to
 from experiments.config.sources import Layer
 from experiments.errors import UserError
 
@@ -73,7 +73,7 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
     if converted is _NO:
         raise UserError(
             f"{path} = {show(value)} ({layer.origin(path)}) is of the wrong type; "
-            f"allowed: {allowed_values(hint, metadata)}"
+            f"allowed: {allowed_values(hint, metadata)}{moved_to(path, value)}"
         )
     for item in converted if isinstance(converted, list) else [converted]:
         if not _in_range(item, metadata):
@@ -207,7 +207,7 @@ def unknown_key(layer: Layer, path: str, known: Iterable[str]) -> UserError:
         return UserError(
             f"{where}: a config names pieces by short name, such as model.name, and never imports code"
         )
-    if moved := hint(path):
+    if moved := moved_to(path):
         return UserError(f"{where}{moved}")
     if near := nearest(key, known):
         return UserError(f"{where}{near}; --help lists all keys")

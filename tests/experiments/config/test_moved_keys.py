@@ -49,6 +49,12 @@ def test_a_config_is_told_todays_key(old: str) -> None:
         load_config({"model.name": model, "data.name": "digits"}, f"{old}=1")
 
 
+def test_a_value_that_has_moved_is_told_too() -> None:
+    model = {"model.name": "char_rnn", "data.name": "hello"}
+    with pytest.raises(UserError, match=r"allowed: fused, by_hand; it is now model\.loop: true$"):
+        load_config(model, "model.implementation=cell_loop")
+
+
 def test_a_file_with_the_old_keys_is_read(work: Path) -> None:
     (work / "old.yaml").write_text("model: {name: mlp, label_smoothing: 0.1}\ndata: {name: digits}\n")
     assert load_config("old.yaml").plain["objective"]["label_smoothing"] == 0.1

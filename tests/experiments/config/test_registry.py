@@ -106,3 +106,38 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
         UserError, match=r"unknown schedule 'one_cicle' \(did you mean one_cycle\?\).*constant"
     ):
         registry.entry("schedule", "one_cicle")
+
+
+class OwnLoss:
+    """Three times the sum of the outputs."""
+
+    def __init__(self, config: OwnConfig, info: object) -> None:
+        self.factor = config.width
+
+
+def test_an_own_objective_suits_every_model_that_takes_one() -> None:
+    base = {"model.name": "mlp", "data.name": "digits"}
+    with pytest.raises(UserError, match=r"unknown objective 'own'"):
+        load_config(base, "objective.name=own")
+    register("objective", "own", OwnLoss, OwnConfig)
+    for model in ("mlp", "language_model", "steering"):
+        loaded = load_config(base, f"model.name={model}", "objective.name=own", "objective.width=5")
+        assert loaded.objective is not None
+        assert (loaded.objective.name, loaded.objective.config) == ("own", OwnConfig(width=5))
+    register("model", "bare", Own, OwnConfig)
+    assert load_config(base, "model.name=bare").objective is None
+    with pytest.raises(UserError, match=r"the model bare has an objective of its own"):
+        load_config(base, "model.name=bare", "objective.name=own")
+
+
+def test_an_objective_that_does_not_suit_the_model_is_refused_by_name() -> None:
+    base = {"model.name": "language_model", "data.name": "tiny_shakespeare"}
+    assert load_config(base).objective.name == "cross_entropy"
+    with pytest.raises(UserError, match=r"mse .*the model language_model does not learn by it; choose"):
+        load_config(base, "objective.name=mse")
+
+
+def test_the_settings_of_an_objective_stay_if_its_default_name_is_spelled_out() -> None:
+    base = {"model.name": "mlp", "data.name": "digits", "objective.label_smoothing": 0.1}
+    assert load_config(base, "objective.name=cross_entropy").objective.config.label_smoothing == 0.1
+    assert load_config(base, "objective.name=focal").objective.name == "focal"
