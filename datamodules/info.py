@@ -129,6 +129,34 @@ class VectorPairInfo(DataInfo):
     training targets that are not zero. Otherwise empty."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TableInfo(DataInfo):
+    """Rows of numbers with real targets."""
+
+    kind = "table"
+
+    input_shape: tuple[int, ...]  # shape of one row, (D,)
+    feature_names: tuple[str, ...]  # names of the D features
+    mean: tuple[float, ...]  # mean of each feature over the training rows, before standardising
+    std: tuple[float, ...]  # standard deviation of each feature, likewise; 1 for a constant feature
+    target_names: tuple[str, ...]  # names of the T targets
+    target_mean: tuple[float, ...]  # mean of each target over the training rows
+    target_std: tuple[float, ...]  # standard deviation of each target; 1 for a constant target
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledTableInfo(DataInfo):
+    """Rows of numbers with one class each."""
+
+    kind = "labelled_table"
+
+    input_shape: tuple[int, ...]  # shape of one row, (D,)
+    feature_names: tuple[str, ...]  # names of the D features
+    mean: tuple[float, ...]  # mean of each feature over the training rows, before standardising
+    std: tuple[float, ...]  # standard deviation of each feature, likewise; 1 for a constant feature
+    class_names: tuple[str, ...]  # names of the K classes, by class index
+
+
 def info_from_dict(values: Mapping[str, Any]) -> DataInfo:
     """Invert `DataInfo.to_dict`.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from datamodules.info import ImageInfo, LabelledTextInfo
+from datamodules.info import ImageInfo, LabelledTableInfo, LabelledTextInfo
 from lit_modules.base import LitModule, Stage
 from lit_modules.functional.precision import widen
 
@@ -22,9 +22,9 @@ class Classifier(LitModule):
     Evaluation logs the cross-entropy, for every objective, so that losses are comparable.
     """
 
-    dashboard = "classification"
+    dashboard: str | None = "classification"
 
-    info: ImageInfo | LabelledTextInfo
+    info: ImageInfo | LabelledTextInfo | LabelledTableInfo
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
         """Add the accuracy."""

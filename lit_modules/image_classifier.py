@@ -51,8 +51,8 @@ class ImageClassifier(Classifier):
         match config:
             case MLPConfig():
                 return MLP(
-                    image_shape=shape,
-                    num_classes=num_classes,
+                    input_shape=shape,
+                    num_outputs=num_classes,
                     hidden=config.hidden,
                     activation=config.activation,
                     batch_norm=config.batch_norm,

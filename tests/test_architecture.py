@@ -55,7 +55,7 @@ ROOMS = {
     "experiments": "config training studies language_models steering callbacks benchmark "
     "compare evaluate predict sample extract demo",
     "lit_modules": "configs networks optim metrics generation pretrained layers functional",
-    "datamodules": "configs assets loading images text tokenizers prompts",
+    "datamodules": "configs assets loading images text tables tokenizers prompts",
 }
 """The folders of each package; a new one is a decision, so it is made here."""
 

@@ -77,6 +77,14 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "vision_transformer": _images(
             "VisionTransformerConfig", "A transformer encoder on patches of an image."
         ),
+        "table_classifier": replace(
+            _model("table_classifier", "TableClassifier", "Logistic regression or an MLP on table rows."),
+            schema="lit_modules.configs.table:TableClassifierConfig",
+        ),
+        "table_regression": replace(
+            _model("table_regression", "TableRegression", "Linear regression or an MLP on table rows."),
+            schema="lit_modules.configs.table:TableRegressionConfig",
+        ),
         "text_classifier": _model(
             "text_classifier", "TextClassifier", "A transformer encoder that classifies texts."
         ),
@@ -95,6 +103,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "mnist": _data("mnist", "MNIST", "Handwritten digits, 28×28, 60,000 + 10,000."),
         "fashion_mnist": _data("mnist", "FashionMNIST", "Articles of clothing in MNIST's format."),
         "digits": _data("mnist", "Digits", "scikit-learn's 1,797 digits, 8×8; needs no network."),
+        "table": _data("table", "Table", "A table of numbers: a CSV file, or a table of scikit-learn."),
         "shakespeare": _data("token_corpus", "Shakespeare", "Shakespeare's plays, all 38."),
         "tiny_shakespeare": _data("token_corpus", "TinyShakespeare", "1,115,394 characters of Shakespeare."),
         "text": _data("token_corpus", "Text", "Your own text, a UTF-8 file or a folder."),

@@ -1,7 +1,7 @@
 """Baselines: scikit-learn models on the same splits as the networks, with the same scores.
 
 Each sample is one flat row. Pixels (uint8) are scaled to [0, 1]; other inputs are not changed. The bag of
-words reads the words of a text. For texts, macro-F1 and AUC are scored too.
+words reads the words of a text. For texts and tables, macro-F1 and AUC are scored too.
 
 Shape letters: N samples, F features (all values of a sample), K classes, D values of a real target.
 """
@@ -23,6 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
+from datamodules.info import LabelledTableInfo
 from experiments.config.baselines import (
     BagOfWordsConfig,
     KNearestNeighborsConfig,
@@ -62,8 +63,8 @@ def run_baseline(
     Returns:
         Scores with the prefixes `val/` and `test/`, and `fit_seconds`, `parameters` (stored numbers) and, for
         an iterative fit, `converged`. Scores of classes: `accuracy`; `loss` (cross-entropy) if the baseline
-        gives probabilities that are never zero; for texts also `macro_f1` and `auc`. Scores of real targets:
-        `loss` (mean squared error), `r2`, and the mean `cosine` for vectors.
+        gives probabilities that are never zero; for texts and tables also `macro_f1` and `auc`. Scores of
+        real targets: `loss` (mean squared error), `r2`, and the mean `cosine` for vectors.
 
     Raises:
         UserError: The baseline does not fit the kind of inputs or targets, or has more neighbors than there
@@ -86,7 +87,7 @@ def run_baseline(
     for stage in ("val", "test"):
         inputs, targets = read(datamodule, stage)
         scores = _score(model, inputs, targets, classes=classes, one_hot=one_hot)
-        if of_texts:
+        if classes and hasattr(model, "predict_proba") and (of_texts or _of_tables(datamodule)):
             scores |= _ranking_scores(model, inputs, targets)
         metrics |= {f"{stage}/{name}": value for name, value in scores.items()}
     if confusion_to is not None and classes and not one_hot:
@@ -94,6 +95,10 @@ def run_baseline(
         counts = confusion_matrix(targets, model.predict(inputs), labels=range(len(names)))
         Confusion(class_names=names, counts=tuple(map(tuple, counts.tolist()))).write(confusion_to)
     return metrics
+
+
+def _of_tables(datamodule: SplitData) -> bool:
+    return isinstance(getattr(datamodule, "info", None), LabelledTableInfo)
 
 
 def _check_inputs(config: Any, of_texts: bool) -> None:
@@ -170,7 +175,7 @@ def _score(model: Any, inputs: Any, targets: Array, *, classes: bool, one_hot: b
             "loss": mean_squared_error(targets, predicted),
             "r2": r2_score(targets, predicted, multioutput="variance_weighted"),
         }
-        if targets.ndim == 2:
+        if targets.ndim == 2 and targets.shape[1] > 1:
             real["cosine"] = _mean_cosine(targets, predicted)
         return {name: float(value) for name, value in real.items()}
     scores = {"accuracy": accuracy_score(targets, predicted.argmax(axis=1) if one_hot else predicted)}

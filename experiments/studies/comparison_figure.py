@@ -44,6 +44,7 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
         axes.tick_params(axis="y", labelleft=number % per_row == 0)
     start = math.ceil(len(metrics) / per_row) * per_row
     first: Axes | None = None
+    fullest: tuple[Axes, int] | None = None
     for number, metric in enumerate(logged):
         axes = figure.add_subplot(grid[divmod(start + number, per_row)], sharey=first)
         first = first or (axes if settings.share_y else None)
@@ -51,9 +52,11 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
         _draw_levels(axes, comparison, metric)
         _scale(axes, settings)
         axes.set_title(_literal(metric))
-        handles, labels = axes.get_legend_handles_labels()
-        if number == 0 and handles:
-            axes.legend(handles, labels, fontsize="small")
+        labels = len(axes.get_legend_handles_labels()[1])
+        if labels > (fullest[1] if fullest else 0):
+            fullest = axes, labels
+    if fullest:  # one legend, in the first of the panels that show the most groups
+        fullest[0].legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lit_modules.functional.backward import sigmoid
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import LayerImplementation
 
@@ -44,11 +45,18 @@ def tanh(x: Tensor) -> Tensor:
     return (e / (e + 2)).to(x.dtype)
 
 
-_BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu, "silu": silu, "tanh": tanh}
+_BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "gelu": gelu,
+    "silu": silu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+}
 _FUSED: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "gelu": nn.GELU,
     "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
 }
 
@@ -69,7 +77,7 @@ def make_activation(name: str, implementation: LayerImplementation = "fused") ->
     """Build an activation; PyTorch's ReLU works in place.
 
     Args:
-        name: `"relu"`, `"gelu"`, `"silu"` or `"tanh"`.
+        name: `"relu"`, `"gelu"`, `"silu"`, `"sigmoid"` or `"tanh"`.
         implementation: PyTorch's module, or the function of this file.
 
     Returns:

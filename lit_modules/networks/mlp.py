@@ -1,5 +1,6 @@
-"""The multilayer perceptron on flattened images."""
+"""The multilayer perceptron on flattened inputs, such as images or table rows."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,27 +13,27 @@ from lit_modules.layers.building_blocks import building_blocks
 class MLP(nn.Module):
     """A multilayer perceptron: x ← dropout(act(norm(W x + b))) in each hidden layer, then W x + b.
 
-    Shape letters: B images, C channels, H height, W width, F width of the last hidden layer, K classes.
+    Shape letters: B inputs, F width of the last hidden layer, K outputs.
 
     Args:
-        image_shape: (C, H, W) of one image.
-        num_classes: K.
+        input_shape: Shape of one input, such as (C, H, W) of an image.
+        num_outputs: K.
         hidden: Widths of the hidden layers; an empty list gives a linear classifier.
-        activation: `"relu"`, `"gelu"` or `"silu"`.
+        activation: a name of `make_activation`.
         batch_norm: Whether each activation follows a batch norm (Ioffe & Szegedy 2015). The linear layer
             before the norm has no bias, because the norm would cancel it.
         dropout: Probability of dropping a hidden activation in training (Srivastava et al. 2014).
         implementation: PyTorch's layers, or the same by hand.
 
     Raises:
-        ValueError: `image_shape` is not (C, H, W); unknown activation.
+        ValueError: `input_shape` is empty; unknown activation.
     """
 
     def __init__(
         self,
         *,
-        image_shape: Sequence[int],
-        num_classes: int,
+        input_shape: Sequence[int],
+        num_outputs: int,
         hidden: Sequence[int],
         activation: str = "relu",
         batch_norm: bool = False,
@@ -40,11 +41,10 @@ class MLP(nn.Module):
         implementation: LayerImplementation = "fused",
     ) -> None:
         super().__init__()
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape is {tuple(image_shape)}, expected (channels, height, width)")
-        channels, height, width = image_shape
+        if not input_shape:
+            raise ValueError("input_shape is (), expected at least one dimension")
         blocks = building_blocks(implementation)
-        widths = [channels * height * width, *hidden]
+        widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
             layers.append(blocks.linear(fan_in, fan_out, bias=not batch_norm))
@@ -54,12 +54,12 @@ class MLP(nn.Module):
             if dropout:
                 layers.append(blocks.dropout(dropout))
         self.body = nn.Sequential(*layers)
-        self.head = blocks.linear(widths[-1], num_classes)
+        self.head = nn.Linear(widths[-1], num_outputs)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return the activations of the last hidden layer: (B, C, H, W) → (B, F)."""
-        return self.body(images.flatten(1))
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the activations of the last hidden layer: (B, …) → (B, F)."""
+        return self.body(inputs.flatten(1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute the logits: (B, C, H, W) → (B, K)."""
-        return self.head(self.features(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the outputs: (B, …) → (B, K)."""
+        return self.head(self.features(inputs))

@@ -9,9 +9,11 @@ import pytest
 from datamodules.info import (
     DataInfo,
     ImageInfo,
+    LabelledTableInfo,
     LabelledTextInfo,
     SequenceLabellingInfo,
     SequencePairInfo,
+    TableInfo,
     TextInfo,
     VectorPairInfo,
     info_from_dict,
@@ -29,6 +31,18 @@ INFOS = [
     LabelledTextInfo(class_names=("a", "b"), vocab_size=3, context_length=8, tokenizer=TOKENIZER),
     SequencePairInfo(
         source_vocabulary=("x",), target_vocabulary=("y",), source_length=3, target_length=4, train_size=9
+    ),
+    LabelledTableInfo(
+        input_shape=(2,), feature_names=("x", "y"), mean=(0.0, 1.0), std=(1.0, 2.0), class_names=("a", "b")
+    ),
+    TableInfo(
+        input_shape=(1,),
+        feature_names=("x",),
+        mean=(0.0,),
+        std=(1.0,),
+        target_names=("y",),
+        target_mean=(2.0,),
+        target_std=(3.0,),
     ),
     VectorPairInfo(
         input_shape=(2,), mean=(0.0, 1.0), std=(1.0, 2.0), target_scale=0.5, steering={"model": "tiny"}

@@ -11,6 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_squared_err
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
+from datamodules.configs.table import TableConfig
+from datamodules.table import TableDataModule
 from experiments.config.baselines import (
     BagOfWordsConfig,
     KNearestNeighborsConfig,
@@ -319,3 +321,23 @@ def test_schemas_import_neither_torch_nor_scikit_learn() -> None:
     code = "import experiments.config.baselines, sys; print({'torch', 'sklearn'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_table_of_classes_is_scored_by_area_too() -> None:
+    data = TableDataModule(TableConfig(path="breast_cancer"))
+    metrics = run_baseline(LogisticRegressionConfig(), data, seed=0)
+    (inputs, targets), (test_inputs, test_targets) = data.split("train"), data.split("test")
+    theirs = LogisticRegression(max_iter=100).fit(inputs.numpy(), targets.numpy())
+    area = roc_auc_score(test_targets, theirs.predict_proba(test_inputs.numpy())[:, 1])
+    assert metrics["test/auc"] == pytest.approx(area)
+    assert "test/auc" not in run_baseline(LinearRegressionConfig(), data, seed=0)
+
+
+def test_one_real_target_has_no_cosine() -> None:
+    data = TableDataModule(TableConfig(path="diabetes"))
+    metrics = run_baseline(LinearRegressionConfig(), data, seed=0)
+    assert "test/cosine" not in metrics
+    inputs, targets = (part.numpy() for part in data.split("train"))
+    test_inputs, test_targets = (part.numpy() for part in data.split("test"))
+    expected = mean_squared_error(test_targets, Ridge().fit(inputs, targets).predict(test_inputs))
+    assert metrics["test/loss"] == pytest.approx(expected, rel=1e-5)

@@ -274,6 +274,8 @@ def test_a_baseline_is_a_dashed_line_in_the_curves_of_its_metric(tmp_path: Path,
     dashed = [line for line in val.get_lines() if line.get_linestyle() == "--"]
     assert [list(line.get_ydata()) for line in dashed] == [[2.5, 2.5]]
     assert [line for line in train.get_lines() if line.get_linestyle() == "--"] == []
+    assert train.get_legend() is None
+    assert [text.get_text() for text in val.get_legend().get_texts()] == ["a", "mean"]
 
 
 def test_a_curve_over_epochs_is_the_mean_of_each(tmp_path: Path) -> None:

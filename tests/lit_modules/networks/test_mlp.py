@@ -8,7 +8,7 @@ from lit_modules.networks.mlp import MLP
 
 def test_matches_the_formula_with_its_own_weights():
     torch.manual_seed(0)
-    net = MLP(image_shape=(2, 3, 5), num_classes=4, hidden=[7, 6]).double()
+    net = MLP(input_shape=(2, 3, 5), num_outputs=4, hidden=[7, 6]).double()
     images = torch.randn(3, 2, 3, 5, dtype=torch.float64)
     (w1, b1), (w2, b2), (w3, b3) = [(m.weight, m.bias) for m in net.modules() if isinstance(m, nn.Linear)]
     hidden = (images.reshape(3, -1) @ w1.T + b1).clamp_min(0)
@@ -18,14 +18,16 @@ def test_matches_the_formula_with_its_own_weights():
 
 
 def test_classic_perceptron_has_the_parameters_counted_by_hand():
-    net = MLP(image_shape=(1, 28, 28), num_classes=10, hidden=[512, 256, 128, 64])
+    net = MLP(input_shape=(1, 28, 28), num_outputs=10, hidden=[512, 256, 128, 64])
     expected = 785 * 512 + 513 * 256 + 257 * 128 + 129 * 64 + 65 * 10
     assert sum(p.numel() for p in net.parameters()) == expected
 
 
-@pytest.mark.parametrize(("name", "function"), [("relu", F.relu), ("gelu", F.gelu), ("silu", F.silu)])
+@pytest.mark.parametrize(
+    ("name", "function"), [("relu", F.relu), ("gelu", F.gelu), ("silu", F.silu), ("sigmoid", torch.sigmoid)]
+)
 def test_activation_is_pytorchs(name, function):
-    net = MLP(image_shape=(1, 8, 8), num_classes=3, hidden=[5], activation=name)
+    net = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[5], activation=name)
     images = torch.randn(4, 1, 8, 8)
     first = next(m for m in net.modules() if isinstance(m, nn.Linear))
     torch.testing.assert_close(net.features(images), function(first(images.flatten(1))))
@@ -33,16 +35,16 @@ def test_activation_is_pytorchs(name, function):
 
 def test_batch_norm_makes_training_blind_to_scale_and_offset_of_the_input():
     torch.manual_seed(0)
-    net = MLP(image_shape=(1, 8, 8), num_classes=3, hidden=[16, 8], batch_norm=True).double()
+    net = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[16, 8], batch_norm=True).double()
     images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(net(1e3 * images + 5), net(images), rtol=1e-4, atol=1e-4)
-    plain = MLP(image_shape=(1, 8, 8), num_classes=3, hidden=[16, 8]).double()
+    plain = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[16, 8]).double()
     assert (plain(1e3 * images + 5) - plain(images)).abs().max() > 1
 
 
 def test_dropout_zeroes_its_share_in_training_and_nothing_in_evaluation():
     torch.manual_seed(0)
-    net = MLP(image_shape=(1, 8, 8), num_classes=3, hidden=[1000], activation="gelu", dropout=0.25)
+    net = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[1000], activation="gelu", dropout=0.25)
     images = torch.randn(50, 1, 8, 8)
     share = (net.features(images) == 0).double().mean().item()
     assert share == pytest.approx(0.25, abs=0.02)
@@ -52,13 +54,13 @@ def test_dropout_zeroes_its_share_in_training_and_nothing_in_evaluation():
 
 
 def test_without_hidden_layers_it_is_linear():
-    net = MLP(image_shape=(1, 8, 8), num_classes=3, hidden=[]).double()
+    net = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[]).double()
     a, b = torch.randn(2, 4, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(net(a + b) + net(torch.zeros_like(a)), net(a) + net(b))
 
 
-def test_refuses_what_is_no_image_or_no_activation():
-    with pytest.raises(ValueError, match=r"\(28, 28\)"):
-        MLP(image_shape=(28, 28), num_classes=10, hidden=[4])
+def test_refuses_an_input_without_shape_and_an_unknown_activation():
+    with pytest.raises(ValueError, match="input_shape"):
+        MLP(input_shape=(), num_outputs=10, hidden=[4])
     with pytest.raises(ValueError, match="'tanhh'"):
-        MLP(image_shape=(1, 8, 8), num_classes=10, hidden=[4], activation="tanhh")
+        MLP(input_shape=(1, 8, 8), num_outputs=10, hidden=[4], activation="tanhh")

@@ -1,0 +1,104 @@
+"""Tables of numbers as a LightningDataModule.
+
+Shape letters: N rows, B batch, D features, T targets.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.base import PARTS, ResidentDataModule
+from datamodules.configs.table import TableConfig
+from datamodules.info import LabelledTableInfo, TableInfo
+from datamodules.loading.epoch_loader import mix_seed
+from datamodules.loading.split import stratified_sample
+from datamodules.tables.csv_table import read_csv
+from datamodules.tables.known_tables import known_table
+from datamodules.tables.table_rows import TableRows
+
+
+class TableDataModule(ResidentDataModule):
+    """Batches of features, float32 (B, D), and of targets: float32 (B, T), or classes int64 (B,).
+
+    Missing features become the mean of the training rows. Mean and standard deviation, of features and of
+    targets, are those of the training rows.
+    """
+
+    config: TableConfig
+    info: TableInfo | LabelledTableInfo
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the table; a second call changes nothing.
+
+        Raises:
+            ValueError: The file is missing or malformed, or a split has less than two rows.
+        """
+        if self._info is not None:
+            return
+        config = self.config
+        rows = known_table(config.path) or read_csv(Path(config.path), config)
+        part = split_rows(rows, config) if rows.part is None else rows.part
+        if bool((part.bincount(minlength=3) < 2).any()):
+            raise ValueError(f"{config.path} has {len(part)} rows, too few for three splits of two rows each")
+        mean, std = moments(rows.features[part == 0])
+        features = torch.where(rows.features.isnan(), mean, rows.features)
+        if config.standardize:
+            features = (features - mean) / std
+        numbers = rows.targets.is_floating_point()
+        targets = rows.targets.float() if numbers else rows.targets
+        self._parts = {
+            name: (features[part == code].float(), targets[part == code]) for code, name in enumerate(PARTS)
+        }
+        shared: dict[str, Any] = {
+            **{f"{name}_size": len(self._parts[name][0]) for name in PARTS},
+            "input_shape": (len(rows.feature_names),),
+            "feature_names": rows.feature_names,
+            "mean": tuple(mean.tolist()),
+            "std": tuple(std.tolist()),
+        }
+        if numbers:
+            target_mean, target_std = moments(rows.targets[part == 0])
+            self._info = TableInfo(
+                **shared,
+                target_names=rows.target_names,
+                target_mean=tuple(target_mean.tolist()),
+                target_std=tuple(target_std.tolist()),
+            )
+        else:
+            self._info = LabelledTableInfo(**shared, class_names=rows.class_names)
+
+
+def moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (divisor N) of each column, without NaN.
+
+    A column of NaN has mean 0, and one of equal values standard deviation 1.
+    """
+    mean = values.nanmean(0).nan_to_num(0.0)
+    std = (values - mean).square().nanmean(0).nan_to_num(0.0).sqrt()
+    return mean, torch.where(std > 1e-12 * mean.abs(), std, 1.0)
+
+
+def split_rows(rows: TableRows, config: TableConfig) -> Tensor:
+    """Return the split of each row, int64 (N,): 0 training, 1 validation, 2 test.
+
+    Each split keeps the share of each class. Real targets are split at random.
+
+    Raises:
+        ValueError: A split would be empty, or have fewer rows than there are classes.
+    """
+    size = len(rows.features)
+    val, test = round(size * config.val_fraction), round(size * config.test_fraction)
+    part = torch.zeros(size, dtype=torch.int64)
+    if rows.targets.is_floating_point():
+        generator = torch.Generator().manual_seed(mix_seed(config.split_seed))
+        order = torch.randperm(size, generator=generator)
+        part[order[:test]] = 2
+        part[order[test : test + val]] = 1
+        return part
+    held_out, rest = stratified_sample(rows.targets, test, seed=config.split_seed)
+    chosen, _ = stratified_sample(rows.targets[rest], val, seed=config.split_seed)
+    part[held_out] = 2
+    part[rest[chosen]] = 1
+    return part

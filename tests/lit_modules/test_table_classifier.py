@@ -1,0 +1,45 @@
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+
+from datamodules.info import ImageInfo, LabelledTableInfo
+from lit_modules.configs.objective import BinaryCrossEntropyConfig
+from lit_modules.configs.table import TableClassifierConfig
+from lit_modules.objective import BinaryCrossEntropy
+from lit_modules.table_classifier import TableClassifier
+
+INFO = LabelledTableInfo(
+    input_shape=(3,), feature_names=("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3, class_names=("n", "y")
+)
+
+
+def test_one_output_is_logistic_regression() -> None:
+    torch.manual_seed(0)
+    objective = BinaryCrossEntropy(BinaryCrossEntropyConfig())
+    model = TableClassifier(TableClassifierConfig(), INFO, objective=objective)
+    assert [tuple(p.shape) for p in model.parameters()] == [(1, 3), (1,)]
+    rows, targets = torch.randn(20, 3), torch.arange(20) % 2
+    out = model.evaluation_step((rows, targets), 0, "test")
+    z = model.network(rows).squeeze(1).detach()
+    assert out["losses"].mean().item() == pytest.approx(log_loss(targets, z.sigmoid().numpy()), rel=1e-5)
+    model.test_metrics["auc"].update(out["logits"], targets)
+    assert model.test_metrics["auc"].compute().item() == pytest.approx(roc_auc_score(targets, z))
+    loss = model.training_step((rows, targets), 0)["loss"]
+    loss.backward()
+    # Hand-derived: dL/dw = mean((p - y) x).
+    expected = ((z.sigmoid() - targets).unsqueeze(1) * rows).mean(0)
+    torch.testing.assert_close(model.network.head.weight.grad[0], expected)
+
+
+def test_two_outputs_and_hidden_layers() -> None:
+    model = TableClassifier(TableClassifierConfig(hidden=[8, 16, 16], activation="sigmoid"), INFO)
+    assert model(torch.zeros(5, 3)).shape == (5, 2)
+    assert sum(isinstance(m, torch.nn.Sigmoid) for m in model.modules()) == 3
+
+
+def test_images_are_refused() -> None:
+    images = ImageInfo(input_shape=(1, 2, 2), class_names=("a",), mean=(0.0,), std=(1.0,))
+    with pytest.raises(
+        ValueError, match=r"can't learn from data of the kind 'images'; choose data\.name table"
+    ):
+        TableClassifier(TableClassifierConfig(), images)
