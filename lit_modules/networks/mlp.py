@@ -54,7 +54,7 @@ class MLP(nn.Module):
             if dropout:
                 layers.append(blocks.dropout(dropout))
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], num_outputs)
+        self.head = blocks.linear(widths[-1], num_outputs)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the activations of the last hidden layer: (B, …) → (B, F)."""

@@ -26,5 +26,7 @@ def test_it_is_the_formula_and_has_a_gradient_behind_another_layer(name: str) ->
 
 
 def test_another_name_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'mish', expected one of 'relu', 'gelu', 'silu', 'tanh'"):
+    with pytest.raises(
+        ValueError, match=r"'mish', expected one of 'relu', 'gelu', 'silu', 'sigmoid', 'tanh'"
+    ):
         make_activation("mish")
