@@ -6,6 +6,9 @@
 Importing this package does not import torch; calling `run` does.
 """
 
+from experiments import early_ctrl_c  # noqa: F401
+
+# isort: split
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

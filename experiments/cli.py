@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from experiments import early_ctrl_c, terminal_streams
 from experiments.config.messages import escaped, nearest
 from experiments.config.sources import override
 from experiments.errors import Interrupted, RunError, UserError
@@ -39,6 +40,8 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
     def guarded(arguments: Sequence[str] | None = None) -> int:
         given = list(sys.argv[1:] if arguments is None else arguments)
         debug = "--debug" in given
+        early_ctrl_c.hand_over()
+        terminal_streams.make_safe()
         core_sharing.start()
         try:
             status = main([a for a in given if a != "--debug"]) or 0
@@ -64,7 +67,9 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
 def report(error: BaseException) -> int:
     """Print an error for the user and return the exit status."""
     if isinstance(error, BrokenPipeError):  # the reader, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # either of them may be the closed one
+            os.dup2(nowhere, stream.fileno())
         return 141  # as a shell reports SIGPIPE
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")

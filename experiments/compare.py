@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.config.comparison import ComparisonConfig
-from experiments.console import announce, console
+from experiments.console import announce, console, print_table
 from experiments.studies.compare_runs import compare_runs
 
 DEFAULT = ",".join(ComparisonConfig().columns)
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     announce(f"comparing {', '.join(map(str, options.runs))}")
     comparison = compare_runs(options.runs, output, columns=columns)
     terminal = console()
-    terminal.print(comparison.table())
+    print_table(comparison.table(), terminal)
     for line in comparison.failures():
         terminal.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
     terminal.print(

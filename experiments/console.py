@@ -4,10 +4,12 @@ import contextlib
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from experiments.errors import Interrupted
 from experiments.training.run_directory import is_worker
@@ -28,10 +30,24 @@ def announce(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a closed pipe to the command; Rich would exit with status 1."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Return the console for tables: as wide as the terminal, or 120 columns where there is none."""
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=120)
+    terminal = _Console()
+    return terminal if terminal.is_terminal else _Console(width=120)
+
+
+def print_table(table: Table, target: Console | None = None) -> None:
+    """Print a table at its own width, because Rich would cut numbers to fit a narrow terminal."""
+    target = target or console()
+    natural = target.measure(table, options=target.options.update(max_width=10_000)).maximum
+    target.width = max(natural, target.width)
+    target.print(table)
 
 
 @contextlib.contextmanager
@@ -74,7 +90,10 @@ def quiet_lightning() -> Iterator[None]:
     logging.getLogger().addHandler(silent)
     logging.captureWarnings(True)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Lightning 2.6 uses what newer PyTorch deprecates; `python -W error` must not end the run.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            yield
     finally:
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(silent)

@@ -11,6 +11,7 @@ from experiments.config.root import Config
 from experiments.config.sources import is_override, read_override
 from experiments.console import say
 from experiments.errors import UserError
+from experiments.terminal_streams import outlive_terminal
 from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.quick_imports import import_torchmetrics
 from experiments.training.threads import core_sharing
@@ -47,6 +48,7 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
         UserError: `callbacks` are given for several fits.
     """
     core_sharing.start()
+    outlive_terminal()
     if experiment.task is not None:
         raise UserError(f"task {experiment.task.name}: a task is one of the stages of a chain")
     if experiment.form == "fit":
@@ -85,6 +87,7 @@ def main(arguments: list[str]) -> int | None:
     if "--print-config" in flags:
         print(to_yaml(experiment.plain), end="")
         return 0
+    outlive_terminal()
     say(_outline(experiment))  # importing torch and Lightning takes seconds
     import_torchmetrics()
     if "--dry-run" in flags:

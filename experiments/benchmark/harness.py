@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.console import print_table
 from experiments.training.machine import describe_machine, describe_revision
 from experiments.training.run_directory import write_text
 
@@ -91,7 +92,7 @@ class Report:
             table.add_column(name, justify="right" if number else "left")
         for row in self.rows:
             table.add_row(*(_text(row.get(name)) for name in self.columns()))
-        console.print(table)
+        print_table(table, console)
         for note in self.notes:
             console.print(note, markup=False)
 

@@ -160,21 +160,24 @@ class Progress(Callback):
             self._due = time.perf_counter() + BAR_PERIOD
 
     def _bar(self, line: dict[str, str], fraction: float) -> Text:
-        """Build the bar, the most important parts first, because a narrow terminal cuts off the end."""
+        """Build the bar: the most important parts first, and of the others those that fit the terminal."""
         done, left = "━━" if self.console.encoding.startswith("utf") else "#-"
         filled = round(BAR_WIDTH * min(1.0, fraction))
         order = ("left", "where", "step", "rate")
         rest = [line[key] for key in order if key in line] + [line[k] for k in line if "/" in k]
-        return Text.assemble(
+        text = Text.assemble(
             (line["epoch"], "bold"),
             "  ",
             (done * filled, "green"),
             (left * (BAR_WIDTH - filled), "bright_black"),
-            "  ",
-            "  ".join(rest),
             no_wrap=True,
-            overflow="ellipsis",
+            overflow="crop",
         )
+        for part in rest:
+            if text.cell_len + 2 + len(part) > self.console.width:
+                break  # a number that is cut is a wrong number
+            text.append(f"  {part}")
+        return text
 
     def _write(self, line: dict[str, str]) -> None:
         self.console.print(Text("  ".join(line.values())), soft_wrap=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.table import Table
 
 from experiments import cli
-from experiments.console import announce, console
+from experiments.console import announce, print_table
 from experiments.errors import UserError
 from experiments.evaluate.on_data import SPLITS, evaluate
 from experiments.evaluate.on_text import evaluate_text
@@ -78,7 +78,7 @@ def _print_table(metrics: Mapping[str, str]) -> None:
     table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, value)
-    console().print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

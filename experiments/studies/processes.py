@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 _PRELOADED = ["experiments.training.fit", "torchmetrics", "torch.utils.tensorboard"]
@@ -45,10 +46,8 @@ def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tupl
 
     previous = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        # A terminal sends Ctrl-C to both processes. The child ignores it and gets signals from us only.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        process.start()
-        signal.signal(signal.SIGINT, forward)
+        with _ctrl_c_waits():
+            process.start()
         if received:
             pass_on()
         process.join()
@@ -58,6 +57,24 @@ def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tupl
     code = process.exitcode or 0
     # A negative exit code is the number of the signal that killed the process.
     return (128 - code if code < 0 else code), (received[0] if received else None)
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Block SIGINT, which a process that starts meanwhile inherits.
+
+    A terminal sends Ctrl-C to both processes. The child must get signals from its parent only. In the parent
+    a blocked signal arrives later; an ignored one would be lost, with the seconds that a start takes.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:

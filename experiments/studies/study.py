@@ -14,11 +14,12 @@ from experiments import cli
 from experiments.config.check import load_config, to_yaml
 from experiments.config.root import Config
 from experiments.config.sources import read_file
-from experiments.console import console, say
+from experiments.console import print_table, say
 from experiments.errors import Interrupted, RunError
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.processes import end_with_parent, run_in_process
 from experiments.studies.study_directory import open_directory
+from experiments.terminal_streams import outlive_terminal
 from experiments.training import resume, run_directory
 from experiments.training.build import build_data
 from experiments.training.fit import Result, fit
@@ -68,7 +69,7 @@ def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
         logs = f"; see {run_dir}" if any(run_dir.glob("*/**/run.log")) else ""
         raise RunError(f"none of the {len(jobs)} fits finished{logs}")
     folders = {job.path: run_dir / job.path for job in jobs}
-    console().print(compare_runs(list(folders.values()), run_dir, experiment.comparison).table())
+    print_table(compare_runs(list(folders.values()), run_dir, experiment.comparison).table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {shlex.quote(str(run_dir))}")
     children = {path: folder for path, folder in folders.items() if path not in failed}
     return Result(metrics={}, run_dir=run_dir, children=children)
@@ -181,6 +182,7 @@ def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
         return 0
 
     end_with_parent()
+    outlive_terminal()
     sys.exit(cli.command(main)([]))
 
 
@@ -200,6 +202,7 @@ def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, An
         run_directory.write_text(Path(folder, "config.yaml"), to_yaml(record))
         run_directory.write_metrics(Path(folder), metrics)
 
+    outlive_terminal()
     sys.exit(cli.command(main)([]))
 
 

@@ -16,7 +16,7 @@ from experiments.callbacks.summary import parameter_count
 from experiments.callbacks.tensorboard import log_hyperparameters
 from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
-from experiments.console import console, recorded, say
+from experiments.console import print_table, recorded, say
 from experiments.errors import RunError
 from experiments.training import checkpoint, recovery, resume, run_directory
 from experiments.training import trainer as trainers
@@ -212,5 +212,5 @@ def _print(metrics: Mapping[str, float], run_dir: Path) -> None:
         if key.startswith("test/"):
             table.add_row(key, f"{value:.4f}")
     table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
-    console().print(table)
+    print_table(table)
     say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {shlex.quote(str(run_dir))}")

@@ -161,13 +161,18 @@ def test_terminal_has_a_bar_and_a_line_per_epoch(eager):
     assert file.getvalue().count(HIDE) == file.getvalue().count(SHOW) == 2
 
 
-def test_a_narrow_terminal_keeps_epoch_and_time_left_on_one_row(eager):
+@pytest.mark.parametrize("width", [48, 53, 60, 80])
+def test_a_narrow_terminal_keeps_epoch_and_time_left_on_one_row_of_whole_parts(width, eager):
     file = io.StringIO()
-    fit(Progress(Console(file=file, force_terminal=True, width=60)))
+    fit(Progress(Console(file=file, force_terminal=True, width=width)))
     rows = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", row) for row in re.split(r"[\r\n]", file.getvalue())]
     bars = [row for row in rows if "━" in row]
-    assert all(len(row) <= 60 for row in bars)
+    assert all(len(row) <= width for row in bars)
     assert all(row.startswith("epoch ") for row in bars)
+    whole = r"left [\d:]+|step \d+/\d+|[\d,]+ (samples|tokens)/s|\w+/\w+ -?\d+\.\d{4}|validation \d+/\d+"
+    for row in bars:
+        parts = re.split(r"  +", row.strip())[2:]
+        assert all(re.fullmatch(whole, part) for part in parts), parts
     assert "left 0:0" in bars[-1]
 
 
