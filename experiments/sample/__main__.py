@@ -21,6 +21,7 @@ from experiments.sample.prompt_encoding import (
     encode_start,
     shorten,
 )
+from experiments.training.threads import use_one_thread_if_small
 from lit_modules.configs.generation import SamplingConfig
 
 __all__ = ["build_parser", "main"]
@@ -49,7 +50,9 @@ def main(arguments: list[str]) -> None:
 
 def _open_model(options: argparse.Namespace) -> LoadedModel:
     if options.steer is None:
-        return open_language_model(options.model, options.precision or "fp32")
+        model = open_language_model(options.model, options.precision or "fp32")
+        use_one_thread_if_small(model.network)
+        return model
     from experiments.steering.steered_samples import open_steered
 
     return open_steered(options.model, options.steer, options.precision)

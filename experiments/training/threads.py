@@ -18,12 +18,17 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger("experiments")
 
 CHOSEN_BY_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 INTERVAL = 0.5  # seconds between two looks at the machine
 QUIET_LOOKS = 4  # looks at a quiet machine, one after the other, before threads wait in a loop again
+SMALL_NETWORK = 5_000_000  # parameters
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 COLUMNS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
@@ -161,6 +166,17 @@ def _keep_team(threads: int, release: threading.Event) -> None:
 
 
 core_sharing = CoreSharing()
+
+
+def use_one_thread_if_small(network: "nn.Module") -> None:
+    """Let PyTorch compute with one thread if the matrices of a network are too small to be divided.
+
+    For generation, where each step multiplies the matrices by a single vector.
+    """
+    import torch
+
+    if sum(p.numel() for p in network.parameters()) < SMALL_NETWORK:
+        torch.set_num_threads(1)
 
 
 def describe_waiting() -> str:
