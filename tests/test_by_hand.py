@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from datamodules.info import (
     DataInfo,
     ImageInfo,
+    LabelledTableInfo,
     LabelledTextInfo,
     SequenceLabellingInfo,
     SequencePairInfo,
+    TableInfo,
     TextInfo,
     VectorPairInfo,
 )
@@ -29,6 +31,8 @@ SMALLER: dict[str, dict[str, Any]] = {
     "residual_cnn": {"widths": [4, 6], "blocks": [1, 1]},
     "char_rnn": {"hidden": 9},
     "steering": {"hidden": 7},
+    "table_classifier": {},
+    "table_regression": {},
 }
 """Settings that make a model tiny; the others are transformers."""
 
@@ -59,6 +63,18 @@ def batch_of(config: Config) -> tuple[DataInfo, tuple[Tensor, ...]]:
     if name == "steering":
         info: DataInfo = VectorPairInfo(input_shape=(6,), mean=(0.5,) * 6, std=(2.0,) * 6, target_scale=1.0)
         return info, (torch.randn(5, 6).double(), torch.randn(5, 6).double())
+    if name.startswith("table_"):
+        columns: dict[str, Any] = {
+            "input_shape": (6,),
+            "feature_names": tuple("abcdef"),
+            "mean": (0.0,) * 6,
+            "std": (1.0,) * 6,
+        }
+        rows = torch.randn(5, 6).double()
+        if name == "table_classifier":
+            return LabelledTableInfo(**columns, class_names=("a", "b")), (rows, torch.arange(5) % 2)
+        info = TableInfo(**columns, target_names=("y",), target_mean=(3.0,), target_std=(2.0,))
+        return info, (rows, torch.randn(5, 1).double())
     if name == "seq2seq":
         info = SequencePairInfo(
             source_vocabulary=LETTERS, target_vocabulary=LETTERS, source_length=6, target_length=7
@@ -132,7 +148,7 @@ def test_a_config_trains_the_same_by_hand(plain: dict[str, Any]) -> None:
 
 
 LIBRARY = (nn.Linear, nn.Conv2d, nn.Embedding, nn.MaxPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout)
-LIBRARY += (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh)
+LIBRARY += (nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
 
 
 @pytest.mark.parametrize("plain", published())
