@@ -20,15 +20,13 @@ class TableConfig:
     path: str = setting(
         "breast_cancer",
         "CSV file, or the name of a table: breast_cancer, diabetes, iris, wine, line, random_pairs.",
-        evaluation="same",
     )
     target: str | int | None = setting(
-        None, "Target column of a file, by name or by number from 1; null: the last.", evaluation="same"
+        None, "Target column of a file, by name or by number from 1; null: the last."
     )
     task: Literal["auto", "classes", "numbers"] = setting(
         "auto",
         "What the target of a file is. auto: classes if it has words, or at most 20 different whole numbers.",
-        evaluation="same",
     )
     header: bool | None = setting(
         None, "Whether a file begins with names; null: it does if no cell of line 1 is a number."
