@@ -31,7 +31,10 @@ from experiments.config.sources import PUBLISHED
         ("experiments run mnist_mlp opt", ["optimizer."]),
         (
             "experiments run mnist_mlp optimizer.",
-            [f"optimizer.{key}=" for key in ("name", "lr", "momentum", "nesterov", "weight_decay")],
+            [
+                f"optimizer.{key}="
+                for key in ("name", "lr", "momentum", "nesterov", "weight_decay", "implementation")
+            ],
         ),
         ("experiments run mnist_mlp data.augment.sh", ["data.augment.shift=", "data.augment.shear="]),
         ("experiments run mnist_mlp data.pipeline=t", ["data.pipeline=torchvision"]),

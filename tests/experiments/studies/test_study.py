@@ -90,7 +90,7 @@ def test_variants_seeds_and_baselines_end_in_one_comparison(
 def test_one_variants_failure_is_listed_and_the_others_go_on(
     tiny: dict[str, Any], in_this_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    variants = {"bad": {"optimizer.lr": 1e30}, "good": {}}
+    variants = {"bad": {"optimizer.lr": 1e4, "optimizer.weight_decay": 1e4}, "good": {}}
     result = experiments.run(tiny, {"variants": variants}, "run_dir=out")
     out, err = capsys.readouterr()
     assert "the loss became nan" in err
