@@ -44,6 +44,7 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
         terminal_streams.make_safe()
         core_sharing.start()
         try:
+            check_launcher()
             status = main([a for a in given if a != "--debug"]) or 0
             sys.stdout.flush()
             return status
@@ -53,6 +54,23 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
             return report(error)
 
     return guarded
+
+
+def check_launcher() -> None:
+    """Check the variables by which a launcher numbers its processes.
+
+    Raises:
+        UserError: A variable is left over from another shell or job; names it.
+    """
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+        value = os.environ.get(name)
+        if value is not None and not value.isdecimal():
+            raise UserError(f"the environment variable {name} is {value!r}, not a number: unset {name}")
+    if os.environ.get("RANK", "0") != "0" and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            f"the environment variable RANK is {os.environ['RANK']}, but no launcher such as torchrun set "
+            "WORLD_SIZE: unset RANK"
+        )
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:

@@ -108,3 +108,12 @@ def test_a_wrong_option_is_one_line_with_the_nearest_option() -> None:
     assert str(raised.value) == (
         "unrecognized arguments: --promt=x (did you mean --prompt?); see python -m experiments.sample --help"
     )
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "1"), ("SLURM_NTASKS", ""), ("LOCAL_RANK", "x")])
+def test_a_leftover_variable_of_a_launcher_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert cli.command(lambda arguments: 0)([]) == 2
+    assert f"unset {name}" in capsys.readouterr().err
