@@ -55,7 +55,8 @@ class ImageClassifier(Classifier):
                     num_outputs=num_classes,
                     hidden=config.hidden,
                     activation=config.activation,
-                    batch_norm=config.batch_norm,
+                    norm=config.norm,
+                    residual=config.residual,
                     dropout=config.dropout,
                     implementation=config.implementation,
                 )

@@ -34,7 +34,8 @@ class TableClassifier(Classifier):
             num_outputs=self.num_outputs,
             hidden=config.hidden,
             activation=config.activation,
-            batch_norm=config.batch_norm,
+            norm=config.norm,
+            residual=config.residual,
             dropout=config.dropout,
             implementation=config.implementation,
         )

@@ -40,7 +40,8 @@ class TableRegression(LitModule):
             num_outputs=len(info.target_names),
             hidden=config.hidden,
             activation=config.activation,
-            batch_norm=config.batch_norm,
+            norm=config.norm,
+            residual=config.residual,
             dropout=config.dropout,
             implementation=config.implementation,
         )

@@ -92,7 +92,7 @@ def test_a_fit_learns(digits: dict[str, Any], precision: str) -> None:
 
 @pytest.mark.parametrize("step", [2, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 3])
 def test_a_run_continues_exactly(digits: dict[str, Any], step: int) -> None:
-    digits["model"] = {"name": "mlp", "hidden": [16], "batch_norm": True, "dropout": 0.2}
+    digits["model"] = {"name": "mlp", "hidden": [16], "norm": "batch_norm", "dropout": 0.2}
     digits["trainer"] |= {"deterministic": True}
     full = experiments.run(digits, "run_dir=full")
     with pytest.raises(Interrupted):

@@ -18,6 +18,8 @@ def hint(path: str, value: Any = None) -> str:
     """Return where a key or value has moved to, as the end of an error message; empty if it has not."""
     if path == "model.implementation" and value in ("layer", "cell_loop"):
         return f"; it is now model.loop: {str(value == 'cell_loop').lower()}"
+    if path == "model.batch_norm":
+        return "; it is now model.norm: batch_norm"
     return f"; it is now {MOVED[path]}" if path in MOVED else ""
 
 
@@ -33,6 +35,8 @@ def migrate(config: Mapping[str, Any]) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(registry.schema("model", model["name"]))}
     if model["name"] == "char_rnn" and model.get("implementation") in ("layer", "cell_loop"):
         model["loop"] = model.pop("implementation") == "cell_loop"
+    if "batch_norm" in model and "batch_norm" not in known and "norm" in known:
+        model["norm"] = "batch_norm" if model.pop("batch_norm") else "none"
     for old, new in MOVED.items():
         _, old_key = old.split(".")
         section, new_key = new.split(".")

@@ -86,6 +86,12 @@ class TrainerConfig:
         resume="free",
     )
     log_every_n_steps: int = setting(50, "Steps between two points of a training curve.", min=1)
+    measure: list[str] = setting(
+        [],
+        "Further training curves: layer_gradients, the gradient norm of each weight matrix; "
+        "mistake_gradients, the gradient at the confident mistakes of a classifier.",
+        choices=("layer_gradients", "mistake_gradients"),
+    )
     dashboard: bool = setting(
         True, "Draw pictures in TensorBoard, in addition to the scalars.", resume="free"
     )

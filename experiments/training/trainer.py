@@ -17,7 +17,9 @@ from experiments.callbacks.accumulation import GroupAverage
 from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.early_stopping import EarlyStopping
 from experiments.callbacks.exact_resume import ExactResume
+from experiments.callbacks.layer_gradients import LayerGradients
 from experiments.callbacks.milestones import Milestones
+from experiments.callbacks.mistake_gradients import MistakeGradients
 from experiments.callbacks.progress import Progress
 from experiments.callbacks.summary import Summary
 from experiments.callbacks.training_curve import TrainingCurve
@@ -197,6 +199,10 @@ def build_trainer(
         if config.ema_decay is not None:
             callbacks.append(WeightAverage(config.ema_decay))
         callbacks += [TrainingCurve(config.log_every_n_steps), Summary()]
+        if "layer_gradients" in config.measure:
+            callbacks.append(LayerGradients(config.log_every_n_steps))
+        if "mistake_gradients" in config.measure:
+            callbacks.append(MistakeGradients(config.log_every_n_steps))
         if config.early_stopping_patience is not None:
             callbacks.append(
                 EarlyStopping(

@@ -29,3 +29,19 @@ class LayersConfig:
     implementation: Literal["fused", "by_hand"] = setting(
         "fused", "PyTorch's layers, or the same layers written by hand, which are slower; same results."
     )
+
+
+@dataclass(kw_only=True)
+class PerceptronConfig(LayersConfig):
+    """The settings of every multilayer perceptron, except the widths of its hidden layers."""
+
+    activation: Literal["relu", "gelu", "silu", "sigmoid"] = setting(
+        "relu", "Activation function of the hidden layers."
+    )
+    norm: Literal["none", "batch_norm", "layer_norm", "rms_norm"] = setting(
+        "none", "Norm before each activation."
+    )
+    residual: bool = setting(False, "Add the input of a hidden layer to its output if the widths are equal.")
+    dropout: float = setting(
+        0.0, "Probability of dropping a hidden activation in training.", min=0.0, below=1.0
+    )

@@ -1,18 +1,14 @@
 """Schemas of the image classifiers; importing them imports no torch."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from datamodules.setting import setting
-from lit_modules.configs.base import LayersConfig
+from lit_modules.configs.base import LayersConfig, PerceptronConfig
 from lit_modules.configs.classifier import ClassifierConfig
 from lit_modules.configs.transformer import PooledTransformerConfig
 
 Activation = Literal["relu", "gelu", "silu"]
-
-
-def _dropout(of: str) -> Any:
-    return setting(0.0, f"Probability of dropping {of} in training.", min=0.0, below=1.0)
 
 
 @dataclass(kw_only=True)
@@ -25,7 +21,7 @@ class ImageClassifierConfig(ClassifierConfig):
 
 
 @dataclass(kw_only=True)
-class MLPConfig(LayersConfig, ImageClassifierConfig):
+class MLPConfig(PerceptronConfig, ImageClassifierConfig):
     """A multilayer perceptron on flattened images."""
 
     hidden: list[int] = setting(
@@ -34,9 +30,6 @@ class MLPConfig(LayersConfig, ImageClassifierConfig):
         min=1,
         max=1 << 20,
     )
-    activation: Activation = setting("relu", "Activation function of the hidden layers.")
-    batch_norm: bool = setting(False, "Batch norm before each activation.")
-    dropout: float = _dropout("a hidden activation")
 
 
 @dataclass(kw_only=True)
@@ -60,7 +53,7 @@ class ResidualCNNConfig(LayersConfig, ImageClassifierConfig):
         "max", "How the last feature maps become one feature per channel."
     )
     activation: Activation = setting("relu", "Activation function of the hidden layers.")
-    dropout: float = _dropout("a pooled feature")
+    dropout: float = setting(0.0, "Probability of dropping a pooled feature in training.", min=0.0, below=1.0)
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.blocks):

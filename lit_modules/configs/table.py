@@ -1,25 +1,18 @@
 """Schemas of the models of tables; importing them imports no torch."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from datamodules.setting import setting
-from lit_modules.configs.base import LayersConfig, ModelConfig
+from lit_modules.configs.base import ModelConfig, PerceptronConfig
 from lit_modules.configs.classifier import ClassifierConfig
 
 
 @dataclass(kw_only=True)
-class TableModelConfig(LayersConfig, ModelConfig):
+class TableModelConfig(PerceptronConfig, ModelConfig):
     """The network of a table: a linear model, or a multilayer perceptron."""
 
     hidden: list[int] = setting([], "Widths of the hidden layers; an empty list gives a linear model.", min=1)
-    activation: Literal["relu", "gelu", "silu", "sigmoid"] = setting(
-        "relu", "Activation function of the hidden layers."
-    )
-    batch_norm: bool = setting(False, "Batch norm before each activation.")
-    dropout: float = setting(
-        0.0, "Probability of dropping a hidden activation in training.", min=0.0, below=1.0
-    )
 
 
 @dataclass(kw_only=True)

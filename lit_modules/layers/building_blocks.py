@@ -15,7 +15,7 @@ from lit_modules.layers.convolution import Conv2d, MaxPool2d, Size
 from lit_modules.layers.dropout import ElementDropout
 from lit_modules.layers.embedding_table import Embedding
 from lit_modules.layers.linear import Linear
-from lit_modules.layers.norm import BatchNorm
+from lit_modules.layers.norm import BatchNorm, LayerNorm, RMSNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,21 @@ class BuildingBlocks:
     max_pool2d: Callable[[int], nn.Module]
     batch_norm1d: Callable[[int], nn.Module]
     batch_norm2d: Callable[[int], nn.Module]
+    layer_norm: Callable[[int], nn.Module]
+    rms_norm: Callable[[int], nn.Module]
     dropout: type[nn.Dropout]
     activation: Callable[[str], nn.Module]  # from the name, see `make_activation`
+
+    def norm(self, name: str, num_features: int) -> nn.Module:
+        """Build a norm of features (B, F) by name.
+
+        Raises:
+            ValueError: Unknown name.
+        """
+        norms = {"batch_norm": self.batch_norm1d, "layer_norm": self.layer_norm, "rms_norm": self.rms_norm}
+        if name not in norms:
+            raise ValueError(f"norm is {name!r}, expected one of {', '.join(map(repr, norms))}")
+        return norms[name](num_features)
 
 
 def _conv2d(
@@ -65,6 +78,8 @@ _BLOCKS = {
         max_pool2d=nn.MaxPool2d,
         batch_norm1d=nn.BatchNorm1d,
         batch_norm2d=nn.BatchNorm2d,
+        layer_norm=LayerNorm,
+        rms_norm=RMSNorm,
         dropout=nn.Dropout,
         activation=make_activation,
     ),
@@ -75,6 +90,8 @@ _BLOCKS = {
         max_pool2d=_max_pool2d,
         batch_norm1d=_batch_norm,
         batch_norm2d=_batch_norm,
+        layer_norm=partial(LayerNorm, implementation="by_hand"),
+        rms_norm=partial(RMSNorm, implementation="by_hand"),
         dropout=ElementDropout,
         activation=partial(make_activation, implementation="by_hand"),
     ),

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from lit_modules.layers.argument_checks import LayerImplementation
 from lit_modules.layers.building_blocks import building_blocks
+from lit_modules.layers.residual import Residual
 
 
 class MLP(nn.Module):
     """A multilayer perceptron: x ← dropout(act(norm(W x + b))) in each hidden layer, then W x + b.
+
+    With `residual`, a hidden layer f computes x + f(x).
 
     Shape letters: B inputs, F width of the last hidden layer, K outputs.
 
@@ -20,13 +23,14 @@ class MLP(nn.Module):
         num_outputs: K.
         hidden: Widths of the hidden layers; an empty list gives a linear classifier.
         activation: a name of `make_activation`.
-        batch_norm: Whether each activation follows a batch norm (Ioffe & Szegedy 2015). The linear layer
-            before the norm has no bias, because the norm would cancel it.
+        norm: Norm before each activation: `"none"`, `"batch_norm"`, `"layer_norm"` or `"rms_norm"`. The
+            linear layer before a batch norm has no bias, because the norm would cancel it.
+        residual: Whether a hidden layer that keeps the width adds its input to its output.
         dropout: Probability of dropping a hidden activation in training (Srivastava et al. 2014).
         implementation: PyTorch's layers, or the same by hand.
 
     Raises:
-        ValueError: `input_shape` is empty; unknown activation.
+        ValueError: `input_shape` is empty; unknown activation or norm.
     """
 
     def __init__(
@@ -36,7 +40,8 @@ class MLP(nn.Module):
         num_outputs: int,
         hidden: Sequence[int],
         activation: str = "relu",
-        batch_norm: bool = False,
+        norm: str = "none",
+        residual: bool = False,
         dropout: float = 0.0,
         implementation: LayerImplementation = "fused",
     ) -> None:
@@ -47,12 +52,13 @@ class MLP(nn.Module):
         widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers.append(blocks.linear(fan_in, fan_out, bias=not batch_norm))
-            if batch_norm:
-                layers.append(blocks.batch_norm1d(fan_out))
-            layers.append(blocks.activation(activation))
+            layer: list[nn.Module] = [blocks.linear(fan_in, fan_out, bias=norm != "batch_norm")]
+            if norm != "none":
+                layer.append(blocks.norm(norm, fan_out))
+            layer.append(blocks.activation(activation))
             if dropout:
-                layers.append(blocks.dropout(dropout))
+                layer.append(blocks.dropout(dropout))
+            layers += [Residual(nn.Sequential(*layer))] if residual and fan_in == fan_out else layer
         self.body = nn.Sequential(*layers)
         self.head = blocks.linear(widths[-1], num_outputs)
 

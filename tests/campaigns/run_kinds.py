@@ -38,7 +38,7 @@ def _run(model: dict[str, Any], data: dict[str, Any], **more: Any) -> dict[str, 
 
 
 _DIGITS = {"name": "digits", "batch_size": 100, "eval_batch_size": 100}
-_MLP = {"name": "mlp", "hidden": [8], "batch_norm": True, "dropout": 0.1}
+_MLP = {"name": "mlp", "hidden": [8], "norm": "batch_norm", "dropout": 0.1}
 _NEVER_BETTER = {"optimizer": {"name": "sgd", "lr": 1e-30}, "schedule": {"name": "constant"}}
 
 
@@ -77,7 +77,7 @@ def _images() -> dict[str, dict[str, Any]]:
             },
         ),
         "early_stopping_within_an_epoch": _run(
-            {**_MLP, "batch_norm": False},
+            {**_MLP, "norm": "none"},
             _DIGITS,
             **_NEVER_BETTER,
             trainer={

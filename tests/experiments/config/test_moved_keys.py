@@ -18,6 +18,14 @@ OLD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": {"name": "steering", "loss": "mse_l1_cosine"}},
         {"model": {"name": "steering"}, "objective": {"name": "mse_l1_cosine"}},
     ),
+    "a batch norm": (
+        {"model": {"name": "mlp", "batch_norm": True}},
+        {"model": {"name": "mlp", "norm": "batch_norm"}},
+    ),
+    "no batch norm": (
+        {"model": {"name": "table_classifier", "batch_norm": False}},
+        {"model": {"name": "table_classifier", "norm": "none"}},
+    ),
     "a loop over cells": (
         {"model": {"name": "char_rnn", "implementation": "cell_loop", "kernel": "by_hand"}},
         {"model": {"name": "char_rnn", "loop": True, "implementation": "by_hand"}},
@@ -53,6 +61,12 @@ def test_a_value_that_has_moved_is_told_too() -> None:
     model = {"model.name": "char_rnn", "data.name": "hello"}
     with pytest.raises(UserError, match=r"allowed: fused, by_hand; it is now model\.loop: true$"):
         load_config(model, "model.implementation=cell_loop")
+
+
+def test_the_key_that_is_now_a_value_is_told_too() -> None:
+    model = {"model.name": "mlp", "data.name": "digits"}
+    with pytest.raises(UserError, match=r"it is now model\.norm: batch_norm$"):
+        load_config(model, "model.batch_norm=true")
 
 
 def test_a_file_with_the_old_keys_is_read(work: Path) -> None:

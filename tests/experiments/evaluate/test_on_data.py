@@ -26,7 +26,7 @@ from experiments.training import build, checkpoint
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with what training does otherwise than testing: dropout, augmentation, averaged weights."""
     settings = {
-        "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "batch_norm": True},
+        "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "norm": "batch_norm"},
         "data": {"name": "digits", "train_samples": 600, "augment": {"shift": 1}},
         "optimizer": {"name": "adamw", "lr": 0.02},
         "trainer": {

@@ -681,7 +681,7 @@ def test_real_processes_are_killed_and_continue(tiny: dict[str, Any], work: Path
     settings = {
         **tiny,
         "name": "killed",
-        "model": {"name": "mlp", "hidden": [8], "batch_norm": True, "dropout": 0.1},
+        "model": {"name": "mlp", "hidden": [8], "norm": "batch_norm", "dropout": 0.1},
         "data": {**tiny["data"], "batch_size": 10, "augment": {"shift": 1}},
         "schedule": {"name": "warmup_cosine"},
     }

@@ -35,7 +35,7 @@ def test_activation_is_pytorchs(name, function):
 
 def test_batch_norm_makes_training_blind_to_scale_and_offset_of_the_input():
     torch.manual_seed(0)
-    net = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[16, 8], batch_norm=True).double()
+    net = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[16, 8], norm="batch_norm").double()
     images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(net(1e3 * images + 5), net(images), rtol=1e-4, atol=1e-4)
     plain = MLP(input_shape=(1, 8, 8), num_outputs=3, hidden=[16, 8]).double()
@@ -64,3 +64,34 @@ def test_refuses_an_input_without_shape_and_an_unknown_activation():
         MLP(input_shape=(), num_outputs=10, hidden=[4])
     with pytest.raises(ValueError, match="'tanhh'"):
         MLP(input_shape=(1, 8, 8), num_outputs=10, hidden=[4], activation="tanhh")
+    with pytest.raises(ValueError, match="'group_norm', expected one of 'batch_norm', 'layer_norm'"):
+        MLP(input_shape=(1, 8, 8), num_outputs=10, hidden=[4], norm="group_norm")
+
+
+@pytest.mark.parametrize("implementation", ["fused", "by_hand"])
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("batch_norm", lambda x: F.batch_norm(x, None, None, training=True)),
+        ("layer_norm", lambda x: F.layer_norm(x, (6,))),
+        ("rms_norm", lambda x: F.rms_norm(x, (6,), eps=1e-6)),
+    ],
+)
+def test_each_norm_comes_before_the_activation(name, function, implementation):
+    torch.manual_seed(0)
+    shape = {"input_shape": (5,), "num_outputs": 3, "hidden": [6]}
+    net = MLP(**shape, norm=name, implementation=implementation).double()
+    inputs = torch.randn(7, 5, dtype=torch.float64)
+    first = net.body[0]
+    assert (first.bias is None) == (name == "batch_norm")
+    torch.testing.assert_close(net.features(inputs), function(first(inputs)).relu())
+
+
+def test_a_residual_layer_adds_its_input_where_the_width_stays():
+    torch.manual_seed(0)
+    net = MLP(input_shape=(5,), num_outputs=3, hidden=[6, 6, 4], residual=True).double()
+    w1, w2, w3 = (m for m in net.body.modules() if isinstance(m, nn.Linear))
+    inputs = torch.randn(7, 5, dtype=torch.float64)
+    hidden = w1(inputs).relu()
+    hidden = hidden + w2(hidden).relu()
+    torch.testing.assert_close(net.features(inputs), w3(hidden).relu())
