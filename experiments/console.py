@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.errors import Interrupted
+from experiments.errors import Interrupted, writing
 from experiments.training.run_directory import is_worker
 
 log = logging.getLogger("experiments")
@@ -50,6 +51,43 @@ def print_table(table: Table, target: Console | None = None) -> None:
     target.print(table)
 
 
+class _RunLog(logging.FileHandler):
+    """Writes a log file. A line that cannot be written is lost and does not end the run."""
+
+    lost = ""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Keep the reason of a failed write; other errors are faults of the call."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        self.lost = self.lost or str(getattr(error, "strerror", None) or error)
+
+    def close(self) -> None:
+        """Close the file; what it still had to write may be lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextlib.contextmanager
+def _thread_errors_logged() -> Iterator[None]:
+    """Write a thread's I/O error to the log only; the next call that uses the thread raises it again."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):
+            before(failed)
+            return
+        name = failed.thread.name if failed.thread else "a thread"
+        log.error("%s failed", name, exc_info=failed.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 @contextlib.contextmanager
 def recorded(run_dir: Path) -> Iterator[None]:
     """Write log records, warnings and any traceback to `run.log` while a run lasts."""
@@ -57,18 +95,22 @@ def recorded(run_dir: Path) -> Iterator[None]:
         with quiet_lightning():
             yield
         return
-    handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    path = run_dir / "run.log"
+    with writing(path):
+        handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     level = log.level
     log.setLevel(logging.INFO)  # unlike an assignment, this clears what the logger has cached
     try:
-        with quiet_lightning():
+        with quiet_lightning(), _thread_errors_logged():
             log.info("command: %s", " ".join(sys.argv))
             started = time.perf_counter()
             yield
             log.info("done in %.1f s", time.perf_counter() - started)
+        if handler.lost:
+            print(f"lines are missing in {path}: {handler.lost}", file=sys.stderr, flush=True)
     except (Exception, KeyboardInterrupt, Interrupted):
         log.exception("the run ended early")
         raise

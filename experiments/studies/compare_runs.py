@@ -1,6 +1,5 @@
 """Read finished runs into a comparison, and write it as CSV, Markdown and a figure."""
 
-import csv
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -9,9 +8,10 @@ from pathlib import Path
 from experiments.config.check import comparison_of
 from experiments.config.comparison import ComparisonConfig
 from experiments.config.sources import read_file
-from experiments.errors import UserError
+from experiments.errors import UserError, writing
 from experiments.studies.comparison import Comparison, Group, matching
 from experiments.studies.finished_runs import find_runs, group_names, read_run
+from experiments.training import run_directory
 from experiments.training.checkpoint_path import similar
 
 
@@ -76,19 +76,20 @@ def write_comparison(
     """Write `comparison.csv` (every metric), `comparison.md` and `comparison.png` to a folder."""
     from experiments.studies.comparison_figure import draw  # matplotlib takes a second to import
 
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["variant", "metric", "mean", "std", "runs", "failed", "best", "values"])
-        for group in comparison.groups:
-            failed = sum(run.failure is not None for run in group.runs)
-            for metric in sorted({name for run in group.runs for name in run.metrics}) or [""]:
-                mean, std = (_blank_if_nan(value) for value in (group.mean(metric), group.std(metric)))
-                values = " ".join(repr(run.metrics[metric]) for run in group.runs if metric in run.metrics)
-                best = int(comparison.is_best(group, metric))
-                rows.writerow([group.name, metric, mean, std, len(group.runs), failed, best, values])
-    (output / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
-    draw(comparison, output / "comparison.png", settings, panels)
+    rows: list[list[object]] = [["variant", "metric", "mean", "std", "runs", "failed", "best", "values"]]
+    for group in comparison.groups:
+        failed = sum(run.failure is not None for run in group.runs)
+        for metric in sorted({name for run in group.runs for name in run.metrics}) or [""]:
+            mean, std = (_blank_if_nan(value) for value in (group.mean(metric), group.std(metric)))
+            values = " ".join(repr(run.metrics[metric]) for run in group.runs if metric in run.metrics)
+            best = int(comparison.is_best(group, metric))
+            rows.append([group.name, metric, mean, std, len(group.runs), failed, best, values])
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    run_directory.write_text(output / "comparison.md", comparison.markdown())
+    with writing(output / "comparison.png"):
+        draw(comparison, output / "comparison.png", settings, panels)
+    run_directory.write_csv(output / "comparison.csv", rows)  # the last file: with it a study is finished
 
 
 def _blank_if_nan(value: float) -> str:

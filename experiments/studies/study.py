@@ -15,7 +15,7 @@ from experiments.config.check import load_config, to_yaml
 from experiments.config.root import Config
 from experiments.config.sources import read_file
 from experiments.console import print_table, say
-from experiments.errors import Interrupted, RunError
+from experiments.errors import Interrupted, RunError, writing
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.processes import end_with_parent, run_in_process
 from experiments.studies.study_directory import open_directory
@@ -105,8 +105,9 @@ def _run_job(job: _Job, run_dir: Path) -> bool:
         Interrupted: A signal stopped it.
     """
     folder = run_dir / job.path
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failed.json").unlink(missing_ok=True)
+    with writing(folder / "failed.json"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failed.json").unlink(missing_ok=True)
     status, signum = run_in_process(job.function, (str(folder), *job.arguments))
     if signum is not None or status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise Interrupted(signum or status - 128, run_dir, run_dir)
@@ -212,7 +213,8 @@ def _failure_noted(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _note_failure(folder, error=cli.one_line(error))
+        with contextlib.suppress(RunError):  # on a full disk the error itself matters more
+            _note_failure(folder, error=cli.one_line(error))
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from experiments.config import registry
 from experiments.config.root import Config
 from experiments.console import say
-from experiments.errors import UserError
+from experiments.errors import UserError, writing
 from experiments.training import run_directory
 from experiments.training.fit import Result
 
@@ -87,7 +87,8 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     if _is_newest(run_dir, [stage.run_dir for stage in earlier.values()]):
         say(f"{run_dir} is finished")
         return Result(metrics=run_directory.read_metrics(run_dir), run_dir=run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    with writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
     run_directory.write_start(run_dir, stage)
     task = registry.target("task", stage.task.name)(stage.task.config)
     try:
@@ -125,7 +126,7 @@ def show(run_dir: Path) -> None:
     images, pages = sorted(run_dir.glob("*.png")), sorted(run_dir.glob("*.md"))
     if not images and not pages:
         return
-    with SummaryWriter(str(run_dir / "tensorboard")) as to:
+    with writing(run_dir / "tensorboard"), SummaryWriter(str(run_dir / "tensorboard")) as to:
         for path in images:
             with Image.open(path) as picture:
                 add_picture(to, path.stem, picture.convert("RGB"), 0)

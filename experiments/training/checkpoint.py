@@ -5,6 +5,7 @@ entries (`state_dict`, `optimizer_states`, `loops` …), `config` (the whole res
 description of the data). The file alone is enough to rebuild the model.
 """
 
+import contextlib
 import os
 import pickle
 import zipfile
@@ -43,9 +44,9 @@ class AtomicCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write under a temporary name, then rename, so that a kill leaves the old file or the new one."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
@@ -58,7 +59,8 @@ class AtomicCheckpointIO(CheckpointIO):
                 raise
             raise RunError(f"cannot write the checkpoint {target}: {cause.strerror or cause}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it must not hide the first error
+                temporary.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True

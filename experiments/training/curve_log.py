@@ -1,5 +1,6 @@
 """Write `metrics.csv`: one row for each logged value."""
 
+import contextlib
 import csv
 import math
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from experiments.errors import RunError, writing
 from experiments.training.run_directory import CURVE_HEADER, read_curve_rows, write_csv
 
 
@@ -45,20 +47,24 @@ class CurveLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row for each metric; `epoch` is a column."""
-        if self._file is None:
-            self._open()
         epoch = metrics.get("epoch", math.nan)
         number = "" if math.isnan(epoch) else int(epoch)
         rows = ((step, number, k, repr(float(v))) for k, v in metrics.items() if k != "epoch")
-        csv.writer(self._file, lineterminator="\n").writerows(rows)
-        self._file.flush()
+        with writing(self.path):
+            if self._file is None:
+                self._open()
+            csv.writer(self._file, lineterminator="\n").writerows(rows)
+            self._file.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close the file; the next value opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        # After a failure, an error of this file must not hide the cause.
+        with contextlib.suppress(*([] if status == "success" else [RunError])), writing(self.path):
+            file.close()
 
     def _open(self) -> None:
         if self.resumed_step is not None and self.path.exists():

@@ -1,5 +1,6 @@
 """Keep what a run has saved: move damaged files aside, and replace a best checkpoint that is lost."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,8 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     except OSError as error:
         raise RunError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it must not hide the first error
+            temporary.unlink(missing_ok=True)
 
 
 def best_is_lost(state: dict[str, Any], best_step: int | None) -> bool:

@@ -267,14 +267,16 @@ def write_start(path: Path, config: Config) -> None:
     """
     if (path / "config.yaml").exists():
         for stale in (path / "metrics.csv", path / "metrics.json", *path.glob("tensorboard/events.*")):
-            stale.unlink(missing_ok=True)
+            with writing(stale):
+                stale.unlink(missing_ok=True)
     write_text(path / "config.yaml", to_yaml(config.plain))
     write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
 
 def write_continuation(path: Path, config: Config) -> None:
     """Write the config of a run that continues, and delete its final metrics until it ends again."""
-    (path / "metrics.json").unlink(missing_ok=True)
+    with writing(path / "metrics.json"):
+        (path / "metrics.json").unlink(missing_ok=True)
     write_text(path / "config.yaml", to_yaml(config.plain))
 
 

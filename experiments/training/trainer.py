@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from experiments.callbacks.accumulation import GroupAverage
@@ -29,6 +28,7 @@ from experiments.config.trainer import TrainerConfig
 from experiments.errors import UserError
 from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.curve_log import CurveLog
+from experiments.training.event_log import EventLog
 from experiments.training.lightning_adapter import NEVER
 from lit_modules.functional.precision import multiplies_bf16
 
@@ -216,13 +216,7 @@ def build_trainer(
         callbacks.append(Progress(milestones=milestones))
     if run_dir is not None:
         loggers = [
-            TensorBoardLogger(
-                run_dir,
-                name="",
-                version="tensorboard",
-                default_hp_metric=False,
-                purge_step=None if resumed_step is None else resumed_step + 1,
-            ),
+            EventLog(run_dir, resumed_step=resumed_step),
             CurveLog(run_dir / "metrics.csv", resumed_step=resumed_step),
         ]
         if config.dashboard and dashboard is not None:

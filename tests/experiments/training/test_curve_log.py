@@ -4,6 +4,9 @@ import csv
 import math
 from pathlib import Path
 
+import pytest
+
+from experiments.errors import RunError
 from experiments.training.curve_log import CurveLog
 from experiments.training.run_directory import CURVE_HEADER, read_curve_rows
 
@@ -88,3 +91,27 @@ def test_damaged_rows_are_left_out(work: Path) -> None:
     data = "\n".join([*rows, "4,,a,nan", ""]).encode() + b"\xff\xfe\n"
     (work / "metrics.csv").write_bytes(data)
     assert read_curve_rows(work / "metrics.csv") == [["1", "0", "a", "0.5"], ["4", "", "a", "nan"]]
+
+
+def test_a_full_disk_names_the_file_and_the_curve_goes_on_with_room(work: Path) -> None:
+    path = work / "metrics.csv"
+    log = CurveLog(path)
+    log.log_metrics({"a": 1.0}, step=1)
+    whole = path.read_bytes()
+    log.finalize("success")
+    full = CurveLog(path)
+    full.path = Path("/dev/full")
+    with pytest.raises(RunError, match=r"^cannot write /dev/full: No space left on device$"):
+        full.log_metrics({"a": 2.0}, step=2)
+    full.finalize("failed")
+    path.write_bytes(whole + b"2,,a,2")  # what fitted
+    resumed = CurveLog(path, resumed_step=1)
+    resumed.log_metrics({"a": 2.0}, step=2)
+    resumed.finalize("success")
+    assert [row[0] for row in read_curve_rows(path)] == ["1", "2"]
+
+
+def test_a_folder_that_is_gone_is_named(work: Path) -> None:
+    log = CurveLog(work / "gone" / "metrics.csv")
+    with pytest.raises(RunError, match=r"^cannot write .*gone/metrics\.csv: No such file or directory$"):
+        log.log_metrics({"a": 1.0}, step=1)
