@@ -180,7 +180,7 @@ def main(arguments: list[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, render in PAGES.items():
         (FOLDER / name).write_text(render(), encoding="utf-8")
-        print(f"written: {FOLDER / name}")
+        print(f"written: {(FOLDER / name).resolve()}")
 
 
 if __name__ == "__main__":
