@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from datamodules.info import (
     DataInfo,
@@ -145,6 +146,37 @@ def test_a_config_trains_the_same_by_hand(plain: dict[str, Any]) -> None:
     assert list(same) == list(initial)
     assert all(torch.equal(same[key], initial[key]) for key in initial)
     ours.load_state_dict(module.state_dict())
+
+
+class Called(TorchFunctionMode):
+    """The names of the functions of PyTorch that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+KERNELS = {"linear", "embedding", "conv2d", "max_pool2d", "batch_norm", "layer_norm", "rms_norm", "dropout"}
+KERNELS |= {"relu", "gelu", "silu", "softmax", "log_softmax", "scaled_dot_product_attention"}
+KERNELS |= {"rnn_tanh", "lstm", "gru", "rnn_tanh_cell", "lstm_cell", "gru_cell"}
+KERNELS |= {"cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "kl_div"}
+
+
+@pytest.mark.parametrize("plain", published())
+def test_by_hand_no_kernel_of_the_library_is_called(plain: dict[str, Any]) -> None:
+    called = {}
+    for implementation in ("fused", "by_hand"):
+        config = small(plain, implementation)
+        info, batch = batch_of(config)
+        module = build_model(config, info).double().train()
+        with Called() as called[implementation]:
+            module.training_step(batch, 0)
+    assert called["by_hand"].names & KERNELS == set()
+    assert called["fused"].names & KERNELS
 
 
 LIBRARY = (nn.Linear, nn.Conv2d, nn.Embedding, nn.MaxPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout)

@@ -177,7 +177,7 @@ def _sections(layer: Layer) -> dict[str, Any]:
     if objective is not None and objective.name not in suited:
         raise UserError(
             f"objective.name = {objective.name} ({layer.origin('objective.name')}): the model "
-            f"{model} does not learn by it; choose from {', '.join(suited)}"
+            f"{model} cannot be trained with it; choose from {', '.join(suited)}"
         )
     return sections
 

@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.building_blocks import building_blocks
 from lit_modules.layers.recurrent_cells import GRUCell, LSTMCell, RNNCell, State
 
 Cell = Literal["rnn", "gru", "lstm"]
@@ -53,7 +53,7 @@ class CellLoop(nn.Module):
         super().__init__()
         check_choice("cell", cell, Cell)
         self.num_layers = num_layers
-        self.dropout = dropout
+        self.dropout = building_blocks(implementation).dropout(dropout)
         self.cells = nn.ModuleList(
             CELLS[cell](
                 input_size=hidden_size if layer else input_size,
@@ -90,7 +90,7 @@ class CellLoop(nn.Module):
         for position, hidden in enumerate(inputs.unbind(1)):  # (B, D)
             for layer, cell in enumerate(self.cells):
                 if layer:
-                    hidden = F.dropout(hidden, self.dropout, self.training)
+                    hidden = self.dropout(hidden)
                 after = _step(cell, hidden, states[layer])
                 hidden = after[0]  # (B, H)
                 if lengths is not None:

@@ -29,22 +29,39 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop entries; shape and dtype stay the same."""
+        if not self.training or self.p == 0:
+            return x
         dropped = round(self.p * _LEVELS)
         slow = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not self.training or not slow or dropped in (0, _LEVELS):
-            return F.dropout(x, self.p, self.training)
+        if not slow or dropped in (0, _LEVELS):
+            return F.dropout(x, self.p)
         numbers = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = numbers.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over −2¹⁵ … 2¹⁵ − 1
         mask = (bits >= dropped - _LEVELS // 2).to(x.dtype)
         return x * mask.mul_(_LEVELS / (_LEVELS - dropped))
 
 
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Compute y = x ⊙ m / (1 − p) with one random number for each entry.
+
+    On a CPU the result is bit for bit that of `F.dropout` with the same seed.
+
+    Args:
+        x: Any shape.
+        p: Probability of dropping an entry.
+
+    Returns:
+        y, in the shape and dtype of x.
+    """
+    if p == 0:
+        return x
+    mask = torch.empty_like(x).bernoulli_(1 - p)
+    return x * (mask / (1 - p) if p < 1 else mask)
+
+
 class ElementDropout(nn.Dropout):
-    """The same by its formula, with one random number for each entry: PyTorch's numbers on a CPU."""
+    """`dropout` as a layer; it changes nothing in evaluation."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop entries; shape and dtype stay the same."""
-        if not self.training or self.p == 0:
-            return x
-        mask = torch.empty_like(x).bernoulli_(1 - self.p)
-        return x * mask / (1 - self.p) if self.p < 1 else x * 0
+        return dropout(x, self.p) if self.training else x

@@ -3,10 +3,24 @@
 from torch import Tensor, nn
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute y = x Wᵀ + b, the same as `F.linear`.
+
+    Args:
+        x: (…, inputs).
+        weight: W, (outputs, inputs).
+        bias: b, (outputs,).
+
+    Returns:
+        y, (…, outputs).
+    """
+    y = x @ weight.T
+    return y if bias is None else y + bias.to(y.dtype)
+
+
 class Linear(nn.Linear):
-    """y = x Wᵀ + b, with PyTorch's arguments, parameters and initial values."""
+    """`linear` as a layer, with PyTorch's arguments, parameters and initial values."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, inputs) to (…, outputs)."""
-        y = x @ self.weight.T
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return linear(x, self.weight, self.bias)

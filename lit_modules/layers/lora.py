@@ -16,7 +16,7 @@ al. 2022, section 4.1). With s = α/r the update shrinks as the rank grows; α/�
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import check_probability
+from lit_modules.layers.dropout import ElementDropout
+from lit_modules.layers.linear import Linear, linear
 
 
 class LoRALinear(nn.Module):
@@ -32,6 +34,8 @@ class LoRALinear(nn.Module):
 
     `merge` stores W + s·BA separately and never changes W. So layers that share W are not affected, a saved
     state never contains the update twice, and `unmerge` is exact. Training mode unmerges.
+
+    The update is computed by hand if the base is (`layers.linear.Linear`), otherwise by PyTorch.
 
     A and B are fp32 for a base in half precision, because small updates would be lost in rounding.
 
@@ -65,7 +69,9 @@ class LoRALinear(nn.Module):
         self.base = base.requires_grad_(False)
         self.in_features, self.out_features = base.in_features, base.out_features
         self.scale = alpha / (math.sqrt(rank) if rank_stabilized else rank)
-        self.dropout = nn.Dropout(dropout)
+        by_hand = isinstance(base, Linear)
+        self.linear: Callable[..., Tensor] = linear if by_hand else F.linear
+        self.dropout = ElementDropout(dropout) if by_hand else nn.Dropout(dropout)
         like = widen(base.weight.detach())
         self.lora_a = nn.Parameter(like.new_empty(rank, base.in_features))
         self.lora_b = nn.Parameter(like.new_zeros(base.out_features, rank))
@@ -77,9 +83,10 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, D_in) to (…, D_out)."""
         if self.merged_weight is not None:
-            return F.linear(x, self.merged_weight, self.base.bias)
+            return self.linear(x, self.merged_weight, self.base.bias)
         output = self.base(x)
-        update = F.linear(F.linear(self.dropout(x).to(self.lora_a.dtype), self.lora_a), self.lora_b)
+        update = self.linear(self.dropout(x).to(self.lora_a.dtype), self.lora_a)  # (…, r)
+        update = self.linear(update, self.lora_b)  # (…, D_out)
         return output + (self.scale * update).to(output.dtype)
 
     @property

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.dropout import dropout
+from lit_modules.layers.linear import linear
 from lit_modules.layers.recurrent_cells import State, Step, gru_step, lstm_step, rnn_step
 
 
@@ -156,8 +157,8 @@ def run_by_hand(
             outputs.append(output)
             last_states.append(after)
         hidden = torch.cat(outputs, dim=-1)  # (T, B, R·H)
-        if layer < stack.num_layers - 1:
-            hidden = F.dropout(hidden, stack.dropout, stack.training)
+        if stack.training and layer < stack.num_layers - 1:
+            hidden = dropout(hidden, stack.dropout)
     state = tuple(torch.stack(parts).to(inputs.dtype) for parts in zip(*last_states, strict=True))
     return hidden.transpose(0, 1).to(inputs.dtype), state
 
@@ -173,7 +174,7 @@ def _run_direction(
     """Run one direction of a layer: (T, B, D) → (T, B, H) and the state after the last step."""
     weight_ih, weight_hh, *biases = (widen(weight) for weight in weights)
     bias_ih, bias_hh = biases or (None, None)
-    projected = F.linear(inputs, weight_ih, bias_ih).unbind(0)  # T tensors (B, G·H), from one product
+    projected = linear(inputs, weight_ih, bias_ih).unbind(0)  # T tensors (B, G·H), from one product
     positions = range(len(projected))
     outputs = []
     for position in reversed(positions) if reverse else positions:

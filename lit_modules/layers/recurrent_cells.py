@@ -23,10 +23,10 @@ Shape letters: B batch, D input width, H hidden width, G gates (RNN 1, LSTM 4, G
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.linear import linear
 
 State = tuple[Tensor, ...]
 """(h,) for an RNN or a GRU, (h, c) for an LSTM. The first is the output."""
@@ -47,7 +47,7 @@ def rnn_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | Non
         The next (h,).
     """
     (hidden,) = state
-    return (torch.tanh(projected + F.linear(hidden, weight, bias)),)
+    return (torch.tanh(projected + linear(hidden, weight, bias)),)
 
 
 def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
@@ -57,7 +57,7 @@ def lstm_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | No
     gate, the candidate and the output gate.
     """
     hidden, cell = state
-    gates = projected + F.linear(hidden, weight, bias)  # (B, 4H)
+    gates = projected + linear(hidden, weight, bias)  # (B, 4H)
     enter, keep, candidate, leave = gates.chunk(4, dim=-1)
     cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
     return torch.sigmoid(leave) * torch.tanh(cell), cell
@@ -72,7 +72,7 @@ def gru_step(projected: Tensor, state: State, weight: Tensor, bias: Tensor | Non
     (hidden,) = state
     width = hidden.shape[-1]
     of_input, input_candidate = projected.split([2 * width, width], dim=-1)
-    of_hidden, hidden_candidate = F.linear(hidden, weight, bias).split([2 * width, width], dim=-1)
+    of_hidden, hidden_candidate = linear(hidden, weight, bias).split([2 * width, width], dim=-1)
     reset, update = torch.sigmoid(of_input + of_hidden).chunk(2, dim=-1)
     candidate = torch.tanh(input_candidate + reset * hidden_candidate)
     return (candidate + update * (hidden - candidate),)
@@ -126,7 +126,7 @@ class RNNCell(_CellBase, nn.RNNCell):
             return super().forward(inputs, hidden)
         if hidden is None:
             hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih)  # (B, H)
+        projected = linear(inputs, self.weight_ih, self.bias_ih)  # (B, H)
         return rnn_step(projected, (hidden,), self.weight_hh, self.bias_hh)[0]
 
 
@@ -141,7 +141,7 @@ class LSTMCell(_CellBase, nn.LSTMCell):
         if state is None:
             zeros = inputs.new_zeros(inputs.shape[0], self.hidden_size)
             state = (zeros, zeros)
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih)  # (B, 4H)
+        projected = linear(inputs, self.weight_ih, self.bias_ih)  # (B, 4H)
         hidden, cell = lstm_step(projected, state, self.weight_hh, self.bias_hh)
         return hidden, cell
 
@@ -156,7 +156,7 @@ class GRUCell(_CellBase, nn.GRUCell):
             return super().forward(inputs, hidden)
         if hidden is None:
             hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)
-        projected = F.linear(inputs, self.weight_ih, self.bias_ih)  # (B, 3H)
+        projected = linear(inputs, self.weight_ih, self.bias_ih)  # (B, 3H)
         return gru_step(projected, (hidden,), self.weight_hh, self.bias_hh)[0]
 
 

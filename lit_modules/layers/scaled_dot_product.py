@@ -14,6 +14,7 @@ from lit_modules.configs.transformer import AttentionImplementation
 from lit_modules.functional.precision import widen
 from lit_modules.functional.softmax import softmax
 from lit_modules.layers.argument_checks import check_choice
+from lit_modules.layers.dropout import dropout as apply_dropout
 from lit_modules.layers.flash_attention import flash_attention
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
 from lit_modules.layers.visibility import (
@@ -88,7 +89,7 @@ def scaled_dot_product_attention(
     if implementation == "by_hand":
         weights = attention_weights(query, key, mask=mask, is_causal=is_causal, window=window, scale=scale)
         (value,) = clear_hidden_keys(mask, value)
-        return _weighted_sum(F.dropout(weights, dropout), value).to(query.dtype)
+        return _weighted_sum(apply_dropout(weights, dropout), value).to(query.dtype)
     return _fused(query, key, value, mask, is_causal, window, scale, dropout)
 
 

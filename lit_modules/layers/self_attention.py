@@ -8,6 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.functional.softmax import softmax
+from lit_modules.layers.linear import Linear
 
 
 class SelfAttention(nn.Module):
@@ -31,9 +32,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.head_dim = width if head_dim is None else head_dim
         self.is_causal = is_causal
-        self.query = nn.Linear(width, self.head_dim, bias=False)
-        self.key = nn.Linear(width, self.head_dim, bias=False)
-        self.value = nn.Linear(width, self.head_dim, bias=False)
+        self.query = Linear(width, self.head_dim, bias=False)
+        self.key = Linear(width, self.head_dim, bias=False)
+        self.value = Linear(width, self.head_dim, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, T, W) to the output (B, T, D) and the attention weights (B, T, T); their rows sum to 1."""

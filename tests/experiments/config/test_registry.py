@@ -133,7 +133,7 @@ def test_an_own_objective_suits_every_model_that_takes_one() -> None:
 def test_an_objective_that_does_not_suit_the_model_is_refused_by_name() -> None:
     base = {"model.name": "language_model", "data.name": "tiny_shakespeare"}
     assert load_config(base).objective.name == "cross_entropy"
-    with pytest.raises(UserError, match=r"mse .*the model language_model does not learn by it; choose"):
+    with pytest.raises(UserError, match=r"mse .*the model language_model cannot be trained with it; choose"):
         load_config(base, "objective.name=mse")
 
 

@@ -85,7 +85,7 @@ def test_dropout_is_between_the_layers_and_in_training_only() -> None:
     assert torch.equal(one_layer(inputs)[0], one_layer(inputs)[0])
     loop.eval()
     plain = copy.deepcopy(loop)
-    plain.dropout = 0.0
+    plain.dropout.p = 0.0
     assert torch.equal(loop(inputs)[0], plain(inputs)[0])
 
 

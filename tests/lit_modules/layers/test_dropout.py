@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.layers.dropout import Dropout
+from lit_modules.layers.dropout import Dropout, ElementDropout
 
 
 def dropped(p: float, x: Tensor, seed: int = 0) -> Tensor:
@@ -72,3 +72,15 @@ def test_another_device_takes_pytorchs():
 def test_refuses_what_is_no_probability():
     with pytest.raises(ValueError, match="between 0 and 1"):
         Dropout(1.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_by_hand_it_is_pytorchs_bit_for_bit(p: float, dtype: torch.dtype):
+    x = torch.randn(5, 40).to(dtype)
+    results = []
+    for layer in (nn.Dropout(p), ElementDropout(p)):
+        torch.manual_seed(3)
+        results += [layer(x), layer.eval()(x)]
+    assert torch.equal(results[2], results[0])
+    assert torch.equal(results[3], x)

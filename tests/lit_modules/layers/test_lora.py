@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from lit_modules.layers.linear import Linear
 from lit_modules.layers.lora import LoRALinear, apply_lora, load_lora_state_dict, lora_state_dict
 
 
@@ -268,3 +269,22 @@ def test_what_cannot_be_adapted_is_refused(net) -> None:
         adapted(rank=9)
     with pytest.raises(ValueError, match=r"dropout is 1\.0"):
         adapted(dropout=1.0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_update_of_a_layer_by_hand_is_by_hand_and_the_same(bias: bool, monkeypatch) -> None:
+    layers = []
+    for kind in (nn.Linear, Linear):
+        torch.manual_seed(0)
+        layers.append(LoRALinear(kind(5, 7, bias=bias).double(), rank=3, alpha=6.0, dropout=0.5))
+        nn.init.normal_(layers[-1].lora_b)
+    inputs, outputs = torch.randn(4, 5, dtype=torch.float64), []
+    for layer in layers:
+        torch.manual_seed(1)
+        outputs += [layer(inputs)]
+        layer.eval().merge()
+        outputs += [layer(inputs)]
+    torch.testing.assert_close(outputs[2:], outputs[:2], rtol=1e-10, atol=1e-12)
+    monkeypatch.setattr(F, "linear", None)
+    monkeypatch.setattr(F, "dropout", None)
+    layers[1].train()(inputs)
