@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from datamodules.assets.pointer_files import check_not_pointer
+from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.steering_pairs import SteeringPairsConfig
 from datamodules.info import VectorPairInfo
@@ -143,9 +143,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: The file is missing, not a safetensors file, or damaged.
     """
+    check_ordinary(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; expected safetensors with h and z")
-    check_not_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

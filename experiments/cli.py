@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from experiments import early_ctrl_c, terminal_streams
@@ -80,6 +81,16 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def path(text: str) -> Path:
+    """Read a path of the command line; a `~` at its start is the home, also in `--option=~/x`."""
+    return Path(file_or_name(text))
+
+
+def file_or_name(text: str) -> str:
+    """Read the path of a file, as `path` does, or a name."""
+    return os.path.expanduser(text)
 
 
 def report(error: BaseException) -> int:

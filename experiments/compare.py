@@ -16,8 +16,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser("compare", __doc__)
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a study, or a folder of them")
-    add("--output", type=Path, metavar="DIR", help="default: RUN if there is only one, else runs/comparison")
+    add("runs", nargs="+", type=cli.path, metavar="RUN", help="a run, a study, or a folder of them")
+    add(
+        "--output",
+        type=cli.path,
+        metavar="DIR",
+        help="default: RUN if there is only one, else runs/comparison",
+    )
     add("--columns", metavar="A,B", help=f"names or patterns; default: those of the study, or {DEFAULT}")
     return parser
 

@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import sys
 import time
-from pathlib import Path
 
 from experiments import cli
 from experiments.errors import UserError
@@ -19,10 +18,20 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = cli.parser("extract", __doc__)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a checkpoint, a run directory, or a pre-trained model")
-    add("prompts", metavar="PROMPTS", help="a prompt set: a folder, or the name of an included set")
+    add(
+        "model",
+        type=cli.file_or_name,
+        metavar="MODEL",
+        help="a checkpoint, a run directory, or a pre-trained model",
+    )
+    add(
+        "prompts",
+        type=cli.file_or_name,
+        metavar="PROMPTS",
+        help="a prompt set: a folder, or the name of an included set",
+    )
     add("--layers", required=True, metavar="I,J,…", help="layer indices, starting at 0")
-    add("--output", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
+    add("--output", type=cli.path, required=True, metavar="FILE", help="the safetensors file to write")
     add("--template", choices=("chat", "plain"), help="default: chat if the model has a chat format")
     add(
         "--position",

@@ -9,7 +9,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from datamodules.assets.pointer_files import check_not_pointer
+from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.info import ImageInfo
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
@@ -64,7 +64,7 @@ def _read_grey(path: Path) -> np.ndarray:
     """Return brightness in [0, 1], (H, W); transparent pixels get the colour with the best contrast."""
     if path.is_dir():
         raise ValueError(f"{path}: a folder, expected an image file")
-    check_not_pointer(path)
+    check_ordinary(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as corrupt EXIF data

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from datamodules.assets.pointer_files import check_not_pointer
+from datamodules.assets.ordinary_files import check_ordinary
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_records(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
         ValueError: The file is missing or has no rows, its columns are wrong, or a row is malformed.
     """
     try:
-        check_not_pointer(path)
+        check_ordinary(path)
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

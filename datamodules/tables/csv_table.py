@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.configs.table import TableConfig
 from datamodules.tables.table_rows import TableRows
 
@@ -69,6 +70,7 @@ def read_csv(path: Path, config: TableConfig) -> TableRows:
 
 def _read_lines(path: Path, config: TableConfig) -> tuple[list[str], list[Line]]:
     """Return the names of the columns and the lines below the header; empty lines are left out."""
+    check_ordinary(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}, and no table of that name")
     try:

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from datamodules.assets.pointer_files import check_not_pointer
+from datamodules.assets.ordinary_files import check_ordinary
 
 Phonemes = tuple[str, ...]
 Dictionary = dict[str, tuple[Phonemes, ...]]
@@ -40,10 +40,8 @@ def read_dictionary(path: Path) -> Dictionary:
         ValueError: The file can't be read, is neither UTF-8 nor Latin-1, has a malformed line, or has no
             words. The message names the file and the line.
     """
-    if path.exists() and not path.is_file():  # such as /dev/zero, which never ends
-        raise ValueError(f"{path} can't be read: it is not a file")
     try:
-        check_not_pointer(path)
+        check_ordinary(path)
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror or error}") from error

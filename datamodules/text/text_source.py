@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from datamodules.assets.pointer_files import check_not_pointer
+from datamodules.assets.ordinary_files import check_ordinary
 
 _CHUNK = 1 << 18
 
@@ -94,7 +94,7 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 
 def _decoded(path: Path) -> Iterator[str]:
     """Yield the text of a file without a byte order mark."""
-    check_not_pointer(path)
+    check_ordinary(path)
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of the first byte that is not decoded yet
     is_start = True

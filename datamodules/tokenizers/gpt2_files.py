@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
 
@@ -59,6 +60,7 @@ def _read_merges(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    check_ordinary(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
 
 _NOTHING: tuple[Any, ...] = (None, False, "", [], {})
@@ -27,6 +28,7 @@ def read_tokenizer_json(path: Path) -> LibraryBytePairTokenizer:
         ValueError: The file can't be read, is malformed, or has a setting that is not implemented. The
             message names the setting and its value.
     """
+    check_ordinary(path)
     try:
         values = json.loads(path.read_bytes())
     except OSError as error:

@@ -27,7 +27,7 @@ def build_parser(name: str | None = None) -> argparse.ArgumentParser:
     add("name", nargs="?", metavar="NAME", help="benchmark to run")
     add("--list", action="store_true", help="list the benchmarks")
     add("--repeats", type=positive, metavar="N", help="number of recorded turns (or seeds)")
-    add("--json", type=Path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
+    add("--json", type=cli.path, metavar="PATH", help="default: runs/benchmarks/NAME.json")
     add("--quick", action="store_true", help="run a tiny version, to test that it works")
     benchmark = _load(name) if name else None
     if benchmark is not None and hasattr(benchmark, "add_arguments"):

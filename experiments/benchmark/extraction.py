@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from experiments import cli
 from experiments.benchmark.decode import tiny_model
 from experiments.benchmark.harness import Report, interleaved, positive, timed
 from experiments.language_models.opening import open_language_model
@@ -26,8 +27,14 @@ BASELINE = "text by text"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model and what it reads."""
     add = parser.add_argument
-    add("--model", default="smollm2", metavar="MODEL", help="a model for `experiments.extract` (smollm2)")
-    add("--prompts", default="yes_no", metavar="PROMPTS", help="a prompt set (yes_no)")
+    add(
+        "--model",
+        type=cli.file_or_name,
+        default="smollm2",
+        metavar="MODEL",
+        help="a model for `experiments.extract` (smollm2)",
+    )
+    add("--prompts", type=cli.file_or_name, default="yes_no", metavar="PROMPTS", help="a prompt set (yes_no)")
     add("--count", type=positive, default=64, metavar="N", help="prompts taken from it, evenly spaced (64)")
     add("--answers", type=positive, default=2, metavar="K", help="answers of each side (2)")
     add("--batch-size", type=positive, default=32, metavar="B", help="prompts read together (32)")

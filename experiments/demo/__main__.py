@@ -90,13 +90,13 @@ def _known(name: str) -> str:
         raise argparse.ArgumentTypeError(
             f"there is no piece {name!r}{nearest(name, pieces())}; --list shows them all"
         )
-    return name
+    return cli.file_or_name(name)
 
 
 def _png(name: str) -> str:
     if name and not name.lower().endswith(".png"):  # empty: the default
         raise argparse.ArgumentTypeError(f"{name!r} does not end in .png (the piece comes before --plot)")
-    return name
+    return cli.file_or_name(name)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,20 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser("evaluate", __doc__)
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory for its best checkpoint")
+    add(
+        "checkpoint",
+        type=cli.file_or_name,
+        metavar="CHECKPOINT",
+        help="a checkpoint, or a run directory for its best checkpoint",
+    )
     add("overrides", nargs="*", default=[], metavar="key=value", help="settings of data and trainer")
     add("--split", choices=SPLITS, default="test", help="split to evaluate on; default: test")
-    add("--text", metavar="FILE", help="a UTF-8 file or folder to score a language model on")
+    add(
+        "--text",
+        type=cli.file_or_name,
+        metavar="FILE",
+        help="a UTF-8 file or folder to score a language model on",
+    )
     add("--stride", type=int, metavar="N", help="tokens between two windows; default: half the context")
     add("--precision", choices=PRECISIONS, help="with --text: number format of the weights; default: fp32")
     return parser

@@ -36,13 +36,13 @@ def open_pretrained(
 
     import torch
 
-    from datamodules.assets.pointer_files import check_not_pointer
+    from datamodules.assets.ordinary_files import check_ordinary
     from lit_modules.networks.decoding_lm import DecodingLM
     from lit_modules.pretrained.readers import build_network, read_pretrained
 
     device = default_device()
     try:
-        check_not_pointer(*_files(path))
+        check_ordinary(*_files(path))
         pretrained = read_pretrained(path)
         tokenizer, template = _vocabulary(path, pretrained.tokenizer)
         network: Any = build_network(
@@ -78,11 +78,12 @@ def find_file(name: str, *, root: Path | str = "data") -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the files of a model that may be missing because they are large: weights and vocabulary."""
+    """Return the files that a model may have: its weights, settings and vocabulary."""
     if not path.is_dir():
         return [path]
     weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-    return weights + [path / name for name in ("config.json", "tokenizer.json", "vocab.json", "merges.txt")]
+    settings = [path / f"{name}.json" for name in ("config", "generation_config", "tokenizer_config")]
+    return [*weights, *settings, *(path / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))]
 
 
 def _vocabulary(path: Path, entries: dict[str, Any]) -> tuple[Any, Any]:

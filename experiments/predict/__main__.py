@@ -56,8 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser("predict", __doc__)
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory for its best checkpoint")
-    add("inputs", nargs="+", metavar="INPUT", help="an image file, or a word")
+    add(
+        "checkpoint",
+        type=cli.file_or_name,
+        metavar="CHECKPOINT",
+        help="a checkpoint, or a run directory for its best checkpoint",
+    )
+    add("inputs", type=cli.file_or_name, nargs="+", metavar="INPUT", help="an image file, or a word")
     add("--n-best", type=int, metavar="N", help="answers per word; default: 3, or the beam size if less")
     add("--beam-size", type=int, metavar="N", help="hypotheses per word; default: 5, or n-best if more")
     add("--json", action="store_true", help="print one JSON object per line, with all answers or classes")

@@ -44,7 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command. The options of sampling come from the schema `SamplingConfig`."""
     parser = cli.parser("sample", __doc__)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a checkpoint, a run directory, or a pre-trained model")
+    add(
+        "model",
+        type=cli.file_or_name,
+        metavar="MODEL",
+        help="a checkpoint, a run directory, or a pre-trained model",
+    )
     add("--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated")
     add("--chat", action="append", metavar="TEXT", help="message for a chat model; may be repeated")
     add(
@@ -66,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "number format of the weights; default: fp32, or with --steer the format of its training data"
     add("--precision", choices=PRECISIONS, help=text)
     text = "steering network: answer without steering, with the mean vector, and with this network"
-    add("--steer", metavar="CHECKPOINT", help=text)
+    add("--steer", type=cli.file_or_name, metavar="CHECKPOINT", help=text)
     add("--alpha", type=float, metavar="FLOAT", help="factor of the steering vectors; default: 1")
     add("--json", action="store_true", help="print one JSON object per text when all texts are done")
     return parser

@@ -151,14 +151,14 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = cli.parser("steering.floor", __doc__)
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, metavar="RUN", help="run or study directories to draw")
+    add("runs", nargs="*", type=cli.path, metavar="RUN", help="run or study directories to draw")
     add("--width", type=int, default=2048, metavar="D", help="width of a vector; default: 2048")
     add("--size", type=int, default=10_000, metavar="N", help="training pairs; default: 10000")
     add("--hidden", type=int, default=1024, metavar="F", help="hidden units; default: 1024")
     add("--noise", type=float, default=0.01, metavar="SIGMA", help="standard deviation; default: 0.01")
     add(
         "--output",
-        type=Path,
+        type=cli.path,
         default=Path("steering_floor.png"),
         metavar="FILE",
         help="the PNG file; default: steering_floor.png",

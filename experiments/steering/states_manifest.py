@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.steering_pairs import content_sha256, read_tensors
 from experiments.errors import UserError
 from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers
@@ -62,6 +63,7 @@ def read_manifest(path: Path) -> Manifest:
         UserError: The file is missing or has no manifest.
     """
     try:
+        check_ordinary(path)
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["manifest"])
         return Manifest(**{**content, "layers": tuple(content["layers"])})

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
-from datamodules.assets.pointer_files import check_not_pointer
+from datamodules.assets.ordinary_files import check_ordinary
 from experiments.config.moved_keys import migrate
 from experiments.errors import RunError, UserError
 
@@ -84,7 +84,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if not os.path.lexists(path):
             raise CheckpointError(f"there is no checkpoint {path}")
-        check_not_pointer(path)
+        check_ordinary(path)
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
         if damaged is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
+from experiments import cli, compare
 from experiments.errors import Interrupted, RunError, UserError
 
 RESUMABLE = Interrupted(signal.SIGTERM, Path("runs/x"), Path("runs/x/checkpoints/last.ckpt"))
@@ -117,3 +117,16 @@ def test_a_leftover_variable_of_a_launcher_is_named(
     monkeypatch.setenv(name, value)
     assert cli.command(lambda arguments: 0)([]) == 2
     assert f"unset {name}" in capsys.readouterr().err
+
+
+def test_a_tilde_at_the_start_of_a_path_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.path("~/a b") == tmp_path / "a b"
+    assert [cli.path(text) for text in ("a~", "./~", "~nobody-has-this-name/x")] == [
+        Path("a~"),
+        Path("~"),
+        Path("~nobody-has-this-name/x"),
+    ]
+    assert cli.file_or_name("yes_no") == "yes_no"
+    options = compare.build_parser().parse_args(["~/runs", "--output=~/out"])
+    assert (options.runs, options.output) == ([tmp_path / "runs"], tmp_path / "out")
