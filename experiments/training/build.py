@@ -41,7 +41,20 @@ def build_model(experiment: Config, info: Any) -> Any:
             objective = registry.target("objective", experiment.objective.name)
             parts["objective"] = objective(experiment.objective.config, info)
     with _user_mistakes("model"):
-        return registry.target("model", experiment.model.name)(experiment.model.config, info, **parts)
+        module = registry.target("model", experiment.model.name)(experiment.model.config, info, **parts)
+    _check_measurable(experiment, module)
+    return module
+
+
+def _check_measurable(experiment: Config, module: Any) -> None:
+    """Check that the further curves of `trainer.measure` exist for this model."""
+    from lit_modules.classifier import Classifier  # takes long to import, and the model has done so
+
+    if "mistake_gradients" in experiment.trainer.measure and not isinstance(module, Classifier):
+        raise UserError(
+            f"trainer.measure: mistake_gradients needs a classifier, but model.name is "
+            f"{experiment.model.name}; remove it from the list"
+        )
 
 
 def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:

@@ -1,6 +1,7 @@
 """The gradient at confident mistakes is the one of the formula, and training does not notice it."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 import experiments
 from experiments.callbacks.mistake_gradients import mistake_gradients
+from experiments.errors import UserError
 from experiments.training.run_directory import read_curves
 from lit_modules.configs.objective import BinaryCrossEntropyConfig, CrossEntropyConfig, MSEConfig
 from lit_modules.objective import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
@@ -52,3 +54,10 @@ def test_measuring_changes_no_training_and_logs_shares(tiny: dict[str, Any]) -> 
     assert [step for step, _ in curves["train/confident_mistakes"]] == [4, 8, 12]
     assert all(0 <= share <= 1 for _, share in curves["train/confident_mistakes"])
     assert all(0 < norm <= math.sqrt(2) for _, norm in curves.get("train/mistake_gradient", []))
+
+
+def test_a_model_that_is_no_classifier_is_refused(work: Path) -> None:
+    config = {"model": {"name": "char_rnn"}, "data": {"name": "hello"}, "run_dir": "run"}
+    with pytest.raises(UserError, match=r"needs a classifier, but model\.name is char_rnn"):
+        experiments.run(config, "trainer.measure=[mistake_gradients]")
+    assert not (work / "run").exists()
