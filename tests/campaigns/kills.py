@@ -94,7 +94,7 @@ class Campaign:
             begun = time.perf_counter()
             status = self.run(kind, run_dir, count_to=operations)
             if status != 0:
-                raise SystemExit(f"{kind}: the reference ended with status {status}; see {_log(run_dir)}")
+                raise SystemExit(f"{kind}: the reference ended with status {status}; see {log_of(run_dir)}")
             seconds = time.perf_counter() - begun
             self.references[kind] = Reference(run_dir, seconds, int(operations.read_text()))
         return self.references[kind]
@@ -115,11 +115,11 @@ class Campaign:
                 break
             kills.append(str(kill))
             if status not in (-kill.signum, 128 + kill.signum):
-                return [f"{', '.join(kills)}: status {status}; see {_log(run_dir)}"]
+                return [f"{', '.join(kills)}: status {status}; see {log_of(run_dir)}"]
         self.kills += len(kills)
         status = self.run(kind, run_dir)
         if status != 0:
-            return [f"{', '.join(kills)}: the last resume ended with {status}; see {_log(run_dir)}"]
+            return [f"{', '.join(kills)}: the last resume ended with {status}; see {log_of(run_dir)}"]
         if kind == "minutes":
             found = self._compare_minutes(run_dir)
         else:
@@ -132,7 +132,7 @@ class Campaign:
         whole = self.folder / f"{run_dir.name}_whole"
         status = self.run("minutes", whole, f"trainer.max_steps={steps}", "trainer.max_minutes=null")
         if status != 0:
-            return [f"the reference of {steps} steps ended with status {status}; see {_log(whole)}"]
+            return [f"the reference of {steps} steps ended with status {status}; see {log_of(whole)}"]
         found = differences(whole, run_dir, only=("state_dict", "optimizer_states", "random_states"))
         if not found:
             shutil.rmtree(whole)
@@ -169,12 +169,13 @@ class Campaign:
         return os.waitstatus_to_exitcode(status)
 
 
-def _log(run_dir: Path) -> Path:
+def log_of(run_dir: Path) -> Path:
+    """Return the file with the output of a run."""
     return run_dir.with_name(f"{run_dir.name}.log")
 
 
 def _start_fresh(arguments: list[str], run_dir: Path) -> int:
-    with _log(run_dir).open("a", encoding="utf-8") as log:
+    with log_of(run_dir).open("a", encoding="utf-8") as log:
         command = [sys.executable, "-m", "experiments.run", *arguments]
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True).pid
 
@@ -187,7 +188,7 @@ def _fork(arguments: list[str], run_dir: Path, kill: Kill | None, count_to: Path
     status = 1
     try:
         os.setsid()
-        log = os.open(_log(run_dir), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(log_of(run_dir), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores Ctrl-C
