@@ -49,8 +49,16 @@ class LanguageDashboard(Callback):
         self._peak = math.nan
         self._curve: TrainingCurve | None = None
         self._point: dict[str, float] = {}
-        self._drawn = 0
+        self._drawn: int | None = None
         self._undrawn = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is drawn already."""
+        return {"drawn": self._drawn, "undrawn": self._undrawn}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what is drawn already."""
+        self._drawn, self._undrawn = state_dict["drawn"], state_dict["undrawn"]
 
     # The training curve -------------------------------------------------------------------------------------
 
@@ -58,7 +66,9 @@ class LanguageDashboard(Callback):
         """Write the layout, and measure the peak of the machine."""
         self._curve = next((c for c in trainer.callbacks if isinstance(c, TrainingCurve)), None)  # type: ignore[attr-defined]
         self._point = {} if self._curve is None else self._curve.point
-        self._drawn, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), False
+        over = parts_over(trainer, pl_module, DRAWINGS)
+        # A part that was over before a resume but is not drawn yet is drawn at the next validation.
+        self._drawn = over if self._drawn is None else min(over, self._drawn)
         to = writer(trainer)
         if to is None:
             return
@@ -94,7 +104,7 @@ class LanguageDashboard(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         over, self._undrawn = parts_over(trainer, pl_module, DRAWINGS), True
-        if over > self._drawn:
+        if over > (self._drawn or 0):
             self._drawn = over
             self._draw(trainer, pl_module)
 

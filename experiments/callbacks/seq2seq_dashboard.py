@@ -56,8 +56,16 @@ class Seq2SeqDashboard(Callback):
 
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._drawn = 0
+        self._drawn: int | None = None
         self._undrawn: Written | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many parts of the fit are drawn."""
+        return {"drawn": self._drawn}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore how many parts of the fit are drawn."""
+        self._drawn = state_dict["drawn"]
 
     # Collecting ---------------------------------------------------------------------------------------------
 
@@ -91,7 +99,9 @@ class Seq2SeqDashboard(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the layout."""
         over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
-        self._drawn, self._undrawn = over, None
+        # A part that was over before a resume but is not drawn yet is drawn at the next validation.
+        self._drawn = over if self._drawn is None else min(over, self._drawn)
+        self._undrawn = None
         to = writer(trainer)
         if to is not None:
             to.add_custom_scalars(page(pl_module.info.error_names))
@@ -103,7 +113,7 @@ class Seq2SeqDashboard(Callback):
         self._undrawn = self._collected()
         # All ranks must decide alike, because they add up their counts; their clocks may differ.
         over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
-        if over > self._drawn:
+        if over > (self._drawn or 0):
             self._drawn = over
             self._draw_undrawn(trainer, pl_module)
 

@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 import experiments
 from datamodules.tokenizers import CharacterTokenizer
 from experiments.callbacks import language_dashboard
-from experiments.callbacks.language_dashboard import attention_maps, visible, written
+from experiments.callbacks.language_dashboard import LanguageDashboard, attention_maps, visible, written
 from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.configs.language_model import LanguageModelConfig
@@ -199,3 +200,28 @@ def test_maps_are_the_weights_that_attention_uses(position: Any, norm_first: boo
 
 def test_what_would_not_be_seen_is_shown_by_signs() -> None:
     assert visible("a b\n\tc") == "a␣b⏎⇥c"
+
+
+def test_a_part_that_ended_between_a_validation_and_a_kill_is_drawn_after_the_resume(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over, drawn = [3], list[int]()
+    monkeypatch.setattr(language_dashboard, "parts_over", lambda *_: over[0])
+    monkeypatch.setattr(language_dashboard, "writer", lambda _: None)
+    trainer: Any = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"), callbacks=[])
+    state: dict[str, Any] = {"drawn": 2, "undrawn": True}  # the third part has ended since
+    module: Any = None
+    for _ in range(2):
+        dashboard = LanguageDashboard()
+        dashboard.load_state_dict(state)
+        monkeypatch.setattr(dashboard, "_draw", lambda *_: drawn.append(over[0]))
+        dashboard.on_train_start(trainer, module)
+        assert dashboard.state_dict() == state
+        dashboard.on_validation_epoch_end(trainer, module)
+        state = dashboard.state_dict()
+    assert drawn == [3]
+    over[0] = 1  # a longer trainer.max_epochs: the fit counts as less far
+    dashboard.on_train_start(trainer, module)
+    over[0] = 2
+    dashboard.on_validation_epoch_end(trainer, module)
+    assert drawn == [3, 2]

@@ -137,6 +137,16 @@ def test_rank_zero_s_clock_decides_for_all_when_to_draw(monkeypatch: pytest.Monk
         now |= {"here": here, "rank zero": rank_zero}
         dashboard.on_validation_epoch_end(trainer, module)
     assert drawn == [1, 2]
+    state = dashboard.state_dict()
+    now |= {"here": 3, "rank zero": 3}  # a part ends, and the run is killed before the next validation
+    resumed = Seq2SeqDashboard()
+    resumed.load_state_dict(state)
+    monkeypatch.setattr(resumed, "_draw_undrawn", lambda *_: drawn.append(now["rank zero"]))
+    monkeypatch.setattr(resumed, "_collected", lambda: WRITTEN)
+    resumed.on_train_start(trainer, module)
+    resumed.on_validation_epoch_end(trainer, module)
+    resumed.on_validation_epoch_end(trainer, module)
+    assert drawn == [1, 2, 3]
 
 
 # A real run -------------------------------------------------------------------------------------------------
