@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 from experiments import cli
 from experiments.commands import COMMANDS, overview
 from experiments.config.messages import nearest
 from experiments.errors import UserError
+
+PACKAGE = "lightning-experiment-suite"
+"""Name of the installed package."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @cli.command
 def _list_commands(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        print(f"experiments {_version()}")
+        return
     if arguments and arguments[0] not in ("-h", "--help"):
         name = arguments[0]
         raise UserError(
@@ -27,7 +34,14 @@ def _list_commands(arguments: list[str]) -> None:
         )
     print("experiments COMMAND …\n")
     print(overview())
-    print("\nThe options of a command: experiments COMMAND --help")
+    print("\nThe options of a command: experiments COMMAND --help\nThe version: experiments --version")
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return "(not installed; run from its source)"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def test_the_console_command_alone_lists_all_commands(
 def test_an_unknown_command_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["smple", "--debug"]) == 2
     assert "unknown command 'smple' (did you mean sample?); choose from run, " in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_installed_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    asked: list[str] = []
+    monkeypatch.setattr("importlib.metadata.version", lambda name: asked.append(name) or "1.2.3")
+    assert main(["--version"]) == 0
+    assert (capsys.readouterr().out, asked) == ("experiments 1.2.3\n", [project["name"]])
 
 
 def test_the_console_command_is_the_module(capsys: pytest.CaptureFixture[str]) -> None:
