@@ -169,7 +169,7 @@ class Focal:
         num_classes = len(classes) if classes else getattr(info, "vocab_size", len(config.alpha))
         if config.alpha and len(config.alpha) != num_classes:
             raise ValueError(
-                f"objective.alpha has {len(config.alpha)} entries, but the data has {num_classes} classes; "
+                f"alpha has {len(config.alpha)} entries, but the data has {num_classes} classes; "
                 "give one factor for each class"
             )
 

@@ -119,6 +119,8 @@ def _root(layer: Layer) -> RootConfig:
     known = [*ROOT_KEYS, *SECTIONS, "trainer", "task", "variants", "baselines", "comparison", "stages"]
     for key in values:
         if key not in known:
+            if found := _sections_with(layer, key):
+                raise UserError(f"unknown key {key} ({layer.origin(key)}); there is {', '.join(found)}")
             raise unknown_key(layer, key, known)
     root: RootConfig = build(RootConfig, {k: v for k, v in values.items() if k in ROOT_KEYS}, "", layer)
     if not all(map(variants.is_folder, root.name.split("/"))) or len(root.name) > 2 * variants.LONGEST_NAME:
@@ -131,6 +133,21 @@ def _root(layer: Layer) -> RootConfig:
     if "task" in values and values.keys() & {"stages", "variants"}:
         raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")
     return root
+
+
+def _sections_with(layer: Layer, key: str) -> list[str]:
+    """Return the full keys of the settings of this name, for a key that was written without its section."""
+    schemas: dict[str, Any] = {"trainer": TrainerConfig}
+    for kind in SECTIONS:
+        section = layer.values.get(kind)
+        name = section.get("name") if isinstance(section, Mapping) else None
+        if name in registry.CATALOG[kind]:
+            schemas[kind] = registry.schema(kind, str(name))
+    return [
+        f"{kind}.{key}"
+        for kind, schema in schemas.items()
+        if key in [field.name for field in dataclasses.fields(schema)]
+    ]
 
 
 def comparison_of(layer: Layer) -> ComparisonConfig:

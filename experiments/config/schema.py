@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.config import registry
 from experiments.config.messages import cut, nearest, show
 from experiments.config.moved_keys import hint as moved_to
 from experiments.config.sources import Layer
@@ -185,7 +186,10 @@ def as_mapping(value: Any, path: str, layer: Layer) -> dict[str, Any]:
         UserError: It is something else.
     """
     if not isinstance(value, Mapping):
-        raise UserError(f"{path} = {show(value)} ({layer.origin(path)}) must be a mapping of keys to values")
+        text = f"{path} = {show(value)} ({layer.origin(path)}) must be a mapping of keys to values"
+        if path in registry.CATALOG and str(value) in registry.CATALOG[path]:
+            text += f"; set {path}.name={value}"
+        raise UserError(text)
     return typing.cast(dict[str, Any], value)
 
 

@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from datamodules.info import ImageInfo, LabelledTableInfo
+from experiments import run
 from lit_modules.configs.objective import BinaryCrossEntropyConfig
 from lit_modules.configs.table import TableClassifierConfig
 from lit_modules.objective import BinaryCrossEntropy
@@ -43,3 +46,21 @@ def test_images_are_refused() -> None:
         ValueError, match=r"can't learn from data of the kind 'images'; choose data\.name table"
     ):
         TableClassifier(TableClassifierConfig(), images)
+
+
+@pytest.mark.slow
+def test_one_and_two_outputs_learn_the_same_table(tiny: dict[str, Any]) -> None:
+    """Two logits (0, z) are one logit z: both fits find nearly the same probabilities."""
+    tiny |= {"model": {"name": "table_classifier"}, "optimizer": {"name": "adam", "lr": 0.03}}
+    tiny |= {"data": {"name": "table", "path": "breast_cancer", "batch_size": 64}}
+    tiny["trainer"] |= {"max_epochs": 12}
+    results = [
+        run(tiny, f"objective.name={name}", f"run_dir={name}")
+        for name in ("binary_cross_entropy", "cross_entropy")
+    ]
+    assert [result.module.network.head.out_features for result in results] == [1, 2]
+    for result in results:
+        assert result.metrics["test/accuracy"] > 0.93
+        assert result.metrics["test/auc"] > 0.98
+    one, two = (result.metrics["test/loss"] for result in results)
+    assert one == pytest.approx(two, abs=0.03)

@@ -506,3 +506,19 @@ def test_every_published_config_is_valid_and_says_what_it_shows() -> None:
         assert load_config(path).name == path.stem
         assert len(summary(path)) > 10
         assert re.search(rf"configs/{path.name} +\S", list_configs())
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("objective=mse", r"must be a mapping of keys to values; set objective\.name=mse$"),
+        ("lr=0.1", r"unknown key lr \(the command line\); there is optimizer\.lr$"),
+        ("max_epochs=3", r"there is trainer\.max_epochs$"),
+        ("implementation=by_hand", r"there is model\.implementation, optimizer\.implementation$"),
+    ],
+)
+def test_a_key_without_its_section_is_told_where_it_belongs(
+    override: str, wanted: str, tiny: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=wanted):
+        load_config(tiny, override)
