@@ -180,13 +180,25 @@ def check_same(
     different = [
         f"{path} = {value!r} (the run has {old!r})"
         for path, value, old in _differences(new, saved)
-        if path not in free
+        if path not in free and not _moved_along(value, old, run_dir)
     ]
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         raise UserError(
             f"cannot continue {run_dir} with other settings: {'; '.join(different[:3])}{more}; {instead}"
         )
+
+
+def _moved_along(new: object, old: object, run_dir: Path) -> bool:
+    """Return whether two paths are one file of a chain that was moved: the output of another stage."""
+    if not isinstance(new, str) or not isinstance(old, str):
+        return False
+    chain = run_dir.resolve().parent
+    place = Path(new).resolve()
+    if not place.is_relative_to(chain) or Path(old).exists():
+        return False
+    inside = place.relative_to(chain).parts
+    return len(inside) > 1 and Path(old).parts[-len(inside) :] == inside
 
 
 def _differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

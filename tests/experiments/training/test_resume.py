@@ -30,6 +30,7 @@ from experiments.errors import Interrupted, UserError
 from experiments.evaluate.on_data import evaluate
 from experiments.launch import main
 from experiments.training import checkpoint
+from experiments.training.resume import check_same
 from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.image_classifier import ImageClassifierConfig
 from lit_modules.image_classifier import ImageClassifier
@@ -775,3 +776,22 @@ def test_a_run_cannot_end_before_where_it_is(stopped: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="has already done"):
         experiments.run(stopped, "run_dir=cut", "resume=auto", "trainer.max_steps=1")
     assert Path("cut", "config.yaml").read_text() == before
+
+
+def test_a_chain_that_was_moved_has_the_same_settings(work: Path) -> None:
+    def check(new: str, old: str) -> None:
+        check_same({"data": {"path": new}}, {"data": {"path": old}}, work / "chain" / "train")
+
+    there = str(work / "chain" / "extract" / "states.safetensors")
+    check(there, "before/chain/extract/states.safetensors")
+    for old in ("before/chain/other/states.safetensors", "states.safetensors", "extract/other"):
+        with pytest.raises(UserError, match=r"data\.path"):
+            check(there, old)
+    elsewhere = str(work / "extract" / "states.safetensors")
+    with pytest.raises(UserError, match=r"data\.path"):
+        check(elsewhere, "before/extract/states.safetensors")
+    (work / "before" / "chain" / "extract").mkdir(parents=True)
+    copied = work / "before" / "chain" / "extract" / "states.safetensors"
+    copied.touch()
+    with pytest.raises(UserError, match=r"data\.path"):  # a copy: the first one may differ
+        check(there, str(copied))
