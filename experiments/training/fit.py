@@ -101,8 +101,8 @@ def prepare(experiment: Config) -> Start:
     if not run_directory.is_worker():
         for path in start.damaged:
             recovery.set_aside(path)
-        if start.checkpoint is not None and start.lacks_best:
-            recovery.copy_checkpoint(start.checkpoint, start.checkpoint.with_name("best.ckpt"))
+        if start.checkpoint is not None and start.lacks is not None:
+            recovery.copy_checkpoint(start.checkpoint, start.checkpoint.with_name(start.lacks))
     return start
 
 

@@ -24,7 +24,7 @@ class Start:
     step: int | None = None  # the optimizer step of that checkpoint
     notes: tuple[str, ...] = ()  # lines for the user about this choice
     damaged: tuple[Path, ...] = ()  # files to move aside before the run goes on
-    lacks_best: bool = False  # whether `checkpoint` has to stand in for best.ckpt
+    lacks: str | None = None  # the other checkpoint, if it has to become a copy of `checkpoint`
     state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The content of the checkpoint, so that it is read only once; empty for a new run."""
 
@@ -145,8 +145,10 @@ def newest_good(run_dir: Path) -> Start:
         notes.append(recovery.forget_lost_best(newest.state))
     if notes:
         notes.append(f"continuing from {newest.checkpoint}, step {newest.step}")
-    lacks_best = lost and best_step is None
-    return replace(newest, notes=tuple(notes), damaged=tuple(damaged), lacks_best=lacks_best)
+    lacks = "best.ckpt" if lost and best_step is None else None
+    if newest.checkpoint is not None and newest.checkpoint.name == "best.ckpt":
+        lacks = "last.ckpt"  # damaged, or older because of a kill between the two files
+    return replace(newest, notes=tuple(notes), damaged=tuple(damaged), lacks=lacks)
 
 
 def _step(state: Mapping[str, Any], path: Path) -> int:

@@ -245,6 +245,8 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
+            for half_written in path.parent.glob(f".{path.name}.*"):  # left by a killed run
+                half_written.unlink(missing_ok=True)
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)
         except BaseException:

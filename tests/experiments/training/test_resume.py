@@ -765,10 +765,13 @@ def test_a_kill_between_the_two_files_of_an_epoch_loses_nothing(
         with pytest.raises(Interrupted):
             experiments.run(tiny, "run_dir=cut")
     assert len(renamed) == 4
+    Path("cut/.metrics.json.12345").write_text("half")
     continued = experiments.run(tiny, "run_dir=cut", "resume=auto")
     assert {k: v for k, v in continued.metrics.items() if k.startswith(("val", "test"))} == {
         k: v for k, v in whole.metrics.items() if k.startswith(("val", "test"))
     }
+    assert_same_runs(whole.run_dir, continued.run_dir)
+    assert not list(Path("cut").glob(".*"))
 
 
 def test_a_run_cannot_end_before_where_it_is(stopped: dict[str, Any]) -> None:
