@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from experiments.training import checkpoint
+from experiments.training.run_lock import LOCK, OWNER
 
 MEASURED = ("fit_seconds", "samples_per_second", "tokens_per_second", "flop_utilisation", "peak_memory_mb")
 """Parts of the names of metrics that measure the machine."""
@@ -43,8 +44,14 @@ def _is_result(path: Path) -> bool:
 
 
 def _leftovers(run: Path) -> Iterator[str]:
-    """Yield what a kill may leave behind and a finished run must not have."""
+    """Yield what a kill may leave behind and a finished run must not have.
+
+    A fit of a study that is killed after its last file leaves `.lock` and `.owner`. They lock nothing: the
+    lock has ended with its process.
+    """
     for path in run.rglob("*"):
+        if path.name in (LOCK, OWNER):
+            continue
         if path.name.startswith(".") or "damaged" in path.name or path.name == "failed.json":
             yield f"{path.relative_to(run)} is left behind"
 
