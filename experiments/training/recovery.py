@@ -1,6 +1,7 @@
 """Keep what a run has saved: move damaged files aside, and replace a best checkpoint that is lost."""
 
 import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -33,6 +34,17 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # it must not hide the first error
             temporary.unlink(missing_ok=True)
+
+
+def is_damaged_json(path: Path) -> bool:
+    """Return whether a file exists and does not hold a JSON object of numbers and nulls."""
+    if not path.exists():
+        return False
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError:
+        return True
+    return not isinstance(values, dict) or not all(isinstance(v, float | int | None) for v in values.values())
 
 
 def best_is_lost(state: dict[str, Any], best_step: int | None) -> bool:

@@ -96,7 +96,8 @@ def is_finished(config: Config, start: Start) -> bool:
     """Return whether a run has its final metrics and the config asks for no more training."""
     if start.checkpoint is None or start.checkpoint.name != "last.ckpt":
         return False
-    if not (start.run_dir / "metrics.json").exists():
+    metrics = start.run_dir / "metrics.json"
+    if metrics in start.damaged or not metrics.exists():
         return False
     old = start.state["config"]["trainer"]
     new = config.trainer
@@ -138,9 +139,12 @@ def newest_good(run_dir: Path) -> Start:
             others = ("metrics.csv", "metrics.json", "tensorboard")
             damaged += [run_dir / name for name in others if (run_dir / name).exists()]
         return Start(run_dir, notes=tuple(notes), damaged=tuple(damaged))
+    if recovery.is_damaged_json(run_dir / "metrics.json"):
+        notes.append(f"{run_dir / 'metrics.json'} is damaged: the run tests again and writes it anew")
+        damaged.append(run_dir / "metrics.json")
     lost = recovery.best_is_lost(newest.state, best_step)
     if lost:
-        if best_step is None and not damaged:
+        if not os.path.lexists(run_dir / "checkpoints" / "best.ckpt"):
             notes.append(f"there is no {run_dir / 'checkpoints' / 'best.ckpt'}")
         notes.append(recovery.forget_lost_best(newest.state))
     if notes:

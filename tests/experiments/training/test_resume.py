@@ -646,6 +646,20 @@ def test_a_best_checkpoint_that_is_lost_is_told_and_the_run_recovers(
     assert kept.exists() == (loss == "damaged")
 
 
+@pytest.mark.parametrize("content", [b"", b'{"test/loss": 0.', b"[1]", b'{"test/loss": "x"}', b"\xff\xfe"])
+def test_a_finished_run_with_damaged_metrics_tests_again(
+    content: bytes, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = experiments.run(tiny, "run_dir=full").metrics
+    Path("full/metrics.json").write_bytes(content)
+    after = experiments.run("resume=full").metrics
+    assert "metrics.json is damaged: the run tests again" in capsys.readouterr().out
+    for key in ("val/loss", "test/loss", "steps", "epochs"):
+        assert after[key] == before[key]
+    assert Path("full/metrics.json.damaged").read_bytes() == content
+    assert json.loads(Path("full/metrics.json").read_text())["test/loss"] == before["test/loss"]
+
+
 def test_a_lost_best_checkpoint_comes_back_from_an_equal_last_one(
     fragile: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
