@@ -68,16 +68,20 @@ class CurveLog(Logger):
 
     def _open(self) -> None:
         if self.resumed_step is not None and self.path.exists():
-            kept = [
-                row
-                for row in read_curve_rows(self.path)
-                if int(row[0]) <= self.resumed_step and not row[2].startswith("test/")
-            ]
-            write_csv(
-                self.path, [CURVE_HEADER, *kept]
-            )  # written in one step: a kill here must not lose the curve
+            kept = [row for row in read_curve_rows(self.path) if self._is_before(self.resumed_step, row)]
+            # Written in one step: a kill here must not lose the curve.
+            write_csv(self.path, [CURVE_HEADER, *kept])
         self.resumed_step = None
         new = not self.path.exists()
         self._file = self.path.open("a", encoding="utf-8", newline="")
         if new:
             csv.writer(self._file, lineterminator="\n").writerow(CURVE_HEADER)
+
+    @staticmethod
+    def _is_before(resumed_step: int, row: list[str]) -> bool:
+        """Return whether a row was logged before the state of this step was saved.
+
+        Lightning logs the validation that follows step n as step n − 1.
+        """
+        step = int(row[0]) + row[2].startswith("val/")
+        return step <= resumed_step and not row[2].startswith("test/")

@@ -57,6 +57,21 @@ def test_a_resumed_log_drops_what_comes_again_and_the_tests_of_an_earlier_end(wo
     assert path.read_text().count("step,epoch") == 1
 
 
+def test_a_resumed_log_drops_the_validation_after_the_next_step(work: Path) -> None:
+    """Lightning logs the validation that follows step n as step n − 1."""
+    path = work / "metrics.csv"
+    log = CurveLog(path)
+    for step in (1, 2):
+        log.log_metrics({"train/loss": float(step), "epoch": 0}, step=step)
+        log.log_metrics({"val/loss": float(step), "epoch": 0}, step=step - 1)
+    log.finalize("failed")
+    resumed = CurveLog(path, resumed_step=1)
+    resumed.log_metrics({"train/loss": 2.0, "epoch": 0}, step=2)
+    resumed.finalize("success")
+    kept = [(row[0], row[2]) for row in read_curve_rows(path)]
+    assert kept == [("1", "train/loss"), ("0", "val/loss"), ("2", "train/loss")]
+
+
 def test_a_row_that_was_cut_is_left_out_wherever_the_cut_is(work: Path) -> None:
     path = work / "metrics.csv"
     whole = "step,epoch,name,value\n1,0,train/loss,2.5\n"
