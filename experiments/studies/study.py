@@ -184,7 +184,9 @@ def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
 
     end_with_parent()
     outlive_terminal()
-    sys.exit(cli.command(main)([]))
+    with claims_end():
+        status = cli.command(main)([])
+    sys.exit(status)
 
 
 def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
