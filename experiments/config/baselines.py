@@ -52,3 +52,19 @@ class BagOfWordsConfig(LogisticRegressionConfig):
 @dataclass(kw_only=True)
 class MeanTargetConfig:
     """The mean of the training targets, for every input. It has no settings."""
+
+
+@dataclass(kw_only=True)
+class GridSearchConfig:
+    """The best w of a grid in y = w x, by mean squared error on the training rows. It uses no gradient.
+
+    Each trial is a point of its curve `train/loss`.
+    """
+
+    low: float = setting(0.0, "Smallest w to try.", min=-1e6, max=1e6)
+    high: float = setting(4.0, "Largest w to try.", min=-1e6, max=1e6)
+    trials: int = setting(41, "Number of values of w, equally spaced.", min=2, max=100000)
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low: {self.low} must be less than high, {self.high}")

@@ -85,6 +85,10 @@ CATALOG: dict[str, dict[str, Entry]] = {
             _model("table_regression", "TableRegression", "Linear regression or an MLP on table rows."),
             schema="lit_modules.configs.table:TableRegressionConfig",
         ),
+        "two_layer_classifier": _model(
+            "two_layer_classifier", "TwoLayerClassifier", "A two-layer network, by hand also in NumPy."
+        ),
+        "slope": _model("slope", "Slope", "The line y = w x, the first lesson on gradients."),
         "text_classifier": _model(
             "text_classifier", "TextClassifier", "A transformer encoder that classifies texts."
         ),
@@ -168,6 +172,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         ),
         "majority_class": _baseline("MajorityClassConfig", "The most frequent class, for every input."),
         "mean_target": _baseline("MeanTargetConfig", "The mean of the training targets, for every input."),
+        "grid_search": _baseline("GridSearchConfig", "The best slope of a line y = w x among given ones."),
     },
     "task": {
         "steering_extract": _task(

@@ -26,6 +26,7 @@ from torch import Tensor
 from datamodules.info import LabelledTableInfo
 from experiments.config.baselines import (
     BagOfWordsConfig,
+    GridSearchConfig,
     KNearestNeighborsConfig,
     LinearRegressionConfig,
     LogisticRegressionConfig,
@@ -33,12 +34,14 @@ from experiments.config.baselines import (
     MeanTargetConfig,
 )
 from experiments.errors import UserError
+from experiments.studies.grid_search import GridSearch
 from experiments.training.confusion import Confusion
+from experiments.training.run_directory import CURVE_HEADER, write_csv
 from lit_modules.functional.ranking import one_vs_rest_auc
 
 Array = NDArray[Any]
 
-REGRESSIONS = (LinearRegressionConfig, MeanTargetConfig)
+REGRESSIONS = (LinearRegressionConfig, MeanTargetConfig, GridSearchConfig)
 """Baselines that predict real numbers. The first one also predicts classes."""
 
 
@@ -50,7 +53,7 @@ class SplitData(Protocol):
 
 
 def run_baseline(
-    config: Any, datamodule: SplitData, seed: int, *, confusion_to: Path | None = None
+    config: Any, datamodule: SplitData, seed: int, *, records_to: Path | None = None
 ) -> dict[str, float]:
     """Fit a baseline on the training split and score it on the validation and test splits.
 
@@ -58,7 +61,8 @@ def run_baseline(
         config: A schema in `experiments.config.baselines`; its type selects the baseline.
         datamodule: Gives the three splits.
         seed: Seed of baselines that draw random numbers.
-        confusion_to: Folder for the confusion matrix of a classifier on the test split.
+        records_to: Folder for the confusion matrix of a classifier on the test split, and for the curve of a
+            grid search.
 
     Returns:
         Scores with the prefixes `val/` and `test/`, and `fit_seconds`, `parameters` (stored numbers) and, for
@@ -90,10 +94,13 @@ def run_baseline(
         if classes and hasattr(model, "predict_proba") and (of_texts or _of_tables(datamodule)):
             scores |= _ranking_scores(model, inputs, targets)
         metrics |= {f"{stage}/{name}": value for name, value in scores.items()}
-    if confusion_to is not None and classes and not one_hot:
+    if records_to is not None and isinstance(model, GridSearch):
+        rows = [(n, n, "train/loss", repr(float(loss))) for n, loss in enumerate(model.losses)]
+        write_csv(records_to / "metrics.csv", [CURVE_HEADER, *rows])
+    if records_to is not None and classes and not one_hot:
         names = datamodule.info.class_names  # type: ignore[attr-defined]
         counts = confusion_matrix(targets, model.predict(inputs), labels=range(len(names)))
-        Confusion(class_names=names, counts=tuple(map(tuple, counts.tolist()))).write(confusion_to)
+        Confusion(class_names=names, counts=tuple(map(tuple, counts.tolist()))).write(records_to)
     return metrics
 
 
@@ -113,8 +120,9 @@ def _check_targets(config: Any, targets: Array, classes: bool) -> None:
     """Refuse real targets for classifiers, classes for the mean, and too many neighbors."""
     if not classes and not isinstance(config, REGRESSIONS):
         raise UserError(f"{type(config).__name__} predicts classes, but the targets are {targets.dtype}")
-    if classes and isinstance(config, MeanTargetConfig):
-        raise UserError("mean_target predicts real numbers, but the targets are classes; use majority_class")
+    if classes and isinstance(config, MeanTargetConfig | GridSearchConfig):
+        name = "mean_target" if isinstance(config, MeanTargetConfig) else "grid_search"
+        raise UserError(f"{name} predicts real numbers, but the targets are classes; use majority_class")
     if isinstance(config, KNearestNeighborsConfig) and config.neighbors > len(targets):
         raise UserError(f"neighbors: {config.neighbors} is more than the {len(targets)} training samples")
 
@@ -148,6 +156,8 @@ def _build(config: Any, seed: int) -> Any:
             return DummyClassifier(strategy="prior")
         case MeanTargetConfig():
             return DummyRegressor(strategy="mean")
+        case GridSearchConfig():
+            return GridSearch(low=config.low, high=config.high, trials=config.trials)
     raise UserError(f"there is no baseline for a config of type {type(config).__name__}")
 
 

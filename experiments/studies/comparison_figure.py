@@ -97,7 +97,11 @@ def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> None:
 
 
 def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
-    """Draw a thin line for each run, and a thick line for the mean at the steps that all runs share."""
+    """Draw a thin line for each run, and a thick line for the mean at the steps that all runs share.
+
+    A mean that lies on an earlier one is dashed, so that both can be seen.
+    """
+    earlier: list[tuple[list[int], np.ndarray]] = []
     for number, (name, runs) in enumerate(groups.items()):
         drawn = [dict(curve) for curve in runs if curve]
         for curve in drawn:
@@ -105,8 +109,17 @@ def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
         common = sorted(set.intersection(*(set(curve) for curve in drawn))) if drawn else []
         if common:
             mean = np.mean([[curve[step] for step in common] for curve in drawn], axis=0)
-            style = ".-" if len(common) <= 50 else "-"
-            axes.plot(common, mean, style, color=_colour(number), linewidth=2, label=_literal(name))
+            covered = sum(steps == common and np.allclose(mean, other, atol=0) for steps, other in earlier)
+            earlier.append((common, mean))
+            axes.plot(
+                common,
+                mean,
+                marker="." if len(common) <= 50 and not covered else "",
+                linestyle=(0, (3, 3 * covered)) if covered else "-",
+                color=_colour(number),
+                linewidth=2,
+                label=_literal(name),
+            )
     axes.grid(alpha=0.3)
 
 

@@ -201,7 +201,7 @@ def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, An
         with _failure_noted(Path(folder)):
             settings = registry.schema("baseline", values.pop("name"))(**values)
             data = build_data(experiment)
-            metrics = run_baseline(settings, data, experiment.seed, confusion_to=Path(folder))
+            metrics = run_baseline(settings, data, experiment.seed, records_to=Path(folder))
         run_directory.write_text(Path(folder, "config.yaml"), to_yaml(record))
         run_directory.write_metrics(Path(folder), metrics)
 

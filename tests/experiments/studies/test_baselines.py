@@ -15,6 +15,7 @@ from datamodules.configs.table import TableConfig
 from datamodules.table import TableDataModule
 from experiments.config.baselines import (
     BagOfWordsConfig,
+    GridSearchConfig,
     KNearestNeighborsConfig,
     LinearRegressionConfig,
     LogisticRegressionConfig,
@@ -24,6 +25,7 @@ from experiments.config.baselines import (
 from experiments.errors import UserError
 from experiments.studies.baselines import run_baseline
 from experiments.training.confusion import read_confusion
+from experiments.training.run_directory import read_curves
 
 
 class Splits:
@@ -72,7 +74,7 @@ def test_the_confusion_matrix_of_the_test_split_is_written(images: Splits, tmp_p
         info = SimpleNamespace(class_names=("a", "b", "c"))
 
     data = Named(**images.splits)
-    metrics = run_baseline(LogisticRegressionConfig(), data, seed=0, confusion_to=tmp_path)
+    metrics = run_baseline(LogisticRegressionConfig(), data, seed=0, records_to=tmp_path)
     table = read_confusion(tmp_path)
     assert table is not None
     assert table.class_names == ("a", "b", "c")
@@ -341,3 +343,20 @@ def test_one_real_target_has_no_cosine() -> None:
     test_inputs, test_targets = (part.numpy() for part in data.split("test"))
     expected = mean_squared_error(test_targets, Ridge().fit(inputs, targets).predict(test_inputs))
     assert metrics["test/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_grid_search_writes_its_trials_as_a_curve(tmp_path: Path) -> None:
+    x = torch.tensor([[1.0], [2.0], [3.0]])
+    line = Splits(**dict.fromkeys(("train", "val", "test"), (x, 2 * x)))
+    metrics = run_baseline(GridSearchConfig(trials=5), line, seed=0, records_to=tmp_path)
+    assert metrics["test/loss"] == 0
+    assert metrics["parameters"] == 1
+    trials = read_curves(tmp_path)["train/loss"]
+    assert trials == [(w, pytest.approx((w - 2) ** 2 * 14 / 3)) for w in range(5)]
+
+
+def test_the_grid_search_is_for_real_targets(images: Splits) -> None:
+    with pytest.raises(UserError, match=r"grid_search predicts real numbers"):
+        run_baseline(GridSearchConfig(), images, seed=0)
+    with pytest.raises(ValueError, match=r"low: 4.0 must be less than high, 4.0"):
+        GridSearchConfig(low=4.0)
