@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> Report:
     names = ("mnist_mlp",) if options.quick else options.configs
     for name in names:
         digits = ["data.name=digits", "data.batch_size=16"] if options.quick else []
-        report.rows.append({"config": name, **count_step(load_config(name, *digits, *QUICK))})
+        experiment = load_config(name, *digits, *QUICK)
+        report.rows.append({"config": name, **count_step(experiment, steps=options.repeats or 4)})
     report.notes = [
         "operators: calls of PyTorch's operators from Python and from autograd. Kernels and "
         "synchronisations are counted on a GPU only.",
@@ -79,9 +80,9 @@ class StepProfile(Callback):
             stop_after_this_batch(trainer)
 
 
-def count_step(experiment: Config) -> dict[str, Cell]:
-    """Fit some steps of a config and return the counts of a step by name."""
-    watcher = StepProfile()
+def count_step(experiment: Config, *, steps: int = 4) -> dict[str, Cell]:
+    """Fit some steps of a config and return the mean counts of a step by name."""
+    watcher = StepProfile(steps=steps)
     plain = ("trainer.progress_bar=false", "trainer.dashboard=false", "trainer.compile=false")
     full_fit(load_config(experiment.plain, *plain), watcher)
     operators = Counter(event.name for event in watcher.events if _is_call(event))
