@@ -9,10 +9,14 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD"
 
-[ $# -gt 0 ] && mkdir -p "$1" && folder="$(cd "$1" && pwd)" || folder="$(mktemp -d)" || exit 1
-temporary=$(( $# == 0 ))
-shift || true
-[ $# -gt 0 ] || set -- tests
+if [ $# -gt 0 ]; then
+    temporary=no
+    mkdir -p "$1" && folder="$(cd "$1" && pwd)" || exit 1
+    shift
+else
+    temporary=yes
+    folder="$(mktemp -d)" || exit 1
+fi
 python="$folder/env/bin/python"
 
 step() { # step NAME COMMAND…: run it with its output in NAME.log; stop on a failure
@@ -27,7 +31,7 @@ step() { # step NAME COMMAND…: run it with its output in NAME.log; stop on a f
 
 environment() {
     if ! uv="$(command -v uv)"; then
-        [ -x "$folder/uv/bin/uv" ] || python3 -m venv "$folder/uv" && "$folder/uv/bin/pip" install -q uv || return 1
+        python3 -m venv "$folder/uv" && "$folder/uv/bin/pip" install -q uv || return 1
         uv="$folder/uv/bin/uv"
     fi
     "$uv" venv --clear --python 3.11 "$folder/env" &&
@@ -50,5 +54,5 @@ fit compiled_language_model configs/lm_char_tiny_shakespeare.yaml trainer.compil
     model.width=32 model.depth=2 data.context_length=32 data.batch_size=4 data.eval_batch_size=4
 tests="$(grep -E '[0-9]+ passed' "$folder/tests.log" | tail -n 1)"
 torch="$("$python" -c 'import torch; print(torch.__version__)')"
-[ "$temporary" = 0 ] || rm -rf "$folder"
+[ "$temporary" = no ] || rm -rf "$folder"
 echo "oldest versions: passed with torch $torch: quick tests ($tests), two fits"

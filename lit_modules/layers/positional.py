@@ -140,7 +140,7 @@ class RotaryPositions(nn.Module):
         return Rotation(cos=angles.cos().to(dtype), sin=angles.sin().to(dtype), layout=self.layout)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)  # not frozen: torch 2.11 cannot compile a frozen one
 class Rotation:
     """The rotation of T positions, as `cos` and `sin` of the angles, (T, D/2) or (B, T, D/2)."""
 
