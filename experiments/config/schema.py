@@ -6,6 +6,7 @@ the choices and the bounds. The bounds of a list apply to each element.
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,7 @@ LARGEST_INTEGER = 2**31 - 1
 LARGEST_NUMBER = 1e30
 """Largest absolute value of a number whose setting states no bound; single precision ends at 3e38."""
 LONGEST_LIST = 1000
+LONGEST_NAME = 255  # bytes of the name of a file, on usual file systems
 LONGEST_TEXT = 10_000
 
 _IMPORT_KEYS = ("_target_", "_recursive_", "_partial_", "class_path", "init_args")
@@ -124,10 +126,15 @@ def _text(value: str, metadata: Mapping[str, Any], path: str, layer: Layer) -> s
         raise UserError(f"{where}: the path is empty; write the folder . to mean the current one")
     if not value.isprintable():
         raise UserError(f"{where}: the path has a control character")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(value).parts):
+        raise UserError(f"{where}: the name of a file or folder has at most {LONGEST_NAME} bytes")
     try:
         return str(Path(value).expanduser()) if value.startswith("~") else value
-    except RuntimeError as error:
-        raise UserError(f"{where}: {error}") from None
+    except RuntimeError:
+        user = Path(value).parts[0]
+        raise UserError(
+            f"{where}: {user} has no home here; write ./{user} for a folder of that name"
+        ) from None
 
 
 def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:

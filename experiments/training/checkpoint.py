@@ -74,6 +74,21 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is a file of this name, in whatever state.
+
+    Raises:
+        UnreadableError: The system cannot tell, for example because the folder is not readable.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UnreadableError(f"cannot read {path}: {error.strerror or error}; nothing was changed") from None
+    return True
+
+
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, after checking each entry's checksum.
 
@@ -81,9 +96,9 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: The file is missing, truncated, damaged, not a checkpoint, or not one of the suite.
         UnreadableError: The system cannot read the file, which says nothing about its content.
     """
+    if not exists(path):
+        raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        if not os.path.lexists(path):
-            raise CheckpointError(f"there is no checkpoint {path}")
         check_ordinary(path)
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()

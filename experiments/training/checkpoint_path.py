@@ -26,6 +26,8 @@ def find_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> Path:
         if not found:
             raise UserError(f"there is no checkpoint in {folder}{_newest_run(path)}")
         path = found[0]
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a device or a pipe, not a checkpoint file")
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}{similar(path, names)}")
     return path

@@ -41,12 +41,13 @@ def find_start(config: Config) -> Start:
     if config.resume == "auto":
         folder = Path(config.run_dir) if config.run_dir else run_directory.passed_by_rank_zero()
         folder = folder or run_directory.take_unfinished(config)
-        if folder is None or not folder.exists():
+        if folder is None or not os.path.exists(folder):
             return Start(run_directory.choose(config))
         run_directory.claim(folder)
         start = newest_good(folder)
         if start.checkpoint is None:
-            return start
+            anew = ("no checkpoint is readable: starting a new run",) if start.damaged else ()
+            return replace(start, notes=(*start.notes, *anew))
         if config.run_dir is None:
             run_directory.pass_to_ranks(folder)
     else:
@@ -120,7 +121,7 @@ def newest_good(run_dir: Path) -> Start:
     best_step: int | None = None
     for name in ("last.ckpt", "best.ckpt"):
         path = run_dir / "checkpoints" / name
-        if not os.path.lexists(path):
+        if not checkpoint.exists(path):
             continue
         try:
             state = checkpoint.load(path)
@@ -135,7 +136,6 @@ def newest_good(run_dir: Path) -> Start:
             newest = Start(run_dir, path, step, state=state)
     if newest is None:
         if notes:
-            notes.append("no checkpoint is readable: starting a new run")
             others = ("metrics.csv", "metrics.json", "tensorboard")
             damaged += [run_dir / name for name in others if (run_dir / name).exists()]
         return Start(run_dir, notes=tuple(notes), damaged=tuple(damaged))

@@ -79,7 +79,13 @@ def choose(config: Config) -> Path:
 
 def _refuse_run(path: Path) -> None:
     """Check that a directory holds nothing that a new run would overwrite."""
-    if any((path / name).exists() for name in RESULTS):
+    try:
+        found = os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):  # making it comes next, and names what is in the way
+        return
+    except OSError as error:
+        raise UserError(f"cannot read the run directory {path}: {error.strerror}") from None
+    if any(name in found for name in RESULTS):
         raise UserError(
             f"run_dir {path} already holds a run; continue it with resume=auto, or choose another run_dir"
         )

@@ -227,6 +227,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     "a line end": (HEAD, ["run_dir=a\nb"], ["run_dir", "quotes"]),
     "~ for null": (HEAD, ["run_dir=~"], ["run_dir=~", "null"]),
     "an empty path": (HEAD, ["run_dir=''"], ["run_dir = ''", "empty"]),
+    "a long name of a folder": (HEAD, [f"run_dir=a/{'é' * 128}"], ["run_dir", "255 bytes"]),
     "the home of nobody": (HEAD, ["model.init_from=~nobody_of_this_name/x"], ["model.init_from", "home"]),
     "a name of 300 letters": (HEAD, [f"name={'a' * 300}"], ["name", "100 letters"]),
     "a stage that is config.yaml": (

@@ -1,5 +1,6 @@
 """A checkpoint is found by its file, its folder or its run; a near miss is suggested."""
 
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def test_a_checkpoint_is_found_by_file_folder_or_run(tmp_path: Path) -> None:
         find_checkpoint(tmp_path / "run")
     with pytest.raises(UserError, match=r"there is no checkpoint .*x\.ckpt"):
         find_checkpoint(tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="is a device or a pipe, not a checkpoint"):
+        find_checkpoint(os.devnull)
     (folder / "last.ckpt").write_bytes(b"")
     assert find_checkpoint(tmp_path / "run") == folder / "last.ckpt"
     (folder / "best.ckpt").write_bytes(b"")

@@ -31,6 +31,7 @@ from experiments.evaluate.on_data import evaluate
 from experiments.launch import main
 from experiments.training import checkpoint
 from experiments.training.resume import check_same
+from experiments.training.resume import newest_good
 from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.image_classifier import ImageClassifierConfig
 from lit_modules.image_classifier import ImageClassifier
@@ -442,8 +443,9 @@ def test_with_no_good_checkpoint_auto_starts_anew_and_a_named_run_is_refused(
         path.write_bytes(b"junk")
     with pytest.raises(
         UserError, match=r"no readable checkpoint.*last\.ckpt is not a checkpoint.*best\.ckpt"
-    ):
+    ) as refusal:
         experiments.run("resume=cut")
+    assert "starting" not in str(refusal.value)
     capsys.readouterr()
     cut = experiments.run(stopped, "run_dir=cut", "resume=auto")
     assert "starting a new run" in capsys.readouterr().out
@@ -478,6 +480,24 @@ def test_a_checkpoint_that_cannot_be_read_now_stops_the_resume_and_nothing_is_lo
             with pytest.raises(UserError, match=rf"{name}\.ckpt.*nothing was changed"):
                 experiments.run(*sources)
     assert files() == before
+
+
+def test_a_folder_that_cannot_be_searched_is_not_taken_for_an_empty_one(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = work / "run"
+    run_dir.mkdir()
+    assert newest_good(run_dir).checkpoint is None
+    (run_dir / "checkpoints").write_text("a file in place of the folder")
+    with pytest.raises(UserError, match=r"last\.ckpt.*nothing was changed"):
+        newest_good(run_dir)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(UserError, match=r"last\.ckpt: Permission denied; nothing was changed"):
+        newest_good(run_dir)
 
 
 @pytest.mark.parametrize(

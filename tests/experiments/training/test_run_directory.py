@@ -164,6 +164,18 @@ def test_a_new_run_never_takes_a_folder_with_results(tiny: dict[str, Any], work:
     assert run_directory.choose(load_config(tiny, "run_dir=old")) == Path("old")
 
 
+def test_a_directory_that_cannot_be_read_is_refused(
+    tiny: dict[str, Any], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(UserError, match="cannot read the run directory x: Permission denied"):
+        run_directory.choose(load_config(tiny, "run_dir=x"))
+    assert not (work / "x").exists()
+
+
 def test_a_refused_run_takes_its_own_files_with_it_and_no_others(tiny: dict[str, Any], work: Path) -> None:
     (work / "config.yaml").write_text("of the user")
     (work / "mine" / "config").mkdir(parents=True)
