@@ -61,6 +61,11 @@ def test_no_command_warns(
 ) -> None:
     Path("cat.txt").write_text(language_text, encoding="utf-8")
     Image.linear_gradient("L").resize((8, 8)).save("grey.png")
+    (animals / "templates.csv").write_text("families,split,template\n*,seen,{topic}\n*,unseen,a {topic}\n")
+    completions = animals / "completions.csv"  # a prompt and its answer must fit into 16 tokens
+    completions.write_text(
+        completions.read_text(encoding="utf-8").replace("on the mat", "mat"), encoding="utf-8"
+    )
     experiments.run(tiny, "trainer.max_epochs=1", "run_dir=finished")
     places = {"RUN": "finished", "TEXT_RUN": str(language_run)}
     given = json.dumps([[places.get(word, word) for word in line.split()] for line in lines])
