@@ -63,6 +63,9 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
     if experiment.resume is None:  # a fit that continues may have begun on another machine
         for child in experiment.children:
             trainers.check_hardware(child.config.trainer)
+            init_from = getattr(child.config.model.config, "init_from", None)
+            if experiment.form == "variants" and init_from is not None:
+                find_checkpoint(init_from)
 
     return stages.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
 

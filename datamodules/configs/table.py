@@ -20,6 +20,7 @@ class TableConfig:
     path: str = setting(
         "breast_cancer",
         "CSV file, or the name of a table: breast_cancer, diabetes, iris, wine, line, random_pairs.",
+        is_path=True,
     )
     target: str | int | None = setting(
         None, "Target column of a file, by name or by number from 1; null: the last."

@@ -104,6 +104,11 @@ class EpochLoader(ABC):
             self._epoch, self._next_batch = (epoch + 1, 0) if wraps else (epoch, index + 1)
             yield batch
 
+    def smallest_batch(self, max_batches: int | None) -> int:
+        """Return the size of the smallest training batch of an epoch that ends after `max_batches`."""
+        ends_early = max_batches is not None and max_batches <= self._full
+        return self.batch_size if ends_early or not self._rest else self._rest
+
     def order(self, epoch: int) -> Tensor:
         """Return the indices of this rank's samples in an epoch, in order, int64 (N_rank,)."""
         if not self.shuffle:

@@ -13,6 +13,7 @@ from experiments.studies.tasks import check_tasks
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, initialise
 from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.fit_checks import check_batches, check_memory
 
 
 def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
@@ -42,6 +43,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     with trainers.global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment)
+        check_memory(experiment, datamodule.info)
         module = build_model(experiment, datamodule.info)
         if init_from is not None and init_from not in stages:
             say(initialise(module, find_checkpoint(init_from)))
@@ -49,6 +51,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         trainer = trainers.build_trainer(
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True
         )
+        check_batches(datamodule, module, trainer, settings.limit_train_batches)
         trainer.fit(module, datamodule=datamodule)
         check_monitor(experiment.trainer.monitor, trainer)
         trainer.test(module, datamodule=datamodule, verbose=False)

@@ -12,6 +12,7 @@ from experiments.errors import Interrupted, UserError
 from experiments.studies.study_directory import open_directory
 from experiments.studies.tasks import Stage, check_tasks, run_task, task_output
 from experiments.training import resume, run_directory
+from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.fit import Result, fit
 from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
@@ -80,6 +81,12 @@ def check_order(experiment: Config) -> None:
             raise UserError(
                 f"stages.{name}.model.init_from = {init_from!r}: that stage does not come before {name}"
             )
+        if init_from in configs and configs[init_from].task is not None:
+            raise UserError(
+                f"stages.{name}.model.init_from = {init_from!r}: that stage is a task and has no checkpoint"
+            )
+        if init_from is not None and init_from not in configs:
+            find_checkpoint(init_from)
         if path in configs and not Path(path).exists():
             raise UserError(f"stages.{name}.data.path = {path!r} is a stage; write data.from_stage: {path}")
         if from_stage is None:

@@ -24,7 +24,7 @@ class Restored:
 
 def build_data(experiment: Config) -> Any:
     """Build the datamodule, download its data and set it up, so that its `info` is known."""
-    with _user_mistakes("data"):
+    with user_mistakes("data"):
         datamodule = registry.target("data", experiment.data.name)(
             experiment.data.config, seed=experiment.seed
         )
@@ -37,10 +37,10 @@ def build_model(experiment: Config, info: Any) -> Any:
     """Build the LightningModule with its objective and the configs of its optimizer and schedule."""
     parts = {"optimizer": experiment.optimizer.config, "schedule": experiment.schedule.config}
     if experiment.objective is not None:
-        with _user_mistakes("objective"):
+        with user_mistakes("objective"):
             objective = registry.target("objective", experiment.objective.name)
             parts["objective"] = objective(experiment.objective.config, info)
-    with _user_mistakes("model"):
+    with user_mistakes("model"):
         module = registry.target("model", experiment.model.name)(experiment.model.config, info, **parts)
     _check_measurable(experiment, module)
     return module
@@ -156,7 +156,7 @@ def _piece(plain: Any, kind: str) -> str:
 
 
 @contextlib.contextmanager
-def _user_mistakes(section: str) -> Iterator[None]:
+def user_mistakes(section: str) -> Iterator[None]:
     """Turn a `ValueError` of data or model into a `UserError`, and a failed download into a `RunError`."""
     from datamodules.assets.fetch import AssetError
 

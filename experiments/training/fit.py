@@ -23,6 +23,7 @@ from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model, check_vocabulary, initialise, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.fit_checks import check_batches, check_memory
 from experiments.training.lightning_adapter import exits_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
@@ -124,6 +125,7 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
         check_vocabulary(start.state, datamodule.info, start.checkpoint)
         io = AtomicCheckpointIO({start.checkpoint: dict(start.state)})
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
+    check_memory(experiment, datamodule.info)
     module = build_model(experiment, datamodule.info)
     init_from = _init_from(experiment)
     if start.checkpoint is None and init_from is not None:
@@ -137,6 +139,7 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
         checkpoint_io=io,
         more=callbacks,
     )
+    check_batches(datamodule, module, trainer, settings.limit_train_batches)
     if settings.compile:
         getattr(module, "network", module).compile()
     if not run_directory.is_worker():  # nothing was refused, so that the run begins or goes on

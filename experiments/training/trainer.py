@@ -32,6 +32,9 @@ from experiments.training.event_log import EventLog
 from experiments.training.lightning_adapter import NEVER
 from lit_modules.functional.precision import multiplies_bf16
 
+_LAUNCHED = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "NODE_RANK", "SLURM_NTASKS", "LSB_JOBID", "PMI_SIZE")
+"""Variables of which a launcher sets at least one."""
+
 
 def check_hardware(config: TrainerConfig) -> None:
     """Check the config against the hardware before anything is downloaded or built.
@@ -55,6 +58,11 @@ def check_hardware(config: TrainerConfig) -> None:
     cores = os.cpu_count() or 1
     if isinstance(wanted, int) and accelerator == "cpu" and wanted > cores:
         raise UserError(f"trainer.devices = {devices}: this machine has {cores} CPU cores")
+    if config.num_nodes > 1 and not any(name in os.environ for name in _LAUNCHED):
+        raise UserError(
+            f"trainer.num_nodes = {config.num_nodes}: no launcher has started this process; start the run "
+            "with torchrun or srun on every machine"
+        )
     if isinstance(devices, list) and (accelerator == "cpu" or len(set(devices)) < len(devices)):
         raise UserError(f"trainer.devices = {devices}: list each GPU once; for a CPU give a number")
     if config.strategy == "fsdp" and accelerator != "cuda":

@@ -28,7 +28,7 @@ def test_a_dry_run_of_stages_and_of_a_study_builds_each(
         main(
             [str(tiny_file), "--dry-run", "variants={x: {}, y: {data: {batch_size: 2000, drop_last: true}}}"]
         )
-        == 1
+        == 2
     )
     out, err = capsys.readouterr()
     assert "dry run of b" in out

@@ -1,0 +1,109 @@
+"""Refuse, before training, what would end in an error or in a full memory during training."""
+
+import copy
+import os
+from typing import Any
+
+import lightning as L
+import torch
+
+from datamodules.base import PARTS, DataModule, ResidentDataModule
+from experiments.callbacks.flops import number_format
+from experiments.callbacks.summary import example_input
+from experiments.config import registry
+from experiments.config.root import Config
+from experiments.errors import UserError
+from experiments.training.build import build_model, user_mistakes
+from experiments.training.trainer import resolve_accelerator
+
+
+def check_batches(
+    datamodule: Any, module: L.LightningModule, trainer: L.Trainer, max_batches: int | None
+) -> None:
+    """Check that each split has a batch for each process, and that the model can learn from each batch.
+
+    Args:
+        datamodule: The data, set up; another class than `DataModule` is not checked.
+        module: The model.
+        trainer: The Trainer of the fit; it states the number of processes.
+        max_batches: The number of training batches in an epoch; `None` for all.
+
+    Raises:
+        UserError: A split is too small, or batch norm would get a single value per channel.
+    """
+    if not isinstance(datamodule, DataModule):
+        return
+    workers, cores = getattr(datamodule.config, "num_workers", 0), os.cpu_count() or 1
+    if workers > cores:
+        raise UserError(f"data.num_workers = {workers}: this machine has {cores} CPU cores")
+    datamodule.trainer = trainer
+    with user_mistakes("data"):
+        loaders = {part: datamodule.loader(part) for part in PARTS}
+    if isinstance(datamodule, ResidentDataModule) and loaders["train"].smallest_batch(max_batches) == 1:
+        _check_single_sample(datamodule, module)
+
+
+def _check_single_sample(datamodule: ResidentDataModule, module: L.LightningModule) -> None:
+    """Run a copy of the network on one sample, without memory for its tensors and without computing."""
+    sample = example_input(module)
+    network = getattr(module, "network", None)
+    if sample is None or network is None:
+        return
+    try:
+        copy.deepcopy(network).to("meta").train()(sample.to("meta"))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error) and "one value per channel" not in str(error):
+            raise
+        config = datamodule.config
+        advice = " or set data.drop_last to true" if hasattr(config, "drop_last") else ""
+        raise UserError(
+            f"data.batch_size = {config.batch_size}: the last training batch has one sample, and batch norm "
+            f"needs more than one value per channel; choose another size{advice}"
+        ) from None
+
+
+def check_memory(experiment: Config, info: Any) -> None:
+    """Check that weights, gradients and optimizer state fit into memory, before they are allocated.
+
+    The model is built without memory for its tensors. This bound leaves out activations. Models that are not
+    part of the suite are not checked, nor are those that FSDP shares between devices.
+
+    Raises:
+        UserError: They need more than the memory of the machine or GPU.
+    """
+    own = registry.target("model", experiment.model.name).__module__.startswith("lit_modules.")
+    if not own or experiment.trainer.strategy == "fsdp":
+        return
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            parameters = list(build_model(experiment, info).parameters())
+    except (NotImplementedError, RuntimeError):  # it reads values while it is built
+        return
+    counts = [p.numel() for p in parameters]
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    size = (
+        number_format(experiment.trainer.precision).itemsize if "-true" in experiment.trainer.precision else 4
+    )
+    needed = size * (sum(counts) + trained * (1 + _states(experiment.optimizer.config)))
+    if needed > (available := _memory(resolve_accelerator(experiment.trainer))):
+        raise UserError(
+            f"model: {sum(counts):,} parameters with their gradients and the state of the optimizer need "
+            f"{needed / 1e9:,.0f} GB; this machine has {available / 1e9:,.0f} GB; choose smaller sizes"
+        )
+
+
+def _states(optimizer: Any) -> int:
+    """Return the least number of values that the optimizer keeps for each parameter."""
+    if hasattr(optimizer, "betas"):
+        return 2
+    return int(getattr(optimizer, "momentum", 0) > 0)
+
+
+def _memory(accelerator: str) -> float:
+    """Return the bytes of memory of the machine, or of its first GPU."""
+    if accelerator == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a Unix
+        return float("inf")
