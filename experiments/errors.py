@@ -1,6 +1,7 @@
 """Errors that a user can act on. A command prints each as one line without a traceback."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,23 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside a file, and rename it to the file at the end.
+
+    A kill leaves the old file or the new one. After an error, the temporary file is removed.
+
+    Raises:
+        RunError: The operating system refused.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # it must not hide the first error
+                temporary.unlink()
+            raise

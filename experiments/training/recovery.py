@@ -1,6 +1,5 @@
 """Keep what a run has saved: move damaged files aside, and replace a best checkpoint that is lost."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.console import say
-from experiments.errors import RunError
+from experiments.errors import RunError, replacing
 
 
 def set_aside(path: Path, suffix: str = "damaged") -> Path:
@@ -25,15 +24,8 @@ def set_aside(path: Path, suffix: str = "damaged") -> Path:
 
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Copy a checkpoint under a temporary name and rename it."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise RunError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # it must not hide the first error
-            temporary.unlink(missing_ok=True)
 
 
 def is_damaged_json(path: Path) -> bool:

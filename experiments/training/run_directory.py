@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from experiments.config.check import to_yaml
 from experiments.config.root import Config
-from experiments.errors import Interrupted, RunError, UserError, writing
+from experiments.errors import Interrupted, RunError, UserError, replacing, writing
 from experiments.training import run_lock
 from experiments.training.machine import describe_machine, describe_revision
 
@@ -248,17 +248,10 @@ def unfinished(config: Config) -> list[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it, so that no reader sees an incomplete file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            for half_written in path.parent.glob(f".{path.name}.*"):  # left by a killed run
-                half_written.unlink(missing_ok=True)
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+    with replacing(path) as temporary:
+        for half_written in path.parent.glob(f".{path.name}.*"):  # left by a killed run
+            half_written.unlink(missing_ok=True)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:

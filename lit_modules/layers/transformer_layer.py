@@ -54,7 +54,7 @@ def build_attention(
     rotary: RotaryPositions | None = None,
     to_context: bool = False,
 ) -> Attention:
-    """Build the self-attention of a layer, or the attention of a decoder layer `to_context`."""
+    """Build the self-attention of a layer; `to_context`, its attention to the output of an encoder."""
     return Attention(
         config.width,
         num_heads=config.num_heads,
