@@ -54,7 +54,7 @@ class TrainingCurve(Callback):
         """The last point of the curve by name; each point is a new dictionary."""
         self._samples = self._total_samples = 0
         self._seconds = 0.0
-        self._since = time.perf_counter()
+        self._since, self._since_step = time.perf_counter(), 0
         self._group: dict[str, Any] = {"lr": math.nan}
         self._factor = 1
 
@@ -69,11 +69,11 @@ class TrainingCurve(Callback):
         self._group = trainer.optimizers[0].param_groups[0]
         self._factor = trainer.accumulate_grad_batches
         self._total_samples, self._seconds = 0, 0.0
-        self._samples, self._since = 0, time.perf_counter()
+        self._start_lap(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Exclude the time between two epochs from the throughput."""
-        self._samples, self._since = 0, time.perf_counter()
+        self._start_lap(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Exclude a validation within an epoch from the throughput."""
@@ -82,7 +82,7 @@ class TrainingCurve(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock again."""
-        self._since = time.perf_counter()
+        self._start_lap(trainer)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -151,24 +151,29 @@ class TrainingCurve(Callback):
         values = {"train/loss": self._loss / self._batches, "train/learning_rate": self._group["lr"]}
         if self._labelled:
             values["train/accuracy"] = self._correct / self._labelled
-        if self._samples:
+        steps, samples, seconds = self._lap(trainer)
+        values["train/steps_per_second"] = steps / seconds
+        if samples:
             tokens = tokens_per_sample(trainer.lightning_module)
             unit = "tokens" if tokens else "samples"
-            values[f"train/{unit}_per_second"] = self._lap(trainer) * max(1, tokens)
+            values[f"train/{unit}_per_second"] = samples / seconds * max(1, tokens)
         log_values(trainer, values, step)
         self.point = values
         shown = {k: torch.tensor(v) for k, v in values.items() if k in ("train/loss", "train/accuracy")}
         show_metrics(trainer, shown)
         self._loss, self._correct, self._batches, self._labelled = 0.0, 0, 0, 0
 
-    def _lap(self, trainer: L.Trainer) -> float:
-        """Return the samples per second of all processes since the last call."""
-        now = time.perf_counter()
-        seconds, samples = now - self._since, self._samples * trainer.world_size
-        self._since, self._samples = now, 0
+    def _start_lap(self, trainer: L.Trainer) -> None:
+        self._samples, self._since, self._since_step = 0, time.perf_counter(), trainer.global_step
+
+    def _lap(self, trainer: L.Trainer) -> tuple[int, int, float]:
+        """Return the steps, the samples of all processes and the seconds since the last call."""
+        steps, samples = trainer.global_step - self._since_step, self._samples * trainer.world_size
+        seconds = time.perf_counter() - self._since
+        self._start_lap(trainer)
         self._seconds += seconds
         self._total_samples += samples
-        return samples / max(seconds, 1e-9)
+        return steps, samples, max(seconds, 1e-9)
 
     def _refuse(self, trainer: L.Trainer, loss: float, step: int, rate: float) -> None:
         last = getattr(trainer.checkpoint_callback, "last", None)

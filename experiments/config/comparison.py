@@ -1,7 +1,6 @@
 """The schema of the section `comparison`: what the table and the figure of a study show."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from datamodules.setting import setting
 
@@ -17,8 +16,16 @@ class ComparisonConfig:
         None, "Final metrics in the figure, one panel each; names or patterns. null: those of the table."
     )
     curves: list[str] = setting(["val/*"], "Logged curves in the figure, one panel each; names or patterns.")
-    x: Literal["step", "epoch"] = setting(
-        "step", "Horizontal axis of the curves. epoch: the mean of all points of an epoch."
+    x: str | list[str] = setting(
+        "step",
+        "Horizontal axis of the curves; a list draws a curve over each. epoch: the mean of all points "
+        "of an epoch. second: the mean training time of the variant's runs, without validation.",
+        choices=("step", "epoch", "second"),
+    )
+    by_layer: list[str] = setting(
+        [],
+        "Measurements of each layer, such as layer_gradient, drawn over the layers, at the first and at the "
+        "last point of their curves.",
     )
     log_x: bool = setting(False, "Draw the curves over a logarithmic horizontal axis.")
     log_y: bool = setting(False, "Draw the curves over a logarithmic vertical axis.")

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,41 +17,39 @@ from experiments.studies.comparison import Comparison, matching
 from experiments.training.run_directory import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
-Curve = list[tuple[int, float]]
+PER_ROW = 4
+Curve = list[tuple[float, float]]
+Curves = dict[str, Curve]
+"""The curves of a run by name."""
 
 
 def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics: Sequence[str]) -> None:
-    """Write a PNG with a panel for each final metric and, below, one for each curve of the settings.
+    """Write a PNG with a panel for each final metric, and then one for each curve of the settings.
 
     A group has the same colour in all panels. A group without a curve, such as a baseline, is a dashed line
     at its final value of the same name.
     """
     metrics = metrics[:MAX_PANELS]
-    curves = {
-        group.name: [finite_curves(run.path, settings.x) for run in group.runs] for group in comparison.groups
-    }
-    names = {name for runs in curves.values() for run in runs for name in run}
-    logged = matching(names, settings.curves)[:MAX_PANELS]
-    per_row = max(1, min(4, max(len(metrics), len(logged))))
-    rows = max(1, math.ceil(len(metrics) / per_row) + math.ceil(len(logged) / per_row))
+    lines = _panels_of_lines(comparison, settings)
+    rows = max(1, math.ceil((len(metrics) + len(lines)) / PER_ROW))
+    per_row = max(1, math.ceil((len(metrics) + len(lines)) / rows))
     height = 1.2 + 0.3 * len(comparison.groups)
     figure = Figure(figsize=(4.5 * per_row, rows * max(3.0, height)), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, per_row)
-    for number, metric in enumerate(metrics):
-        axes = figure.add_subplot(grid[divmod(number, per_row)])
+    for number, metric in enumerate(metrics, start=1):
+        axes = figure.add_subplot(rows, per_row, number)
         _draw_metric(axes, comparison, metric)
-        axes.tick_params(axis="y", labelleft=number % per_row == 0)
-    start = math.ceil(len(metrics) / per_row) * per_row
+        axes.tick_params(axis="y", labelleft=number % per_row == 1 % per_row)
     first: Axes | None = None
     fullest: tuple[Axes, int] | None = None
-    for number, metric in enumerate(logged):
-        axes = figure.add_subplot(grid[divmod(start + number, per_row)], sharey=first)
+    for number, panel in enumerate(lines, start=len(metrics) + 1):
+        axes = figure.add_subplot(rows, per_row, number, sharey=first)
         first = first or (axes if settings.share_y else None)
-        _draw_curves(axes, {name: [run.get(metric, []) for run in runs] for name, runs in curves.items()})
-        _draw_levels(axes, comparison, metric)
-        _scale(axes, settings)
-        axes.set_title(_literal(metric))
+        _draw_curves(axes, panel.groups)
+        if panel.metric:
+            _draw_levels(axes, comparison, panel.metric)
+        _scale(axes, settings, panel.x)
+        axes.set_title(_literal(panel.title))
         labels = len(axes.get_legend_handles_labels()[1])
         if labels > (fullest[1] if fullest else 0):
             fullest = axes, labels
@@ -60,15 +58,97 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
     figure.savefig(path, dpi=120)
 
 
-def finite_curves(run: Path, x: Literal["step", "epoch"] = "step") -> dict[str, Curve]:
+@dataclass(frozen=True, kw_only=True)
+class _Lines:
+    """A panel of lines: a curve of each run of each group, and what its horizontal axis is."""
+
+    title: str
+    x: str
+    groups: Mapping[str, list[Curve]]
+    metric: str | None = None  # the final metric that groups without a curve show as a level
+
+
+def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list[_Lines]:
+    axes = [settings.x] if isinstance(settings.x, str) else settings.x
+    over = {
+        x: {group.name: _curves([run.path for run in group.runs], x) for group in comparison.groups}
+        for x in ("step", *axes)
+    }
+    panels = [
+        _Lines(
+            title=f"{family}, {point} point",
+            x="layer",
+            groups={
+                name: [_over_layers(run, family, at) for run in runs] for name, runs in over["step"].items()
+            },
+        )
+        for family in settings.by_layer
+        for point, at in (("first", 0), ("last", -1))
+    ]
+    names = {name for runs in over["step"].values() for run in runs for name in run}
+    panels += [
+        _Lines(
+            title=metric,
+            x=x,
+            groups={name: [run.get(metric, []) for run in runs] for name, runs in over[x].items()},
+            metric=metric,
+        )
+        for metric in matching(names, settings.curves)
+        for x in axes
+    ]
+    return panels[:MAX_PANELS]
+
+
+def _curves(runs: list[Path], x: str) -> list[Curves]:
+    """Read the curves of a group's runs over steps, epochs or seconds."""
+    if x == "second":
+        return _over_seconds([finite_curves(run) for run in runs])
+    return [finite_curves(run, x) for run in runs]
+
+
+def finite_curves(run: Path, x: str = "step") -> Curves:
     """Read the curves of a run as (x, value) pairs, one for each x; infinite values become NaN, a gap."""
-    curves: dict[str, Curve] = {}
+    curves: Curves = {}
     for name, curve in read_curves(run, x).items():
         values: dict[int, list[float]] = {}
         for place, value in curve:
             values.setdefault(place, []).append(value if math.isfinite(value) else math.nan)
         curves[name] = [(place, fmean(found)) for place, found in values.items()]
     return curves
+
+
+def _over_layers(run: Curves, family: str, at: int) -> Curve:
+    """Return the first (0) or last (−1) point of `family/01`, `family/02` and so on: (layer, value) pairs."""
+    names = matching(run, [f"{family}/*"])
+    return [(layer, run[name][at][1]) for layer, name in enumerate(names, start=1)]
+
+
+def _over_seconds(runs: list[Curves]) -> list[Curves]:
+    """Replace the steps of a group's curves by seconds of training, the mean over its runs.
+
+    A run without `train/steps_per_second` has no curves over seconds.
+    """
+    timed = [run for run in runs if run.get("train/steps_per_second")]
+
+    def seconds(curve: Curve) -> list[float]:
+        steps = np.array([step for step, _ in curve])
+        return list(np.mean([_seconds(steps, run["train/steps_per_second"]) for run in timed], axis=0))
+
+    return [
+        {
+            name: list(zip(seconds(curve), (value for _, value in curve), strict=True))
+            for name, curve in run.items()
+        }
+        for run in timed
+    ]
+
+
+def _seconds(steps: np.ndarray, rates: Curve) -> np.ndarray:
+    """Return the seconds of training until each step; a rate holds for the steps since the one before."""
+    points, per_second = np.array(rates).T
+    passed = np.cumsum(np.diff(points, prepend=0) / per_second)
+    beyond = np.maximum(0, steps - points[-1]) / per_second[-1]
+    return np.interp(steps, [0, *points], [0, *passed]) + beyond
 
 
 def _colour(number: int) -> tuple[float, ...]:
@@ -101,7 +181,7 @@ def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
 
     A mean that lies on an earlier one is dashed, so that both can be seen.
     """
-    earlier: list[tuple[list[int], np.ndarray]] = []
+    earlier: list[tuple[list[float], np.ndarray]] = []
     for number, (name, runs) in enumerate(groups.items()):
         drawn = [dict(curve) for curve in runs if curve]
         for curve in drawn:
@@ -132,8 +212,8 @@ def _draw_levels(axes: Axes, comparison: Comparison, metric: str) -> None:
             )
 
 
-def _scale(axes: Axes, settings: ComparisonConfig) -> None:
-    axes.set_xlabel(settings.x)
+def _scale(axes: Axes, settings: ComparisonConfig, x: str) -> None:
+    axes.set_xlabel(x)
     if settings.log_x:
         axes.set_xscale("log")
     if settings.log_y:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from experiments.config.check import to_yaml
 from experiments.config.root import Config
@@ -306,7 +306,7 @@ def _has_numbers(row: list[str]) -> bool:
     return step.isdecimal() and (epoch.isdecimal() or not epoch) and max(map(len, (step, epoch))) <= 18
 
 
-def read_curves(run_dir: Path, x: Literal["step", "epoch"] = "step") -> dict[str, list[tuple[int, float]]]:
+def read_curves(run_dir: Path, x: str = "step") -> dict[str, list[tuple[int, float]]]:
     """Return (step, value) or (epoch, value) pairs by logged name; empty where there is no `metrics.csv`."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if (run_dir / "metrics.csv").is_file():

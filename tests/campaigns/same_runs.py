@@ -11,7 +11,7 @@ import torch
 from experiments.training import checkpoint
 from experiments.training.run_lock import LOCK, OWNER
 
-MEASURED = ("fit_seconds", "samples_per_second", "tokens_per_second", "flop_utilisation", "peak_memory_mb")
+MEASURED = ("fit_seconds", "per_second", "flop_utilisation", "peak_memory_mb")
 """Parts of the names of metrics that measure the machine."""
 
 

@@ -81,7 +81,7 @@ def test_the_norm_is_that_before_clipping(noted: dict[str, Any]) -> None:
 def test_accumulated_batches_are_one_step_of_the_curve(noted: dict[str, Any]) -> None:
     result = experiments.run(noted, "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=3")
     loss = points(result.run_dir, "loss")
-    assert list(loss) == [3, 6]
+    assert list(loss) == list(points(result.run_dir, "steps_per_second")) == [3, 6]
     assert loss[3] == pytest.approx(sum(s["loss"] for s in Noted.steps[:6]) / 6, rel=1e-6)
 
 
@@ -175,6 +175,7 @@ def test_text_is_counted_in_tokens_and_validations_within_an_epoch_left_out(
         del registry.CATALOG["model"]["slow"]
     # The point covers the step after the validation alone.
     assert points(result.run_dir, "tokens_per_second") == {4: 250 * 7 / 0.5}
+    assert points(result.run_dir, "steps_per_second") == {4: 1 / 0.5}
     assert not points(result.run_dir, "samples_per_second")
     assert result.metrics["samples_per_second"] == pytest.approx(250 / 0.5)
     assert result.metrics["tokens_per_second"] == pytest.approx(250 * 7 / 0.5)
