@@ -100,10 +100,11 @@ def check_order(experiment: Config) -> None:
 
 
 def _check_same(experiment: Config, folder: Path) -> None:
-    """Refuse to continue a chain with other settings."""
+    """Refuse to continue a chain with other settings of its fits or of its finished tasks."""
     stages = {child.path: Stage(child.config, folder / child.path) for child in experiment.children}
     for stage in stages.values():
-        if (stage.run_dir / "config.yaml").exists():
+        counts = "config.yaml" if stage.config.task is None else "metrics.json"  # a cut task runs anew
+        if (stage.run_dir / counts).exists():
             config = _with_data(stage.config, stages)
             saved = load_config(stage.run_dir / "config.yaml")
             resume.check_same(config.plain, saved.plain, stage.run_dir)

@@ -12,6 +12,7 @@ from experiments.console import say
 from experiments.errors import UserError, writing
 from experiments.training import run_directory
 from experiments.training.fit import Result
+from experiments.training.run_directory import nothing_left_if_refused
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,20 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     if _is_newest(run_dir, [stage.run_dir for stage in earlier.values()]):
         say(f"{run_dir} is finished")
         return Result(metrics=run_directory.read_metrics(run_dir), run_dir=run_dir)
-    with writing(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-    run_directory.write_start(run_dir, stage)
-    task = registry.target("task", stage.task.name)(stage.task.config)
-    try:
-        metrics = task.run(earlier, run_dir, say)
-    except UserError:
-        raise
-    except ValueError as error:  # a model or its data rejects a setting
-        raise UserError(f"{stage.name}: {error}") from error
-    show(run_dir)
+    if not (run_dir / "config.yaml").exists():  # otherwise a kill stopped the task
+        run_directory.choose(stage)
+    with nothing_left_if_refused(run_dir):
+        with writing(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)  # for a rank above zero
+        run_directory.write_start(run_dir, stage)
+        task = registry.target("task", stage.task.name)(stage.task.config)
+        try:
+            metrics = task.run(earlier, run_dir, say)
+        except UserError:
+            raise
+        except ValueError as error:  # a model or its data rejects a setting
+            raise UserError(f"{stage.name}: {error}") from error
+        show(run_dir)
     run_directory.write_metrics(run_dir, metrics)
     return Result(metrics=metrics, run_dir=run_dir)
 

@@ -75,6 +75,34 @@ def test_whoever_stops_a_task_is_told_to_continue_the_chain(
     assert error.value.run_dir == tmp_path / "chain"
 
 
+def test_a_first_task_that_is_refused_leaves_nothing(chain_settings: dict[str, Any], tmp_path: Path) -> None:
+    task = {**chain_settings["stages"]["extract"]["task"], "language_model": str(tmp_path / "missing")}
+    stages = {"extract": {"task": task}, "train_0": {}}
+    with pytest.raises(UserError, match="missing"):
+        experiments.run({**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")})
+    assert not (tmp_path / "chain").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"), [("task.layers", [9], [1]), ("trainer.monitor", "val/nothing", "val/loss")]
+)
+def test_a_later_stage_that_is_refused_leaves_nothing_and_the_corrected_chain_goes_on(
+    key: str, wrong: Any, right: Any, chain_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    extract = chain_settings["stages"]["extract"]
+    second = extract if key.startswith("task") else {}
+    some = {**chain_settings, "run_dir": str(tmp_path / "chain")}
+
+    def run(value: Any, **more: Any) -> None:
+        experiments.run({**some, **more, "stages": {"extract": extract, "second": second | {key: value}}})
+
+    with pytest.raises(UserError, match=r"layer 9 is out of range|'val/nothing' is not logged"):
+        run(wrong)
+    assert not (tmp_path / "chain" / "second").exists()
+    run(right, resume="auto")
+    assert (tmp_path / "chain" / "second" / "metrics.json").exists()
+
+
 def test_a_chain_is_tried_without_being_run(
     chain_settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
