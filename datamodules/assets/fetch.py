@@ -1,5 +1,6 @@
 """Fetch the files of an asset from its sources and verify each by its sha256."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,11 +11,13 @@ from filelock import FileLock
 
 from datamodules.assets.asset_catalog import ASSETS, Asset
 from datamodules.assets.asset_sources import LocalFolder, Member, Source, SourceError, SourceUnusableError
+from datamodules.failures import RunError, writing
 
 _PARTIAL = ".partial-"
+_DISK_IS_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
-class AssetError(RuntimeError):
+class AssetError(RunError):
     """An asset can't be fetched; the message lists every source, and what to do by hand."""
 
 
@@ -29,7 +32,8 @@ def fetch(name: str, root: Path | str) -> Path:
         root: The data root; created if missing.
 
     Raises:
-        AssetError: No source has the files, or the folder can't be written.
+        AssetError: No source has the files.
+        RunError: A file can't be written.
         ValueError: `name` is unknown.
     """
     if name not in ASSETS:
@@ -43,12 +47,10 @@ def fetch_asset(name: str, asset: Asset, root: Path | str) -> Path:
     folder = root / name
     if not _missing(asset, folder):
         return folder
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):
             _fetch_missing(name, asset, root)
-    except OSError as error:
-        raise AssetError(f"can't fetch {name} into {folder.resolve()}: {error}") from error
     return folder
 
 
@@ -101,11 +103,14 @@ def _try_source(
             try:
                 arrived = source.deliver(member, Path(scratch), root)
                 fault = _fault(arrived, member)
-            except SourceUnusableError as error:
-                missing += wanted[position:]
-                reasons.setdefault(str(error), [])
-                break
             except SourceError as error:
+                for reason in _DISK_IS_FULL:
+                    if reason.lower() in str(error).lower():  # the next source could not write either
+                        raise RunError(f"cannot write {folder / member.name}: {reason}") from error
+                if isinstance(error, SourceUnusableError):
+                    missing += wanted[position:]
+                    reasons.setdefault(str(error), [])
+                    break
                 fault = str(error)
             if fault is None:
                 target = folder / member.name

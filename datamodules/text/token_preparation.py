@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
+from datamodules.failures import writing
 from datamodules.text.text_source import TextSource, TextSummary, cut, summarize
 from datamodules.text.token_file import TokenOrigin, read_token_file, write_token_file
 from datamodules.tokenizers import (
@@ -53,8 +54,8 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
     The name of their folder starts with `name`.
 
     Raises:
-        ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged or
-            can't be written.
+        ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged.
+        RunError: The files can't be written.
     """
     summary = summarize(source)
     parts = part_bounds(summary.characters, config)
@@ -62,13 +63,11 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(config.root) / "tokens" / f"{name}-{key}"
     if not folder.is_dir():
-        try:
+        with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.parent / f".{folder.name}.lock"):
                 if not folder.is_dir():
                     _prepare(source, summary, parts, config.tokenizer, folder)
-        except OSError as error:
-            raise ValueError(f"can't prepare tokens in {folder.resolve()}: {error}") from error
     try:
         return _open(folder, summary, parts)
     except (OSError, ValueError) as error:
@@ -155,11 +154,13 @@ def _prepare(
     scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     scratch.mkdir()
     try:
-        (scratch / "tokenizer.json").write_text(plain, encoding="utf-8")
+        with writing(folder / "tokenizer.json"):
+            (scratch / "tokenizer.json").write_text(plain, encoding="utf-8")
         origin = _origin(tokenizer, plain.encode(), summary)
         for part, (start, stop) in parts.items():
             ids = tokenizer.encode_chunks(cut(source.chunks(), start, stop))
-            write_token_file(scratch / f"{part}.npy", ids, origin)
+            with writing(folder / f"{part}.npy"):
+                write_token_file(scratch / f"{part}.npy", ids, origin)
         os.replace(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.console import print_table
+from experiments.errors import writing
 from experiments.training.machine import describe_machine, describe_revision
 from experiments.training.run_directory import write_text
 
@@ -107,7 +108,8 @@ class Report:
             **describe_revision(),
             "machine": describe_machine(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.demo.trials import reservoir_off_by_one, shares, shuffle_from_all_places
+from experiments.errors import writing
 from lit_modules import functional
 from lit_modules.layers.attention import Attention
 from lit_modules.layers.positional import RotaryPositions, SinusoidalPositions
@@ -24,7 +25,8 @@ def draw(name: str, path: Path) -> None:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         PLOTS[name](figure)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def _kl_divergence(figure: Figure) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import cli
-from experiments.errors import UserError
+from experiments.errors import UserError, writing
 from experiments.studies.finished_runs import find_runs
 from experiments.training.run_directory import read_curves
 
@@ -124,8 +124,9 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float],
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, Path]:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.steering_pairs import content_sha256, read_tensors
-from experiments.errors import UserError
+from experiments.errors import RunError, UserError, replacing, writing
 from lit_modules.generation.hidden_states import AnswerPosition, ForcedAnswers
 
 Template = Literal["chat", "plain"]
@@ -41,19 +40,17 @@ def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Manifes
     """Write a file of hidden states and its sha256 under a temporary name and rename it.
 
     Raises:
-        UserError: The file cannot be written.
+        RunError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    text = json.dumps(dataclasses.asdict(manifest))
+    metadata = {"manifest": text, "sha256": content_sha256(tensors, text)}
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dataclasses.asdict(manifest))
-        metadata = {"manifest": text, "sha256": content_sha256(tensors, text)}
-        save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise RunError(f"cannot write {path}: {error}") from error
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiments.errors import writing
 from experiments.steering.methods import Pairs
 
 
@@ -23,7 +24,8 @@ def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequenc
     for row, column in np.ndindex(values.shape):
         axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", color="w", fontsize=8)
     figure.colorbar(image, label="margin, nats per token")
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
@@ -37,7 +39,8 @@ def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
     axes.set_ylabel("log p(wanted) − log p(unwanted), nats per token")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def projection(pairs: Pairs, path: Path) -> None:
@@ -61,7 +64,8 @@ def projection(pairs: Pairs, path: Path) -> None:
     axes.set_xlabel("first component")
     axes.set_ylabel("second component")
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.config.comparison import ComparisonConfig
+from experiments.errors import writing
 from experiments.studies.comparison import Comparison, matching
 from experiments.training.run_directory import read_curves
 
@@ -55,7 +56,8 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
             fullest = axes, labels
     if fullest:  # one legend, in the first of the panels that show the most groups
         fullest[0].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 @dataclass(frozen=True, kw_only=True)

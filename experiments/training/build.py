@@ -10,7 +10,7 @@ from experiments.config import registry
 from experiments.config.check import check_config
 from experiments.config.root import Config
 from experiments.config.sources import merge, read_mapping, read_override
-from experiments.errors import RunError, UserError
+from experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,10 @@ def _piece(plain: Any, kind: str) -> str:
 
 @contextlib.contextmanager
 def user_mistakes(section: str) -> Iterator[None]:
-    """Turn a `ValueError` of data or model into a `UserError`, and a failed download into a `RunError`."""
-    from datamodules.assets.fetch import AssetError
-
+    """Turn a `ValueError` of data or model into a `UserError`."""
     try:
         yield
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"{section}: {error}") from error
-    except AssetError as error:
-        raise RunError(str(error)) from error

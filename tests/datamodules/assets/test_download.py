@@ -107,3 +107,9 @@ def test_a_missing_host_differs_from_a_missing_file(host: str, tmp_path: Path) -
 def test_only_https_is_asked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must start with https://"):
         download("http://example.org/file", tmp_path / "file", limit=1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
+def test_a_full_disk_is_the_reason(server: str) -> None:
+    with pytest.raises(DownloadError, match="No space left on device"):
+        receive(f"{server}/file", Path("/dev/full"))

@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from datamodules.assets.asset_catalog import ASSETS, Asset
-from datamodules.assets.asset_sources import LocalFolder, Member, NpmPackage, SourceError, SourceUnusableError
+from datamodules.assets.asset_sources import (
+    LocalFolder,
+    Member,
+    NpmPackage,
+    Source,
+    SourceError,
+    SourceUnusableError,
+)
 from datamodules.assets.fetch import AssetError, fetch, fetch_asset
+from datamodules.failures import RunError
 
 FILES = {"one.txt": b"first file\n", "sub/two.txt": b"second file\n" * 9}
 MEMBERS = tuple(
@@ -140,8 +148,42 @@ def test_remains_of_a_killed_process_are_swept(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(AssetError, match=r"can't fetch words into .*data/words"):
+    with pytest.raises(RunError, match=r"^cannot write .*data/words: Not a directory$"):
         fetch_asset("words", asset(Shelf(FILES)), tmp_path / "data")
+
+
+class OnFullDisk:
+    """A source whose files land on a full disk."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        (scratch / "member").symlink_to("/dev/full")
+        return self.source.deliver(member, scratch, root)
+
+
+class Failed(Shelf):
+    """A source whose package client reports a full disk."""
+
+    def deliver(self, member: Member, scratch: Path, root: Path) -> Path:
+        raise SourceUnusableError("npm failed: npm ERR! nospc ENOSPC: no space left on device, write")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_full_disk_names_the_file_asks_no_further_source_and_leaves_nothing(
+    tmp_path: Path, compressed: bool
+) -> None:
+    (tmp_path / "shelf").mkdir()
+    packed = gzip.compress(FILES["one.txt"]) if compressed else FILES["one.txt"]
+    (tmp_path / "shelf" / f"one.txt{'.gz' if compressed else ''}").write_bytes(packed)
+    for source in (OnFullDisk(LocalFolder("shelf")), Failed(FILES)):
+        rest = Shelf(FILES)
+        with pytest.raises(RunError, match=r"^cannot write \S+/words/one\.txt: No space left on device$"):
+            fetch_asset("words", asset(source, rest), tmp_path)
+        assert not rest.asked
+        assert not list((tmp_path / "words").iterdir())
 
 
 def test_an_unknown_asset_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
+from datamodules.failures import RunError
 from datamodules.text import token_preparation
 from datamodules.text.text_source import TextInMemory
 from datamodules.text.token_preparation import (
@@ -201,8 +202,17 @@ def test_an_older_layout_is_kept_and_prepared_again(tmp_path: Path, monkeypatch:
 
 def test_an_unwritable_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"can't prepare tokens in .*file/tokens/test-\w+: "):
+    with pytest.raises(RunError, match=r"^cannot write .*file/tokens/test-\w+: Not a directory$"):
         prepare(tmp_path / "file")
+
+
+def test_a_full_disk_names_the_file_and_leaves_none(
+    tmp_path: Path, file_size_limit: Callable[[int], None]
+) -> None:
+    file_size_limit(100_000)
+    with pytest.raises(RunError, match=r"^cannot write .*/tokens/test-\w+/train\.npy: File too large$"):
+        prepare(tmp_path, "ab" * 100_000)
+    assert [path.name for path in tmp_path.rglob("*") if path.suffix != ".lock"] == ["tokens"]
 
 
 def test_two_processes_at_once_prepare_once(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from experiments.errors import UserError
+from experiments.errors import RunError, UserError
 from experiments.steering.states_manifest import (
     Manifest,
     check_manifest,
@@ -56,14 +56,12 @@ def test_damaged_numbers_are_refused(tmp_path: Path, at: int) -> None:
         check_split(path, [0, 0, 0])
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"cannot write .*states\.safetensors: No space left on device"):
-        save_with_manifest(tmp_path / "states.safetensors", {"h": torch.ones(1)}, MADE)
-    assert list(tmp_path.iterdir()) == []
+def test_a_failed_write_leaves_nothing(tmp_path: Path, file_size_limit: Callable[[int], None]) -> None:
+    file_size_limit(100_000)
+    path = tmp_path / "new" / "states.safetensors"
+    with pytest.raises(RunError, match=r"^cannot write .*/states\.safetensors: .*File too large"):
+        save_with_manifest(path, {"h": torch.ones(100_000)}, MADE)
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
