@@ -47,6 +47,7 @@ class TextInfo(DataInfo):
     Attributes:
         vocab_size: Size V of the vocabulary.
         context_length: Number T of tokens in a window.
+        train_context_length: Number of tokens in a training window; 0: T.
         tokenizer: The tokenizer, as its `to_dict` returns it.
         continuous: Whether row i of a batch continues row i of the previous batch, so that a recurrent
             network can carry its state.
@@ -59,10 +60,16 @@ class TextInfo(DataInfo):
 
     vocab_size: int
     context_length: int
+    train_context_length: int = 0
     tokenizer: dict[str, Any] = field(default_factory=dict, hash=False)
     continuous: bool = False
     bytes_per_token: float = 0.0
     test_bytes_per_token: float = 0.0
+
+    @property
+    def train_length(self) -> int:
+        """Number of tokens in a training window."""
+        return self.train_context_length or self.context_length
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,17 +79,19 @@ class TokenCorpusDataModule(DataModule):
                     f"the {name} split has {len(tokens)} tokens, too few for a window of context_length "
                     f"{config.context_length} and its targets; lower context_length or use a longer text"
                 )
-        needed = config.batch_size * config.context_length + 1
+        needed = config.batch_size * config.train_length + 1
         if config.sampling == "sequential" and len(parts["train"]) < needed:
             raise ValueError(
                 f"the train split has {len(parts['train'])} tokens, but batch_size "
-                f"{config.batch_size} streams of context_length {config.context_length} need {needed}; "
+                f"{config.batch_size} streams of context_length {config.train_length} need {needed}; "
                 "lower one of the two"
             )
-        windows = {name: -(-(len(tokens) - 1) // config.context_length) for name, tokens in parts.items()}
+        lengths = dict.fromkeys(PARTS, config.context_length) | {"train": config.train_length}
+        windows = {name: -(-(len(tokens) - 1) // lengths[name]) for name, tokens in parts.items()}
         self._info = TextInfo(
             vocab_size=corpus.tokenizer.vocab_size,
             context_length=config.context_length,
+            train_context_length=config.train_context_length or 0,
             tokenizer=corpus.tokenizer.to_dict(),
             continuous=config.sampling == "sequential",
             bytes_per_token=bytes_per_target(parts["val"], corpus.tokenizer),
@@ -114,7 +116,7 @@ class TokenCorpusDataModule(DataModule):
         config, ranks = self.config, {"rank": self.rank, "world_size": self.world_size}
         tokens, length = self._resident(part), config.context_length
         if part == "train":
-            options = {"context_length": length, "max_batches": self.max_batches(part), **ranks}
+            options = {"context_length": config.train_length, "max_batches": self.max_batches(part), **ranks}
             if config.sampling == "sequential":
                 return StreamWindows(tokens, streams=config.batch_size * ranks["world_size"], **options)
             return RandomWindows(

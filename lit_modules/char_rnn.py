@@ -67,7 +67,8 @@ class CharRNN(LitModule):
             loop=config.loop,
             implementation=config.implementation,
         )
-        self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
+        length = info.train_length if isinstance(info, TextInfo) else info.context_length
+        self.example_input_array = torch.zeros(1, length, dtype=torch.long)
         self.dashboard = "language" if isinstance(info, TextInfo) else None
         self._carried: dict[str, State] = {}
         self._answer = ""

@@ -39,7 +39,7 @@ class LanguageModel(LitModule):
     def __init__(self, config: LanguageModelConfig, info: TextInfo, **training: Any) -> None:
         super().__init__(config, info, **training)
         self.network = self.build_network(config, info)
-        self.example_input_array = torch.zeros(1, info.context_length, dtype=torch.long)
+        self.example_input_array = torch.zeros(1, info.train_length, dtype=torch.long)
 
     def build_network(self, config: LanguageModelConfig, info: TextInfo) -> nn.Module:
         """Build the network from tokens (B, T) to logits (B, T, V). The constructor calls it once."""

@@ -46,6 +46,13 @@ class TokenCorpusConfig:
         is_path=True,
     )
     context_length: int = setting(256, "Number of tokens in a window.", min=1, max=1 << 22)
+    train_context_length: int | None = setting(
+        None,
+        "Number of tokens in a training window; null: context_length. With a smaller number, the evaluation "
+        "shows how a model continues beyond the length that it was trained on.",
+        min=1,
+        max=1 << 22,
+    )
     batch_size: int = setting(32, "Training windows per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
         64, "Largest validation or test batch, per device.", min=1, evaluation="free", max=1 << 20
@@ -74,7 +81,17 @@ class TokenCorpusConfig:
     )
     tokenizer: TokenizerConfig = setting(help="The tokenizer.", default_factory=TokenizerConfig)
 
+    @property
+    def train_length(self) -> int:
+        """Number of tokens in a training window."""
+        return self.context_length if self.train_context_length is None else self.train_context_length
+
     def __post_init__(self) -> None:
+        if self.train_length > self.context_length:
+            raise ValueError(
+                f"train_context_length: {self.train_length} exceeds context_length {self.context_length}; "
+                "lower it, or raise context_length"
+            )
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "

@@ -21,9 +21,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from experiments.benchmark.decode import our_speed
 from experiments.benchmark.full_fit import full_fit
 from experiments.benchmark.harness import Report, Sample, endless
+from experiments.callbacks.decoding_speed import decoding_speed
 from experiments.config.check import load_config
 from experiments.training import lightning_adapter
 from experiments.training.build import build_data
@@ -180,9 +180,9 @@ def _sample(windows: Windows) -> None:
     network = TransformerLM(config, vocab_size=65, context_length=256)
     model = DecodingLM(network, weights="as_they_are")
     prompt, new_tokens = [1, 2, 3, 4], 16
-    our_speed(model, prompt, new_tokens)
+    decoding_speed(model, [prompt], new_tokens)
     while not windows.count(new_tokens):
-        our_speed(model, prompt, new_tokens)
+        decoding_speed(model, [prompt], new_tokens)
 
 
 def _load(windows: Windows) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from experiments.benchmark.harness import Cell, Report, Sample, interleaved, positive, timed
 from experiments.benchmark.library_llama import library_llama
+from experiments.callbacks.decoding_speed import decoding_speed
 from experiments.errors import UserError
 from experiments.language_models.pretrained_models import find_file
 from lit_modules.configs.generation import SamplingConfig
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> Report:
         for precision, model in library.items()
         if model is not None
     }
-    ways |= {f"ours {p}": partial(our_speed, networks[p], short, new_tokens) for p in PRECISIONS}
+    ways |= {f"ours {p}": partial(decoding_speed, networks[p], [short], new_tokens) for p in PRECISIONS}
     buffer = torch.ones(_BUFFER // 4 // (64 if options.quick else 1))
     speeds = interleaved({**ways, BANDWIDTH: partial(_read_speed, buffer)}, repeats=repeats)
 
@@ -126,7 +127,7 @@ def _long_rows(
         speeds = interleaved(
             {
                 f"at {long} tokens, {name}": partial(
-                    our_speed, network, prompt, _LONG_TOKENS + 1, use_cache=name == "cached"
+                    decoding_speed, network, [prompt], _LONG_TOKENS + 1, use_cache=name == "cached"
                 )
                 for name in ("uncached", "cached")
             },
@@ -187,22 +188,6 @@ def lay_out(pretrained: Pretrained, precision: Precision) -> DecodingLM:
     """Return the network in a precision, laid out as for the command `sample`."""
     network = build_network(pretrained, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     return DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
-
-
-def our_speed(
-    network: DecodingLM, prompt: Sequence[int], new_tokens: int, *, use_cache: bool = True
-) -> float:
-    """Return our tokens per second after the first new token."""
-    times: list[float] = []
-    settings = SamplingConfig(temperature=0.0, max_new_tokens=new_tokens)
-    generate(
-        network,
-        [prompt],
-        settings,
-        use_cache=use_cache,
-        on_token=lambda *_: times.append(time.perf_counter()),
-    )
-    return (len(times) - 1) / (times[-1] - times[0])
 
 
 class _Clock:

@@ -220,5 +220,6 @@ def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:
 
 
 def tokens_per_sample(pl_module: L.LightningModule) -> int:
-    """Return the number of tokens in a sample of the module's data; 0 for data without tokens."""
-    return int(getattr(getattr(pl_module, "info", None), "context_length", 0))
+    """Return the number of tokens in a training sample of the module's data; 0 for data without tokens."""
+    info = getattr(pl_module, "info", None)
+    return int(getattr(info, "train_length", getattr(info, "context_length", 0)))

@@ -19,8 +19,9 @@ class ComparisonConfig:
     x: str | list[str] = setting(
         "step",
         "Horizontal axis of the curves; a list draws a curve over each. epoch: the mean of all points "
-        "of an epoch. second: the mean training time of the variant's runs, without validation.",
-        choices=("step", "epoch", "second"),
+        "of an epoch. second: the mean training time of the variant's runs, without validation. position: "
+        "for test/loss_by_position of trainer.measure.",
+        choices=("step", "epoch", "second", "position"),
     )
     by_layer: list[str] = setting(
         [],

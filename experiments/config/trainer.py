@@ -88,9 +88,11 @@ class TrainerConfig:
     log_every_n_steps: int = setting(50, "Steps between two points of a training curve.", min=1)
     measure: list[str] = setting(
         [],
-        "Further training curves: layer_gradients, the gradient norm of each weight matrix; "
-        "mistake_gradients, the gradient at the confident mistakes of a classifier.",
-        choices=("layer_gradients", "mistake_gradients"),
+        "What else to measure. layer_gradients: the gradient norm of each weight matrix. mistake_gradients: "
+        "the gradient at the confident mistakes of a classifier. Of a transformer language model, "
+        "loss_by_position: the loss at each position of a window; decoding: bytes per token of its cache, "
+        "and its speed.",
+        choices=("layer_gradients", "mistake_gradients", "loss_by_position", "decoding"),
     )
     dashboard: bool = setting(
         True, "Draw pictures in TensorBoard, in addition to the scalars.", resume="free"

@@ -18,7 +18,8 @@ HIGHER_IS_BETTER = {
     *("reward", "success"),
 }
 LOWER_IS_BETTER = {
-    *("bits", "brier", "ece", "error", "loss", "mae", "memory", "mse", "nll", "perplexity", "rmse", "seconds")
+    *("bits", "brier", "bytes", "ece", "error", "loss", "mae", "memory", "mse", "nll", "perplexity", "rmse"),
+    "seconds",
 }
 """Words in the names of metrics."""
 YES_OR_NO = {"success"}

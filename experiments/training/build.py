@@ -47,14 +47,24 @@ def build_model(experiment: Config, info: Any) -> Any:
 
 
 def _check_measurable(experiment: Config, module: Any) -> None:
-    """Check that the further curves of `trainer.measure` exist for this model."""
+    """Check that the measurements of `trainer.measure` are possible for this model."""
+    measures = experiment.trainer.measure
+    if not measures:
+        return
     from lit_modules.classifier import Classifier  # takes long to import, and the model has done so
+    from lit_modules.networks.transformer_lm import TransformerLM
 
-    if "mistake_gradients" in experiment.trainer.measure and not isinstance(module, Classifier):
-        raise UserError(
-            f"trainer.measure: mistake_gradients needs a classifier, but model.name is "
-            f"{experiment.model.name}; remove it from the list"
-        )
+    is_transformer = isinstance(getattr(module, "network", None), TransformerLM)
+    for measure, what, fits in (
+        ("mistake_gradients", "a classifier", isinstance(module, Classifier)),
+        ("loss_by_position", "a transformer language model", is_transformer),
+        ("decoding", "a transformer language model", is_transformer),
+    ):
+        if measure in measures and not fits:
+            raise UserError(
+                f"trainer.measure: {measure} needs {what}, but model.name is {experiment.model.name}; "
+                "remove it from the list"
+            )
 
 
 def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:

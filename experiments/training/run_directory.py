@@ -307,11 +307,14 @@ def _has_numbers(row: list[str]) -> bool:
 
 
 def read_curves(run_dir: Path, x: str = "step") -> dict[str, list[tuple[int, float]]]:
-    """Return (step, value) or (epoch, value) pairs by logged name; empty where there is no `metrics.csv`."""
+    """Return (step, value) or (epoch, value) pairs by logged name; empty where there is no `metrics.csv`.
+
+    A curve by position has the position in the column `step`.
+    """
     curves: dict[str, list[tuple[int, float]]] = {}
     if (run_dir / "metrics.csv").is_file():
         for step, epoch, name, value in read_curve_rows(run_dir / "metrics.csv"):
-            place = int(step) if x == "step" else int(epoch or 0) + 1
+            place = int(epoch or 0) + 1 if x == "epoch" else int(step)
             curves.setdefault(name, []).append((place, float(value)))
     return curves
 

@@ -211,6 +211,14 @@ def build_trainer(
             callbacks.append(LayerGradients(config.log_every_n_steps))
         if "mistake_gradients" in config.measure:
             callbacks.append(MistakeGradients(config.log_every_n_steps))
+        if "loss_by_position" in config.measure:
+            from experiments.callbacks.loss_by_position import LossByPosition
+
+            callbacks.append(LossByPosition())
+        if "decoding" in config.measure:
+            from experiments.callbacks.decoding_speed import DecodingSpeed  # imports the networks
+
+            callbacks.append(DecodingSpeed())
         if config.early_stopping_patience is not None:
             callbacks.append(
                 EarlyStopping(

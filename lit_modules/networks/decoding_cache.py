@@ -74,6 +74,11 @@ class DecodingCache:
         self._storage: Tensor | None = None  # (L, B, 2 H_kv, C, D), keys first
         self._real: Tensor | None = None  # boolean (B, C), once there is padding
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values; 0 before the first token."""
+        return 0 if self._storage is None else self._storage.nbytes
+
     def extend(self, tokens: Tensor, key_mask: Tensor | None) -> Place:
         """Reserve columns for T new tokens.
 

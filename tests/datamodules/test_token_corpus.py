@@ -135,6 +135,21 @@ def test_sequential_training_reads_each_token_once_an_epoch(text: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("sampling", ["random", "sequential"])
+def test_training_windows_may_be_shorter_than_those_of_the_evaluation(text: Any, sampling: Any) -> None:
+    module = text(sampling=sampling, train_context_length=5)
+    assert {x.shape[1] for x, _ in module.train_dataloader()} <= {4, 5}  # streams are divided evenly
+    assert max(x.shape[1] for x, _ in module.test_dataloader()) > 12
+    assert module.info.train_length == 5
+    assert module.info.train_size == -(-(len(module.tokens("train")) - 1) // 5)
+    assert text(sampling=sampling).info.train_length == 16
+
+
+def test_training_windows_longer_than_the_context_are_refused(text: Any) -> None:
+    with pytest.raises(ValueError, match="train_context_length: 17 exceeds context_length 16; lower it"):
+        text(train_context_length=17)
+
+
 def test_few_tokens_are_evaluated_in_fewer_streams(text: Any) -> None:
     module = text(sampling="sequential", eval_batch_size=1000)
     batches = list(module.val_dataloader())

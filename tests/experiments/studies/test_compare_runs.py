@@ -278,6 +278,19 @@ def test_a_baseline_is_a_dashed_line_in_the_curves_of_its_metric(tmp_path: Path,
     assert [text.get_text() for text in val.get_legend().get_texts()] == ["a", "mean"]
 
 
+def test_a_curve_by_position_is_labelled_so(tmp_path: Path, drawn: list[Figure]) -> None:
+    make_run(
+        tmp_path / "a",
+        {"test/loss": 2.0},
+        curve="8,1,test/loss_by_position,3\n16,1,test/loss_by_position,2\n",
+    )
+    settings = ComparisonConfig(panels=[], curves=["test/loss_by_position"], x="position")
+    compare_runs([tmp_path], tmp_path, settings)
+    (axes,) = drawn[0].axes
+    assert axes.get_xlabel() == "position"
+    assert [list(map(float, line.get_xdata())) for line in axes.get_lines()] == [[8, 16], [8, 16]]
+
+
 def test_a_curve_over_epochs_is_the_mean_of_each(tmp_path: Path) -> None:
     curve = "1,0,train/loss,4\n2,0,train/loss,2\n2,0,val/loss,5\n3,1,train/loss,1\n4,1,val/loss,3\n"
     run = make_run(tmp_path / "a", {}, curve=curve)
