@@ -30,6 +30,7 @@ class DataModule(L.LightningDataModule):
         self.config = config
         self.seed = seed
         self._info: DataInfo | None = None
+        self.notes: list[str] = []  # lines for the user about what `setup` found
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split the data; a second call changes nothing."""

@@ -82,7 +82,7 @@ class ImageDataModule(ResidentDataModule):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalise pixels 0 … 255, uint8 or float (B, C, H, W), to the float32 input of a model."""
-        return normalize(images, self.mean, self.std)
+        return normalize(images, self.info.mean, self.info.std)
 
     def transform(self, part: Part) -> Transform:
         """Return the transform that augments training images and normalises all images."""
@@ -111,7 +111,7 @@ class ImageDataModule(ResidentDataModule):
         images, targets = self.split(part)
         changes = self.config.augment if part == "train" and self.config.augment != AugmentConfig() else None
         transform = classic_transform(
-            changes, self.mean, self.std, height=images.shape[2], width=images.shape[3]
+            changes, self.info.mean, self.info.std, height=images.shape[2], width=images.shape[3]
         )
         return ClassicLoader(
             SeededImages(images, targets, transform, seed=self.seed if changes else None),

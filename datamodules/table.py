@@ -12,11 +12,9 @@ from torch import Tensor
 from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.table import TableConfig
 from datamodules.info import LabelledTableInfo, TableInfo
-from datamodules.loading.epoch_loader import mix_seed
-from datamodules.loading.split import stratified_sample
+from datamodules.loading.split import split_parts
 from datamodules.tables.csv_table import read_csv
 from datamodules.tables.known_tables import known_table
-from datamodules.tables.table_rows import TableRows
 
 
 class TableDataModule(ResidentDataModule):
@@ -39,9 +37,13 @@ class TableDataModule(ResidentDataModule):
             return
         config = self.config
         rows = known_table(config.path) or read_csv(Path(config.path), config)
-        part = split_rows(rows, config) if rows.part is None else rows.part
+        size = len(rows.features)
+        val, test = round(size * config.val_fraction), round(size * config.test_fraction)
+        part = rows.part
+        if part is None:
+            part = split_parts(rows.targets, val=val, test=test, seed=config.split_seed)
         if bool((part.bincount(minlength=3) < 2).any()):
-            raise ValueError(f"{config.path} has {len(part)} rows, too few for three splits of two rows each")
+            raise ValueError(f"{config.path} has {size} rows, too few for three splits of two rows each")
         mean, std = moments(rows.features[part == 0])
         features = torch.where(rows.features.isnan(), mean, rows.features)
         if config.standardize:
@@ -78,27 +80,3 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
     mean = values.nanmean(0).nan_to_num(0.0)
     std = (values - mean).square().nanmean(0).nan_to_num(0.0).sqrt()
     return mean, torch.where(std > 1e-12 * mean.abs(), std, 1.0)
-
-
-def split_rows(rows: TableRows, config: TableConfig) -> Tensor:
-    """Return the split of each row, int64 (N,): 0 training, 1 validation, 2 test.
-
-    Each split keeps the share of each class. Real targets are split at random.
-
-    Raises:
-        ValueError: A split would be empty, or have fewer rows than there are classes.
-    """
-    size = len(rows.features)
-    val, test = round(size * config.val_fraction), round(size * config.test_fraction)
-    part = torch.zeros(size, dtype=torch.int64)
-    if rows.targets.is_floating_point():
-        generator = torch.Generator().manual_seed(mix_seed(config.split_seed))
-        order = torch.randperm(size, generator=generator)
-        part[order[:test]] = 2
-        part[order[test : test + val]] = 1
-        return part
-    held_out, rest = stratified_sample(rows.targets, test, seed=config.split_seed)
-    chosen, _ = stratified_sample(rows.targets[rest], val, seed=config.split_seed)
-    part[held_out] = 2
-    part[rest[chosen]] = 1
-    return part

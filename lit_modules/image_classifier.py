@@ -26,7 +26,7 @@ class ImageClassifier(Classifier):
     """
 
     info_type = ImageInfo
-    data_names = ("mnist", "fashion_mnist", "digits")
+    data_names = ("mnist", "fashion_mnist", "digits", "image_folder")
 
     info: ImageInfo
 

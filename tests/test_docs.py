@@ -49,7 +49,13 @@ SMALLER = {
     "smollm2": "tiny_chat",
 }
 READ_PROMPT_SET = prompt_sets.read_prompt_set
-OFFLINE = ("configs/digits_study.yaml", "configs/steering_synthetic.yaml", "steer.yaml", "data.name=text")
+OFFLINE = (
+    "configs/digits_study.yaml",
+    "configs/steering_synthetic.yaml",
+    "steer.yaml",
+    "data.name=text",
+    "data.name=image_folder",
+)
 """What marks a run that reads no downloaded data."""
 
 

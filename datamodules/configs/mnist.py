@@ -25,11 +25,8 @@ class AugmentConfig:
 
 
 @dataclass(kw_only=True)
-class ImageDataConfig:
-    """Settings of every small image set."""
-
-    AVAILABLE: ClassVar[int] = 0
-    """Number of labelled images for training and validation; 0 if a subclass does not define it."""
+class ImageBatchesConfig:
+    """Settings of every image set: batches, pipeline and augmentation."""
 
     batch_size: int = setting(64, "Number of training images per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
@@ -40,7 +37,6 @@ class ImageDataConfig:
         max=1 << 20,
     )
     drop_last: bool = setting(False, "Leave out the last training batch of an epoch if it is smaller.")
-    val_size: int = setting(5000, "Number of training images held out for validation, stratified.", min=10)
     split_seed: int = setting(
         0, "Seed of the validation split, independent of the seed of the run.", min=0, evaluation="same"
     )
@@ -63,6 +59,23 @@ class ImageDataConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.num_workers and self.pipeline == "resident":
+            raise ValueError(
+                f"num_workers: {self.num_workers} needs data.pipeline torchvision; resident has no workers"
+            )
+
+
+@dataclass(kw_only=True)
+class ImageDataConfig(ImageBatchesConfig):
+    """Settings of every image set with a test set of its own."""
+
+    AVAILABLE: ClassVar[int] = 0
+    """Number of labelled images for training and validation; 0 if a subclass does not define it."""
+
+    val_size: int = setting(5000, "Number of training images held out for validation, stratified.", min=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.AVAILABLE:
             return
         if self.val_size >= self.AVAILABLE:
@@ -75,10 +88,6 @@ class ImageDataConfig:
             raise ValueError(
                 f"train_samples: {self.train_samples} is more than the {left} images that "
                 f"val_size {self.val_size} leaves"
-            )
-        if self.num_workers and self.pipeline == "resident":
-            raise ValueError(
-                f"num_workers: {self.num_workers} needs data.pipeline torchvision; resident has no workers"
             )
 
 

@@ -1,5 +1,6 @@
 """Batches from tensors on the training device: one gather per batch, no Python per sample."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -68,3 +69,11 @@ class ResidentLoader(EpochLoader):
                 self._generator.manual_seed(mix_seed(self.seed, epoch, index, self.rank))
                 batch = self.transform(batch, self._generator)
             yield batch
+
+
+def machine_memory() -> float:
+    """Return the bytes of memory of the machine; infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a Unix
+        return float("inf")

@@ -1,4 +1,4 @@
-"""Stratified samples: a part of a labelled set that keeps the share of each class."""
+"""Split a set: stratified samples keep the share of each class."""
 
 import torch
 from torch import Tensor
@@ -39,3 +39,33 @@ def stratified_sample(targets: Tensor, count: int, *, seed: int) -> tuple[Tensor
         generator = torch.Generator().manual_seed(mix_seed(seed, label))
         chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
     return chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
+
+
+def split_parts(targets: Tensor, *, val: int, test: int, seed: int) -> Tensor:
+    """Return the split of each item, int64 (N,): 0 training, 1 validation, 2 test.
+
+    Splits of classes are stratified; real targets are split at random.
+
+    Args:
+        targets: Classes, int64 (N,), or real targets (N, …).
+        val: Number of validation items; 0 for none.
+        test: Number of test items; 0 for none.
+        seed: Seed of the split.
+
+    Raises:
+        ValueError: A split would have fewer items than there are classes.
+    """
+    part = torch.zeros(len(targets), dtype=torch.int64)
+    if targets.is_floating_point():
+        generator = torch.Generator().manual_seed(mix_seed(seed))
+        order = torch.randperm(len(targets), generator=generator)
+        part[order[:test]] = 2
+        part[order[test : test + val]] = 1
+        return part
+    rest = torch.arange(len(targets))
+    for code, count in ((2, test), (1, val)):
+        if count:
+            chosen, others = stratified_sample(targets[rest], count, seed=seed)
+            part[rest[chosen]] = code
+            rest = rest[others]
+    return part

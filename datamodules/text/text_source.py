@@ -2,13 +2,12 @@
 
 import codecs
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from datamodules.assets.ordinary_files import check_ordinary
+from datamodules.assets.ordinary_files import check_ordinary, visible_files
 
 _CHUNK = 1 << 18
 
@@ -53,7 +52,7 @@ class TextFiles:
             return cls((path,))
         if not path.is_dir():
             raise ValueError(f"there is no file or folder {path}")
-        found = sorted(_visible_files(path), key=lambda file: file.relative_to(path))
+        found = sorted(visible_files(path), key=lambda file: file.relative_to(path))
         if not found:
             raise ValueError(f"the folder {path} has no files")
         return cls(tuple(found))
@@ -69,27 +68,6 @@ class TextFiles:
             if number:
                 yield "\n"
             yield from _decoded(path)
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, without hidden ones."""
-
-    def fail(error: OSError) -> None:
-        raise ValueError(f"{error.filename} can't be read: {error.strerror}") from error
-
-    seen: set[Path] = set()
-    for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=fail):
-        real = Path(parent).resolve()
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for path in (Path(parent, name) for name in names if not name.startswith(".")):
-            if path.is_file():
-                yield path
-            elif path.is_symlink():
-                raise ValueError(f"{path} is a broken link; remove it")
 
 
 def _decoded(path: Path) -> Iterator[str]:

@@ -21,6 +21,8 @@ PICTURE_DRAWINGS = 10
 """Largest number of drawings of a picture in a fit; TensorBoard shows this many per tag by default."""
 MISTAKES_SHOWN = 24
 EMBEDDED_SAMPLES = 1000
+SPRITE = 32
+"""Largest side of an image in the embedding projector, whose picture of all has at most 8192 pixels."""
 
 
 class ClassificationDashboard(Callback):
@@ -261,6 +263,7 @@ def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
     sprites = None
     if _texts(trainer, "val", indices) is None:
         images = pictures.as_rgb(_images(trainer, "val", indices))
+        images = pictures.resized(images, min(SPRITE, max(images.shape[1:3])))
         sprites = torch.from_numpy(images.transpose(0, 3, 1, 2) / 255)
     to.add_embedding(
         torch.cat(features),

@@ -74,10 +74,19 @@ def as_rgb(images: NDArray[np.generic]) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(channels_last, (*channels_last.shape[:3], 3)), dtype=np.uint8)
 
 
-def enlarge(images: Pixels, size: int) -> Pixels:
-    """Repeat pixels so that the longer side is about `size`: (N, H, W, 3) → (N, kH, kW, 3)."""
-    times = max(1, round(size / max(images.shape[1:3])))
-    return images.repeat(times, axis=1).repeat(times, axis=2)
+def resized(images: Pixels, size: int) -> Pixels:
+    """Bring the longer side to about `size`: (N, H, W, 3) → (N, H', W', 3).
+
+    Small images become k times as large by repeating their pixels; large ones are averaged.
+    """
+    height, width = images.shape[1:3]
+    longest = max(height, width)
+    if longest <= 1.5 * size:
+        times = max(1, round(size / longest))
+        return images.repeat(times, axis=1).repeat(times, axis=2)
+    height, width = (max(1, round(side * size / longest)) for side in (height, width))
+    small = [Image.fromarray(image).resize((width, height), Image.Resampling.BOX) for image in images]
+    return np.array(small, dtype=np.uint8).reshape(-1, height, width, 3)
 
 
 def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], title: str) -> Image.Image:
@@ -157,7 +166,7 @@ def mistake_grid(
 
     The images (N, H, W, 3) start with the worst mistake.
     """
-    images = enlarge(images, 56)
+    images = resized(images, 56)
     _, height, width, _ = images.shape
     shares = [f" {100 * p:.0f}%" for p in probabilities]
     labels = [guess + share for guess, share in zip(predicted, shares, strict=True)]
@@ -193,7 +202,7 @@ def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> I
         signed = scaled.mean(1)  # (N, H, W)
         fade = 1 - np.abs(signed)
         rgb = np.stack([np.where(signed > 0, 1, fade), fade, np.where(signed < 0, 1, fade)], axis=-1)
-    tiles = enlarge((rgb * 255).astype(np.uint8), 36)
+    tiles = resized((rgb * 255).astype(np.uint8), 36)
     count, height, width, _ = tiles.shape
     step_x, step_y = width + 6, height + 6
     columns = max(1, min(count, (CARD - 6) // step_x))

@@ -107,6 +107,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "mnist": _data("mnist", "MNIST", "Handwritten digits, 28×28, 60,000 + 10,000."),
         "fashion_mnist": _data("mnist", "FashionMNIST", "Articles of clothing in MNIST's format."),
         "digits": _data("mnist", "Digits", "scikit-learn's 1,797 digits, 8×8; needs no network."),
+        "image_folder": _data(
+            "image_folder", "ImageFolder", "Your own images: a folder with a subfolder for each class."
+        ),
         "table": _data("table", "Table", "A table of numbers: a CSV file, or a table of scikit-learn."),
         "shakespeare": _data("token_corpus", "Shakespeare", "Shakespeare's plays, all 38."),
         "tiny_shakespeare": _data("token_corpus", "TinyShakespeare", "1,115,394 characters of Shakespeare."),

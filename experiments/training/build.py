@@ -10,6 +10,7 @@ from experiments.config import registry
 from experiments.config.check import check_config
 from experiments.config.root import Config
 from experiments.config.sources import merge, read_mapping, read_override
+from experiments.console import say
 from experiments.errors import UserError
 
 
@@ -30,6 +31,8 @@ def build_data(experiment: Config) -> Any:
         )
         datamodule.prepare_data()
         datamodule.setup("fit")
+    for note in getattr(datamodule, "notes", ()):
+        say(note)
     return datamodule
 
 

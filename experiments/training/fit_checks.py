@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from datamodules.base import PARTS, DataModule, ResidentDataModule
+from datamodules.loading.resident import machine_memory
 from experiments.callbacks.flops import number_format
 from experiments.callbacks.summary import example_input
 from experiments.config import registry
@@ -105,7 +106,4 @@ def _memory(accelerator: str) -> float:
     """Return the bytes of memory of the machine, or of its first GPU."""
     if accelerator == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not a Unix
-        return float("inf")
+    return machine_memory()

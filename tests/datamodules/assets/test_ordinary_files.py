@@ -9,6 +9,7 @@ import pytest
 from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.configs.table import TableConfig
 from datamodules.images.image_files import read_image
+from datamodules.images.photos import read_photo
 from datamodules.info import ImageInfo
 from datamodules.prompts.records import read_records
 from datamodules.steering_pairs import read_tensors
@@ -59,6 +60,7 @@ def test_only_a_pointer_is_refused(tmp_path: Path) -> None:
         lambda path: open_pretrained(str(path.parent)),
         lambda path: read_gpt2_files(path.parent),
         lambda path: read_image(path, IMAGES),
+        lambda path: read_photo(path, (3, 8, 8), fit="crop"),
         lambda path: read_csv(path, TableConfig(path=str(path))),
         lambda path: read_records(path, ["side", "text"]),
         lambda path: list(TextFiles((path,)).chunks()),

@@ -209,7 +209,17 @@ def test_an_enormous_image_is_refused_before_it_is_unpacked(
             read_image(path, INFO)
 
 
-@pytest.mark.parametrize("shape", [(), (3, 28, 28), (64,)])
-def test_a_model_that_takes_no_grey_images_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="not grey images"):
+def test_a_model_of_colours_gets_the_whole_picture(tmp_path: Path) -> None:
+    info = replace(INFO, input_shape=(3, 28, 28))
+    picture = np.zeros((30, 90, 3), dtype=np.uint8)
+    picture[:, 30:60] = (10, 20, 200)
+    path = save(tmp_path / "l.png", picture)
+    inner = read_image(path, info)[:, 1:-1, 1:-1]
+    assert inner.flatten(1).unique(dim=1).tolist() == [[10], [20], [200]]
+    assert read_image(path, replace(info, framing="resize"))[:, :, :8].sum() == 0
+
+
+@pytest.mark.parametrize("shape", [(), (2, 28, 28), (64,)])
+def test_a_model_that_takes_no_images_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="not images"):
         read_image(save(tmp_path / "l.png", stroke()), replace(INFO, input_shape=shape))

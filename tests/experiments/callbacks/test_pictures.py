@@ -43,7 +43,7 @@ def test_mistake_grid_shows_every_image_unchanged():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
     grid = np.asarray(pictures.mistake_grid(images, list("abcde"), list("bcdea"), [0.5] * 5, "t"))
-    for image in pictures.enlarge(images, 56):
+    for image in pictures.resized(images, 56):
         windows = np.lib.stride_tricks.sliding_window_view(grid, image.shape)[:, :, 0]
         corner = (windows[..., 0, 0, :] == image[0, 0]).all(-1)
         assert any((windows[y, x] == image).all() for y, x in np.argwhere(corner))
@@ -125,3 +125,16 @@ def test_a_map_names_its_tokens_at_both_edges():
     assert len(changed)
     assert changed[:, 0].min() < rows.min()  # above
     assert changed[:, 1].min() < columns.min()  # to the left
+
+
+def test_large_images_are_averaged_to_the_size_of_a_tile():
+    images = np.zeros((2, 300, 150, 3), np.uint8)
+    images[1, :, 75:] = (40, 80, 120)
+    small = pictures.resized(images, 30)
+    assert small.shape == (2, 30, 15, 3)
+    assert small[0].max() == 0
+    assert small[1, 10, 12].tolist() == [40, 80, 120]
+    assert pictures.resized(images[:0], 30).shape == (0, 30, 15, 3)
+    grid = pictures.mistake_grid(images, ["a", "b"], ["b", "a"], [0.5, 0.5], "t")
+    assert grid.width <= 400
+    assert (40, 80, 120) in colours(grid)

@@ -129,6 +129,26 @@ def test_a_model_of_something_else_is_refused() -> None:
         check_classifier(model)
 
 
+def test_a_photo_is_framed_as_the_training_images_were(tmp_path: Path) -> None:
+    colours = {"apple": (200, 40, 40), "lemon": (230, 210, 60)}
+    for name, colour in colours.items():
+        (tmp_path / "fruit" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (20 + i, 20), colour).save(tmp_path / "fruit" / name / f"{i}.png")
+    settings = {
+        "model": {"name": "mlp", "hidden": []},
+        "data": {"name": "image_folder", "path": str(tmp_path / "fruit"), "size": 8, "batch_size": 4},
+        "optimizer": {"name": "adamw", "lr": 0.05},
+        "trainer": {"max_epochs": 3, "accelerator": "cpu", "dashboard": False, "progress_bar": False},
+        "run_dir": str(tmp_path / "run"),
+    }
+    experiments.run(settings)
+    classifier = load_model(tmp_path / "run")
+    for name, colour in colours.items():
+        Image.new("RGB", (70, 50), colour).save(tmp_path / "photo.jpg")
+        assert next(iter(classify(classifier, tmp_path / "photo.jpg"))) == name
+
+
 @pytest.mark.parametrize("option", ["--n-best", "--beam-size"])
 def test_options_of_words_are_refused(run_dir: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run_dir), "a.png", option, "2"]) == 2
