@@ -1,6 +1,6 @@
 """The base of every datamodule: a config, three splits, and one loader per split."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 from datamodules.info import DataInfo
 from datamodules.loading.epoch_loader import EpochLoader
 from datamodules.loading.resident import ResidentLoader, Transform
+
+if TYPE_CHECKING:
+    from datamodules.tokenizers.tokenizer import Tokenizer
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -23,12 +26,16 @@ class DataModule(L.LightningDataModule):
     Args:
         config: The data section of the experiment config.
         seed: The seed of the run; it decides the order of the training split.
+
+    Attributes:
+        given_tokenizer: The tokenizer of a model that is trained further, which replaces that of the config.
     """
 
     def __init__(self, config: Any, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.seed = seed
+        self.given_tokenizer: Tokenizer | None = None
         self._info: DataInfo | None = None
         self.notes: list[str] = []  # lines for the user about what `setup` found
 

@@ -106,7 +106,9 @@ class PlayPassagesDataModule(ResidentDataModule):
         texts = {name: [passage.text for passage in self._passages[name]] for name in PARTS}
         training = "\n".join(texts["train"])
         everything = TextInMemory("\n".join([training, *texts["val"], *texts["test"]]))
-        self._tokenizer = make_tokenizer(self.config.tokenizer, everything, (0, len(training)))
+        self._tokenizer = self.given_tokenizer or make_tokenizer(
+            self.config.tokenizer, everything, (0, len(training))
+        )
         ids = {name: [self._tokenizer.encode(text) for text in texts[name]] for name in PARTS}
         longest = max(len(row) for rows in ids.values() for row in rows)
         for name in PARTS:

@@ -130,7 +130,9 @@ class TokenCorpusDataModule(DataModule):
 
     def _corpus(self) -> PreparedCorpus:
         if self._prepared is None:
-            self._prepared = prepare_corpus(self.source(), self.config, name=self.corpus_name)
+            self._prepared = prepare_corpus(
+                self.source(), self.config, name=self.corpus_name, tokenizer=self.given_tokenizer
+            )
         return self._prepared
 
     def _resident(self, name: str) -> Tensor:

@@ -58,14 +58,15 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
     if callbacks:
         raise UserError(f"callbacks are for a single fit; {experiment.name} has {experiment.form}")
     from experiments.studies import stages, study
+    from experiments.training import initial_weights
     from experiments.training import trainer as trainers
 
     if experiment.resume is None:  # a fit that continues may have begun on another machine
         for child in experiment.children:
             trainers.check_hardware(child.config.trainer)
-            init_from = getattr(child.config.model.config, "init_from", None)
+            init_from = initial_weights.init_from(child.config)
             if experiment.form == "variants" and init_from is not None:
-                find_checkpoint(init_from)
+                initial_weights.check_exists(init_from)
 
     return stages.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
 

@@ -44,14 +44,17 @@ class PreparedCorpus:
     parts: dict[str, "np.ndarray[Any, Any]"]
 
 
-def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) -> PreparedCorpus:
+def prepare_corpus(
+    source: TextSource, config: TokenCorpusConfig, *, name: str, tokenizer: Tokenizer | None = None
+) -> PreparedCorpus:
     """Prepare the token files of a text, or open the files of an earlier call.
 
     The folder `ROOT/tokens/NAME-KEY` holds the files. The key is a hash of the text, the splits and the
     tokenizer's settings. If two processes call at once, one prepares and the other waits. The files are
     written to a temporary folder, which is renamed when complete. A prepared folder never changes.
 
-    The name of their folder starts with `name`.
+    The name of their folder starts with `name`. A given `tokenizer` replaces the one that the config
+    describes.
 
     Raises:
         ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged.
@@ -59,7 +62,8 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
     """
     summary = summarize(source)
     parts = part_bounds(summary.characters, config)
-    identity = [_LAYOUT, summary.sha256, _settings(config.tokenizer), parts]
+    settings = _settings(config.tokenizer) if tokenizer is None else tokenizer.to_dict()
+    identity = [_LAYOUT, summary.sha256, settings, parts]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(config.root) / "tokens" / f"{name}-{key}"
     if not folder.is_dir():
@@ -67,7 +71,8 @@ def prepare_corpus(source: TextSource, config: TokenCorpusConfig, *, name: str) 
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.parent / f".{folder.name}.lock"):
                 if not folder.is_dir():
-                    _prepare(source, summary, parts, config.tokenizer, folder)
+                    tokenizer = tokenizer or make_tokenizer(config.tokenizer, source, parts["train"])
+                    _prepare(source, summary, parts, tokenizer, folder)
     try:
         return _open(folder, summary, parts)
     except (OSError, ValueError) as error:
@@ -143,13 +148,12 @@ def _prepare(
     source: TextSource,
     summary: TextSummary,
     parts: dict[str, tuple[int, int]],
-    config: TokenizerConfig,
+    tokenizer: Tokenizer,
     folder: Path,
 ) -> None:
     """Write all files to a temporary folder, then rename it; the caller holds the lock."""
     for stale in folder.parent.glob(f".{folder.name}-*"):  # left by a process that was killed
         shutil.rmtree(stale, ignore_errors=True)
-    tokenizer = make_tokenizer(config, source, parts["train"])
     plain = json.dumps(tokenizer.to_dict(), ensure_ascii=True)
     scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     scratch.mkdir()

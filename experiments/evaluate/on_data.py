@@ -37,6 +37,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     from experiments.console import quiet_lightning
     from experiments.training import build
     from experiments.training import trainer as trainers
+    from experiments.training.initial_weights import init_from
     from experiments.training.trainer import global_state_kept
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
@@ -51,7 +52,9 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     settings, _ = trainers.settle(usable, saved.get("resolved", {}))
     settings = dataclasses.replace(settings, profiler=None)
     with global_state_kept(), quiet_lightning():
-        datamodule = build.build_data(restored.experiment)
+        is_adapted = init_from(restored.experiment) is not None
+        tokenizer = saved["info"].get("tokenizer") if is_adapted else None
+        datamodule = build.build_data(restored.experiment, tokenizer)
         build.check_vocabulary(saved, datamodule.info, path)
         check_data(restored.info, datamodule.info)
         if settings.compile:

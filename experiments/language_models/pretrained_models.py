@@ -32,31 +32,17 @@ def open_pretrained(
     Raises:
         UserError: The files are missing or damaged, or the model needs a feature that is not implemented.
     """
-    path = find_file(name, root=root)
+    _, pretrained, tokenizer, template = read_model(name, root=root)
 
     import torch
 
-    from datamodules.assets.ordinary_files import check_ordinary
     from lit_modules.networks.decoding_lm import DecodingLM
-    from lit_modules.pretrained.readers import build_network, read_pretrained
+    from lit_modules.pretrained.readers import build_network
 
-    device = default_device()
-    try:
-        check_ordinary(*_files(path))
-        pretrained = read_pretrained(path)
-        tokenizer, template = _vocabulary(path, pretrained.tokenizer)
-        network: Any = build_network(
-            pretrained, dtype=torch.bfloat16 if precision == "bf16" else torch.float32
-        ).to(device)
-        if laid_out:
-            network = DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if tokenizer.vocab_size > pretrained.vocab_size:
-        raise UserError(
-            f"the vocabulary of {path} does not match its network: {tokenizer.vocab_size} tokens, "
-            f"but the network has {pretrained.vocab_size}"
-        )
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    network: Any = build_network(pretrained, dtype=dtype).to(default_device())
+    if laid_out:
+        network = DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
     ends = {tokenizer.special_tokens[end] for end in _END_NAMES if end in tokenizer.special_tokens}
     return LoadedModel(
         name=name,
@@ -66,6 +52,34 @@ def open_pretrained(
         stop_ids=tuple(sorted(ends.union(pretrained.end_ids))),
         chat=chat_format(template, tokenizer),
     )
+
+
+def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any, Any]:
+    """Read the files of a pre-trained model, after downloading them if needed.
+
+    Returns:
+        The path; the `Pretrained` model of `lit_modules`; its tokenizer; its chat template, None without one.
+
+    Raises:
+        UserError: The files are missing or damaged, or the model needs a feature that is not implemented.
+    """
+    path = find_file(name, root=root)
+
+    from datamodules.assets.ordinary_files import check_ordinary
+    from lit_modules.pretrained.readers import read_pretrained
+
+    try:
+        check_ordinary(*_files(path))
+        pretrained = read_pretrained(path)
+        tokenizer, template = _vocabulary(path, pretrained.tokenizer)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if tokenizer.vocab_size > pretrained.vocab_size:
+        raise UserError(
+            f"the vocabulary of {path} does not match its network: {tokenizer.vocab_size} tokens, "
+            f"but the network has {pretrained.vocab_size}"
+        )
+    return path, pretrained, tokenizer, template
 
 
 def find_file(name: str, *, root: Path | str = "data") -> Path:

@@ -10,9 +10,9 @@ from experiments.config.root import Config
 from experiments.console import quiet_lightning, say
 from experiments.studies.stages import check_order
 from experiments.studies.tasks import check_tasks
+from experiments.training import initial_weights
 from experiments.training import trainer as trainers
-from experiments.training.build import build_data, build_model, initialise
-from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.build import build_data, build_model
 from experiments.training.fit_checks import check_batches, check_memory
 
 
@@ -39,14 +39,18 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     if (stage := getattr(experiment.data.config, "from_stage", None)) in stages:
         say(f"dry run of {experiment.name}: its data exists only after the stage {stage}")
         return
-    init_from = getattr(experiment.model.config, "init_from", None)
+    initial = None
+    if initial_weights.init_from(experiment) not in (None, *stages):
+        initial = initial_weights.read(experiment)
+    if initial is not None:
+        experiment = initial_weights.with_architecture(experiment, initial)
     with trainers.global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
-        datamodule = build_data(experiment)
+        datamodule = build_data(experiment, initial.tokenizer if initial else None)
         check_memory(experiment, datamodule.info)
         module = build_model(experiment, datamodule.info)
-        if init_from is not None and init_from not in stages:
-            say(initialise(module, find_checkpoint(init_from)))
+        if initial is not None:
+            say(initial_weights.initialise(module, initial))
         settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
         trainer = trainers.build_trainer(
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True

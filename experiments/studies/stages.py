@@ -11,8 +11,7 @@ from experiments.console import say
 from experiments.errors import Interrupted, UserError
 from experiments.studies.study_directory import open_directory
 from experiments.studies.tasks import Stage, check_tasks, run_task, task_output
-from experiments.training import resume, run_directory
-from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training import initial_weights, resume, run_directory
 from experiments.training.fit import Result, fit
 from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
@@ -76,7 +75,7 @@ def check_order(experiment: Config) -> None:
         if config.task is not None:
             continue
         earlier = list(configs)[:position]
-        init_from, from_stage, path = _init_from(config), _from_stage(config), _path(config)
+        init_from, from_stage, path = initial_weights.init_from(config), _from_stage(config), _path(config)
         if init_from in configs and init_from not in earlier:
             raise UserError(
                 f"stages.{name}.model.init_from = {init_from!r}: that stage does not come before {name}"
@@ -86,7 +85,7 @@ def check_order(experiment: Config) -> None:
                 f"stages.{name}.model.init_from = {init_from!r}: that stage is a task and has no checkpoint"
             )
         if init_from is not None and init_from not in configs:
-            find_checkpoint(init_from)
+            initial_weights.check_exists(init_from)
         if path in configs and not Path(path).exists():
             raise UserError(f"stages.{name}.data.path = {path!r} is a stage; write data.from_stage: {path}")
         if from_stage is None:
@@ -123,16 +122,12 @@ def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:
 
 def _with_weights(config: Config, stages: Mapping[str, Stage]) -> Config:
     """Replace a `model.init_from` that names a stage by the best checkpoint of this stage."""
-    stage = stages.get(str(_init_from(config)))
+    stage = stages.get(str(initial_weights.init_from(config)))
     if stage is None:
         return config
     place = {key: value for key in ("run_dir", "resume") if (value := getattr(config, key)) is not None}
     best = stage.run_dir / "checkpoints" / "best.ckpt"
     return load_config(config.plain, {"model.init_from": str(best), **place})
-
-
-def _init_from(config: Config) -> str | None:
-    return getattr(config.model.config, "init_from", None)
 
 
 def _from_stage(config: Config) -> str | None:

@@ -23,12 +23,19 @@ class Restored:
     info: Any  # the description of the data it was trained on
 
 
-def build_data(experiment: Config) -> Any:
-    """Build the datamodule, download its data and set it up, so that its `info` is known."""
+def build_data(experiment: Config, tokenizer: Mapping[str, Any] | None = None) -> Any:
+    """Build the datamodule, download its data and set it up, so that its `info` is known.
+
+    `tokenizer`, as plain data, replaces the one that the config describes, if the data is text.
+    """
     with user_mistakes("data"):
         datamodule = registry.target("data", experiment.data.name)(
             experiment.data.config, seed=experiment.seed
         )
+        if tokenizer and hasattr(experiment.data.config, "tokenizer"):
+            from datamodules.tokenizers import tokenizer_from_dict  # slow to import, and rarely needed
+
+            datamodule.given_tokenizer = tokenizer_from_dict(tokenizer)
         datamodule.prepare_data()
         datamodule.setup("fit")
     for note in getattr(datamodule, "notes", ()):
@@ -102,30 +109,6 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
         reason = str(error).splitlines()[-1].strip()  # below PyTorch's heading
         raise UserError(f"the weights in {path} don't fit its model: {reason}") from error
     return Restored(experiment, module.eval(), info)
-
-
-def initialise(module: Any, path: Path) -> str:
-    """Copy the tensors of a checkpoint that have the same name and shape into a new model.
-
-    Returns:
-        A line that says how many tensors were copied and which ones are new.
-
-    Raises:
-        UserError: The file is not a checkpoint, no tensor fits, or its vocabulary differs.
-    """
-    from experiments.training import checkpoint
-
-    whole = checkpoint.load(path)
-    check_vocabulary(whole, module.info, path)
-    saved = whole["state_dict"]
-    own = module.state_dict()
-    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
-        raise UserError(f"model.init_from={path}: none of its {len(saved)} tensors fits the model")
-    module.load_state_dict(fitting, strict=False)
-    fresh = sorted(own.keys() - fitting.keys())
-    rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
-    return f"initialised {len(fitting)} of {len(own)} tensors from {path}{rest}"
 
 
 def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:

@@ -18,12 +18,12 @@ from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
 from experiments.console import print_table, recorded, say
 from experiments.errors import RunError
-from experiments.training import checkpoint, recovery, resume, run_directory
+from experiments.training import checkpoint, initial_weights, recovery, resume, run_directory
 from experiments.training import trainer as trainers
-from experiments.training.build import build_data, build_model, check_vocabulary, initialise, restore
+from experiments.training.build import build_data, build_model, check_vocabulary, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
-from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.fit_checks import check_batches, check_memory
+from experiments.training.initial_weights import InitialWeights, init_from
 from experiments.training.lightning_adapter import exits_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
@@ -79,7 +79,8 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
         if resume.is_finished(experiment, start):
             return finished(start.run_dir)
         with nothing_left_if_refused(start.run_dir), recorded(start.run_dir), trainers.global_state_kept():
-            parts = build(experiment, start, callbacks)
+            experiment, initial = _with_initial_weights(experiment, start)
+            parts = build(experiment, start, initial, callbacks)
             train(parts, start)
             test(parts, start)
             metrics = record(parts, experiment, start.run_dir)
@@ -90,9 +91,9 @@ def prepare(experiment: Config) -> Start:
     """Check the hardware, decide where the fit begins, and claim the run directory."""
     if experiment.resume is None:
         trainers.check_hardware(experiment.trainer)
-    init_from = _init_from(experiment)
-    if init_from is not None and experiment.resume is None:
-        find_checkpoint(init_from)  # a missing file stops the run before it has a directory
+    named = init_from(experiment)
+    if named is not None and experiment.resume is None:
+        initial_weights.check_exists(named)  # a missing file stops the run before it has a directory
     start = resume.find_start(experiment)
     with nothing_left_if_refused(start.run_dir):
         if start.checkpoint is not None:  # the run may have begun on another machine
@@ -107,7 +108,9 @@ def prepare(experiment: Config) -> Start:
     return start
 
 
-def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> Parts:
+def build(
+    experiment: Config, start: Start, initial: InitialWeights | None, callbacks: Sequence[L.Callback]
+) -> Parts:
     """Seed, then build the data, the model and the Trainer; a resumed run continues its checkpoint."""
     for note in start.notes:
         say(note)
@@ -119,7 +122,7 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
     how = trainers.resolved(settings)
     say(f"run directory {start.run_dir} · {how['accelerator']}, {how['precision']}")
     L.seed_everything(experiment.seed, workers=True, verbose=False)
-    datamodule = build_data(experiment)
+    datamodule = build_data(experiment, _tokenizer(experiment, start, initial))
     io = AtomicCheckpointIO()
     if start.checkpoint is not None:
         check_vocabulary(start.state, datamodule.info, start.checkpoint)
@@ -127,9 +130,8 @@ def build(experiment: Config, start: Start, callbacks: Sequence[L.Callback]) -> 
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
     check_memory(experiment, datamodule.info)
     module = build_model(experiment, datamodule.info)
-    init_from = _init_from(experiment)
-    if start.checkpoint is None and init_from is not None:
-        say(initialise(module, find_checkpoint(init_from)))
+    if start.checkpoint is None and initial is not None:
+        say(initial_weights.initialise(module, initial))
     trainer = trainers.build_trainer(
         settings,
         run_dir=start.run_dir,
@@ -205,8 +207,22 @@ def finished(run_dir: Path) -> Result:
     return Result(metrics=metrics, run_dir=run_dir, module=module)
 
 
-def _init_from(experiment: Config) -> str | None:
-    return getattr(experiment.model.config, "init_from", None)
+def _with_initial_weights(experiment: Config, start: Start) -> tuple[Config, InitialWeights | None]:
+    """Give the config the architecture of its initial weights, which a new run reads."""
+    if init_from(experiment) is None:
+        return experiment, None
+    if start.checkpoint is not None:
+        return initial_weights.with_architecture_of(experiment, start.state["config"]["model"]), None
+    initial = initial_weights.read(experiment)
+    assert initial is not None
+    return initial_weights.with_architecture(experiment, initial), initial
+
+
+def _tokenizer(experiment: Config, start: Start, initial: InitialWeights | None) -> Mapping[str, Any] | None:
+    """Return the vocabulary of the initial weights, which the checkpoint of a resumed run carries."""
+    if start.checkpoint is not None and init_from(experiment) is not None:
+        return start.state["info"].get("tokenizer")
+    return None if initial is None else initial.tokenizer
 
 
 def _print(metrics: Mapping[str, float], run_dir: Path) -> None:

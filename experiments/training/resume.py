@@ -13,6 +13,7 @@ from experiments.config.root import Config
 from experiments.errors import UserError
 from experiments.training import checkpoint, lightning_adapter, recovery, run_directory
 from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.initial_weights import architecture
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def check_same(
         UserError: Settings differ; the message names the first ones with both values.
     """
     free = {setting.key for setting in settings_of(new) if setting.resume == "free"}
+    if (new.get("model") or {}).get("init_from") is not None:
+        free |= {f"model.{key}" for key in architecture(new["model"]["name"])}  # the saved one goes on
     different = [
         f"{path} = {value!r} (the run has {old!r})"
         for path, value, old in _differences(new, saved)

@@ -16,7 +16,8 @@ class ModelConfig:
 
     init_from: str | None = setting(
         None,
-        "Checkpoint with the initial weights of a new run; a stage may name an earlier stage.",
+        "Initial weights of a new run: a checkpoint, an earlier stage or, for a language model, smollm2, a "
+        "Hugging Face folder or a GGUF file. Architecture and vocabulary come from it too.",
         resume="free",
         is_path=True,
     )

@@ -1,0 +1,164 @@
+"""What a run starts from: `model.init_from`, a checkpoint of the suite or a pre-trained language model.
+
+The file gives the weights, the architecture of the network and the vocabulary of the data. Everything else,
+such as dropout and the optimizer, comes from the config. The architecture becomes part of the run's own
+config, so a finished run needs its initial weights no more.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from experiments.config import registry
+from experiments.config.interpolation import literal
+from experiments.config.root import Config, Section
+from experiments.errors import UserError
+from experiments.language_models.pretrained_models import ASSETS, is_pretrained, read_model
+from experiments.training import checkpoint
+from experiments.training.build import check_vocabulary
+from experiments.training.checkpoint_path import find_checkpoint
+from lit_modules.configs.transformer import TransformerConfig
+
+_NOT_ARCHITECTURE = (
+    *("init_from", "implementation", "dropout", "hidden_dropout", "attention_dropout"),
+    *("embedding_std", "linear_std", "output_init"),
+)
+"""Settings of a transformer that the config decides, whatever weights a run starts from."""
+_BY_ROW = ("network.embedding.weight", "network.head.weight", "network.positions.table.weight")
+"""Tensors with a row for each token or position; a smaller vocabulary or context uses the first rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitialWeights:
+    """The content of the file that `model.init_from` names."""
+
+    path: Path
+    model: str  # the name of the model that the weights belong to
+    weights: Mapping[str, Tensor]  # by their names in the LightningModule
+    settings: Mapping[str, Any]  # of the model's config
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)  # as plain data; empty for a model without
+    context_length: int | None = None  # largest number of tokens, for a pre-trained model
+    saved: Mapping[str, Any] | None = None  # the whole checkpoint of the suite
+
+
+def init_from(experiment: Config) -> str | None:
+    """Return the setting `model.init_from`, which your own model may lack."""
+    return getattr(experiment.model.config, "init_from", None)
+
+
+def check_exists(name: str) -> None:
+    """Check that there is a file of this name, without reading or downloading it.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not is_pretrained(name):
+        find_checkpoint(name, names=tuple(ASSETS))
+
+
+def read(experiment: Config) -> InitialWeights | None:
+    """Read what a run starts from; `None` without `model.init_from`.
+
+    Raises:
+        UserError: The file is missing, damaged or of another kind of model.
+    """
+    name = init_from(experiment)
+    if name is None:
+        return None
+    if is_pretrained(name):
+        return _pretrained(name, experiment)
+    path = find_checkpoint(name, names=tuple(ASSETS))
+    saved = checkpoint.load(path)
+    settings = dict(saved["config"].get("model") or {})
+    return InitialWeights(
+        path=path,
+        model=str(settings.pop("name", None)),
+        weights=saved["state_dict"],
+        settings=settings,
+        tokenizer=saved["info"].get("tokenizer") or {},
+        saved=saved,
+    )
+
+
+def _pretrained(name: str, experiment: Config) -> InitialWeights:
+    if experiment.model.name != "language_model":
+        raise UserError(
+            f"model.init_from={name} is a language model, but model.name is {experiment.model.name}; "
+            "only language_model starts from a pre-trained model"
+        )
+    path, pretrained, tokenizer, _ = read_model(name, root=getattr(experiment.data.config, "root", "data"))
+    return InitialWeights(
+        path=path,
+        model="language_model",
+        weights={f"network.{key}": tensor for key, tensor in pretrained.state_dict.items()},
+        settings=dataclasses.asdict(pretrained.config),
+        tokenizer=tokenizer.to_dict(),
+        context_length=pretrained.context_length,
+    )
+
+
+def architecture(model: str) -> set[str]:
+    """Return the settings of a model that its initial weights decide; none if it is not a transformer."""
+    schema = registry.schema("model", model)
+    if not issubclass(schema, TransformerConfig):
+        return set()
+    return {field.name for field in dataclasses.fields(schema)} - set(_NOT_ARCHITECTURE)
+
+
+def with_architecture(experiment: Config, start: InitialWeights) -> Config:
+    """Replace the architecture in a config by that of the weights, if they are of the same transformer.
+
+    Raises:
+        UserError: The data has longer windows than a pre-trained model can read.
+    """
+    longest, asked = start.context_length, getattr(experiment.data.config, "context_length", 0)
+    if longest is not None and asked > longest:
+        raise UserError(
+            f"data.context_length = {asked}: {init_from(experiment)} reads at most {longest} tokens; lower it"
+        )
+    return with_architecture_of(experiment, {"name": start.model, **start.settings})
+
+
+def with_architecture_of(experiment: Config, section: Mapping[str, Any]) -> Config:
+    """Replace the architecture in a config by that of another config's section `model`.
+
+    Nothing changes if the section has another name, or if the model is not a transformer.
+    """
+    name, config = experiment.model.name, experiment.model.config
+    if section.get("name") != name:
+        return experiment
+    chosen = {key: value for key, value in section.items() if key in architecture(name)}
+    model = Section(name, dataclasses.replace(config, **chosen))
+    return dataclasses.replace(
+        experiment, model=model, plain={**experiment.plain, "model": literal(model.to_plain())}
+    )
+
+
+def initialise(module: Any, start: InitialWeights) -> str:
+    """Copy the tensors that have the same name and shape into a new model.
+
+    Returns:
+        A line that says how many tensors were copied and which ones are new.
+
+    Raises:
+        UserError: No tensor fits, or the vocabularies differ.
+    """
+    if start.saved is not None:
+        check_vocabulary(start.saved, module.info, start.path)
+    own = module.state_dict()
+    found = {name: _rows(name, tensor, own) for name, tensor in start.weights.items()}
+    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"model.init_from={start.path}: none of its {len(found)} tensors fits the model")
+    module.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
+    return f"initialised {len(fitting)} of {len(own)} tensors from {start.path}{rest}"
+
+
+def _rows(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+    return tensor[: len(own[name])] if name in _BY_ROW and name in own else tensor
