@@ -34,15 +34,13 @@ import torchmetrics  # noqa: F401
 
 import experiments.training.fit  # noqa: F401 - imported once, before the processes are forked
 from experiments.config.check import to_yaml
-from experiments.launch import main as run_command
 from tests.campaigns.run_kinds import run_kinds
+from tests.campaigns.run_process import fork, run_here, wait
 from tests.campaigns.same_runs import differences
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MOST_KILLS = 5
 """Most kills of one run."""
-LIMIT = 300
-"""Seconds after which a process counts as hanging."""
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "shutil.copyfile")
 """Python's audit events that count as an operation on a file."""
 
@@ -151,22 +149,11 @@ class Campaign:
         """Start or resume a run in its own process; return its exit status, negative for a signal."""
         arguments = [str(self.folder / f"{kind}.yaml"), f"run_dir={run_dir}", "resume=auto", *more]
         fresh = kill is not None and kill.operation is None and self.random.random() < self.fresh
-        process = _start_fresh(arguments, run_dir) if fresh else _fork(arguments, run_dir, kill, count_to)
-        begun = time.monotonic()
-        sent = False
-        while True:
-            pid, status = os.waitpid(process, os.WNOHANG)
-            if pid:
-                break
-            waited = time.monotonic() - begun
-            if kill is not None and kill.seconds is not None and not sent and waited >= kill.seconds:
-                os.kill(process, kill.signum)
-                sent = True
-            if waited > LIMIT:
-                os.kill(process, signal.SIGKILL)
-            time.sleep(0.002)
-        _wait_for_group(process)
-        return os.waitstatus_to_exitcode(status)
+        if fresh:
+            process = _start_fresh(arguments, run_dir)
+        else:
+            process = fork(lambda: _run_counted(arguments, run_dir, kill, count_to), log_of(run_dir))
+        return wait(process, kill and kill.signum, kill and kill.seconds)
 
 
 def log_of(run_dir: Path) -> Path:
@@ -180,29 +167,13 @@ def _start_fresh(arguments: list[str], run_dir: Path) -> int:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True).pid
 
 
-def _fork(arguments: list[str], run_dir: Path, kill: Kill | None, count_to: Path | None) -> int:
-    """Run the command in a fork of this process; return its number."""
-    sys.stdout.flush()
-    if pid := os.fork():
-        return pid
-    status = 1
-    try:
-        os.setsid()
-        log = os.open(log_of(run_dir), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores Ctrl-C
-        sys.argv = ["experiments.run", *arguments]
-        count = _count_file_operations(run_dir, kill)
-        status = run_command(arguments) or 0
-        if count_to is not None:
-            count_to.write_text(str(count[0]), encoding="utf-8")
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+def _run_counted(arguments: list[str], run_dir: Path, kill: Kill | None, count_to: Path | None) -> int:
+    """Run the command in this process, and write the number of operations on its files to `count_to`."""
+    count = _count_file_operations(run_dir, kill)
+    status = run_here(arguments)
+    if count_to is not None:
+        count_to.write_text(str(count[0]), encoding="utf-8")
+    return status
 
 
 def _count_file_operations(run_dir: Path, kill: Kill | None) -> list[int]:
@@ -217,24 +188,6 @@ def _count_file_operations(run_dir: Path, kill: Kill | None) -> list[int]:
 
     sys.addaudithook(hook)
     return count
-
-
-def _wait_for_group(leader: int) -> None:
-    """Wait until the processes that a killed study had started are gone."""
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        if not any(_is_alive(path, leader) for path in Path("/proc").glob("[0-9]*/stat")):
-            return
-        time.sleep(0.01)
-    raise SystemExit(f"processes of group {leader} do not end")
-
-
-def _is_alive(path: Path, group: int) -> bool:
-    try:
-        state, _, process_group = path.read_text().rpartition(")")[2].split()[:3]
-    except OSError:  # it has just ended
-        return False
-    return int(process_group) == group and state != "Z"
 
 
 def build_parser() -> argparse.ArgumentParser:
