@@ -25,6 +25,7 @@ from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.fit_checks import check_batches, check_memory
 from experiments.training.initial_weights import InitialWeights, init_from
 from experiments.training.lightning_adapter import exits_named
+from experiments.training.lost_ranks import lost_ranks_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
 from experiments.training.run_directory import nothing_left_if_refused
@@ -78,7 +79,12 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
         start = prepare(experiment)
         if resume.is_finished(experiment, start):
             return finished(start.run_dir)
-        with nothing_left_if_refused(start.run_dir), recorded(start.run_dir), trainers.global_state_kept():
+        with (
+            nothing_left_if_refused(start.run_dir),
+            recorded(start.run_dir),
+            trainers.global_state_kept(),
+            lost_ranks_named(),
+        ):
             experiment, initial = _with_initial_weights(experiment, start)
             parts = build(experiment, start, initial, callbacks)
             train(parts, start)

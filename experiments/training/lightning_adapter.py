@@ -6,11 +6,13 @@ Each function here relies on undocumented behaviour; a test of the same name fai
 
 import contextlib
 import signal
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils._pytree import tree_leaves
 
@@ -42,6 +44,14 @@ def exits_named(run_dir: Path) -> Iterator[None]:
         last = run_dir / "checkpoints" / "last.ckpt"
         signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
         raise Interrupted(signum, run_dir, last if last.exists() else None) from error
+
+
+def watch_ranks(start: Callable[[Sequence["subprocess.Popen[bytes]"]], None]) -> None:
+    """Call `start` with the processes that Lightning has started as other ranks.
+
+    It replaces Lightning's observer, which kills all processes without a message when one of them fails.
+    """
+    subprocess_script._launch_process_observer = start  # type: ignore[assignment]
 
 
 # When to validate and to stop -------------------------------------------------------------------------------

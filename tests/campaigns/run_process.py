@@ -76,15 +76,20 @@ def wait_for_group(leader: int) -> None:
     """
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-        if not any(_is_alive(path, leader) for path in Path("/proc").glob("[0-9]*/stat")):
+        if not processes_of_group(leader):
             return
         time.sleep(0.01)
     raise SystemExit(f"processes of group {leader} do not end")
 
 
-def _is_alive(path: Path, group: int) -> bool:
-    try:
-        state, _, process_group = path.read_text().rpartition(")")[2].split()[:3]
-    except OSError:  # it has just ended
-        return False
-    return int(process_group) == group and state != "Z"
+def processes_of_group(leader: int) -> list[int]:
+    """Return the living processes of a group (Linux)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it has just ended
+            continue
+        if int(group) == leader and state != "Z":
+            found.append(int(path.parent.name))
+    return found

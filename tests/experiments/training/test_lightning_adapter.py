@@ -9,7 +9,9 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from experiments.errors import Interrupted
@@ -175,6 +177,18 @@ def test_batches_done() -> None:
     done: list[int] = []
     fit(Probe(lambda trainer, _: done.append(adapter.batches_done(trainer))), accumulate_grad_batches=2)
     assert done == list(range(1, 2 * BATCHES + 1)), "Lightning's total_batch_idx means something else"
+
+
+def test_watch_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is handed over, not started."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(subprocess_script, "_launch_process_observer", None)  # put back after the test
+    launcher = subprocess_script._SubprocessScriptLauncher(LightningEnvironment(), 2, 1)
+    monkeypatch.setattr(launcher, "_call_children_scripts", lambda: launcher.procs.append("rank 1"))  # type: ignore[arg-type]
+    seen: list[Any] = []
+    adapter.watch_ranks(seen.extend)
+    launcher.launch(lambda: None)
+    assert seen == ["rank 1"], "Lightning hands over the other ranks in another way"
 
 
 def test_show_metrics() -> None:
