@@ -13,15 +13,15 @@ from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.table import TableConfig
 from datamodules.info import LabelledTableInfo, TableInfo
 from datamodules.loading.split import split_parts
-from datamodules.tables.csv_table import read_csv
 from datamodules.tables.known_tables import known_table
+from datamodules.tables.table_file import read_table
 
 
 class TableDataModule(ResidentDataModule):
     """Batches of features, float32 (B, D), and of targets: float32 (B, T), or classes int64 (B,).
 
-    Missing features become the mean of the training rows. Mean and standard deviation, of features and of
-    targets, are those of the training rows.
+    With `missing` at `mean`, missing features become the mean of the training rows. All means and standard
+    deviations are those of the training rows.
     """
 
     config: TableConfig
@@ -36,7 +36,7 @@ class TableDataModule(ResidentDataModule):
         if self._info is not None:
             return
         config = self.config
-        rows = known_table(config.path) or read_csv(Path(config.path), config)
+        rows = known_table(config.path) or read_table(Path(config.path), config)
         size = len(rows.features)
         val, test = round(size * config.val_fraction), round(size * config.test_fraction)
         part = rows.part

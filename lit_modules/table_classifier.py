@@ -20,7 +20,6 @@ class TableClassifier(Classifier):
     equal, so the mean is the usual area.
     """
 
-    dashboard: str | None = None
     info_type = LabelledTableInfo
     data_names = ("table",)
 

@@ -55,6 +55,7 @@ OFFLINE = (
     "steer.yaml",
     "data.name=text",
     "data.name=image_folder",
+    "data.name=table",
 )
 """What marks a run that reads no downloaded data."""
 

@@ -11,7 +11,7 @@ LIBRARY_TABLES = ("breast_cancer", "diabetes", "iris", "wine")
 
 @dataclass(kw_only=True)
 class TableConfig:
-    """A table with one target column: a CSV file, or a table by name.
+    """A table with one target column: a CSV or Parquet file, or a table by name.
 
     Names: `breast_cancer`, `diabetes`, `iris` and `wine` of scikit-learn; `line` is y = 2x at seven points,
     `random_pairs` 3 × 64 pairs of random vectors, 576 → 10.
@@ -19,7 +19,7 @@ class TableConfig:
 
     path: str = setting(
         "breast_cancer",
-        "CSV file, or the name of a table: breast_cancer, diabetes, iris, wine, line, random_pairs.",
+        "CSV or Parquet file, or a table by name: breast_cancer, diabetes, iris, wine, line, random_pairs.",
         is_path=True,
     )
     target: str | int | None = setting(
@@ -30,12 +30,14 @@ class TableConfig:
         "What the target of a file is. auto: classes if it has words, or at most 20 different whole numbers.",
     )
     header: bool | None = setting(
-        None, "Whether a file begins with names; null: it does if no cell of line 1 is a number."
+        None, "Whether a CSV file begins with names; null: it does if no cell of line 1 is a number."
     )
-    delimiter: str = setting(",", "Sign between two cells of a file.")
+    delimiter: str = setting(",", "Sign between two cells of a CSV file.")
+    columns: list[str] = setting([], "Columns of a file to learn from; empty: all but the target.")
     ignore: list[str] = setting([], "Columns of a file to leave out, such as an identifier.")
-    missing: Literal["refuse", "mean"] = setting(
-        "refuse", "What to do with an empty cell: refuse the file, or take the mean of the training rows."
+    missing: Literal["refuse", "mean", "drop"] = setting(
+        "refuse",
+        "What to do with an empty cell: refuse the file, take the mean of the training rows, drop the row.",
     )
     standardize: bool = setting(
         True, "Subtract the mean of each feature and divide by its standard deviation, over training rows."

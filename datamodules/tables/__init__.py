@@ -1,1 +1,1 @@
-"""Tables of numbers: CSV files, tables that scikit-learn carries, and made-up ones."""
+"""Tables of numbers: CSV and Parquet files, tables that scikit-learn carries, and made-up ones."""

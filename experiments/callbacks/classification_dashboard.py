@@ -20,13 +20,15 @@ from experiments.training.confusion import Confusion
 PICTURE_DRAWINGS = 10
 """Largest number of drawings of a picture in a fit; TensorBoard shows this many per tag by default."""
 MISTAKES_SHOWN = 24
+FEATURES_SHOWN = 6
+"""Largest number of values of a table row that a list of mistakes shows."""
 EMBEDDED_SAMPLES = 1000
 SPRITE = 32
 """Largest side of an image in the embedding projector, whose picture of all has at most 8192 pixels."""
 
 
 class ClassificationDashboard(Callback):
-    """Draws the dashboard of a classifier of images or texts.
+    """Draws the dashboard of a classifier of images, texts or table rows.
 
     The module's steps return `logits` (B, K) and `targets` (B,), and its `features(inputs)` returns the
     penultimate layer (B, F). `trainer.datamodule` has `info.class_names` and `split(name)`; for tokens it
@@ -224,13 +226,13 @@ def first_layer_filters(module: nn.Module, input_shape: Sequence[int]) -> Tensor
     """Return the weights of the first layer as images (N, C, H, W).
 
     These are the kernels of the first convolution, or the rows of the first linear layer in the shape of its
-    input. The result is `None` if the first linear layer does not see whole images.
+    input. The result is `None` if the first linear layer does not see whole images (C, H, W).
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             return layer.weight.detach()
         if isinstance(layer, nn.Linear):
-            if layer.in_features != math.prod(input_shape):
+            if len(input_shape) != 3 or layer.in_features != math.prod(input_shape):
                 return None
             return layer.weight.detach().view(-1, *input_shape)
     return None
@@ -287,9 +289,17 @@ def _images(trainer: L.Trainer, stage: str, indices: Tensor) -> np.ndarray:
 
 
 def _texts(trainer: L.Trainer, stage: str, indices: Tensor) -> list[str] | None:
-    """Return samples of a split as texts; `None` if they are not texts."""
+    """Return samples of a split as texts; `None` if they are images."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if not hasattr(datamodule, "texts"):
+    if hasattr(datamodule, "texts"):
+        texts = datamodule.texts(stage)
+        return [texts[i] for i in indices.tolist()]
+    if len(datamodule.info.input_shape) == 3:
         return None
-    texts = datamodule.texts(stage)
-    return [texts[i] for i in indices.tolist()]
+    rows = datamodule.split(stage)[0][indices.to(datamodule.split(stage)[0].device)].flatten(1).cpu()
+    names = getattr(datamodule.info, "feature_names", [str(i + 1) for i in range(rows.shape[1])])
+    texts = []
+    for place, row in zip(indices.tolist(), rows[:, :FEATURES_SHOWN].tolist(), strict=True):
+        values = [f"{name} {value:.4g}" for name, value in zip(names, row, strict=False)]
+        texts.append(f"sample {place}: {', '.join(values)}")
+    return texts

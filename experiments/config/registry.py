@@ -110,7 +110,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "image_folder": _data(
             "image_folder", "ImageFolder", "Your own images: a folder with a subfolder for each class."
         ),
-        "table": _data("table", "Table", "A table of numbers: a CSV file, or a table of scikit-learn."),
+        "table": _data(
+            "table", "Table", "A table of numbers: a CSV or Parquet file, or a table of scikit-learn."
+        ),
         "shakespeare": _data("token_corpus", "Shakespeare", "Shakespeare's plays, all 38."),
         "tiny_shakespeare": _data("token_corpus", "TinyShakespeare", "1,115,394 characters of Shakespeare."),
         "text": _data("token_corpus", "Text", "Your own text, a UTF-8 file or a folder."),

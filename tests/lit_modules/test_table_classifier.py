@@ -1,8 +1,10 @@
+import re
 from typing import Any
 
 import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datamodules.info import ImageInfo, LabelledTableInfo
 from experiments import run
@@ -64,3 +66,20 @@ def test_one_and_two_outputs_learn_the_same_table(tiny: dict[str, Any]) -> None:
         assert result.metrics["test/auc"] > 0.98
     one, two = (result.metrics["test/loss"] for result in results)
     assert one == pytest.approx(two, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [[], [8]])
+def test_the_dashboard_lists_mistaken_rows(tiny: dict[str, Any], hidden: list[int]) -> None:
+    tiny |= {
+        "model": {"name": "table_classifier", "hidden": hidden},
+        "data": {"name": "table", "path": "wine"},
+    }
+    tiny["trainer"] |= {"max_epochs": 1, "dashboard": True}
+    folder = run(tiny, "run_dir=run").run_dir
+    assert (folder / "test_confusion.csv").read_text().count("\n") == 4
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    (tag,) = (tag for tag in events.Tags()["tensors"] if tag.startswith("test/worst_mistakes"))
+    text = events.Tensors(tag)[-1].tensor_proto.string_val[0].decode()
+    assert "| truth | prediction | probability | text |" in text
+    assert re.search(r"\| sample \d+: alcohol -?\d.*, malic_acid ", text)

@@ -13,7 +13,7 @@ from datamodules.images.photos import read_photo
 from datamodules.info import ImageInfo
 from datamodules.prompts.records import read_records
 from datamodules.steering_pairs import read_tensors
-from datamodules.tables.csv_table import read_csv
+from datamodules.tables.table_file import read_table
 from datamodules.text.pronunciation_dictionary import read_dictionary
 from datamodules.text.text_source import TextFiles
 from datamodules.tokenizers.gpt2_files import read_gpt2_files
@@ -61,7 +61,7 @@ def test_only_a_pointer_is_refused(tmp_path: Path) -> None:
         lambda path: read_gpt2_files(path.parent),
         lambda path: read_image(path, IMAGES),
         lambda path: read_photo(path, (3, 8, 8), fit="crop"),
-        lambda path: read_csv(path, TableConfig(path=str(path))),
+        lambda path: read_table(path, TableConfig(path=str(path))),
         lambda path: read_records(path, ["side", "text"]),
         lambda path: list(TextFiles((path,)).chunks()),
     ],

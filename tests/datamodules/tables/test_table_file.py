@@ -1,4 +1,4 @@
-"""CSV files: what is read, and the line and column of what is wrong."""
+"""Files of tables: what is read, and the line and column of what is wrong."""
 
 import math
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from datamodules.configs.table import TableConfig
-from datamodules.tables.csv_table import read_csv
+from datamodules.tables.table_file import read_table
 from datamodules.tables.table_rows import TableRows
 
 
 def read(tmp_path: Path, text: str | bytes, **settings: Any) -> TableRows:
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_csv(path, TableConfig(**settings))
+    return read_table(path, TableConfig(**settings))
 
 
 def test_a_header_words_and_quotes(tmp_path: Path) -> None:
@@ -63,6 +63,21 @@ def test_missing_cells_become_nan_if_asked(tmp_path: Path) -> None:
     assert [[math.isnan(v) for v in row] for row in rows.features.tolist()] == [[0, 1], [1, 0], [1, 0]]
 
 
+def test_lines_with_missing_cells_are_dropped_if_asked(tmp_path: Path) -> None:
+    text = "x,z,w,y\n1,?,0,0\n2,5,,1\nNA,3,4,1\n6,7,8,\n9,10,?,11\n"
+    rows = read(tmp_path, text, missing="drop", columns=["x", "z"])
+    assert rows.features.tolist() == [[2, 5], [9, 10]]  # a missing cell of w does not count
+    assert rows.targets.tolist() == [0, 1]
+
+
+def test_columns_are_chosen(tmp_path: Path) -> None:
+    rows = read(tmp_path, "id,name,b,a,y\n1,tom,3,4,0\n2,ann,5,6,1\n", columns=["a", "b"])
+    assert rows.feature_names == ("b", "a")  # in the order of the file
+    assert rows.features.tolist() == [[3, 4], [5, 6]]
+    both = read(tmp_path, "id,b,a,y\n1,3,4,0\n2,5,6,1\n", columns=["a", "b"], ignore=["b"])
+    assert both.feature_names == ("a",)
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
@@ -71,11 +86,14 @@ def test_missing_cells_become_nan_if_asked(tmp_path: Path) -> None:
         ("x,y\n1,2\ninf,3\n", {}, "line 3, column 'x': 'inf' is not a finite number"),
         ("x,y\n1_0,2\n", {}, "line 2, column 'x': '1_0' is not"),
         ("1,2\n3,red\n4,5\n", {"task": "numbers"}, "line 2, column '2': 'red' is not"),
-        ("x,y\n1,\n2,3\n", {}, "line 2: the target 'y' is missing"),
+        ("x,y\n1,\n2,3\n", {}, r"line 2: the target 'y' is missing; .* data\.missing=drop"),
+        ("x,y\n,1\n2,?\n", {"missing": "drop"}, "every line has a missing value"),
         ("x,y\n1,2\n3\n", {}, "line 3 has 1 cells; expected 2"),
         ("x,y\n1,2\n", {"target": "z"}, r"data\.target = 'z': .* has no such column; it has x, y"),
         ("x,y\n1,2\n", {"target": 3}, r"data\.target = 3: .* no such column"),
         ("x,y\n1,2\n", {"ignore": ["q"]}, r"data\.ignore = 'q'"),
+        ("x,y\n1,2\n", {"columns": ["q"]}, r"data\.columns = 'q': .* has no such column; it has x, y"),
+        ("x,y\n1,2\n", {"columns": ["y"]}, r"data\.columns names the target column 'y'"),
         ("x,y\n1,2\n", {"ignore": ["y"]}, "names the target column 'y'"),
         ("x;y\n1;2\n3;4\n", {}, "no column beside the target.*check data.delimiter"),
         ("x,x\n1,2\n", {}, "two columns are named 'x'"),
@@ -95,4 +113,4 @@ def test_what_is_wrong_is_named(
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no file .*none, and no table of that name"):
-        read_csv(tmp_path / "none", TableConfig())
+        read_table(tmp_path / "none", TableConfig())
