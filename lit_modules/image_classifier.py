@@ -56,6 +56,7 @@ class ImageClassifier(Classifier):
                     hidden=config.hidden,
                     activation=config.activation,
                     norm=config.norm,
+                    weight_init=config.weight_init,
                     residual=config.residual,
                     dropout=config.dropout,
                     implementation=config.implementation,

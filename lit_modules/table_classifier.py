@@ -34,6 +34,7 @@ class TableClassifier(Classifier):
             hidden=config.hidden,
             activation=config.activation,
             norm=config.norm,
+            weight_init=config.weight_init,
             residual=config.residual,
             dropout=config.dropout,
             implementation=config.implementation,

@@ -41,6 +41,7 @@ class TableRegression(LitModule):
             hidden=config.hidden,
             activation=config.activation,
             norm=config.norm,
+            weight_init=config.weight_init,
             residual=config.residual,
             dropout=config.dropout,
             implementation=config.implementation,

@@ -18,7 +18,7 @@ from experiments.studies.comparison import Comparison, matching
 from experiments.training.run_directory import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
-PER_ROW = 4
+PER_ROW = 3
 Curve = list[tuple[float, float]]
 Curves = dict[str, Curve]
 """The curves of a run by name."""

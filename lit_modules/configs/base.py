@@ -42,6 +42,11 @@ class PerceptronConfig(LayersConfig):
     norm: Literal["none", "batch_norm", "layer_norm", "rms_norm"] = setting(
         "none", "Norm before each activation."
     )
+    weight_init: Literal["default", "he"] = setting(
+        "default",
+        "Initial weights of the hidden layers. default: PyTorch's, of variance 1/(3n) for n inputs; he: of "
+        "variance 2/n, which keeps the scale of signals and gradients through ReLU layers.",
+    )
     residual: bool = setting(False, "Add the input of a hidden layer to its output if the widths are equal.")
     dropout: float = setting(
         0.0, "Probability of dropping a hidden activation in training.", min=0.0, below=1.0

@@ -108,7 +108,7 @@ def test_a_measurement_of_each_layer_is_drawn_over_the_layers(panels: Panels) ->
 
 
 @pytest.mark.parametrize(
-    ("metrics", "curves", "rows"), [(0, 1, 1), (1, 2, 1), (2, 2, 1), (1, 4, 2), (2, 4, 2)]
+    ("metrics", "curves", "rows"), [(0, 1, 1), (1, 2, 1), (2, 2, 2), (1, 4, 2), (2, 4, 2)]
 )
 def test_panels_fill_their_rows(panels: Panels, metrics: int, curves: int, rows: int) -> None:
     make_run(panels.folder / "a" / "seed_0", "".join(f"1,0,c/{n},1\n" for n in range(curves)))

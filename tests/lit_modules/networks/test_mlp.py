@@ -95,3 +95,37 @@ def test_a_residual_layer_adds_its_input_where_the_width_stays():
     hidden = w1(inputs).relu()
     hidden = hidden + w2(hidden).relu()
     torch.testing.assert_close(net.features(inputs), w3(hidden).relu())
+
+
+@pytest.mark.parametrize("implementation", ["fused", "by_hand"])
+def test_he_weights_keep_signal_and_gradient_through_twenty_relu_layers(implementation):
+    """PyTorch's initial weights lose a factor √6 a layer: the variance is 1/(3n) instead of 2/n."""
+    lost = {}
+    for weight_init in ("default", "he"):
+        torch.manual_seed(0)
+        shape = {"input_shape": (64,), "num_outputs": 10, "hidden": [64] * 20}
+        net = MLP(**shape, weight_init=weight_init, implementation=implementation).double()
+        net.body.requires_grad_(False)
+        inputs = torch.randn(256, 64, dtype=torch.float64, requires_grad=True)
+        features = net.features(inputs)
+        (features * torch.randn_like(features)).sum().backward()
+        lost[weight_init] = [features.norm() / inputs.norm(), inputs.grad.norm() / 128]
+    assert all(0.1 < ratio < 10 for ratio in lost["he"])
+    assert lost["default"][1] < 1e-5
+
+
+def test_he_weights_have_their_variance_and_leave_the_rest_alone():
+    nets = {}
+    for weight_init in ("default", "he"):
+        torch.manual_seed(0)
+        nets[weight_init] = MLP(input_shape=(400,), num_outputs=3, hidden=[300, 200], weight_init=weight_init)
+    for layer in (m for m in nets["he"].body if isinstance(m, nn.Linear)):
+        variance = 2 / layer.in_features
+        assert layer.weight.var().item() == pytest.approx(variance, rel=0.03)
+        assert layer.weight.mean().item() == pytest.approx(
+            0, abs=3 * (variance / layer.weight.numel()) ** 0.5
+        )
+        assert not layer.bias.any()
+    assert nets["he"].head.weight.std().item() == pytest.approx((1 / 3 / 200) ** 0.5, rel=0.1)
+    with pytest.raises(ValueError, match="weight_init"):
+        MLP(input_shape=(4,), num_outputs=3, hidden=[3], weight_init="xavier")
