@@ -34,7 +34,7 @@ environment() {
         python3 -m venv "$folder/uv" && "$folder/uv/bin/pip" install -q uv || return 1
         uv="$folder/uv/bin/uv"
     fi
-    "$uv" venv --clear --python 3.11 "$folder/env" &&
+    "$uv" venv --clear --seed --python 3.11 "$folder/env" &&
         "$uv" pip install --python "$python" --resolution lowest-direct -e '.[dev]'
 }
 

@@ -101,10 +101,8 @@ def _bar() -> "Progress":
     from rich.console import Console
 
     columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
-    silent = not sys.stderr.isatty()
-    return progress.Progress(
-        *columns, progress.TransferSpeedColumn(), console=Console(stderr=True), disable=silent
-    )
+    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    return progress.Progress(*columns, progress.TransferSpeedColumn(), console=console)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -66,7 +66,7 @@ class StepProfile(Callback):
         self.steps = steps
         self.events: list[FunctionEvent] = []
         gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
-        self._profile = profile(activities=[ProfilerActivity.CPU, *gpu])
+        self._profile = profile(activities=[ProfilerActivity.CPU, *gpu], acc_events=True)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -27,9 +27,11 @@ def folder(tmp_path: Path, trained: BytePairTokenizer) -> Path:
 @pytest.mark.parametrize("implementation", ["library", "by_hand"])
 def test_ids_are_those_of_transformers(folder: Path, hard_texts: list[str], implementation: str) -> None:
     transformers = pytest.importorskip("transformers")
-    theirs = transformers.GPT2Tokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token=END, bos_token=END, eos_token=END
-    )
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    merges = [
+        tuple(line.split()) for line in (folder / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+    ]
+    theirs = transformers.GPT2Tokenizer(vocabulary, merges, unk_token=END, bos_token=END, eos_token=END)
     ours = read_gpt2_files(folder, implementation=implementation)
     assert ours.implementation == implementation
     assert ours.special_tokens == {END: 0}

@@ -19,7 +19,9 @@ def test_a_step_calls_no_more_operators_than_before(name: str) -> None:
 
 def test_an_operator_within_an_operator_is_not_counted() -> None:
     weight = torch.ones(3, 3, requires_grad=True)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True
+    ) as profiled:
         (weight @ weight).sum().backward()
     called = [event.name for event in profiled.events() if launches._is_call(event)]
     assert called[:3] == ["aten::matmul", "aten::sum", "aten::ones_like"]
