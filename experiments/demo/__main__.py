@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
         from experiments.demo.plots import draw
 
         draw(piece.name, picture)
-        print(f"\npicture: {picture}, {piece.picture}")
+        print(f"\npicture   {piece.picture}\n          {picture}")
 
 
 def _show(piece: Piece) -> None:

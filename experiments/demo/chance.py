@@ -130,7 +130,7 @@ def square_root() -> Outcome:
             root(1e6).value,
             "math.sqrt",
             math.sqrt(1e6),
-            wrong=("step 0.1", sqrt_fixed_step(1e6)[-1]),
+            wrong=("step 0.1", sqrt_fixed_step(1e6)[-1]) if name == "gradient descent" else None,
         )
         for root, name in zip(roots, names, strict=True)
     ]

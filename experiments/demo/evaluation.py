@@ -56,12 +56,17 @@ def perplexity() -> Outcome:
     """
     tokens = torch.tensor([0, 3, 1, 1, 4, 2, 0, 3, 3])
     logits = random(9, 5) + 2 * F.one_hot(tokens, 5)  # a model that often knows the token
-    counts = [4, 2, 2, 1]  # a window of 4 tokens slides by 2: each later window scores its new tokens only
+    counts = [4, 2, 2, 1]
     losses = F.cross_entropy(logits, tokens, reduction="none")
     means = torch.stack([part.mean() for part in losses.split(counts)])
-    whole = losses.mean().exp()
+    oracle, whole = "exp(F.cross_entropy)", losses.mean().exp()
+    ours = functional.perplexity(logits, tokens)
     return Outcome(
-        inputs={"losses of the windows": means, "tokens scored": torch.tensor(counts)},
+        inputs={
+            "windows": "4 tokens, moved by 2",
+            "new tokens in each": torch.tensor(counts),
+            "their mean loss": means,
+        },
         results=[
             Result(
                 "mean log p",
@@ -69,11 +74,11 @@ def perplexity() -> Outcome:
                 "F.cross_entropy",
                 -losses.mean(),
             ),
-            Result("whole text", functional.perplexity(logits, tokens), "exp(F.cross_entropy)", whole),
+            Result("whole text", ours, oracle, whole, wrong=("mean of the losses", means.mean().exp())),
             Result(
                 "from the windows",
                 functional.perplexity_of_windows(means, torch.tensor(counts)),
-                "exp(F.cross_entropy)",
+                oracle,
                 whole,
                 wrong=("mean of perplexities", means.exp().mean()),
             ),

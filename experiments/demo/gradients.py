@@ -48,7 +48,7 @@ def neuron() -> Outcome:
 
     Formula: y = σ(w · x + b), L = (y − t)²: ∂L/∂w = 2 (y − t) y (1 − y) x
     Source: Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
-    Mistake: Leaving out y (1 − y), the derivative of the sigmoid.
+    Mistake: Leaving out y (1 − y), the derivative of the sigmoid: this is a gradient of cross-entropy.
     Code: lit_modules/functional/backward.py
     """
     x, t, start = numbers((1, 2)), numbers(1), numbers(0.5, -0.3, 0.1)  # w_1, w_2, b
@@ -100,7 +100,9 @@ def sgd_momentum() -> Outcome:
             wrong=(
                 "averaged gradient",
                 _steps(loss, start, partial(_momentum, torch.optim.SGD, dampening=0.9)),
-            ),
+            )
+            if not nesterov
+            else None,
             columns=("loss", "x_1", "x_2"),
         )
         for name, nesterov in (("momentum, four steps", False), ("Nesterov's momentum, four steps", True))

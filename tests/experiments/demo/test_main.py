@@ -31,7 +31,9 @@ def test_a_picture_is_written_where_it_should_be(work: Path, capsys: pytest.Capt
     assert (work / "focal_loss.png").stat().st_size > 1000
     assert main(["focal_loss", "--plot", "other.png"]) == 0
     assert (work / "other.png").read_bytes() == (work / "focal_loss.png").read_bytes()
-    assert "\npicture: other.png, the loss against p_t" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\npicture   the loss against p_t" in out
+    assert out.endswith("          other.png\n")
 
 
 @pytest.mark.parametrize(
