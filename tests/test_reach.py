@@ -1,8 +1,9 @@
 """Every public name of `layers`, `functional` and `optim` is reached by a demo or a published config.
 
 A name is a public function, class or constant at the top of a file. The graph is read off the source: a
-definition leads to every definition that it mentions. It begins at the demos, at the models and objectives
-that the published configs name, and at the code of `experiments` that builds and runs them.
+definition leads to every definition that it mentions; a variable of the same name is no mention. It begins at
+the demos, at the models and objectives that the published configs name, at their dashboards, and at the files
+of `experiments` that a person starts.
 """
 
 import ast
@@ -11,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 from experiments.config import registry
+from experiments.config.check import load_config
 from experiments.config.sources import PUBLISHED
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -22,11 +23,33 @@ Name = tuple[str, str]
 """A module and a name in it; the name is empty for what the module itself runs."""
 
 
+def _read(node: ast.AST, variables: frozenset[str] = frozenset()) -> Iterator[ast.AST]:
+    """Every node below, without the variables of functions and comprehensions."""
+    if isinstance(node, ast.Name) and node.id in variables:
+        return
+    yield node
+    if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+        bodies = [*(node.body if isinstance(node.body, list) else [node.body])]
+        outside = [child for child in ast.iter_child_nodes(node) if child not in bodies]
+        own = {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
+    elif isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        bodies, outside, own = list(ast.iter_child_nodes(node)), [], set()
+    else:
+        bodies, outside, own = [], list(ast.iter_child_nodes(node)), set()
+    for child in outside:
+        yield from _read(child, variables)
+    stored = (n for body in bodies for n in ast.walk(body) if isinstance(n, ast.Name))
+    inside = variables | own | {n.id for n in stored if isinstance(n.ctx, ast.Store)}
+    for child in bodies:
+        yield from _read(child, inside)
+
+
 class Source:
     """The definitions of one file, and what each mentions."""
 
     def __init__(self, module: str, text: str, is_module: "frozenset[str]") -> None:
         self.module, self.is_module = module, is_module
+        self.is_command = module.endswith(".__main__") or '__name__ == "__main__"' in text
         tree = ast.parse(text)
         self.imported: dict[str, Name] = {}
         for node in ast.walk(tree):
@@ -50,7 +73,7 @@ class Source:
     def mentions(self, name: str) -> Iterator[Name]:
         """What a definition mentions, as far as it is the product's own."""
         for statement in self.nodes.get(name, []):
-            for node in ast.walk(statement):
+            for node in _read(statement):
                 if isinstance(node, ast.Name):
                     yield from self._found(node.id)
                 elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -102,22 +125,20 @@ def all_of(sources: dict[str, Source], module: str) -> set[Name]:
 def roots() -> frozenset[Name]:
     sources = read_package(REPOSITORY, "experiments", "lit_modules")
     found: set[Name] = set()
-    for module in sources:
-        if module.startswith("experiments.") and not module.startswith("experiments.benchmark"):
+    for module, source in sources.items():
+        is_start = source.is_command and not module.startswith("experiments.benchmark")
+        if is_start or module == "experiments" or module.startswith("experiments.demo."):
             found |= all_of(sources, module)
-    for path in PUBLISHED.rglob("*.yaml"):
-        config = yaml.safe_load(path.read_text("utf-8"))
-        for kind in ("model", "objective"):
-            section = [
-                config,
-                *(config.get("variants") or {}).values(),
-                *(config.get("stages") or {}).values(),
-            ]
-            for part in section:
-                entry = registry.CATALOG[kind].get(str((part.get(kind) or {}).get("name")))
-                if entry is not None and isinstance(entry.target, str):
-                    module, _, name = entry.target.partition(":")
-                    found.add((module, name))
+    targets = list(registry.DASHBOARDS.values())
+    for path in sorted(PUBLISHED.glob("*.yaml")):
+        config = load_config(path)
+        for part in [config, *(child.config for child in config.children)]:
+            names = {"model": part.model, "objective": part.objective, "task": part.task}
+            entries = [registry.CATALOG[kind][section.name] for kind, section in names.items() if section]
+            targets += [entry.target for entry in entries if isinstance(entry.target, str)]
+    for target in targets:
+        module, _, name = target.partition(":")
+        found.add((module, name))
     return frozenset(found)
 
 
@@ -153,3 +174,26 @@ def test_a_name_that_nothing_uses_is_found(tmp_path: Path) -> None:
     assert ("lit_modules.layers.a", "lonely") not in found
     assert ("lit_modules.layers.a", "lonely") in reached(sources, {("lit_modules.layers.b", "TABLE")})
     assert sources["lit_modules.layers.a"].public()[-1] == ("lit_modules.layers.a", "lonely")
+
+
+@pytest.mark.parametrize(
+    ("code", "is_mentioned"),
+    [
+        ("def f():\n    return lonely()", True),
+        ("def f():\n    def g():\n        return lonely\n    return g", True),
+        ("class C:\n    def m(self):\n        return lonely()", True),
+        ("class C:\n    lonely = 1\n    def m(self):\n        return lonely()", True),
+        ("def f(x=lonely): ...", True),
+        ("def f(lonely):\n    return lonely", False),
+        ("def f():\n    lonely = 1\n    return lonely", False),
+        ("def f(x):\n    return [lonely for lonely in x]", False),
+        ("def f(x):\n    return sorted(x, key=lambda lonely: lonely)", False),
+        ("def f(x):\n    with x as lonely:\n        return lonely", False),
+        ("def f(x):\n    return x.lonely", False),
+        ("def f():\n    'lonely'", False),
+    ],
+)
+def test_a_variable_of_the_same_name_is_no_mention(code: str, is_mentioned: bool) -> None:
+    source = Source("m", f"def lonely(): ...\n{code}\n", frozenset(["m"]))
+    (name,) = source.nodes.keys() - {"lonely"}
+    assert (("m", "lonely") in source.mentions(name)) is is_mentioned
