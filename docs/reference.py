@@ -49,6 +49,8 @@ def configuration() -> str:
         *_settings(RootConfig, ""),
         "`stages`, `variants` and `baselines` map a name of your choice to settings: `stages` are fits in "
         "order, `variants` are fits to compare, and `baselines` are simple models to compare them with.",
+        "`callbacks`, `loggers` and `metrics` map a name to the settings of a class of "
+        "[your own](../how-to/your_own_code.md).",
         "## Comparison",
         "The table and the figure at the end of a study: a config with variants, seeds or baselines.",
         *_settings(ComparisonConfig, "comparison."),
@@ -78,7 +80,8 @@ def commands() -> str:
         "# Commands",
         _NOTE,
         "Each command runs as `experiments COMMAND …` or `python -m experiments.COMMAND …`. "
-        "`--debug` prints the traceback of an error.",
+        "`--use FILE.py` loads a file that registers your own classes, and `--debug` prints the traceback of an "
+        "error.",
         "Exit status: 0 done; 1 the run failed; 2 the command line, config or input is wrong; "
         "130 and 143 after Ctrl-C and SIGTERM.",
     ]

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.registry import register
+from experiments.config.own_code import register
 from experiments.training.threads import respect_quota
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers.logger import Logger
 
     from experiments.training.fit import Result
 
@@ -26,12 +27,18 @@ __all__ = ["register", "run"]
 respect_quota()  # before anything imports torch
 
 
-def run(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["Callback"] = ()) -> "Result":
+def run(
+    *sources: str | Path | Mapping[str, Any],
+    callbacks: Sequence["Callback"] = (),
+    loggers: Sequence["Logger"] = (),
+) -> "Result":
     """Run one experiment from config files, `key=value` strings and mappings; later sources win.
 
     Args:
         sources: Paths of YAML files, overrides such as `"trainer.max_epochs=1"`, or nested mappings.
-        callbacks: Your own Lightning callbacks, for a single fit.
+        callbacks: Your own Lightning callbacks, for a fit or for each fit of a chain. A study trains in other
+            processes: register the class, and name it in the section `callbacks` of the config.
+        loggers: Your own Lightning loggers, likewise.
 
     Returns:
         The final metrics, the run directory and the trained module.
@@ -42,4 +49,4 @@ def run(*sources: str | Path | Mapping[str, Any], callbacks: Sequence["Callback"
     """
     from experiments.launch import load_sources, run_config
 
-    return run_config(load_sources(*sources), callbacks=callbacks)
+    return run_config(load_sources(*sources), callbacks=callbacks, loggers=loggers)

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from experiments import early_ctrl_c, terminal_streams
 from experiments.config.messages import escaped, nearest
+from experiments.config.own_code import take_option
 from experiments.config.sources import override
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
@@ -35,7 +36,8 @@ class _Parser(argparse.ArgumentParser):
 def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] | None], int]:
     """Wrap the main function of a command: each error becomes one line and an exit status.
 
-    With `--debug` anywhere on the command line, the traceback is printed too.
+    With `--debug` anywhere on the command line, the traceback is printed too. Each `--use FILE.py` is loaded
+    first: it registers own classes.
     """
 
     def guarded(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +48,7 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[Sequence[str] 
         core_sharing.start()
         try:
             check_launcher()
-            status = main([a for a in given if a != "--debug"]) or 0
+            status = main(take_option(a for a in given if a != "--debug")) or 0
             sys.stdout.flush()
             return status
         except (Exception, KeyboardInterrupt, Interrupted) as error:
@@ -79,6 +81,7 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return _Parser(
         prog=f"python -m experiments.{name}",
         description=description,
+        epilog="--use FILE.py loads your own classes from a file. --debug prints the traceback of an error.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

@@ -18,6 +18,7 @@ from experiments.training.threads import core_sharing
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.pytorch.loggers.logger import Logger
 
     from experiments.training.fit import Result
 
@@ -39,13 +40,15 @@ def load_sources(*sources: str | Path | Mapping[str, Any]) -> Config:
     return load_config(*sources)
 
 
-def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) -> "Result":
+def run_config(
+    experiment: Config, *, callbacks: Sequence["L.Callback"] = (), loggers: Sequence["Logger"] = ()
+) -> "Result":
     """Run a checked experiment: one fit, the stages of a chain, or the fits of a study.
 
-    The user's callbacks are called after the suite's.
+    The user's callbacks and loggers are called after the suite's.
 
     Raises:
-        UserError: `callbacks` are given for several fits.
+        UserError: `callbacks` or `loggers` are given for a study, which trains in other processes.
     """
     core_sharing.start()
     outlive_terminal()
@@ -54,9 +57,12 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
     if experiment.form == "fit":
         from experiments.training.fit import fit
 
-        return fit(experiment, callbacks=callbacks)
-    if callbacks:
-        raise UserError(f"callbacks are for a single fit; {experiment.name} has {experiment.form}")
+        return fit(experiment, callbacks=callbacks, loggers=loggers)
+    if (callbacks or loggers) and experiment.form != "stages":
+        raise UserError(
+            f"{experiment.name} is a study, and its fits run in other processes: register the class and "
+            "name it in the section callbacks or loggers"
+        )
     from experiments.studies import stages, study
     from experiments.training import initial_weights
     from experiments.training import trainer as trainers
@@ -68,7 +74,9 @@ def run_config(experiment: Config, *, callbacks: Sequence["L.Callback"] = ()) ->
             if experiment.form == "variants" and init_from is not None:
                 initial_weights.check_exists(init_from)
 
-    return stages.run_stages(experiment) if experiment.form == "stages" else study.run_variants(experiment)
+    if experiment.form == "stages":
+        return stages.run_stages(experiment, callbacks=callbacks, loggers=loggers)
+    return study.run_variants(experiment)
 
 
 @cli.command

@@ -56,8 +56,9 @@ OFFLINE = (
     "data.name=text",
     "data.name=image_folder",
     "data.name=table",
+    "--use",
 )
-"""What marks a run that reads no downloaded data."""
+"""What marks a run that reads no downloaded data; the pages on own code make theirs."""
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
@@ -139,7 +140,7 @@ def run_command(line: str, capsys: pytest.CaptureFixture[str]) -> None:
             expected = 2
     elif name == "experiments.benchmark" and "--list" not in arguments:
         arguments.append("--quick")
-    elif name == "experiments.evaluate" and "--text" not in arguments:
+    elif name == "experiments.evaluate" and not {"--text", "--use"} & {*arguments}:
         arguments.append(DATA)
     status = command(name)(arguments)
     printed = capsys.readouterr()

@@ -186,6 +186,8 @@ def bare_fit(experiment: Config, data: Any, swapped: Sequence[str], *, seed: int
     if "schedule" not in swapped:
         optimizer, schedule = classic_mnist.classic_optimizer(network)
         return train(network, batches, optimizer, schedule, epochs=epochs, bf16=bf16)
+    assert experiment.optimizer is not None
+    assert experiment.schedule is not None
     optimizer = build_optimizer(network, experiment.optimizer.config)
     steps, limits = len(batches), experiment.trainer
     if limits.max_steps is not None and epochs == limits.max_epochs:  # As short as the experiment itself.

@@ -179,6 +179,8 @@ class BareLoop:
         data = build_data(experiment)
         module = build_model(experiment, data.info).to(default_device()).train()
         self.network = module.network
+        assert experiment.optimizer is not None
+        assert experiment.schedule is not None
         self.optimizer = build_optimizer(module, experiment.optimizer.config)
         self.schedule = None
         batches = data.train_dataloader()

@@ -3,6 +3,10 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 
 class Pace:
@@ -57,3 +61,8 @@ class Pace:
         training = self._train_seconds()
         other = (self.clock() - self._start - training) / self._periods if self._periods else 0.0
         return batches * training / self._batches + periods * other
+
+
+def batch_size(batch: Any) -> int:
+    """Return the length of the first tensor in a batch of nested containers; 0 if it has none."""
+    return next((len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)

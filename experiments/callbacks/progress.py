@@ -14,7 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from experiments.callbacks.milestones import Milestones
-from experiments.callbacks.pace import Pace
+from experiments.callbacks.pace import Pace, batch_size
 from experiments.callbacks.training_curve import tokens_per_sample
 from experiments.training.lightning_adapter import batches_done
 
@@ -60,7 +60,7 @@ class Progress(Callback):
     ) -> None:
         """Count the batch, and draw if a redraw is due."""
         self._pace.count(batch_size(batch))
-        self._loss = outputs.get("loss")
+        self._loss = (outputs or {}).get("loss")
         if time.perf_counter() >= self._due:
             self._draw(trainer)
 
@@ -192,12 +192,12 @@ class Progress(Callback):
         }
         if where:
             line["where"] = where
-        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))}
+        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(("train", "val"))}
         if "train/loss" not in metrics and self._loss is not None:
             # The loss of this batch, until the training curve has its first point.
             metrics["train/loss"] = self._loss * trainer.accumulate_grad_batches
         # Plain lines stay on the page. Within an epoch they leave out `val/…`, which is of an earlier step.
-        shown = [k for k in metrics if epoch_done or self._live or k.startswith("train/")]
+        shown = [k for k in metrics if epoch_done or self._live or k.startswith("train")]
         line |= {name: f"{name} {float(metrics[name]):.4f}" for name in sorted(shown, key=_loss_first)}
         if rate := self._pace.samples_per_second():
             tokens = tokens_per_sample(trainer.lightning_module)
@@ -246,13 +246,6 @@ def _epochs(trainer: L.Trainer) -> float:
 def _loss_first(name: str) -> tuple[str, bool, str]:
     stage, _, metric = name.partition("/")
     return stage, metric != "loss", metric
-
-
-def batch_size(batch: Any) -> int:
-    """Return the length of the first tensor in a batch of nested containers."""
-    while not isinstance(batch, Tensor):
-        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-    return batch.shape[0]
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from experiments.callbacks.pace import batch_size
 from experiments.errors import RunError
 from experiments.training.lightning_adapter import show_metrics
 
@@ -99,12 +100,14 @@ class TrainingCurve(Callback):
     ) -> None:
         """Keep the results of the step; read and log them if a point is due."""
         pending, step = self._pending, trainer.global_step
-        pending.losses.append(outputs["loss"])
-        pending.steps.append(step)
-        pending.rates.append(self._group["lr"])
+        outputs = outputs or {}  # a plain module may optimize by itself and return nothing
+        if "loss" in outputs:
+            pending.losses.append(outputs["loss"])
+            pending.steps.append(step)
+            pending.rates.append(self._group["lr"])
         targets = outputs.get("targets")
+        self._samples += batch_size(batch) if targets is None else len(targets)
         if targets is not None:
-            self._samples += len(targets)
             logits = outputs.get("logits")
             if logits is not None and logits.ndim == 2 and targets.ndim == 1:
                 pending.logits.append(logits.detach())
@@ -148,7 +151,9 @@ class TrainingCurve(Callback):
             self._labelled += len(targets)
 
     def _point(self, trainer: L.Trainer, step: int) -> None:
-        values = {"train/loss": self._loss / self._batches, "train/learning_rate": self._group["lr"]}
+        values = {"train/learning_rate": self._group["lr"]}
+        if self._batches:
+            values = {"train/loss": self._loss / self._batches, **values}
         if self._labelled:
             values["train/accuracy"] = self._correct / self._labelled
         steps, samples, seconds = self._lap(trainer)

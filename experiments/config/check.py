@@ -37,6 +37,8 @@ from experiments.config.trainer import TrainerConfig
 from experiments.config.yaml_text import SURPRISING
 from experiments.errors import UserError
 
+ADDED = {"callbacks": "callback", "loggers": "logger", "metrics": "metric"}
+"""Sections that add own classes to a fit by name, and the kinds of these classes."""
 ROOT_KEYS = [field.name for field in dataclasses.fields(RootConfig)]
 _NUMBER = re.compile(r"[-+]?[0-9.][0-9_.]*([eE][-+]?[0-9]+)?")
 
@@ -81,12 +83,13 @@ def check_config(layer: Layer) -> Config:
         raise UserError(
             f"comparison ({layer.origin('comparison')}): only a study has one; add variants or seeds"
         )
-    own = ("trainer", "baselines", "comparison") if layers else ("trainer", "task", *SECTIONS)
+    own = ("trainer", "baselines", "comparison") if layers else ("trainer", "task", *SECTIONS, *ADDED)
     layer = _resolved(layer, references, own)
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
     # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
     sections = {} if children else _sections(layer)
     task = _section("task", layer) if "task" in layer.values else None
+    added: dict[str, Any] = {} if children else {key: _named(kind, key, layer) for key, kind in ADDED.items()}
     trainer_values = as_mapping(layer.values.get("trainer", {}), "trainer", layer)
     trainer = build(TrainerConfig, trainer_values, "trainer", layer)
     if children:  # not interpolated: ${seed} has another value in each fit
@@ -96,6 +99,9 @@ def check_config(layer: Layer) -> Config:
         plain["trainer"] = literal(dataclasses.asdict(trainer))
         if task is not None:
             plain["task"] = literal(task.to_plain())
+        for key, named in added.items():
+            if named:
+                plain[key] = {name: literal(section.to_plain()) for name, section in named.items()}
     plain = {**literal(dataclasses.asdict(root)), **plain}
     return Config(
         form=form,
@@ -108,7 +114,8 @@ def check_config(layer: Layer) -> Config:
         task=task,
         plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v != []},
         children=tuple(children),
-        baselines=_baselines(layer),
+        baselines=_named("baseline", "baselines", layer),
+        **added,
         comparison=comparison_of(layer),
     )
 
@@ -116,7 +123,17 @@ def check_config(layer: Layer) -> Config:
 def _root(layer: Layer) -> RootConfig:
     """Check the root keys and their combinations."""
     values = layer.values
-    known = [*ROOT_KEYS, *SECTIONS, "trainer", "task", "variants", "baselines", "comparison", "stages"]
+    known = [
+        *ROOT_KEYS,
+        *SECTIONS,
+        *ADDED,
+        "trainer",
+        "task",
+        "variants",
+        "baselines",
+        "comparison",
+        "stages",
+    ]
     for key in values:
         if key not in known:
             if found := _sections_with(layer, key):
@@ -162,30 +179,35 @@ def comparison_of(layer: Layer) -> ComparisonConfig:
     )
 
 
-def _baselines(layer: Layer) -> dict[str, Section]:
+def _named(kind: str, key: str, layer: Layer) -> dict[str, Section]:
+    """Check a section that maps names to settings; the name is the component unless the settings have one."""
+    found = variants.named(layer, key) if kind == "baseline" else mapping_or_none(layer, key)
     return {
-        str(key): _section(
-            "baseline",
+        str(name): _section(
+            kind,
             layer,
-            as_mapping({} if values is None else values, f"baselines.{key}", layer),
-            f"baselines.{key}",
-            str(key),
+            as_mapping({} if values is None else values, f"{key}.{name}", layer),
+            f"{key}.{name}",
+            str(name),
         )
-        for key, values in variants.named(layer, "baselines").items()
+        for name, values in found.items()
     }
 
 
 def _sections(layer: Layer) -> dict[str, Any]:
-    """Check every section of a fit; a model without objectives has `None` in place of that section."""
+    """Check every section of a fit; a section that the model replaces by its own is `None`."""
     sections: dict[str, Any] = {"model": _section("model", layer)}
     model = sections["model"].name
     suited = registry.objectives(model)
+    replaced = {kind for kind in ("objective", "optimizer", "schedule") if registry.is_plain(model)}
+    replaced |= set() if suited else {"objective"}
     for kind in SECTIONS[1:]:
-        if kind != "objective" or suited:
+        if kind not in replaced:
             sections[kind] = _section(kind, layer)
         elif mapping_or_none(layer, kind):
+            article = "a" if kind == "schedule" else "an"
             raise UserError(
-                f"objective ({layer.origin(kind)}): the model {model} has an objective of "
+                f"{kind} ({layer.origin(kind)}): the model {model} has {article} {kind} of "
                 "its own; remove this section"
             )
         else:

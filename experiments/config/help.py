@@ -20,6 +20,7 @@ OPTIONS = {
     "--list": "List the published configs and what each shows.",
     "--print-config": "Print the merged config with all defaults, and run nothing.",
     "--dry-run": "Run one batch of each stage, and write nothing.",
+    "--use": "Load a Python file that registers your own classes: --use FILE.py.",
     "--debug": "Print the traceback of an error.",
 }
 
@@ -42,6 +43,8 @@ def usage(experiment: Config | None) -> str:
     lines += [
         "stages, variants, baselines",
         "  Settings by name: `stages` run in order, `variants` are compared, `baselines` are simple models.",
+        "callbacks, loggers, metrics",
+        "  Own classes by name, which `experiments.register` has added.",
         "",
     ]
     if experiment is None or experiment.form == "variants":

@@ -1,11 +1,12 @@
-"""The registry: the short names that a config can use, and how to register your own classes.
+"""The registry: the short names that a config can use.
 
 A config names a model, data set, objective, optimizer, schedule, baseline or task by its short name. A file
 can never name an import path. The import paths are listed here, and each is imported only when a run needs
-it. Your own classes are added with `register`, from Python.
+it. Your own classes are added by `experiments.config.own_code`.
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +18,13 @@ from experiments.errors import UserError
 class Entry:
     """A registered component."""
 
-    target: type | str | None
+    target: Callable[..., Any] | str | None
     """The class, or its import path as `"module:Class"`; `None` if the component is built from its schema, as
     `lit_modules.optim.optimizers` does for optimizers."""
     schema: type | str  # the dataclass of its config section, or its import path
     help: str  # a description in one line
+    has_schema: bool = True
+    """`False` for an own class that came without a schema: the keywords of its signature are its settings."""
 
 
 def _model(module: str, name: str, help: str) -> Entry:
@@ -179,6 +182,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "mean_target": _baseline("MeanTargetConfig", "The mean of the training targets, for every input."),
         "grid_search": _baseline("GridSearchConfig", "The best slope of a line y = w x among given ones."),
     },
+    "callback": {},
+    "logger": {},
+    "metric": {},
     "task": {
         "steering_extract": _task(
             "extract_task", "ExtractTask", "Read a prompt set with a frozen language model."
@@ -202,38 +208,8 @@ DASHBOARDS: dict[str, str] = {
 }
 """The dashboard callback of a model, by the model's `dashboard` attribute."""
 
-_own: set[tuple[str, str]] = set()
-
-
-def register(kind: str, name: str, target: type, schema: type, *, help: str = "") -> None:
-    """Register your own class under a short name, so that configs can use it.
-
-    Args:
-        kind: `"model"`, `"data"` or `"objective"`. The suite builds optimizers, schedules and baselines from
-            their schemas, so a new one needs a change in the suite.
-        name: The short name.
-        target: A LightningModule with the arguments `(config, info, optimizer=…, schedule=…)`, and
-            `objective=…` if its schema lists `objectives`; a LightningDataModule with the arguments
-            `(config, seed=…)`; or an objective with the arguments `(config, info)`, which is called with
-            outputs and targets and returns a scalar. Your own objective suits every model that takes one.
-        schema: The keyword-only dataclass of its config section.
-        help: One line for `--help`.
-
-    Raises:
-        UserError: The kind is unknown, or the name is taken.
-    """
-    if kind not in ("model", "data", "objective"):
-        raise UserError(f"can't register a {kind!r}; allowed: 'model', 'data', 'objective'")
-    key = (kind, name)
-    taken = CATALOG[kind].get(name)
-    # A notebook cell that runs twice defines its class twice; the new class replaces the old one.
-    again = key in _own and taken is not None and _place(taken.target) == _place(target)
-    if taken is not None and not again:
-        raise UserError(f"the {kind} name {name!r} is taken by {_place(taken.target)}; choose another")
-    CATALOG[kind][name] = Entry(
-        target=target, schema=schema, help=help or (target.__doc__ or "").split("\n")[0]
-    )
-    _own.add(key)
+OWN: set[tuple[str, str]] = set()
+"""The kinds and names that `own_code.register` has added."""
 
 
 def entry(kind: str, name: object) -> Entry:
@@ -245,7 +221,10 @@ def entry(kind: str, name: object) -> Entry:
     names = CATALOG[kind]
     if isinstance(name, str) and name in names:
         return names[name]
-    raise UserError(f"unknown {kind} {show(name)}{nearest(str(name), names)}; choose from {', '.join(names)}")
+    choices = [f"choose from {', '.join(names)}"] if names else []
+    if kind != "task":
+        choices.append("name the file that registers it with --use FILE.py")
+    raise UserError(f"unknown {kind} {show(name)}{nearest(str(name), names)}; {', or '.join(choices)}")
 
 
 def schema(kind: str, name: str) -> type:
@@ -254,16 +233,21 @@ def schema(kind: str, name: str) -> type:
 
 
 def target(kind: str, name: str) -> Any:
-    """Return the class of a model, data set, objective or task."""
+    """Return the class of a component that has one."""
     place = entry(kind, name).target
     assert place is not None, f"a {kind} has no class"
     return _resolve(place)
 
 
+def is_plain(model: str) -> bool:
+    """Return whether a model is a plain LightningModule, with an objective and an optimizer of its own."""
+    return not entry("model", model).has_schema
+
+
 def objectives(model: str) -> tuple[str, ...]:
     """Return the names of the objectives that suit a model, the default first; empty if it takes none."""
     suited = tuple(getattr(schema("model", model), "objectives", ()))
-    return (*suited, *(name for kind, name in sorted(_own) if kind == "objective")) if suited else ()
+    return (*suited, *(name for kind, name in sorted(OWN) if kind == "objective")) if suited else ()
 
 
 def dashboard(name: str) -> Any:
@@ -271,12 +255,18 @@ def dashboard(name: str) -> Any:
     return _resolve(DASHBOARDS[name])
 
 
-def _resolve(place: type | str) -> Any:
-    if isinstance(place, type):
+def _resolve(place: Callable[..., Any] | str) -> Any:
+    if not isinstance(place, str):
         return place
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
-def _place(target: type | str | None) -> str:
-    return f"{target.__module__}:{target.__qualname__}" if isinstance(target, type) else str(target)
+def place(target: Any) -> str:
+    """Return where a class is defined, as `"module:Class"`."""
+    return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+
+
+def is_same(old: Any, new: Any) -> bool:
+    """Return whether two classes are one: a notebook cell that runs twice defines its class twice."""
+    return place(old) == place(new)

@@ -64,12 +64,15 @@ class Config:
     model: Section
     data: Section
     objective: Section | None  # `None` if the model takes none
-    optimizer: Section
-    schedule: Section
+    optimizer: Section | None  # `None` for a plain LightningModule, which has its own
+    schedule: Section | None
     trainer: TrainerConfig
     plain: dict[str, Any]
     """The whole config with its defaults as plain containers; saved in `config.yaml` and checkpoints."""
     task: Section | None = None  # the task of a stage that does not fit a model
     children: tuple[Child, ...] = ()
     baselines: Mapping[str, Section] = field(default_factory=dict)
+    callbacks: Mapping[str, Section] = field(default_factory=dict)
+    loggers: Mapping[str, Section] = field(default_factory=dict)
+    metrics: Mapping[str, Section] = field(default_factory=dict)
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)  # the report of a study

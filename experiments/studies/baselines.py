@@ -53,7 +53,7 @@ class SplitData(Protocol):
 
 
 def run_baseline(
-    config: Any, datamodule: SplitData, seed: int, *, records_to: Path | None = None
+    config: Any, datamodule: SplitData, seed: int, *, records_to: Path | None = None, own: Any = None
 ) -> dict[str, float]:
     """Fit a baseline on the training split and score it on the validation and test splits.
 
@@ -63,6 +63,7 @@ def run_baseline(
         seed: Seed of baselines that draw random numbers.
         records_to: Folder for the confusion matrix of a classifier on the test split, and for the curve of a
             grid search.
+        own: An own estimator of scikit-learn's kind, instead of one for the config.
 
     Returns:
         Scores with the prefixes `val/` and `test/`, and `fit_seconds`, `parameters` (stored numbers) and, for
@@ -75,13 +76,15 @@ def run_baseline(
             are samples.
     """
     of_texts = hasattr(datamodule, "texts")
-    _check_inputs(config, of_texts)
+    if own is None:
+        _check_inputs(config, of_texts)
     read = _texts if isinstance(config, BagOfWordsConfig) else _rows
     inputs: Any
     inputs, targets = read(datamodule, "train")
     classes = targets.dtype.kind in "iu"
-    _check_targets(config, targets, classes)
-    model = _build(config, seed)
+    if own is None:
+        _check_targets(config, targets, classes)
+    model = _build(config, seed) if own is None else own
     one_hot = classes and isinstance(config, LinearRegressionConfig)
     # (N, K) for one-hot classes, else (N,) or (N, D).
     fitted_to = np.eye(targets.max() + 1, dtype=inputs.dtype)[targets] if one_hot else targets
@@ -134,7 +137,8 @@ def _fit(model: Any, inputs: Any, targets: Array) -> dict[str, float]:
         warnings.simplefilter("ignore", ConvergenceWarning)  # The metric `converged` says it.
         model.fit(inputs, targets)
     seconds = time.perf_counter() - start
-    return {"fit_seconds": seconds, "parameters": float(_stored_numbers(model, inputs))}
+    parameters = _stored_numbers(model, inputs)
+    return {"fit_seconds": seconds} | ({} if parameters is None else {"parameters": float(parameters)})
 
 
 def _build(config: Any, seed: int) -> Any:
@@ -211,14 +215,17 @@ def _mean_cosine(targets: Array, predicted: Array) -> float:
     return float(np.divide(products, norms, out=np.zeros_like(products), where=norms > 0).mean())
 
 
-def _stored_numbers(model: Any, inputs: Any) -> int:
-    """Count the numbers needed for a prediction; for nearest neighbors, the whole training set."""
+def _stored_numbers(model: Any, inputs: Any) -> int | None:
+    """Count the numbers needed for a prediction; for nearest neighbors, the whole training set.
+
+    `None` if an own estimator does not say.
+    """
     if isinstance(model, Pipeline):
-        return model[0].idf_.size + _stored_numbers(model[-1], inputs)
+        return model[0].idf_.size + model[-1].coef_.size + model[-1].intercept_.size
     if isinstance(model, KNeighborsClassifier):
         return inputs.size
     if isinstance(model, DummyClassifier):
         return model.class_prior_.size
     if isinstance(model, DummyRegressor):
         return model.constant_.size
-    return model.coef_.size + np.size(model.intercept_)
+    return model.coef_.size + np.size(model.intercept_) if hasattr(model, "coef_") else None

@@ -87,6 +87,15 @@ class Comparison:
         """Return whether this group has the best mean. Several groups may share it."""
         return group.complete(metric) and group.mean(metric) == self.best(metric)
 
+    def means(self) -> dict[str, float]:
+        """Return the mean of every metric as `<group>/<metric>`, and its spread as `<group>/<metric>/std`."""
+        found: dict[str, float] = {}
+        for group in self.groups:
+            for metric in sorted({name for run in group.runs for name in run.metrics}):
+                values = {"": group.mean(metric), "/std": group.std(metric)}
+                found |= {f"{group.name}/{metric}{k}": v for k, v in values.items() if not math.isnan(v)}
+        return found
+
     def failures(self) -> list[str]:
         """Return one line for each run that failed."""
         return [f"{run.path}: {run.failure}" for group in self.groups for run in group.runs if run.failure]

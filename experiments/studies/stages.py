@@ -2,8 +2,11 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers.logger import Logger
 
 from experiments.config.check import load_config
 from experiments.config.root import Config
@@ -17,10 +20,13 @@ from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
 
 
-def run_stages(experiment: Config) -> Result:
+def run_stages(
+    experiment: Config, *, callbacks: Sequence[L.Callback] = (), loggers: Sequence[Logger] = ()
+) -> Result:
     """Run the fits and tasks of a chain in order.
 
-    `model.init_from` and `data.from_stage` of a fit may name an earlier stage.
+    `model.init_from` and `data.from_stage` of a fit may name an earlier stage. Each fit gets the user's
+    callbacks and loggers.
 
     Raises:
         UserError: A fit uses a stage that does not come before it, or the settings of a resumed chain differ.
@@ -31,10 +37,16 @@ def run_stages(experiment: Config) -> Result:
     with claims_end():
         run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
         with nothing_left_if_refused(run_dir):
-            return _run_in(experiment, run_dir, resumed)
+            return _run_in(experiment, run_dir, resumed, callbacks, loggers)
 
 
-def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
+def _run_in(
+    experiment: Config,
+    run_dir: Path,
+    resumed: bool,
+    callbacks: Sequence[L.Callback],
+    loggers: Sequence[Logger],
+) -> Result:
     """Run the stages in the directory of the chain."""
     done: dict[str, Result] = {}
     earlier: dict[str, Stage] = {}
@@ -47,7 +59,8 @@ def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
         )
         try:
             if config.task is None:
-                done[child.path] = fit(_with_weights(config, earlier))
+                weighted = _with_weights(config, earlier)
+                done[child.path] = fit(weighted, callbacks=callbacks, loggers=loggers)
             else:
                 done[child.path] = run_task(config, earlier)
         except Interrupted as error:

@@ -5,14 +5,15 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import cli
+from experiments.config import own_code
 from experiments.config.check import load_config, to_yaml
-from experiments.config.root import Config
+from experiments.config.root import Config, Section
 from experiments.config.sources import read_file
 from experiments.console import print_table, say
 from experiments.errors import Interrupted, RunError, writing
@@ -21,7 +22,7 @@ from experiments.studies.processes import end_with_parent, run_in_process
 from experiments.studies.study_directory import open_directory
 from experiments.terminal_streams import outlive_terminal
 from experiments.training import resume, run_directory
-from experiments.training.build import build_data
+from experiments.training.build import build_data, create
 from experiments.training.fit import Result, fit
 from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
@@ -47,6 +48,7 @@ def run_variants(experiment: Config) -> Result:
         UserError: The settings of a resumed study differ from those of its fits.
         Interrupted: A signal stopped the study; `resume` continues it.
     """
+    own_code.sources_of(experiment)  # refuses classes of a notebook before there is a directory
     with claims_end():
         run_dir, resumed = open_directory(experiment, lambda folder: _check_same(experiment, folder))
         with nothing_left_if_refused(run_dir):
@@ -69,19 +71,21 @@ def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
         logs = f"; see {run_dir}" if any(run_dir.glob("*/**/run.log")) else ""
         raise RunError(f"none of the {len(jobs)} fits finished{logs}")
     folders = {job.path: run_dir / job.path for job in jobs}
-    print_table(compare_runs(list(folders.values()), run_dir, experiment.comparison).table())
+    comparison = compare_runs(list(folders.values()), run_dir, experiment.comparison)
+    print_table(comparison.table())
     say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {shlex.quote(str(run_dir))}")
     children = {path: folder for path, folder in folders.items() if path not in failed}
-    return Result(metrics={}, run_dir=run_dir, children=children)
+    return Result(metrics=comparison.means(), run_dir=run_dir, children=children)
 
 
 def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
     """List the baselines, which are quick, and then the fits."""
+    own = own_code.sources_of(experiment)
     baselines = [
         _Job(
             path=path,
             function=_run_baseline,
-            arguments=(record, fit_config),
+            arguments=(record, fit_config, own),
             is_finished=_has_run(run_dir / path),
         )
         for path, (record, fit_config) in _baselines(experiment).items()
@@ -90,7 +94,7 @@ def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
         _Job(
             path=child.path,
             function=_run_fit,
-            arguments=(child.config.plain, resumed),
+            arguments=(child.config.plain, resumed, own),
             is_finished=resumed and _is_finished(child.config, run_dir / child.path),
         )
         for child in experiment.children
@@ -164,13 +168,15 @@ def _is_finished(config: Config, folder: Path) -> bool:
     return folder.exists() and resume.is_finished(config, resume.newest_good(folder))
 
 
-def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
-    """Run one fit, in its own process."""
+def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool, own: Sequence[str]) -> None:
+    """Run one fit, in its own process, which loads the own code of the study's process first."""
+    own_code.load(own)
     place = {"run_dir": folder, **({"resume": "auto"} if resumed else {})}
     # Lightning starts further ranks with this process's command line: it must name the fit, not the study.
     path = Path(folder) / "study.yaml"
     run_directory.write_text(path, to_yaml(plain))
-    sys.argv = [sys.argv[0], str(path), *(f"{key}={value}" for key, value in place.items())]
+    used = [word for file in own if file.endswith(".py") for word in ("--use", file)]
+    sys.argv = [sys.argv[0], *used, str(path), *(f"{key}={value}" for key, value in place.items())]
 
     def main(_: list[str]) -> int:
         # A fit of a study that was killed may still be saving its state.
@@ -189,8 +195,11 @@ def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool) -> None:
     sys.exit(status)
 
 
-def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+def _run_baseline(
+    folder: str, record: Mapping[str, Any], plain: Mapping[str, Any], own: Sequence[str]
+) -> None:
     """Run one baseline, in its own process, on the data of a fit's plain config."""
+    own_code.load(own)
 
     def main(_: list[str]) -> None:
         from experiments.config import registry
@@ -199,9 +208,14 @@ def _run_baseline(folder: str, record: Mapping[str, Any], plain: Mapping[str, An
         experiment = load_config(plain)
         values = dict(record["baseline"])
         with _failure_noted(Path(folder)):
-            settings = registry.schema("baseline", values.pop("name"))(**values)
-            data = build_data(experiment)
-            metrics = run_baseline(settings, data, experiment.seed, records_to=Path(folder))
+            name = values.pop("name")
+            settings = registry.schema("baseline", name)(**values)
+            estimator = None  # of an own baseline
+            if registry.entry("baseline", name).target is not None:
+                estimator = create("baseline", Section(name, settings), random_state=experiment.seed)
+            metrics = run_baseline(
+                settings, build_data(experiment), experiment.seed, records_to=Path(folder), own=estimator
+            )
         run_directory.write_text(Path(folder, "config.yaml"), to_yaml(record))
         run_directory.write_metrics(Path(folder), metrics)
 

@@ -1,17 +1,21 @@
 """Build data and model from a checked config, or the model from a checkpoint alone."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import registry
+from datamodules.info import DataInfo
+from experiments.config import own_code, registry
 from experiments.config.check import check_config
-from experiments.config.root import Config
+from experiments.config.root import Config, Section
+from experiments.config.signature import arguments
 from experiments.config.sources import merge, read_mapping, read_override
 from experiments.console import say
 from experiments.errors import UserError
+from experiments.training import own_optim
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Restored:
 def build_data(experiment: Config, tokenizer: Mapping[str, Any] | None = None) -> Any:
     """Build the datamodule, download its data and set it up, so that its `info` is known.
 
-    `tokenizer`, as plain data, replaces the one that the config describes, if the data is text.
+    A plain LightningDataModule without `info` gets an empty one; the Trainer sets it up. `tokenizer`, as
+    plain data, replaces the one that the config describes, if the data is text.
     """
     with user_mistakes("data"):
-        datamodule = registry.target("data", experiment.data.name)(
-            experiment.data.config, seed=experiment.seed
-        )
+        datamodule = create("data", experiment.data, seed=experiment.seed)
+        if not hasattr(type(datamodule), "info"):
+            datamodule.info = DataInfo()
+            return datamodule
         if tokenizer and hasattr(experiment.data.config, "tokenizer"):
             from datamodules.tokenizers import tokenizer_from_dict  # slow to import, and rarely needed
 
@@ -44,16 +50,62 @@ def build_data(experiment: Config, tokenizer: Mapping[str, Any] | None = None) -
 
 
 def build_model(experiment: Config, info: Any) -> Any:
-    """Build the LightningModule with its objective and the configs of its optimizer and schedule."""
-    parts = {"optimizer": experiment.optimizer.config, "schedule": experiment.schedule.config}
+    """Build the LightningModule with its objective, metrics and the configs of optimizer and schedule."""
+    parts: dict[str, Any] = {}
+    for kind, section in (("optimizer", experiment.optimizer), ("schedule", experiment.schedule)):
+        if section is not None:
+            own_optim.connect(kind, section)
+            parts[kind] = section.config
     if experiment.objective is not None:
         with user_mistakes("objective"):
-            objective = registry.target("objective", experiment.objective.name)
-            parts["objective"] = objective(experiment.objective.config, info)
+            parts["objective"] = create("objective", experiment.objective, info=info)
     with user_mistakes("model"):
-        module = registry.target("model", experiment.model.name)(experiment.model.config, info, **parts)
+        module = create("model", experiment.model, info=info, **parts)
+    _add_metrics(experiment, module, info)
     _check_measurable(experiment, module)
     return module
+
+
+def create(kind: str, section: Section, **offered: Any) -> Any:
+    """Build a component from its section, with what the suite offers it, such as `info` and `seed`."""
+    entry, target = registry.entry(kind, section.name), registry.target(kind, section.name)
+    if kind in ("model", "data", "objective") and entry.has_schema:
+        info = [offered.pop("info")] if "info" in offered else []
+        return target(section.config, *info, **offered)
+    values = arguments(kind, target, section.config, offered)
+    if kind == "objective" and not isinstance(target, type):
+        return functools.partial(target, **values)
+    return target(**values)
+
+
+def create_all(kind: str, sections: Mapping[str, Section], **offered: Any) -> dict[str, Any]:
+    """Build own callbacks, loggers or metrics by their names.
+
+    Raises:
+        UserError: One of them refuses its settings.
+    """
+    built = {}
+    for name, section in sections.items():
+        with user_mistakes(f"{kind}s.{name}"):
+            built[name] = create(kind, section, **offered)
+    return built
+
+
+def _add_metrics(experiment: Config, module: Any, info: Any) -> None:
+    """Add the metrics of the config to a module of the suite, for validation and for the test.
+
+    Raises:
+        UserError: The module has a metric of this name, or logs its metrics itself.
+    """
+    if not experiment.metrics:
+        return
+    for metrics in (getattr(module, "val_metrics", None), getattr(module, "test_metrics", None)):
+        if metrics is None:
+            raise UserError(f"metrics: the model {experiment.model.name} logs its own; remove this section")
+        for name, metric in create_all("metric", experiment.metrics, info=info).items():
+            if name in metrics:
+                raise UserError(f"metrics.{name}: the model {experiment.model.name} has it already")
+            metrics[name] = metric
 
 
 def _check_measurable(experiment: Config, module: Any) -> None:
@@ -88,15 +140,15 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     """
     from datamodules.info import info_from_dict
 
-    for kind in ("model", "data", "objective"):
-        name = _piece(saved["config"], kind)
-        if name not in registry.CATALOG[kind] and (kind, name) != ("objective", "None"):
+    for kind, name in own_code.named(saved["config"]):
+        if name not in registry.CATALOG[kind] and kind not in ("callback", "logger"):
             raise UserError(
-                f"{path} was trained with the {kind} {name!r}, which is not registered; register your own "
-                f"class first: experiments.register({kind!r}, {name!r}, …)"
+                f"{path} was trained with the {kind} {name!r}, which is not registered; name the file that "
+                f"calls experiments.register({kind!r}, {name!r}, …) with --use FILE.py, or import it"
             )
+    plain = {key: value for key, value in saved["config"].items() if key not in ("callbacks", "loggers")}
     experiment = check_config(
-        merge(read_mapping(saved["config"], str(path)), *(read_override(text) for text in overrides))
+        merge(read_mapping(plain, str(path)), *(read_override(text) for text in overrides))
     )
     try:
         info = info_from_dict(saved["info"])
@@ -143,12 +195,6 @@ def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
 def _tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that decide the ids of the tokens: all but the implementation."""
     return {key: value for key, value in tokenizer.items() if key != "implementation"}
-
-
-def _piece(plain: Any, kind: str) -> str:
-    """Return the `name` of a section in a plain config, or `"None"`."""
-    section = plain.get(kind) if isinstance(plain, Mapping) else None
-    return str(section.get("name")) if isinstance(section, Mapping) else "None"
 
 
 @contextlib.contextmanager

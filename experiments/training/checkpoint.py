@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningDataModule, LightningModule
 from lightning.fabric.plugins import CheckpointIO
 
 from datamodules.assets.ordinary_files import check_ordinary
@@ -21,6 +22,11 @@ from experiments.config.moved_keys import migrate
 from experiments.errors import RunError, UserError
 
 REQUIRED = ("config", "info", "state_dict")
+
+_HYPERPARAMETERS = (
+    LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
+    LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
+)
 
 
 class CheckpointError(UserError):
@@ -42,7 +48,11 @@ class AtomicCheckpointIO(CheckpointIO):
         self._held = dict(held or {})
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write under a temporary name, then rename, so that a kill leaves the old file or the new one."""
+        """Write under a temporary name, then rename, so that a kill leaves the old file or the new one.
+
+        What a plain module saved with `save_hyperparameters` is left out: the config says it, as plain data.
+        """
+        checkpoint = {key: value for key, value in checkpoint.items() if key not in _HYPERPARAMETERS}
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:

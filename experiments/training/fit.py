@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+from lightning.pytorch.loggers.logger import Logger
 from rich.table import Table
 
 from experiments.callbacks.checkpoints import Checkpoints
@@ -20,11 +21,11 @@ from experiments.console import print_table, recorded, say
 from experiments.errors import RunError
 from experiments.training import checkpoint, initial_weights, recovery, resume, run_directory
 from experiments.training import trainer as trainers
-from experiments.training.build import build_data, build_model, check_vocabulary, restore
+from experiments.training.build import build_data, build_model, check_vocabulary, create_all, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
-from experiments.training.fit_checks import check_batches, check_memory
+from experiments.training.fit_checks import check_batches, check_memory, lacks
 from experiments.training.initial_weights import InitialWeights, init_from
-from experiments.training.lightning_adapter import exits_named
+from experiments.training.lightning_adapter import exits_named, log_no_hyperparameters
 from experiments.training.lost_ranks import lost_ranks_named
 from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
@@ -40,9 +41,11 @@ class Result:
 
     Attributes:
         metrics: Every final metric by its logged name, and `fit_seconds`, `parameters` and so on. For
-            stages, the metrics of the last stage; empty for a study.
+            stages, the metrics of the last stage. For a study, the means of its table as
+            `<variant>/<metric>`, and `<variant>/<metric>/std` over several seeds.
         run_dir: The run directory.
-        module: The trained module with its best weights; `None` for a study, which trains in other processes.
+        module: The trained module with its best weights, in evaluation mode; `None` for a study, which
+            trains in other processes.
         children: The results of the stages, or the directories of a study's fits, by name.
     """
 
@@ -65,10 +68,12 @@ class Parts:
         return next(c for c in self.trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
 
 
-def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
+def fit(
+    experiment: Config, *, callbacks: Sequence[L.Callback] = (), loggers: Sequence[Logger] = ()
+) -> Result:
     """Train, choose the best epoch by validation, test once, and write a run directory.
 
-    The user's callbacks are called after the suite's.
+    Own callbacks and loggers, those of the config first, are called after the suite's.
 
     Raises:
         UserError: The config does not fit this machine, the data or the model.
@@ -86,11 +91,11 @@ def fit(experiment: Config, *, callbacks: Sequence[L.Callback] = ()) -> Result:
             lost_ranks_named(),
         ):
             experiment, initial = _with_initial_weights(experiment, start)
-            parts = build(experiment, start, initial, callbacks)
+            parts = build(experiment, start, initial, callbacks, loggers)
             train(parts, start)
             test(parts, start)
             metrics = record(parts, experiment, start.run_dir)
-    return Result(metrics=metrics, run_dir=start.run_dir, module=parts.module)
+    return Result(metrics=metrics, run_dir=start.run_dir, module=parts.module.eval())
 
 
 def prepare(experiment: Config) -> Start:
@@ -115,7 +120,11 @@ def prepare(experiment: Config) -> Start:
 
 
 def build(
-    experiment: Config, start: Start, initial: InitialWeights | None, callbacks: Sequence[L.Callback]
+    experiment: Config,
+    start: Start,
+    initial: InitialWeights | None,
+    callbacks: Sequence[L.Callback],
+    loggers: Sequence[Logger],
 ) -> Parts:
     """Seed, then build the data, the model and the Trainer; a resumed run continues its checkpoint."""
     for note in start.notes:
@@ -138,6 +147,7 @@ def build(
     module = build_model(experiment, datamodule.info)
     if start.checkpoint is None and initial is not None:
         say(initial_weights.initialise(module, initial))
+    own_loggers = [*create_all("logger", experiment.loggers).values(), *loggers]
     trainer = trainers.build_trainer(
         settings,
         run_dir=start.run_dir,
@@ -145,14 +155,19 @@ def build(
         resume=ExactResume(experiment.plain, datamodule.info.to_dict(), how),
         resumed_step=start.step,
         checkpoint_io=io,
-        more=callbacks,
+        more=[*create_all("callback", experiment.callbacks).values(), *callbacks],
+        more_loggers=own_loggers,
     )
+    for part in (module, datamodule):
+        log_no_hyperparameters(part)
     check_batches(datamodule, module, trainer, settings.limit_train_batches)
     if settings.compile:
         getattr(module, "network", module).compile()
     if not run_directory.is_worker():  # nothing was refused, so that the run begins or goes on
         write = run_directory.write_start if start.checkpoint is None else run_directory.write_continuation
         write(start.run_dir, experiment)
+    for logger in own_loggers:
+        logger.log_hyperparams(experiment.plain)
     return Parts(datamodule=datamodule, module=module, trainer=trainer)
 
 
@@ -174,11 +189,15 @@ def train(parts: Parts, start: Start) -> None:
 
 
 def test(parts: Parts, start: Start) -> None:
-    """Read the test split once, with the best weights."""
-    best = str(parts.callback(Checkpoints).best)
+    """Read the test split once, with the best weights; a plain module may have no test."""
+    best = parts.callback(Checkpoints).best
+    if lacking := lacks(parts.module, "test_step") + lacks(parts.datamodule, "test_dataloader"):
+        say(f"there is no {' and no '.join(lacking)}: no test")
+        parts.module.load_state_dict(checkpoint.load(best)["state_dict"])
+        return
     with exits_named(start.run_dir):
         parts.trainer.test(
-            parts.module, datamodule=parts.datamodule, ckpt_path=best, weights_only=True, verbose=False
+            parts.module, datamodule=parts.datamodule, ckpt_path=str(best), weights_only=True, verbose=False
         )
 
 
@@ -234,7 +253,7 @@ def _tokenizer(experiment: Config, start: Start, initial: InitialWeights | None)
 def _print(metrics: Mapping[str, float], run_dir: Path) -> None:
     table = Table("test metric", "value")
     for key, value in metrics.items():
-        if key.startswith("test/"):
+        if key.startswith("test"):
             table.add_row(key, f"{value:.4f}")
     table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
     print_table(table)

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from datamodules.base import PARTS, DataModule, ResidentDataModule
 from datamodules.loading.resident import machine_memory
@@ -24,14 +25,19 @@ def check_batches(
     """Check that each split has a batch for each process, and that the model can learn from each batch.
 
     Args:
-        datamodule: The data, set up; another class than `DataModule` is not checked.
+        datamodule: The data; the splits of another class than `DataModule` are not checked.
         module: The model.
         trainer: The Trainer of the fit; it states the number of processes.
         max_batches: The number of training batches in an epoch; `None` for all.
 
     Raises:
-        UserError: A split is too small, or batch norm would get a single value per channel.
+        UserError: A split is too small, batch norm would get a single value per channel, or a plain module
+            has no validation.
     """
+    if lacking := lacks(module, "validation_step") + lacks(datamodule, "val_dataloader"):
+        raise UserError(
+            f"there is no {' and no '.join(lacking)}; validation chooses the weights that are kept"
+        )
     if not isinstance(datamodule, DataModule):
         return
     workers, cores = getattr(datamodule.config, "num_workers", 0), os.cpu_count() or 1
@@ -42,6 +48,11 @@ def check_batches(
         loaders = {part: datamodule.loader(part) for part in PARTS}
     if isinstance(datamodule, ResidentDataModule) and loaders["train"].smallest_batch(max_batches) == 1:
         _check_single_sample(datamodule, module)
+
+
+def lacks(part: Any, method: str) -> list[str]:
+    """Return the name of a method that a plain module or datamodule does not define; empty if it does."""
+    return [] if is_overridden(method, part) else [f"{type(part).__name__}.{method}"]
 
 
 def _check_single_sample(datamodule: ResidentDataModule, module: L.LightningModule) -> None:
@@ -74,8 +85,8 @@ def check_memory(experiment: Config, info: Any) -> None:
     Raises:
         UserError: They need more than the memory of the machine or GPU.
     """
-    own = registry.target("model", experiment.model.name).__module__.startswith("lit_modules.")
-    if not own or experiment.trainer.strategy == "fsdp":
+    ours = registry.target("model", experiment.model.name).__module__.startswith("lit_modules.")
+    if not ours or experiment.optimizer is None or experiment.trainer.strategy == "fsdp":
         return
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):

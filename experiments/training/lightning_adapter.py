@@ -102,6 +102,11 @@ def show_metrics(trainer: L.Trainer, values: dict[str, Any]) -> None:
     trainer.callback_metrics.update(values)
 
 
+def log_no_hyperparameters(part: L.LightningModule | L.LightningDataModule) -> None:
+    """Keep what a plain module saved with `save_hyperparameters` from the loggers; they get the config."""
+    part._log_hyperparams = False
+
+
 # Loop counters in a checkpoint ------------------------------------------------------------------------------
 
 

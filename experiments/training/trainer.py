@@ -178,6 +178,7 @@ def build_trainer(
     checkpoint_io: AtomicCheckpointIO | None = None,
     fast_dev_run: bool = False,
     more: Sequence[Callback] = (),
+    more_loggers: Sequence[Logger] = (),
 ) -> L.Trainer:
     """Build the Trainer of one fit.
 
@@ -189,7 +190,8 @@ def build_trainer(
         resumed_step: The step that a resumed run continues from; later log entries are dropped.
         checkpoint_io: Reads and writes checkpoints; for a resumed run it already holds the checkpoint.
         fast_dev_run: Run one batch of each stage, and write nothing.
-        more: The user's callbacks, called after the suite's.
+        more: Own callbacks, called after the suite's.
+        more_loggers: Own loggers.
     """
     callbacks: list[Callback] = []
     loggers: list[Logger] = []
@@ -267,7 +269,7 @@ def build_trainer(
         num_sanity_val_steps=1,
         fast_dev_run=fast_dev_run,
         use_distributed_sampler=False,  # the datamodules shard, without padding evaluation
-        logger=loggers,
+        logger=[*loggers, *more_loggers],
         callbacks=[*callbacks, *more],
         plugins=[checkpoint_io or AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),

@@ -48,7 +48,7 @@ def settings(language_settings: dict[str, Any], work: Path) -> Iterator[dict[str
     }
     Stoppable.stop_at = None
     del registry.CATALOG["model"]["stoppable"]
-    registry._own.discard(("model", "stoppable"))
+    registry.OWN.discard(("model", "stoppable"))
 
 
 def stop(settings: dict[str, Any], *more: str, at: int) -> Interrupted:

@@ -245,7 +245,7 @@ def stoppable(work: Path) -> Iterator[dict[str, Any]]:
     }
     StoppableRNN.stop_at = None
     del registry.CATALOG["model"]["stoppable_rnn"]
-    registry._own.discard(("model", "stoppable_rnn"))
+    registry.OWN.discard(("model", "stoppable_rnn"))
 
 
 def stop(sources: Any, *more: str, at: int) -> Path:

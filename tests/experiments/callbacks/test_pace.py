@@ -1,6 +1,8 @@
 """By a clock of its own, a fit's pace and the time it needs are what they are by hand."""
 
-from experiments.callbacks.pace import Pace
+import torch
+
+from experiments.callbacks.pace import Pace, batch_size
 
 
 class Clock:
@@ -35,3 +37,12 @@ def test_pace_keeps_training_and_the_rest_apart():
     assert pace.samples_per_second() == 4
     assert pace.seconds_left(10, 3) == 10 * 2 + 3 * (5 + 1)
     assert pace.seconds_left(float("inf"), 3) is None
+
+
+def test_batch_size_is_found_in_nested_batches():
+    images = torch.zeros(5, 3)
+    assert batch_size(images) == 5
+    assert batch_size((images, torch.zeros(7))) == 5
+    assert batch_size([{"a": (images,)}, 1]) == 5
+    assert batch_size({"words": ["a", "b"], "ids": torch.zeros(3)}) == 3
+    assert batch_size(["a"]) == 0

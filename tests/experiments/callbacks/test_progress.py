@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.callbacks import progress
 from experiments.callbacks.milestones import Milestones
-from experiments.callbacks.progress import Progress, batch_size, duration
+from experiments.callbacks.progress import Progress, duration
 
 # Lightning 2.6 asks PyTorch's pytree in a way that PyTorch 2.15 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
@@ -223,13 +223,6 @@ def test_ranks_above_zero_are_silent(monkeypatch, eager):
     monkeypatch.setattr(L.Trainer, "is_global_zero", False)
     fit(Progress(Console(file=file, force_terminal=True)))
     assert file.getvalue() == ""
-
-
-def test_batch_size_is_found_in_nested_batches():
-    images = torch.zeros(5, 3)
-    assert batch_size(images) == 5
-    assert batch_size((images, torch.zeros(7))) == 5
-    assert batch_size([{"a": (images,)}, 1]) == 5
 
 
 @pytest.mark.parametrize(

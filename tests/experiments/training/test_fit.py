@@ -66,7 +66,7 @@ def own_model() -> Iterator[None]:
     register("model", "plain", PlainModel, PlainConfig)
     yield
     del registry.CATALOG["model"]["plain"]
-    registry._own.discard(("model", "plain"))
+    registry.OWN.discard(("model", "plain"))
 
 
 # ------------------------------------------------------------------------------------- what a run leaves

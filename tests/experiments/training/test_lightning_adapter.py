@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -77,7 +78,13 @@ class Probe(Callback):
         self.epochs_ended.append(trainer.current_epoch)
 
 
-def fit(*callbacks: Callback, loader: Batches | None = None, ckpt_path: Any = None, **more: Any) -> L.Trainer:
+def fit(
+    *callbacks: Callback,
+    module: L.LightningModule | None = None,
+    loader: Batches | None = None,
+    ckpt_path: Any = None,
+    **more: Any,
+) -> L.Trainer:
     settings: dict[str, Any] = {"max_epochs": 2, "num_sanity_val_steps": 0, "logger": False, **more}
     trainer = L.Trainer(
         accelerator="cpu",
@@ -88,7 +95,7 @@ def fit(*callbacks: Callback, loader: Batches | None = None, ckpt_path: Any = No
         log_every_n_steps=1,
         **settings,
     )
-    trainer.fit(Model(), loader or Batches(), Batches(), ckpt_path=ckpt_path, weights_only=True)
+    trainer.fit(module or Model(), loader or Batches(), Batches(), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -246,3 +253,20 @@ def test_correct_counters_within_an_epoch(tmp_path: Path) -> None:
 
 def counters(ready: int, started: int, processed: int, completed: int) -> dict[str, int]:
     return {"ready": ready, "started": started, "processed": processed, "completed": completed}
+
+
+class Recorded(Model):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_log_no_hyperparameters(tmp_path: Path) -> None:
+    logged = []
+    for module in (Recorded(), Recorded()):
+        if logged:
+            adapter.log_no_hyperparameters(module)
+        logger = CSVLogger(tmp_path, version=len(logged))
+        fit(module=module, logger=logger)
+        logged.append(dict(logger.experiment.hparams))
+    assert logged == [{"width": 3}, {}]

@@ -95,7 +95,7 @@ def fragile(tiny: dict[str, Any]) -> Iterator[dict[str, Any]]:
     }
     Fragile.signal_at = None
     del registry.CATALOG["model"]["fragile"]
-    registry._own.discard(("model", "fragile"))
+    registry.OWN.discard(("model", "fragile"))
 
 
 def interrupt(sources: Any, *more: str, at: tuple[str, int, int]) -> Interrupted:
