@@ -80,8 +80,7 @@ def commands() -> str:
         "# Commands",
         _NOTE,
         "Each command runs as `experiments COMMAND …` or `python -m experiments.COMMAND …`. "
-        "`--use FILE.py` loads a file that registers your own classes, and `--debug` prints the traceback of an "
-        "error.",
+        "`--use FILE.py` loads your own classes from a file, and `--debug` prints the traceback of an error.",
         "Exit status: 0 done; 1 the run failed; 2 the command line, config or input is wrong; "
         "130 and 143 after Ctrl-C and SIGTERM.",
     ]
