@@ -42,9 +42,10 @@ class _Linear(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad = grad.to(weight.dtype)  # autocast gives the output another type than the weights
         return (
             grad @ weight if needs_x else None,
-            grad.T @ x if needs_weight else None,
+            grad.T @ x.to(weight.dtype) if needs_weight else None,
             grad.sum(0) if needs_bias else None,
         )
 

@@ -1,21 +1,35 @@
-"""Check thousands of mutated configs: each is accepted or refused in one line, within two seconds.
+"""Mutate configs, and give them to the check, the dry run and the real command.
 
-    python -m tests.campaigns.configs --count 2000 --seed 0
+    python -m tests.campaigns.configs --count 2000 --dry-runs 200 --runs 60 --seed 0
 
-The mutants are the published configs with changed, deleted, renamed, merged and nested values, with noise in
-their YAML, and with overrides. Each failure prints its number; `--only NUMBER` repeats it.
+Half of the checked mutants are published configs with broken YAML and hostile values; the other half have
+values within their schemas. Each must be accepted, or refused in one line, within two seconds. The mutants
+for the dry run and the real command are small runs of all kinds, with values within their schemas. Such a
+process must end in time, and either well or with one line that is not that of an unknown error.
+
+The last line is the figure. The status is 1 if a mutant fails, and `--only NUMBER` repeats it.
 """
 
 import argparse
+import collections
 import random
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import torch.utils.tensorboard  # noqa: F401
+import torchmetrics  # noqa: F401
+
+import experiments.training.fit  # noqa: F401 - imported once, before the processes are forked
 from experiments.config.check import load_config, to_yaml
-from experiments.config.sources import PUBLISHED
+from experiments.config.sources import NAMING, PUBLISHED
 from experiments.errors import UserError
+from tests.campaigns.run_kinds import run_kinds
+from tests.campaigns.run_process import fork, run_here, wait
+from tests.campaigns.valid_mutants import mutate
 
 VALUES = (
     *("null", "true", "-1", "0", "1e300", ".nan", ".inf", "[]", "{}", "[[1]]", "''", "'\\0'", '"\\0"', "~"),
@@ -49,11 +63,26 @@ KEYS = (
     *("model.width", "model.hidden", "data.batch_size", "data.root", "optimizer.lr", "trainer.devices"),
 )
 LIMIT_SECONDS = 2.0
+"""Most seconds of a check."""
+SMALL_DATA = ("digits", "hello", "digit_sequences", "table")
+"""Data sets that are there without a download; pictures of digits stand in for MNIST."""
+CAPS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+KEPT = (
+    *CAPS,
+    "max_epochs",
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "compile",
+    "seeds",
+    "num_workers",
+)
+"""Settings that keep a process small; those that start other processes have campaigns of their own."""
 
 
-def mutant(number: int, seed: int) -> tuple[str, list[str]]:
-    """Return the text of a mutated config and its overrides."""
-    draw = random.Random(f"{seed}-{number}")
+def hostile(draw: random.Random) -> tuple[str, list[str]]:
+    """Return the text of a published config with broken YAML and hostile values, and overrides."""
     lines = draw.choice(sorted(PUBLISHED.glob("*.yaml"))).read_text(encoding="utf-8").splitlines()
     overrides: list[str] = []
     for _ in range(draw.randrange(1, 4)):
@@ -82,41 +111,124 @@ def mutant(number: int, seed: int) -> tuple[str, list[str]]:
 
 
 def failure(text: str, overrides: list[str], file: Path) -> str | None:
-    """Return what went wrong with a mutant; `None` if it was accepted or properly refused."""
+    """Check a mutant; return what went wrong, an empty text if it was refused, and `None` if it is valid."""
     file.write_text(text, encoding="utf-8")
     start = time.process_time()
+    refused = False
     try:
         loaded = load_config(file, *overrides)
         if not loaded.children and load_config({**loaded.plain}).plain != loaded.plain:
             return "the saved config reads back differently"
         to_yaml(loaded.plain).encode()
     except UserError as error:
+        refused = True
         if len(str(error)) > 2000 or len(str(error).splitlines()) != 1:
             return f"a message of {len(str(error))} characters: {str(error)[:200]!r}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
     seconds = time.process_time() - start
-    return f"{seconds:.1f} s" if seconds > LIMIT_SECONDS else None
+    if seconds > LIMIT_SECONDS:
+        return f"{seconds:.1f} s"
+    return "" if refused else None
+
+
+def ending(status: int, output: str) -> str | None:
+    """Judge the end of a command as `failure` does."""
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    if status not in (0, 1, 2):
+        return f"status {status}"
+    if "Traceback" in output:
+        return f"a traceback: {output[-300:]!r}"
+    if len(errors) != (status != 0) or any("--debug" in line for line in errors):
+        return f"status {status}: {errors}"
+    return "" if status else None
+
+
+class Mutants:
+    """The configs to mutate, and the cases of one campaign."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.published = [load_config(path).plain for path in sorted(PUBLISHED.glob("*.yaml"))]
+        self.small = [load_config(settings).plain for settings in run_kinds(folder, Path("data")).values()]
+        self.small += [single for plain in self.published if (single := single_fit(plain)) is not None]
+
+    def case(self, what: str, number: int) -> tuple[str | None, str]:
+        """Run one case; return what `failure` returns, and the text of the mutant."""
+        draw = random.Random(f"{self.seed}-{what}-{number}")
+        file = self.folder / f"{what}_{number}.yaml"
+        if what == "check":
+            if number % 2:
+                text, overrides = hostile(draw)
+            else:
+                text, overrides = to_yaml(mutate(draw.choice(self.published), draw, near=False)), []
+            found = failure(text, overrides, file)
+            file.unlink()
+            return found, f"{text}{overrides}"
+        plain = mutate(draw.choice(self.small), draw, near=True, keep=KEPT)
+        file.write_text(to_yaml(plain), encoding="utf-8")
+        arguments = [str(file), f"run_dir={file.with_suffix('')}", *caps(plain)]
+        if what == "dry-run":
+            arguments.append("--dry-run")
+        log = file.with_suffix(".log")
+        status = wait(fork(lambda: run_here(arguments), log))
+        found = ending(status, log.read_text("utf-8"))
+        if not found:
+            for path in (file, log):
+                path.unlink()
+            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+        return found, " ".join(arguments)
+
+
+def single_fit(plain: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the base of a published config as one fit on small data; `None` if it needs a download."""
+    single = {key: value for key, value in plain.items() if key not in (*NAMING, "seeds", "comparison")}
+    if plain["data"]["name"] in ("mnist", "fashion_mnist"):
+        single["data"] = {"name": "digits"}
+    elif plain["data"]["name"] not in SMALL_DATA:
+        return None
+    try:
+        return load_config(single).plain
+    except UserError:  # a setting comes from its variants
+        return None
+
+
+def caps(plain: dict[str, Any]) -> list[str]:
+    """Return overrides that make a run short."""
+    short = [f"trainer.{key}=2" for key in CAPS]
+    if plain["trainer"]["max_epochs"] is not None:
+        short.append("trainer.max_epochs=1")
+    return short + (["seeds=[0]"] if plain.get("seeds") else [])
 
 
 def main() -> int:
-    """Check the mutants and print one line; the status is 1 if one of them failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int)
+    """Run the cases and print one line; the status is 1 if one of them failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=2000, help="mutants to check; default: 2000")
+    parser.add_argument("--dry-runs", type=int, default=200, help="mutants for the dry run; default: 200")
+    parser.add_argument("--runs", type=int, default=60, help="mutants for the real command; default: 60")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutants; default: 0")
+    parser.add_argument("--only", type=int, help="run the case of this number only")
     options = parser.parse_args()
-    failed = 0
-    numbers = range(options.count) if options.only is None else [options.only]
-    with tempfile.TemporaryDirectory() as folder:
-        for number in numbers:
-            text, overrides = mutant(number, options.seed)
-            if reason := failure(text, overrides, Path(folder, "mutant.yaml")):
-                failed += 1
-                print(f"mutant {number} of seed {options.seed}: {reason}")
-                if options.only is not None:
-                    print(text, overrides)
-    print(f"{len(numbers)} mutated configs, {failed} failed")
+    folder = Path(tempfile.mkdtemp(prefix="configs_")).resolve()
+    mutants, figures, failed = Mutants(folder, options.seed), [], 0
+    for what, count in (("check", options.count), ("dry-run", options.dry_runs), ("run", options.runs)):
+        ends: collections.Counter[str] = collections.Counter()
+        for number in range(count) if options.only is None else [options.only] * (count > 0):
+            found, mutant = mutants.case(what, number)
+            ends["valid" if found is None else "failed" if found else "refused"] += 1
+            if found:
+                print(f"{what} {number} of seed {options.seed}: {found}", flush=True)
+            if options.only is not None:
+                print(mutant)
+        failed += ends["failed"]
+        figures.append(f"{what}: {ends['valid']} valid, {ends['refused']} refused, {ends['failed']} failed")
+    print(f"configs: {'; '.join(figures)}; seed {options.seed}")
+    if not failed:
+        shutil.rmtree(folder)
     return int(failed > 0)
 
 

@@ -78,6 +78,21 @@ def test_is_as_accurate_as_pytorch(name: str, dtype: torch.dtype, assert_as_accu
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_works_under_autocast(name: str) -> None:
+    """The output may have half precision where inputs and weights have single precision."""
+    ours, theirs, draw = CASES[name]
+    gradients = []
+    for function in (ours, theirs):
+        inputs = [x.float().requires_grad_() for x in draw(0)]
+        with torch.autocast("cpu", torch.bfloat16):
+            output = function(*inputs)
+        gradients.append(torch.autograd.grad(output.float().square().sum(), inputs))
+    for mine, expected in zip(*gradients, strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_takes_an_empty_batch(name: str, assert_equal_in_fp64: Check) -> None:
     ours, theirs, draw = CASES[name]
     first, *rest = draw(3)
