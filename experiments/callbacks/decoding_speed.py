@@ -14,7 +14,7 @@ from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
 from lit_modules.networks.decoding_lm import DecodingLM
 
-ROWS = 32
+ROWS = 64
 """Texts that are written at the same time."""
 REPEATS = 5
 
@@ -23,7 +23,7 @@ class DecodingSpeed(Callback):
     """Logs the size of the cache and the speed of greedy decoding, after the test.
 
     `test/cache_bytes_per_token` is what one token of one text takes in the cache of all layers.
-    `test/decode_tokens_per_second` is the median of five measurements, of 32 texts together. Each text starts
+    `test/decode_tokens_per_second` is the median of five measurements, of 64 texts together. Each text starts
     with half a context and is continued to a whole one. The speed depends on the machine and on what else
     runs on it.
     """
