@@ -369,6 +369,26 @@ def test_a_new_run_starts_from_an_earlier_ones_weights(
     assert "initialised 4 of 6 tensors" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ["tiny", "language_settings"])
+def test_the_weights_of_one_implementation_start_the_other(
+    settings: str, request: pytest.FixtureRequest, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = request.getfixturevalue(settings)
+    still = {"optimizer": {"name": "sgd", "lr": 1e-30}}
+    for source, other in (("fused", "by_hand"), ("by_hand", "fused")):
+        first = experiments.run(config, f"model.implementation={source}", f"run_dir={work / source}")
+        capsys.readouterr()
+        again = experiments.run(
+            {**config, **still, "run_dir": str(work / f"from_{source}")},
+            f"model.implementation={other}",
+            f"model.init_from={first.run_dir}",
+        )
+        tensors = len(first.module.state_dict())
+        assert f"initialised {tensors} of {tensors} tensors" in capsys.readouterr().out
+        assert again.metrics["test/loss"] == pytest.approx(first.metrics["test/loss"], abs=1e-6)
+
+
 @pytest.mark.parametrize(("content", "said"), [(None, "no checkpoint"), (b"PK", "not a checkpoint")])
 def test_weights_that_cannot_be_had_are_refused(
     content: bytes | None, said: str, tiny_file: Path, work: Path, capsys: pytest.CaptureFixture[str]
