@@ -122,7 +122,7 @@ def test_a_gpus_checkpoint_is_evaluated_on_a_cpu(digits: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("implementation", ["fused", "by_hand", "tiled"])
+@pytest.mark.parametrize("implementation", ["fused", "by_hand", "tiled", "triton"])
 def test_attention_equals_the_formula_in_fp64(
     implementation: str, dtype: torch.dtype, tolerance: float, is_causal: bool
 ) -> None:

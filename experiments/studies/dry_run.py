@@ -35,7 +35,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     if experiment.task is not None:
         say(f"dry run of {experiment.name}: the prerequisites of {experiment.task.name} exist")
         return
-    trainers.check_hardware(experiment.trainer)
+    trainers.check_hardware(experiment.trainer, experiment.model.config)
     if (stage := getattr(experiment.data.config, "from_stage", None)) in stages:
         say(f"dry run of {experiment.name}: its data exists only after the stage {stage}")
         return

@@ -132,7 +132,8 @@ def _check_measurable(experiment: Config, module: Any) -> None:
 def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     """Rebuild the model of a checkpoint, without its data and its run directory.
 
-    `overrides` are `key=value` strings that change its config; the weights must still fit.
+    `overrides` are `key=value` strings that change its config; the weights must still fit. A model with
+    Triton's kernels gets PyTorch's instead, which run on every machine.
 
     Raises:
         UserError: The config names something that isn't registered, an override is wrong, or the weights
@@ -147,6 +148,8 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
                 f"calls experiments.register({kind!r}, {name!r}, …) with --use FILE.py, or import it"
             )
     plain = {key: value for key, value in saved["config"].items() if key not in ("callbacks", "loggers")}
+    if saved["config"]["model"].get("implementation") == "triton":
+        overrides = ("model.implementation=fused", *overrides)
     experiment = check_config(
         merge(read_mapping(plain, str(path)), *(read_override(text) for text in overrides))
     )

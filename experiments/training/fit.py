@@ -101,16 +101,16 @@ def fit(
 def prepare(experiment: Config) -> Start:
     """Check the hardware, decide where the fit begins, and claim the run directory."""
     if experiment.resume is None:
-        trainers.check_hardware(experiment.trainer)
+        trainers.check_hardware(experiment.trainer, experiment.model.config)
     named = init_from(experiment)
     if named is not None and experiment.resume is None:
         initial_weights.check_exists(named)  # a missing file stops the run before it has a directory
     start = resume.find_start(experiment)
     with nothing_left_if_refused(start.run_dir):
         if start.checkpoint is not None:  # the run may have begun on another machine
-            trainers.check_hardware(trainers.at_hand(experiment.trainer)[0])
+            trainers.check_hardware(trainers.at_hand(experiment.trainer)[0], experiment.model.config)
         elif experiment.resume is not None:
-            trainers.check_hardware(experiment.trainer)
+            trainers.check_hardware(experiment.trainer, experiment.model.config)
     if not run_directory.is_worker():
         for path in start.damaged:
             recovery.set_aside(path)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,15 @@ _LAUNCHED = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "NODE_RANK", "SLURM_NTASKS", 
 """Variables of which a launcher sets at least one."""
 
 
-def check_hardware(config: TrainerConfig) -> None:
+def check_hardware(config: TrainerConfig, model: Any = None) -> None:
     """Check the config against the hardware before anything is downloaded or built.
 
+    Args:
+        config: The `trainer` section.
+        model: The `model` section; it may ask for kernels that this machine lacks.
+
     Raises:
-        UserError: The accelerator, the number of devices or the precision is not available here.
+        UserError: The accelerator, the number of devices, the precision or a kernel is not available here.
     """
     accelerator = resolve_accelerator(config)
     present = _available()
@@ -71,6 +76,25 @@ def check_hardware(config: TrainerConfig) -> None:
         raise UserError("trainer.precision = '16-mixed' needs a GPU; on a CPU use 32-true or bf16-mixed")
     if config.precision == "64-true" and accelerator == "mps":
         raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
+    if getattr(model, "implementation", None) == "triton":
+        _check_triton(config)
+
+
+def _check_triton(config: TrainerConfig) -> None:
+    """Check that Triton's kernels can run.
+
+    Raises:
+        UserError: There is no GPU, or too old a one; Triton is not installed; the precision is fp64.
+    """
+    asked, instead = "model.implementation = 'triton'", "use fused, by_hand or tiled"
+    if resolve_accelerator(config) != "cuda":
+        raise UserError(f"{asked} needs a CUDA GPU; {instead}")
+    if find_spec("triton") is None:
+        raise UserError(f"{asked} needs the package triton (pip install triton); or {instead}")
+    if torch.cuda.get_device_capability() < (8, 0):
+        raise UserError(f"{asked} needs a GPU of compute capability 8.0 (Ampere) or newer; {instead}")
+    if config.precision == "64-true":
+        raise UserError(f"{asked} has no fp64; {instead}, or another trainer.precision than '64-true'")
 
 
 def at_hand(config: TrainerConfig) -> tuple[TrainerConfig, tuple[str, ...]]:

@@ -11,8 +11,11 @@ NormKind = Literal["layer_norm", "rms_norm"]
 Position = Literal["learned", "rotary", "sinusoidal", "none"]
 RotaryLayout = Literal["half_split", "adjacent_pairs"]
 OutputInit = Literal["scaled", "zero"]
-AttentionImplementation = Literal["fused", "by_hand", "tiled"]
+AttentionImplementation = Literal["fused", "by_hand", "tiled", "triton"]
 Pooling = Literal["mean", "cls", "attention"]
+
+TRITON_HEAD_WIDTH = 128
+"""Largest width of a head for `implementation: triton`."""
 
 _MULTIPLE = 32  # of the default SwiGLU width, because kernels are fastest with whole vectors
 
@@ -97,7 +100,8 @@ class TransformerConfig:
     )
     implementation: AttentionImplementation = setting(
         "fused",
-        "PyTorch's layers, or the same layers written by hand (tiled: with flash attention); same results.",
+        "PyTorch's layers, or the same layers written by hand (tiled: with flash attention); same results. "
+        "triton: PyTorch's layers around flash attention in Triton, on CUDA GPUs only.",
     )
 
     def __post_init__(self) -> None:
@@ -110,10 +114,15 @@ class TransformerConfig:
                 f"position: rotary rotates pairs of channels, but head_dim {self.head_width} is odd; "
                 "choose an even head_dim"
             )
-        if self.attention_dropout and self.implementation == "tiled":
+        if self.attention_dropout and self.implementation in ("tiled", "triton"):
             raise ValueError(
-                f"attention_dropout: {self.attention_dropout} isn't possible with implementation tiled; "
-                "use fused or by_hand"
+                f"attention_dropout: {self.attention_dropout} isn't possible with implementation "
+                f"{self.implementation}; use fused or by_hand"
+            )
+        if self.implementation == "triton" and self.head_width > TRITON_HEAD_WIDTH:
+            raise ValueError(
+                f"implementation: triton has heads up to {TRITON_HEAD_WIDTH} wide, but head_dim is "
+                f"{self.head_width}; use fused, by_hand or tiled"
             )
         if self.norm_partial != 1 and self.norm != "rms_norm":
             raise ValueError(f"norm_partial: {self.norm_partial} needs norm rms_norm, not {self.norm}")

@@ -10,13 +10,17 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.configs.transformer import AttentionImplementation
-from lit_modules.layers.argument_checks import LayerImplementation, check_choice, check_probability
-from lit_modules.layers.building_blocks import building_blocks
+from lit_modules.layers.argument_checks import check_choice, check_probability
+from lit_modules.layers.building_blocks import building_blocks, layer_implementation
 from lit_modules.layers.dropout import Dropout
 from lit_modules.layers.kv_cache import ContextCache, KVCache, token_positions
 from lit_modules.layers.norm import RMSNorm
 from lit_modules.layers.positional import RotaryPositions, Rotation
-from lit_modules.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
+from lit_modules.layers.scaled_dot_product import (
+    attention_weights,
+    check_attention_dropout,
+    scaled_dot_product_attention,
+)
 from lit_modules.layers.visibility import check_key_mask
 
 
@@ -46,7 +50,7 @@ class Attention(nn.Module):
 
     Raises:
         ValueError: Heads that don't divide; a rotary width other than D; a window below 1; dropout with
-            `tiled`.
+            `tiled` or `triton`.
 
     Source:
         Vaswani et al. 2017, "Attention is all you need", section 3.2.2. Multi-query: Shazeer 2019;
@@ -87,10 +91,7 @@ class Attention(nn.Module):
             )
         if rotary is not None and context_width is not None:
             raise ValueError("rotary positions only apply to self-attention, not to attention to a context")
-        if dropout and implementation == "tiled":
-            raise ValueError(
-                f"implementation 'tiled' has no dropout of attention weights, got dropout {dropout}"
-            )
+        check_attention_dropout(implementation, dropout)
         if window is not None and window < 1:
             raise ValueError(f"window is {window}, expected at least 1 (the token's own position)")
 
@@ -114,9 +115,8 @@ class Attention(nn.Module):
         self.query_norm: RMSNorm | None = None
         self.key_norm: RMSNorm | None = None
         if qk_norm:
-            norm_implementation: LayerImplementation = "fused" if implementation == "fused" else "by_hand"
-            self.query_norm = RMSNorm(head_dim, implementation=norm_implementation)
-            self.key_norm = RMSNorm(head_dim, implementation=norm_implementation)
+            self.query_norm = RMSNorm(head_dim, implementation=layer_implementation(implementation))
+            self.key_norm = RMSNorm(head_dim, implementation=layer_implementation(implementation))
 
     def forward(
         self,

@@ -98,12 +98,23 @@ _BLOCKS = {
 }
 
 
-def building_blocks(implementation: str) -> BuildingBlocks:
-    """Return the layers of an implementation; those of `tiled`, a kind of attention, are by hand.
+def layer_implementation(implementation: str) -> LayerImplementation:
+    """Return the implementation of the layers around a kind of attention.
+
+    Around `tiled` they are by hand, around `triton` they are PyTorch's.
 
     Raises:
         ValueError: Unknown implementation.
     """
-    name = "by_hand" if implementation == "tiled" else implementation
+    name = {"tiled": "by_hand", "triton": "fused"}.get(implementation, implementation)
     check_choice("implementation", name, LayerImplementation)
-    return _BLOCKS[name]
+    return "fused" if name == "fused" else "by_hand"
+
+
+def building_blocks(implementation: str) -> BuildingBlocks:
+    """Return the layers of an implementation, see `layer_implementation`.
+
+    Raises:
+        ValueError: Unknown implementation.
+    """
+    return _BLOCKS[layer_implementation(implementation)]

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: by hand, with PyTorch's kernel, or tiled, all with the same rules.
+"""Scaled dot-product attention: by hand, with PyTorch's kernel, tiled, or in Triton, with the same rules.
 
 Shape letters: B batch, H query heads, H_kv key/value heads, G = H / H_kv query heads that share a key head,
 T queries, S keys, D width of a head.
@@ -17,6 +17,7 @@ from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.dropout import dropout as apply_dropout
 from lit_modules.layers.flash_attention import flash_attention
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
+from lit_modules.layers.triton_attention import triton_attention
 from lit_modules.layers.visibility import (
     attention_mask,
     check_attention_shapes,
@@ -58,14 +59,17 @@ def scaled_dot_product_attention(
         is_causal: Whether query t sees key s only if s ≤ t + S − T.
         window: Number of keys visible on each side, including the query's own: |t + S − T − s| < window.
         scale: 1/√D by default, with D the width of a head.
-        dropout: Probability of dropping an attention weight, applied in evaluation too; not for `tiled`.
-        implementation: `fused` is PyTorch's kernel, `by_hand` the formula above, `tiled` flash attention.
+        dropout: Probability of dropping an attention weight, applied in evaluation too; not for `tiled` and
+            `triton`.
+        implementation: `fused` is PyTorch's kernel, `by_hand` the formula above, `tiled` flash attention in
+            PyTorch, `triton` flash attention as GPU kernels.
 
     Returns:
         (B, H, T, D_v), in the type of the query; zeros for a query without visible keys.
 
     Raises:
-        ValueError: Shapes that don't match; a mask that isn't boolean; dropout with `tiled`.
+        ValueError: Shapes that don't match; a mask that isn't boolean; dropout with `tiled` or `triton`;
+            what `triton_attention` refuses.
 
     Source:
         Vaswani et al. 2017, "Attention is all you need", eq. 1; Ainslie et al. 2023, "GQA".
@@ -80,12 +84,13 @@ def scaled_dot_product_attention(
     if scale is None:
         scale = query.shape[-1] ** -0.5
 
+    check_attention_dropout(implementation, dropout)
     if implementation == "tiled":
-        if dropout:
-            raise ValueError(
-                f"implementation 'tiled' has no dropout of attention weights, got dropout {dropout}"
-            )
         return flash_attention(query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale)
+    if implementation == "triton":
+        return triton_attention(
+            query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale
+        ).output
     if implementation == "by_hand":
         weights = attention_weights(query, key, mask=mask, is_causal=is_causal, window=window, scale=scale)
         (value,) = clear_hidden_keys(mask, value)
@@ -124,6 +129,18 @@ def attention_weights(
         if visible is not None:
             scores = scores.masked_fill(~visible, -torch.inf)
         return softmax(scores, dim=-1)
+
+
+def check_attention_dropout(implementation: str, dropout: float) -> None:
+    """Check that an implementation can drop attention weights.
+
+    Raises:
+        ValueError: It computes the weights in tiles.
+    """
+    if dropout and implementation in ("tiled", "triton"):
+        raise ValueError(
+            f"implementation {implementation!r} has no dropout of attention weights, got dropout {dropout}"
+        )
 
 
 def _weighted_sum(weights: Tensor, value: Tensor) -> Tensor:

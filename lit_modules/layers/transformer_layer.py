@@ -9,8 +9,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from lit_modules.configs.transformer import NormKind, TransformerConfig
-from lit_modules.layers.argument_checks import LayerImplementation, check_choice
+from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.attention import Attention
+from lit_modules.layers.building_blocks import layer_implementation
 from lit_modules.layers.feed_forward import FeedForward, SwiGLU
 from lit_modules.layers.kv_cache import DecoderLayerCache, KVCache
 from lit_modules.layers.norm import LayerNorm, RMSNorm
@@ -30,13 +31,13 @@ def build_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
             eps=config.norm_eps,
             partial=config.norm_partial,
             bias=bool(config.norm_bias),
-            implementation=_layer_implementation(config),
+            implementation=layer_implementation(config.implementation),
         )
     return LayerNorm(
         config.width,
         eps=config.norm_eps,
         bias=config.bias if config.norm_bias is None else config.norm_bias,
-        implementation=_layer_implementation(config),
+        implementation=layer_implementation(config.implementation),
     )
 
 
@@ -81,7 +82,7 @@ def build_feed_forward(config: TransformerConfig) -> FeedForward | SwiGLU:
             bias=config.bias,
             dropout=config.hidden_dropout,
             output_dropout=config.dropout,
-            implementation=_layer_implementation(config),
+            implementation=layer_implementation(config.implementation),
         )
     return FeedForward(
         config.width,
@@ -90,12 +91,8 @@ def build_feed_forward(config: TransformerConfig) -> FeedForward | SwiGLU:
         bias=config.bias,
         dropout=config.hidden_dropout,
         output_dropout=config.dropout,
-        implementation=_layer_implementation(config),
+        implementation=layer_implementation(config.implementation),
     )
-
-
-def _layer_implementation(config: TransformerConfig) -> LayerImplementation:
-    return "fused" if config.implementation == "fused" else "by_hand"
 
 
 class EncoderLayer(nn.Module):

@@ -53,6 +53,12 @@ def test_overrides_lie_on_top_of_the_saved_config(best: Path) -> None:
     assert restored.experiment.trainer.max_epochs == 1
 
 
+def test_a_model_with_tritons_kernels_is_opened_with_pytorchs(best: Path) -> None:
+    saved = checkpoint.load(best)
+    saved["config"]["model"]["implementation"] = "triton"
+    assert build.restore(saved, best).experiment.model.config.implementation == "fused"
+
+
 def test_weights_must_fit(best: Path) -> None:
     saved = checkpoint.load(best)
     with pytest.raises(UserError, match=r"best\.ckpt don't fit its model: .*(16|size)"):

@@ -193,6 +193,18 @@ def test_a_directory_that_holds_a_run_is_refused(
     assert "cannot create the run directory" in capsys.readouterr().err
 
 
+def test_triton_on_a_cpu_is_refused_by_its_key_and_leaves_nothing(work: Path) -> None:
+    values = (
+        "model.name=vision_transformer",
+        "model.implementation=triton",
+        "data.name=digits",
+        "trainer.accelerator=cpu",
+    )
+    with pytest.raises(UserError, match=r"^model\.implementation = 'triton' needs a CUDA GPU; use fused"):
+        experiments.run({"name": "vit"}, *values)
+    assert list(work.iterdir()) == []
+
+
 def test_an_unknown_monitor_stops_before_the_first_epoch(tiny: dict[str, Any], work: Path) -> None:
     with pytest.raises(
         UserError, match=r"trainer\.monitor = 'val/los'.*did you mean val/loss\?.*val/accuracy"

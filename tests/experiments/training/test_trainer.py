@@ -1,5 +1,6 @@
 """What a config asks of the machine is checked against what the machine has, and resolved by it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from experiments.config.trainer import TrainerConfig
 from experiments.errors import UserError
 from experiments.training import trainer as trainers
+from lit_modules.configs.transformer import TransformerConfig
 
 
 @pytest.fixture
@@ -102,6 +104,36 @@ def test_precision_that_the_device_lacks_is_refused(machine) -> None:
         trainers.check_hardware(replace(CONFIG, accelerator="cpu", precision="16-mixed"))
     with pytest.raises(UserError, match=r"64-true.*MPS"):
         trainers.check_hardware(replace(CONFIG, accelerator="mps", precision="64-true"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "capability", "installed", "precision", "message"),
+    [
+        ({"cpu": 1}, (9, 0), True, "auto", r"'triton' needs a CUDA GPU; use fused, by_hand or tiled"),
+        ({"cpu": 1, "mps": 1}, (9, 0), True, "auto", "needs a CUDA GPU"),
+        ({"cpu": 1, "cuda": 1}, (9, 0), False, "auto", "pip install triton"),
+        ({"cpu": 1, "cuda": 1}, (7, 5), True, "auto", r"compute capability 8\.0"),
+        ({"cpu": 1, "cuda": 1}, (9, 0), True, "64-true", "has no fp64"),
+        ({"cpu": 1, "cuda": 1}, (8, 0), True, "auto", None),
+    ],
+)
+def test_kernels_in_triton_need_a_gpu(
+    machine,
+    monkeypatch: pytest.MonkeyPatch,
+    devices: dict[str, int],
+    capability: tuple[int, int],
+    installed: bool,
+    precision: str,
+    message: str | None,
+) -> None:
+    machine(devices)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(trainers, "find_spec", lambda name: name if installed else None)
+    config, model = replace(CONFIG, precision=precision), TransformerConfig(implementation="triton")
+    trainers.check_hardware(config, TransformerConfig())
+    refused = nullcontext() if message is None else pytest.raises(UserError, match=message)
+    with refused:
+        trainers.check_hardware(config, model)
 
 
 @pytest.mark.parametrize(

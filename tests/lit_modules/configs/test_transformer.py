@@ -12,7 +12,12 @@ from lit_modules.configs.transformer import PooledTransformerConfig, Transformer
         ({"width": 30}, "num_heads: 4 doesn't divide width 30"),
         ({"width": 12, "position": "rotary"}, "head_dim 3 is odd"),
         ({"norm_partial": 0.5}, "norm_partial: 0.5 needs norm rms_norm, not layer_norm"),
-        ({"attention_dropout": 0.1, "implementation": "tiled"}, "attention_dropout: 0.1 isn't possible"),
+        (
+            {"attention_dropout": 0.1, "implementation": "tiled"},
+            "0.1 isn't possible with implementation tiled",
+        ),
+        ({"attention_dropout": 0.1, "implementation": "triton"}, "isn't possible with implementation triton"),
+        ({"head_dim": 129, "implementation": "triton"}, "heads up to 128 wide, but head_dim is 129"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str):

@@ -351,6 +351,7 @@ def test_works_under_autocast_with_everything_on():
             "not to attention to a context",
         ),
         ({"num_heads": 2, "dropout": 0.1, "implementation": "tiled"}, r"no dropout .* got dropout 0\.1"),
+        ({"num_heads": 2, "dropout": 0.1, "implementation": "triton"}, r"no dropout .* got dropout 0\.1"),
         ({"num_heads": 2, "window": 0}, "window is 0"),
         ({"num_heads": 2, "implementation": "flash"}, "implementation is 'flash'"),
         ({"num_heads": 2, "dropout": 1.0}, r"dropout is 1\.0"),

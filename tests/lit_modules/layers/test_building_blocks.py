@@ -66,7 +66,8 @@ def test_autocast_keeps_the_type_of_a_product() -> None:
         assert layer(torch.randn(2, 3)).dtype == torch.bfloat16
 
 
-def test_tiled_attention_comes_with_layers_by_hand_and_other_names_are_refused() -> None:
+def test_each_kind_of_attention_has_its_layers_and_other_names_are_refused() -> None:
     assert building_blocks("tiled") is building_blocks("by_hand")
+    assert building_blocks("triton") is building_blocks("fused")
     with pytest.raises(ValueError, match="implementation is 'fast', expected one of 'fused', 'by_hand'"):
         building_blocks("fast")

@@ -258,7 +258,7 @@ def test_the_attention_map_sums_to_one_and_makes_the_output():
 
 def test_unknown_implementation_is_refused():
     with pytest.raises(
-        ValueError, match="implementation is 'flash', expected one of 'fused', 'by_hand', 'tiled'"
+        ValueError, match="implementation is 'flash', expected one of 'fused', 'by_hand', 'tiled', 'triton'"
     ):
         scaled_dot_product_attention(*heads(), implementation="flash")
 
