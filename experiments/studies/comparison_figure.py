@@ -76,6 +76,7 @@ def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list
         x: {group.name: _curves([run.path for run in group.runs], x) for group in comparison.groups}
         for x in ("step", *axes)
     }
+    names = {name for runs in over["step"].values() for run in runs for name in run}
     panels = [
         _Lines(
             title=f"{family}, {point} point",
@@ -85,9 +86,9 @@ def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list
             },
         )
         for family in settings.by_layer
+        if matching(names, [f"{family}/*"])
         for point, at in (("first", 0), ("last", -1))
     ]
-    names = {name for runs in over["step"].values() for run in runs for name in run}
     panels += [
         _Lines(
             title=metric,

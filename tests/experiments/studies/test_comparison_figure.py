@@ -97,7 +97,7 @@ def test_a_measurement_of_each_layer_is_drawn_over_the_layers(panels: Panels) ->
         for layer in range(1, 13)
     )
     make_run(panels.folder / "a" / "seed_0", curve)
-    first, last = panels(curves=[], by_layer=["layer_gradient"], log_y=True)
+    first, last = panels(curves=[], by_layer=["layer_gradient", "not_measured"], log_y=True)
     assert [axes.get_title() for axes in (first, last)] == [
         "layer_gradient, first point",
         "layer_gradient, last point",
