@@ -16,6 +16,7 @@ from experiments.config import registry
 from experiments.config.root import Config
 from experiments.errors import UserError
 from experiments.training.build import build_model, user_mistakes
+from experiments.training.threads import usable_cores
 from experiments.training.trainer import resolve_accelerator
 
 
@@ -40,9 +41,9 @@ def check_batches(
         )
     if not isinstance(datamodule, DataModule):
         return
-    workers, cores = getattr(datamodule.config, "num_workers", 0), os.cpu_count() or 1
+    workers, cores = getattr(datamodule.config, "num_workers", 0), len(usable_cores())
     if workers > cores:
-        raise UserError(f"data.num_workers = {workers}: this machine has {cores} CPU cores")
+        raise UserError(f"data.num_workers = {workers}: this process may use {cores} CPU cores")
     datamodule.trainer = trainer
     with user_mistakes("data"):
         loaders = {part: datamodule.loader(part) for part in PARTS}

@@ -31,6 +31,7 @@ from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.curve_log import CurveLog
 from experiments.training.event_log import EventLog
 from experiments.training.lightning_adapter import NEVER
+from experiments.training.threads import usable_cores
 from lit_modules.functional.precision import multiplies_bf16
 
 _LAUNCHED = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "NODE_RANK", "SLURM_NTASKS", "LSB_JOBID", "PMI_SIZE")
@@ -60,10 +61,12 @@ def check_hardware(config: TrainerConfig, model: Any = None) -> None:
         raise UserError(
             f"trainer.devices = {devices}: this machine has {present[accelerator]} {accelerator} device(s)"
         )
-    cores = os.cpu_count() or 1
+    is_launched = any(name in os.environ for name in _LAUNCHED)
+    # A launcher may give each of its processes one core.
+    cores = (os.cpu_count() or 1) if is_launched else len(usable_cores())
     if isinstance(wanted, int) and accelerator == "cpu" and wanted > cores:
-        raise UserError(f"trainer.devices = {devices}: this machine has {cores} CPU cores")
-    if config.num_nodes > 1 and not any(name in os.environ for name in _LAUNCHED):
+        raise UserError(f"trainer.devices = {devices}: this process may use {cores} CPU cores")
+    if config.num_nodes > 1 and not is_launched:
         raise UserError(
             f"trainer.num_nodes = {config.num_nodes}: no launcher has started this process; start the run "
             "with torchrun or srun on every machine"

@@ -10,7 +10,7 @@ import experiments
 from experiments.config.check import load_config
 from experiments.errors import UserError
 from experiments.studies.dry_run import dry_run
-from experiments.training import build
+from experiments.training import build, fit_checks
 from experiments.training.fit_checks import check_memory
 
 
@@ -49,6 +49,18 @@ def test_refused_before_training(
     with pytest.raises(UserError, match=message):
         dry_run(load_config(*arguments)) if dry else experiments.run(*arguments)
     assert not list(work.iterdir())
+
+
+def test_workers_are_counted_against_the_cores_of_this_process(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under taskset, or in a SLURM step with fewer cores than the machine has."""
+    settings = (tiny, "data.pipeline=torchvision", "data.num_workers=2")
+    monkeypatch.setattr(fit_checks, "usable_cores", lambda: {7})
+    with pytest.raises(UserError, match=r"data\.num_workers = 2: this process may use 1 CPU cores"):
+        dry_run(load_config(*settings))
+    monkeypatch.setattr(fit_checks, "usable_cores", lambda: {3, 7})
+    dry_run(load_config(*settings))
 
 
 def test_the_smallest_batch_may_have_one_sample_where_the_model_allows_it(tiny: dict[str, Any]) -> None:

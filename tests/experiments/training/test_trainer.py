@@ -61,10 +61,13 @@ def test_more_devices_than_there_are_are_refused(
     with pytest.raises(UserError, match=r"this machine has 2 cuda"):
         trainers.check_hardware(replace(CONFIG, accelerator="cuda", devices=devices))
     trainers.check_hardware(replace(CONFIG, accelerator="cuda", devices=[0, 1]))
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr(trainers, "usable_cores", lambda: {0, 2, 5})
     trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=3))
-    with pytest.raises(UserError, match=r"trainer\.devices = 4: this machine has 3 CPU cores"):
+    with pytest.raises(UserError, match=r"trainer\.devices = 4: this process may use 3 CPU cores"):
         trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=4))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    trainers.check_hardware(replace(CONFIG, accelerator="cpu", devices=4))
 
 
 @pytest.mark.parametrize(
