@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from experiments.config.messages import plain_path
 from experiments.errors import Interrupted, writing
 from experiments.training.run_directory import is_worker
 
@@ -67,6 +69,11 @@ class _RunLog(logging.FileHandler):
         """Close the file; what it still had to write may be lost."""
         with contextlib.suppress(OSError):
             super().close()
+
+
+def tensorboard_command(folder: Path) -> str:
+    """Return the command that shows a folder in TensorBoard, as it can be pasted into a shell."""
+    return f"tensorboard --logdir {shlex.quote(plain_path(folder))}"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _LONGEST_WORD = 100
@@ -50,3 +51,9 @@ def nearest(name: str, allowed: Iterable[Any]) -> str:
         return ""
     close = difflib.get_close_matches(name, [str(a) for a in allowed], n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def plain_path(path: Path) -> str:
+    """Return a path as text that no command takes for an option or for the home of a user."""
+    text = str(path)
+    return f"./{text}" if text.startswith(("-", "~")) else text

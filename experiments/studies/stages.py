@@ -1,7 +1,6 @@
 """Run the `stages` of a chain one after the other: fits and tasks that use the results of earlier stages."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from experiments.config.check import load_config
 from experiments.config.root import Config
-from experiments.console import say
+from experiments.console import say, tensorboard_command
 from experiments.errors import Interrupted, UserError
 from experiments.studies.study_directory import open_directory
 from experiments.studies.tasks import Stage, check_tasks, run_task, task_output
@@ -72,8 +71,7 @@ def _run_in(
     }
     if not run_directory.is_worker():
         run_directory.write_metrics(run_dir, {**metrics, **last.metrics})
-    logs = shlex.quote(str(run_dir))
-    say(f"directory of all stages: {run_dir}\ndashboard:               tensorboard --logdir {logs}")
+    say(f"directory of all stages: {run_dir}\ndashboard:               {tensorboard_command(run_dir)}")
     return Result(metrics=last.metrics, run_dir=run_dir, module=last.module, children=done)
 
 

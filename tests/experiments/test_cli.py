@@ -1,5 +1,7 @@
 """Every way that a command can end is the right status and no more lines than a person needs."""
 
+import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, compare
+from experiments import cli, compare, console
+from experiments.config.check import load_config
 from experiments.errors import Interrupted, RunError, UserError
 
 RESUMABLE = Interrupted(signal.SIGTERM, Path("runs/x"), Path("runs/x/checkpoints/last.ckpt"))
@@ -108,6 +111,29 @@ def test_a_wrong_option_is_one_line_with_the_nearest_option() -> None:
     assert str(raised.value) == (
         "unrecognized arguments: --promt=x (did you mean --prompt?); see python -m experiments.sample --help"
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["out", "a b", "-x", "a #b", "&x", "it's", "$HOME", "~", "1", "a: b", "[x]", "é"]
+)
+def test_the_lines_to_paste_mean_the_directory_of_the_run(
+    name: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real shell reads them."""
+
+    def words(line: str) -> list[str]:
+        shell = ["sh", "-c", f"set -- {line}\nprintf '%s\\n' \"$@\""]
+        return subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    cli.report(Interrupted(signal.SIGINT, Path(name), Path(name, "checkpoints", "last.ckpt")))
+    resume = words(capsys.readouterr().err.splitlines()[-1])
+    assert resume[:3] == ["python", "-m", "experiments.run"]
+    given = load_config({"model": {"name": "mlp"}, "data": {"name": "digits"}}, resume[3])
+    assert Path(str(given.resume)) == Path(name)
+    parser = argparse.ArgumentParser()  # TensorBoard's own kind
+    parser.add_argument("--logdir")
+    given = parser.parse_args(words(console.tensorboard_command(Path(name)))[1:])
+    assert Path(os.path.expanduser(given.logdir)) == Path(name)
 
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", "1"), ("SLURM_NTASKS", ""), ("LOCAL_RANK", "x")])
