@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,8 +16,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from experiments.callbacks.milestones import Agreement
 from experiments.config.messages import nearest
 from experiments.errors import Interrupted, UserError
-from experiments.training import lightning_adapter
-from experiments.training.recovery import copy_checkpoint
+from experiments.training import checkpoint, lightning_adapter
+from experiments.training.recovery import copy_file
 
 
 class Checkpoints(Checkpoint):
@@ -161,7 +162,22 @@ class Checkpoints(Checkpoint):
         if improved and trainer.is_global_zero:
             # A copy, not a link: damage in place hits one file only. It is not flushed to the disk, because
             # the same state is safe in `best`.
-            copy_checkpoint(self.best, self.last)
+            copy_file(self.best, self.last)
+
+    def adopt_last(self, trainer: L.Trainer, measured: Mapping[str, float]) -> None:
+        """Make the last state the best one, for a fit that had ended before its best state was lost.
+
+        Args:
+            trainer: The Trainer of the fit.
+            measured: What a validation of the last state has logged.
+        """
+        state = checkpoint.load(self.last)
+        self.best_metrics = {key: float(value) for key, value in measured.items()}
+        self.best_score, self.best_step = self.best_metrics[self.monitor], state["global_step"]
+        state["callbacks"]["Checkpoints"] = self.state_dict()
+        if trainer.is_global_zero:
+            checkpoint.AtomicCheckpointIO().save_checkpoint(state, self.best)
+            copy_file(self.best, self.last)
 
     def _leave(self) -> None:
         raise Interrupted(self._signal or signal.SIGTERM, self.folder.parent, self.last)

@@ -116,13 +116,20 @@ def read_choice(stages: Mapping[str, Stage]) -> Choice:
     """Read the result of the choosing stage.
 
     Raises:
-        UserError: There is no such stage.
+        UserError: There is no such stage, or its file is damaged.
     """
     choosing = find_task(configs_of(stages), ChooseTaskConfig)
     if choosing is None:
         raise UserError(NOTHING_CHOSEN)
-    content = json.loads((stages[choosing[0]].run_dir / CHOICE).read_text(encoding="utf-8"))
-    return Choice(**{field.name: content[field.name] for field in dataclasses.fields(Choice)})
+    run_dir = stages[choosing[0]].run_dir
+    try:
+        content = json.loads((run_dir / CHOICE).read_text(encoding="utf-8"))
+        return Choice(**{field.name: content[field.name] for field in dataclasses.fields(Choice)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run_dir / CHOICE} is missing or damaged: {error}; remove {run_dir / 'metrics.json'}, and "
+            "resume the chain to choose again"
+        ) from error
 
 
 def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:

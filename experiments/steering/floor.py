@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from experiments import cli
 from experiments.errors import UserError, writing
 from experiments.studies.finished_runs import find_runs
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 
 Array = NDArray[np.float64]
 Curve = list[tuple[int, float]]

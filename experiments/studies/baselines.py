@@ -36,7 +36,8 @@ from experiments.config.baselines import (
 from experiments.errors import UserError
 from experiments.studies.grid_search import GridSearch
 from experiments.training.confusion import Confusion
-from experiments.training.run_directory import CURVE_HEADER, write_csv
+from experiments.training.curve_file import CURVE_HEADER
+from experiments.training.run_directory import write_csv
 from lit_modules.functional.ranking import one_vs_rest_auc
 
 Array = NDArray[Any]

@@ -87,8 +87,7 @@ def write_comparison(
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     run_directory.write_text(output / "comparison.md", comparison.markdown())
-    with writing(output / "comparison.png"):
-        draw(comparison, output / "comparison.png", settings, panels)
+    draw(comparison, output / "comparison.png", settings, panels)
     run_directory.write_csv(output / "comparison.csv", rows)  # the last file: with it a study is finished
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.config.comparison import ComparisonConfig
 from experiments.errors import writing
 from experiments.studies.comparison import Comparison, matching
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
 PER_ROW = 3

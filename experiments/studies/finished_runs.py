@@ -48,7 +48,7 @@ def read_run(path: Path) -> Run:
         content = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Run(path=path, metrics={}, failure=_reason(path))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Run(path=path, metrics={}, failure=f"metrics.json cannot be read: {error}")
     items = content.items() if isinstance(content, dict) else ()
     numbers = {k: float(v) for k, v in items if isinstance(v, int | float) and not isinstance(v, bool)}

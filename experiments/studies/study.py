@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,13 +14,13 @@ from experiments.config import own_code
 from experiments.config.check import load_config, to_yaml
 from experiments.config.root import Config, Section
 from experiments.config.sources import read_file
-from experiments.console import print_table, say
+from experiments.console import print_table, say, tensorboard_command
 from experiments.errors import Interrupted, RunError, writing
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.processes import end_with_parent, run_in_process
 from experiments.studies.study_directory import open_directory
 from experiments.terminal_streams import outlive_terminal
-from experiments.training import resume, run_directory
+from experiments.training import recovery, resume, run_directory
 from experiments.training.build import build_data, create
 from experiments.training.fit import Result, fit
 from experiments.training.run_directory import nothing_left_if_refused
@@ -73,13 +72,16 @@ def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
     folders = {job.path: run_dir / job.path for job in jobs}
     comparison = compare_runs(list(folders.values()), run_dir, experiment.comparison)
     print_table(comparison.table())
-    say(f"study directory: {run_dir}\ndashboard:       tensorboard --logdir {shlex.quote(str(run_dir))}")
+    say(f"study directory: {run_dir}\ndashboard:       {tensorboard_command(run_dir)}")
     children = {path: folder for path, folder in folders.items() if path not in failed}
     return Result(metrics=comparison.means(), run_dir=run_dir, children=children)
 
 
 def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
     """List the baselines, which are quick, and then the fits."""
+    for path in _baselines(experiment):
+        if recovery.is_damaged_json(run_dir / path / "metrics.json"):
+            recovery.set_aside(run_dir / path / "metrics.json")
     own = own_code.sources_of(experiment)
     baselines = [
         _Job(

@@ -10,7 +10,7 @@ from experiments.config import registry
 from experiments.config.root import Config
 from experiments.console import say
 from experiments.errors import UserError, writing
-from experiments.training import run_directory
+from experiments.training import recovery, run_directory
 from experiments.training.fit import Result
 from experiments.training.run_directory import nothing_left_if_refused
 
@@ -85,6 +85,8 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     assert stage.task is not None
     assert stage.run_dir is not None
     run_dir = Path(stage.run_dir)
+    if recovery.is_damaged_json(run_dir / "metrics.json"):
+        recovery.set_aside(run_dir / "metrics.json")
     if _is_newest(run_dir, [stage.run_dir for stage in earlier.values()]):
         say(f"{run_dir} is finished")
         return Result(metrics=run_directory.read_metrics(run_dir), run_dir=run_dir)

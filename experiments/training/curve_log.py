@@ -11,7 +11,9 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from experiments.errors import RunError, writing
-from experiments.training.run_directory import CURVE_HEADER, read_curve_rows, write_csv
+from experiments.training import recovery
+from experiments.training.curve_file import CURVE_HEADER, is_damaged_curve, read_curve_rows
+from experiments.training.run_directory import write_csv
 
 
 class CurveLog(Logger):
@@ -68,6 +70,8 @@ class CurveLog(Logger):
 
     def _open(self) -> None:
         if self.resumed_step is not None and self.path.exists():
+            if is_damaged_curve(self.path):
+                recovery.copy_aside(self.path)
             kept = [row for row in read_curve_rows(self.path) if self._is_before(self.resumed_step, row)]
             # Written in one step: a kill here must not lose the curve.
             write_csv(self.path, [CURVE_HEADER, *kept])

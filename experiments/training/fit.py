@@ -1,7 +1,6 @@
 """One fit, in five steps: prepare → build → train → test → record."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from experiments.callbacks.summary import parameter_count
 from experiments.callbacks.tensorboard import log_hyperparameters
 from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
-from experiments.console import print_table, recorded, say
+from experiments.console import print_table, recorded, say, tensorboard_command
 from experiments.errors import RunError
 from experiments.training import checkpoint, initial_weights, recovery, resume, run_directory
 from experiments.training import trainer as trainers
@@ -115,7 +114,7 @@ def prepare(experiment: Config) -> Start:
         for path in start.damaged:
             recovery.set_aside(path)
         if start.checkpoint is not None and start.lacks is not None:
-            recovery.copy_checkpoint(start.checkpoint, start.checkpoint.with_name(start.lacks))
+            recovery.copy_file(start.checkpoint, start.checkpoint.with_name(start.lacks))
     return start
 
 
@@ -185,7 +184,7 @@ def train(parts: Parts, start: Start) -> None:
         raise RunError(f"training ended without a validated checkpoint in {checkpoints.folder}")
     if not checkpoints.best_metrics:  # the best state was lost, and the fit had ended
         (measured,) = parts.trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
-        checkpoints.best_metrics = {key: float(value) for key, value in measured.items()}
+        checkpoints.adopt_last(parts.trainer, measured)
 
 
 def test(parts: Parts, start: Start) -> None:
@@ -257,4 +256,4 @@ def _print(metrics: Mapping[str, float], run_dir: Path) -> None:
             table.add_row(key, f"{value:.4f}")
     table.add_row("fit_seconds", f"{metrics['fit_seconds']:.1f}")
     print_table(table)
-    say(f"run directory: {run_dir}\ndashboard:     tensorboard --logdir {shlex.quote(str(run_dir))}")
+    say(f"run directory: {run_dir}\ndashboard:     {tensorboard_command(run_dir)}")

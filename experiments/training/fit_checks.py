@@ -1,7 +1,6 @@
 """Refuse, before training, what would end in an error or in a full memory during training."""
 
 import copy
-import os
 from typing import Any
 
 import lightning as L

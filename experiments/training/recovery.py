@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from datamodules.assets.ordinary_files import check_ordinary
 from experiments.console import say
-from experiments.errors import RunError, replacing
+from experiments.errors import RunError, UserError, replacing
 
 
 def set_aside(path: Path, suffix: str = "damaged") -> Path:
     """Rename a file or folder to NAME.damaged, or NAME.damaged-2 and so on; return the new path."""
-    names = (f"{path.name}.{suffix}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
-    target = next(p for name in names if not os.path.lexists(p := path.with_name(name)))
+    target = _unused(path, suffix)
     try:
         path.rename(target)
     except OSError as error:
@@ -22,20 +22,39 @@ def set_aside(path: Path, suffix: str = "damaged") -> Path:
     return target
 
 
-def copy_checkpoint(source: Path, target: Path) -> None:
-    """Copy a checkpoint under a temporary name and rename it."""
+def copy_aside(path: Path) -> None:
+    """Copy a damaged file to NAME.damaged, or NAME.damaged-2 and so on."""
+    target = _unused(path, "damaged")
+    copy_file(path, target)
+    say(f"{path} is damaged: its readable part stays, and {target.name} is a copy of the whole")
+
+
+def _unused(path: Path, suffix: str) -> Path:
+    names = (f"{path.name}.{suffix}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
+    return next(p for name in names if not os.path.lexists(p := path.with_name(name)))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file under a temporary name and rename it."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def is_damaged_json(path: Path) -> bool:
-    """Return whether a file exists and does not hold a JSON object of numbers and nulls."""
-    if not path.exists():
+    """Return whether a file exists and does not hold a JSON object of numbers and nulls.
+
+    Raises:
+        UserError: The system cannot read the file, which says nothing about its content.
+    """
+    if not os.path.lexists(path):
         return False
     try:
+        check_ordinary(path)
         values = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; nothing was changed") from None
     return not isinstance(values, dict) or not all(isinstance(v, float | int | None) for v in values.values())
 
 
@@ -46,10 +65,15 @@ def best_is_lost(state: dict[str, Any], best_step: int | None) -> bool:
         state: The newest checkpoint of a run.
         best_step: The step of `best.ckpt`; `None` if it is missing or damaged.
     """
-    saved = state["callbacks"].get("Checkpoints", {})
-    if saved.get("best_score") is None:
+    if has_no_best(state):
         return False  # nothing was validated yet
+    saved = state["callbacks"]["Checkpoints"]
     return best_step is None or saved.get("best_step") not in (None, best_step)
+
+
+def has_no_best(state: dict[str, Any]) -> bool:
+    """Return whether a checkpoint knows of no best state, for example after `forget_lost_best`."""
+    return state["callbacks"].get("Checkpoints", {}).get("best_score") is None
 
 
 def forget_lost_best(state: dict[str, Any]) -> str:

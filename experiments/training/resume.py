@@ -75,6 +75,12 @@ def find_start(config: Config) -> Start:
                 f"resume={path} continues in {start.run_dir}, not in run_dir={config.run_dir}; remove run_dir"
             )
     check_same(config.plain, _with_defaults(start.state["config"]), start.run_dir)
+    if is_finished(config, start) and recovery.has_no_best(start.state):
+        raise UserError(
+            f"{start.run_dir} is finished and its metrics stay, but its best state is lost: best.ckpt is "
+            f"missing or damaged, and last.ckpt holds the later step {start.step}. To use that state, "
+            f"rename {start.run_dir / 'metrics.json'} and resume again: the run then tests it"
+        )
     if not (start.run_dir / "metrics.json").exists():
         _check_length(config, start.state, start.run_dir)
     return start

@@ -24,6 +24,7 @@ from experiments.config.check import to_yaml
 from experiments.config.root import Config
 from experiments.errors import Interrupted, RunError, UserError, replacing, writing
 from experiments.training import run_lock
+from experiments.training.curve_file import read_curve_rows
 from experiments.training.machine import describe_machine, describe_revision
 
 RUN_DIR_VARIABLE = "EXPERIMENTS_RUN_DIR"
@@ -285,38 +286,6 @@ def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
     """Write the final metrics as one flat JSON object; a value that is not finite becomes null."""
     flat = {k: (v if math.isfinite(v) else None) for k, v in metrics.items()}
     write_text(path / "metrics.json", json.dumps(flat, indent=2) + "\n")
-
-
-CURVE_HEADER = ("step", "epoch", "name", "value")
-
-
-def read_curve_rows(path: Path) -> list[list[str]]:
-    """Return the rows of a `metrics.csv` without its header, damaged rows, and a row that a kill cut off."""
-    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-    rows = list(csv.reader(whole.splitlines()))
-    return [row for row in rows[1:] if len(row) == len(CURVE_HEADER) and _has_numbers(row)]
-
-
-def _has_numbers(row: list[str]) -> bool:
-    step, epoch, _, value = row
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return step.isdecimal() and (epoch.isdecimal() or not epoch) and max(map(len, (step, epoch))) <= 18
-
-
-def read_curves(run_dir: Path, x: str = "step") -> dict[str, list[tuple[int, float]]]:
-    """Return (step, value) or (epoch, value) pairs by logged name; empty where there is no `metrics.csv`.
-
-    A curve by position has the position in the column `step`.
-    """
-    curves: dict[str, list[tuple[int, float]]] = {}
-    if (run_dir / "metrics.csv").is_file():
-        for step, epoch, name, value in read_curve_rows(run_dir / "metrics.csv"):
-            place = int(epoch or 0) + 1 if x == "epoch" else int(step)
-            curves.setdefault(name, []).append((place, float(value)))
-    return curves
 
 
 def environment() -> dict[str, Any]:

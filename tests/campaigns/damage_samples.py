@@ -38,7 +38,7 @@ from experiments.studies.compare_runs import compare_runs
 from experiments.studies.finished_runs import read_run
 from experiments.training.checkpoint import load
 from experiments.training.confusion import Confusion, read_confusion
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 from lit_modules.pretrained.gguf import read_gguf
 
 Values = dict[str, Any]

@@ -18,7 +18,7 @@ from datamodules.mnist import DigitsDataModule
 from experiments.config.check import to_yaml
 from experiments.training import checkpoint
 from experiments.training.build import restore
-from experiments.training.run_directory import read_curve_rows
+from experiments.training.curve_file import read_curve_rows
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 

@@ -16,7 +16,7 @@ from experiments import register
 from experiments.config import registry
 from experiments.errors import Interrupted, UserError
 from experiments.training import checkpoint
-from experiments.training.run_directory import read_curve_rows
+from experiments.training.curve_file import read_curve_rows
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
 

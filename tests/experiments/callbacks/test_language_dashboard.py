@@ -16,7 +16,7 @@ import experiments
 from datamodules.tokenizers import CharacterTokenizer
 from experiments.callbacks import language_dashboard
 from experiments.callbacks.language_dashboard import LanguageDashboard, attention_maps, visible, written
-from experiments.training.run_directory import read_curve_rows
+from experiments.training.curve_file import read_curve_rows
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.generate import generate

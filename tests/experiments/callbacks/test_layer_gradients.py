@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import experiments
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 from lit_modules.image_classifier import ImageClassifier
 
 

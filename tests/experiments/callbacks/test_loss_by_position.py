@@ -11,7 +11,7 @@ import experiments
 from experiments.config.check import load_config
 from experiments.errors import UserError
 from experiments.training.build import build_data
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 
 SHORTER = {"data.context_length": 40, "data.train_context_length": 8, "data.eval_batch_size": 3}
 

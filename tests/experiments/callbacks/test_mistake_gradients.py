@@ -11,7 +11,7 @@ import torch
 import experiments
 from experiments.callbacks.mistake_gradients import mistake_gradients
 from experiments.errors import UserError
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 from lit_modules.configs.objective import BinaryCrossEntropyConfig, CrossEntropyConfig, MSEConfig
 from lit_modules.objective import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 

@@ -11,8 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import experiments
 from experiments.config.check import load_config
 from experiments.errors import Interrupted, UserError
+from experiments.steering.chain import read_choice
 from experiments.studies import stages
 from experiments.studies.dry_run import dry_run
+from experiments.studies.tasks import Stage
 from experiments.training.run_directory import read_metrics
 
 
@@ -36,12 +38,13 @@ def test_a_cut_chain_goes_on_where_it_was(
     chain_run: Path, chain_settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {stage: read_metrics(chain_run / stage) for stage in ("test", "generate")}
-    for stage in before:
-        (chain_run / stage / "metrics.json").unlink()
+    (chain_run / "test" / "metrics.json").unlink()
+    (chain_run / "generate" / "metrics.json").write_text("{")
     experiments.run({**chain_settings, "run_dir": str(chain_run), "resume": "auto"})
     said = capsys.readouterr().out
     assert f"{chain_run / 'extract'} is finished" in said
     assert f"{chain_run / 'choose'} is finished" in said
+    (chain_run / "generate" / "metrics.json.damaged").unlink()
     for stage, found in before.items():
         assert read_metrics(chain_run / stage) == pytest.approx(found, rel=1e-4, abs=1e-6, nan_ok=True)
 
@@ -61,6 +64,19 @@ def test_what_was_found_with_networks_that_are_trained_further_is_found_again(
     assert again["val/train_0/l2s/margin"] != first["val/train_0/l2s/margin"]
     experiments.run(longer)
     assert f"{tmp_path / 'chain' / 'choose'} is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[]", b"\xff"])
+def test_a_lost_choice_says_how_to_choose_again(
+    content: bytes | None, chain_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    children = load_config(chain_settings).children
+    stages = {child.path: Stage(child.config, tmp_path / child.path) for child in children}
+    (tmp_path / "choose").mkdir()
+    if content is not None:
+        (tmp_path / "choose" / "choice.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"choice\.json is missing or damaged: .*choose/metrics\.json"):
+        read_choice(stages)
 
 
 def test_whoever_stops_a_task_is_told_to_continue_the_chain(

@@ -25,7 +25,7 @@ from experiments.config.baselines import (
 from experiments.errors import UserError
 from experiments.studies.baselines import run_baseline
 from experiments.training.confusion import read_confusion
-from experiments.training.run_directory import read_curves
+from experiments.training.curve_file import read_curves
 
 
 class Splits:

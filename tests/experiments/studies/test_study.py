@@ -192,7 +192,7 @@ def test_a_baseline_is_given_each_seeds_data_where_they_differ(
 
 
 @pytest.mark.slow
-def test_a_baseline_that_left_no_settings_is_run_again(
+def test_a_baseline_without_settings_or_with_damaged_metrics_is_run_again(
     tiny: dict[str, Any], in_this_process: list[str]
 ) -> None:
     study = {"baselines": {"majority_class": {}}}
@@ -201,6 +201,10 @@ def test_a_baseline_that_left_no_settings_is_run_again(
     in_this_process.clear()
     experiments.run("resume=out")
     assert in_this_process == ["out/majority_class"]
+    Path("out/majority_class/metrics.json").write_text("{")
+    experiments.run("resume=out")
+    assert in_this_process == ["out/majority_class"] * 2
+    assert Path("out/majority_class/metrics.json.damaged").read_text() == "{"
 
 
 @pytest.mark.slow

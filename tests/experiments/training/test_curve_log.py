@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import RunError
+from experiments.training.curve_file import CURVE_HEADER, read_curve_rows
 from experiments.training.curve_log import CurveLog
-from experiments.training.run_directory import CURVE_HEADER, read_curve_rows
 
 
 def test_each_value_is_a_row_that_reads_back_to_the_bit(work: Path) -> None:
@@ -94,18 +94,20 @@ def test_a_log_without_values_leaves_no_file(work: Path) -> None:
     assert not list(work.iterdir())
 
 
-def test_damaged_rows_are_left_out(work: Path) -> None:
-    rows = [
-        "step,epoch,name,value",
-        "1,0,a,0.5",
-        "x,0,a,0.5",
-        "2,y,a,0.5",
-        "3,0,a,0.5.5",
-        f"{'9' * 5000},0,a,1",
-    ]
-    data = "\n".join([*rows, "4,,a,nan", ""]).encode() + b"\xff\xfe\n"
-    (work / "metrics.csv").write_bytes(data)
-    assert read_curve_rows(work / "metrics.csv") == [["1", "0", "a", "0.5"], ["4", "", "a", "nan"]]
+def test_a_damaged_curve_is_copied_before_a_resumed_log_drops_its_rows(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = work / "metrics.csv"
+    damaged = "step,epoch,name,value\n1,0,a,0.5\n2,0,a\n3,0,a,1.5\n"
+    for content, is_copied in ((damaged, True), (damaged.replace("2,0,a\n", "") + "4,0,a", False)):
+        path.write_text(content)
+        log = CurveLog(path, resumed_step=3)
+        log.log_metrics({"a": 2.5}, step=4)
+        log.finalize("success")
+        assert [row[0] for row in read_curve_rows(path)] == ["1", "3", "4"]
+        assert ("metrics.csv.damaged is a copy" in capsys.readouterr().out) == is_copied
+    assert [file.name for file in sorted(work.iterdir())] == ["metrics.csv", "metrics.csv.damaged"]
+    assert (work / "metrics.csv.damaged").read_text() == damaged
 
 
 def test_a_full_disk_names_the_file_and_the_curve_goes_on_with_room(work: Path) -> None:

@@ -30,8 +30,8 @@ from experiments.errors import Interrupted, UserError
 from experiments.evaluate.on_data import evaluate
 from experiments.launch import main
 from experiments.training import checkpoint
+from experiments.training.curve_file import read_curve_rows
 from experiments.training.resume import check_same, newest_good
-from experiments.training.run_directory import read_curve_rows
 from lit_modules.configs.image_classifier import ImageClassifierConfig
 from lit_modules.image_classifier import ImageClassifier
 
