@@ -1,6 +1,7 @@
 """The schema of the section `trainer`: length, hardware, precision, validation and records of a fit."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from datamodules.setting import setting
 
@@ -100,8 +101,11 @@ class TrainerConfig:
     progress_bar: bool = setting(
         True, "Show a progress bar in a terminal, or plain lines elsewhere.", resume="free"
     )
-    compile: bool = setting(
-        False, "Compile the network with torch.compile: a slow start, then faster steps.", resume="free"
+    compile: bool | Literal["reduce-overhead"] = setting(
+        False,
+        "Compile the network with torch.compile: a slow start, then faster steps. reduce-overhead also "
+        "replays the network's kernels as CUDA graphs, one for each batch size; it needs a CUDA GPU.",
+        resume="free",
     )
     deterministic: bool = setting(False, "Raise an error at an operation that is not deterministic.")
     profiler: str | None = setting(
@@ -115,6 +119,11 @@ class TrainerConfig:
             raise ValueError(
                 f"check_val_every_n_steps = {self.check_val_every_n_steps} and check_val_every_n_epoch = "
                 f"{self.check_val_every_n_epoch}: set only one of them"
+            )
+        if self.compile == "reduce-overhead" and self.accumulate_grad_batches > 1:
+            raise ValueError(
+                f"compile: reduce-overhead isn't possible with accumulate_grad_batches = "
+                f"{self.accumulate_grad_batches}, because a replayed graph overwrites its gradients; use true"
             )
         least, numbers = (0, self.devices) if isinstance(self.devices, list) else (1, [self.devices])
         if self.devices != "auto" and not (

@@ -57,8 +57,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
         datamodule = build.build_data(restored.experiment, tokenizer)
         build.check_vocabulary(saved, datamodule.info, path)
         check_data(restored.info, datamodule.info)
-        if settings.compile:
-            getattr(restored.module, "network", restored.module).compile()
+        build.compile_network(restored.module, settings.compile)
         trainer = trainers.build_trainer(settings, run_dir=None, dashboard=None, resume=None)
         run = trainer.test if split == "test" else trainer.validate
         run(restored.module, datamodule=datamodule, verbose=False)

@@ -20,7 +20,14 @@ from experiments.console import print_table, recorded, say, tensorboard_command
 from experiments.errors import RunError
 from experiments.training import checkpoint, initial_weights, recovery, resume, run_directory
 from experiments.training import trainer as trainers
-from experiments.training.build import build_data, build_model, check_vocabulary, create_all, restore
+from experiments.training.build import (
+    build_data,
+    build_model,
+    check_vocabulary,
+    compile_network,
+    create_all,
+    restore,
+)
 from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.fit_checks import check_batches, check_memory, lacks
 from experiments.training.initial_weights import InitialWeights, init_from
@@ -160,8 +167,7 @@ def build(
     for part in (module, datamodule):
         log_no_hyperparameters(part)
     check_batches(datamodule, module, trainer, settings.limit_train_batches)
-    if settings.compile:
-        getattr(module, "network", module).compile()
+    compile_network(module, settings.compile)
     if not run_directory.is_worker():  # nothing was refused, so that the run begins or goes on
         write = run_directory.write_start if start.checkpoint is None else run_directory.write_continuation
         write(start.run_dir, experiment)

@@ -79,6 +79,8 @@ def check_hardware(config: TrainerConfig, model: Any = None) -> None:
         raise UserError("trainer.precision = '16-mixed' needs a GPU; on a CPU use 32-true or bf16-mixed")
     if config.precision == "64-true" and accelerator == "mps":
         raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
+    if config.compile == "reduce-overhead" and accelerator != "cuda":
+        raise UserError("trainer.compile = 'reduce-overhead' needs a CUDA GPU (for CUDA graphs); use true")
     if getattr(model, "implementation", None) == "triton":
         _check_triton(config)
 
@@ -124,6 +126,8 @@ def at_hand(config: TrainerConfig) -> tuple[TrainerConfig, tuple[str, ...]]:
         new.strategy = "auto" if new.devices in (1, "auto") else "ddp"
     if (new.precision == "16-mixed" and kind == "cpu") or (new.precision == "64-true" and kind == "mps"):
         new.precision = "32-true"
+    if new.compile == "reduce-overhead" and kind != "cuda":
+        new.compile = True
     notes = [
         f"trainer.{key} = {old!r} is not available on this machine; using {value!r}"
         for key, old in vars(config).items()

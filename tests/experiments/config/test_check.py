@@ -77,6 +77,11 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
         ["trainer.max_epochs = 1.5", "command line", "an integer"],
     ),
     "a number for a switch": (HEAD, ["trainer.compile=1"], ["trainer.compile = 1", "true or false"]),
+    "graphs that would overwrite gradients": (
+        HEAD,
+        ["trainer.compile=reduce-overhead", "trainer.accumulate_grad_batches=2"],
+        ["reduce-overhead isn't possible with accumulate_grad_batches = 2", "use true"],
+    ),
     "a switch for a number": (HEAD, ["data.batch_size=true"], ["data.batch_size = true", "an integer ≥ 1"]),
     "quoted number": (HEAD, ["data.batch_size='8'"], ["data.batch_size = '8'", "an integer ≥ 1"]),
     "a scalar for a list": (HEAD, ["model.hidden=8"], ["model.hidden = 8", "a list of integers ≥ 1"]),

@@ -109,6 +109,19 @@ def test_precision_that_the_device_lacks_is_refused(machine) -> None:
         trainers.check_hardware(replace(CONFIG, accelerator="mps", precision="64-true"))
 
 
+def test_cuda_graphs_need_cuda(machine) -> None:
+    graphs = replace(CONFIG, compile="reduce-overhead")
+    machine({"cpu": 1, "cuda": 1})
+    trainers.check_hardware(graphs)
+    assert trainers.at_hand(graphs) == (graphs, ())
+    machine({"cpu": 1})
+    with pytest.raises(UserError, match=r"^trainer\.compile = 'reduce-overhead' needs a CUDA GPU"):
+        trainers.check_hardware(graphs)
+    continued, notes = trainers.at_hand(graphs)
+    assert continued.compile is True
+    assert notes == ("trainer.compile = 'reduce-overhead' is not available on this machine; using True",)
+
+
 @pytest.mark.parametrize(
     ("devices", "capability", "installed", "precision", "message"),
     [
