@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 
 from experiments.errors import RunError, UserError
 from experiments.training import lightning_adapter
-from experiments.training.run_directory import is_worker
 
 RANK_ZERO_VARIABLE = "EXPERIMENTS_RANK_ZERO"
 """Environment variable with the process number of rank zero, for the ranks that it starts."""
@@ -49,20 +48,20 @@ def lost_ranks_named() -> Iterator[None]:
         _end_children()
         raise
     except Exception as error:
-        lost = _wait_for_loss(1.0) if _children or is_worker() else None
+        lost = _wait_for_loss(1.0) if _children or _was_started() else None
         _end_children()
         if lost is None:
             raise
         raise RunError(lost) from error
     finally:
         _running.clear()
+        if not _was_started():
+            os.environ.pop(RANK_ZERO_VARIABLE, None)
 
 
 def _start_watching() -> None:
-    global _watching
-    if is_worker():
-        if RANK_ZERO_VARIABLE in os.environ and not _watching:
-            _watching = True
+    if _was_started():
+        if RANK_ZERO_VARIABLE in os.environ:
             _watch()
         return
     os.environ[RANK_ZERO_VARIABLE] = str(os.getpid())
@@ -76,17 +75,21 @@ def _adopt(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _watch() -> None:
     """Wait in a thread for the loss of another rank, and end this process if it does not end by itself."""
+    global _watching
 
     def watch() -> None:
-        while not (_running.is_set() and (lost := _loss())):
+        while True:
+            if _running.is_set() and _loss() is not None:
+                time.sleep(GRACE)
+                if _running.is_set() and (lost := _loss()) is not None:  # the main thread waits
+                    os.write(2, f"error: {lost}\n".encode())
+                    _end_children()
+                    os._exit(1)
             time.sleep(POLL)
-        time.sleep(GRACE)
-        if _running.is_set():  # the main thread waits in a collective
-            os.write(2, f"error: {lost}\n".encode())
-            _end_children()
-            os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if not _watching:
+        _watching = True
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _wait_for_loss(seconds: float) -> str | None:
@@ -99,7 +102,7 @@ def _wait_for_loss(seconds: float) -> str | None:
 
 def _loss() -> str | None:
     """Return a line about another rank that has failed; `None` if there is none."""
-    if is_worker():
+    if _was_started():
         gone = os.environ.get(RANK_ZERO_VARIABLE, str(os.getppid())) != str(os.getppid())
         return _line(0, "has ended") if gone else None
     for rank, child in enumerate(_children, 1):
@@ -118,3 +121,9 @@ def _end_children() -> None:
     for child in _children:
         with contextlib.suppress(OSError):
             child.kill()
+    _children.clear()
+
+
+def _was_started() -> bool:
+    """Return whether another process of this machine started this one as a rank."""
+    return int(os.environ.get("LOCAL_RANK") or 0) > 0

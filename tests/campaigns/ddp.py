@@ -91,7 +91,8 @@ class Ddp:
         kills: list[str] = []
         for _ in range(self.random.randint(1, MOST_KILLS)):
             rank = self.random.choice((0, 1, 1))
-            moment = self.random.uniform(0, self.references[kind])
+            part = self.random.random() * (0.6 if rank else 1.0)  # rank 1 appears when rank 0 is half done
+            moment = part * self.references[kind]
             status, output = self.run(kind, run_dir, *TWO, rank=rank, moment=moment)
             if status == 0:
                 break

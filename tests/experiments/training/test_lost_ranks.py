@@ -18,7 +18,7 @@ from experiments.training.lost_ranks import RANK_ZERO_VARIABLE, lost_ranks_named
 def rank_one(monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that rank zero, which is this process, has started."""
     monkeypatch.setattr(lightning_adapter, "watch_ranks", lambda start: None)
-    monkeypatch.setenv(RANK_ZERO_VARIABLE, "")  # put back after the test
+    monkeypatch.setattr(lost_ranks, "_watching", False)
     process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
     monkeypatch.setattr(lost_ranks, "_children", [process])
     yield process
