@@ -1,4 +1,4 @@
-"""Causal attention (by hand, tiled, fused, PyTorch): time and peak memory, forward and backward.
+"""Causal attention (by hand, tiled, fused, Triton, PyTorch): time and peak memory, forward and backward.
 
 Shape letters: B batch, H heads, H_kv key/value heads, T tokens, D head width.
 """
@@ -20,7 +20,7 @@ from lit_modules.configs.transformer import AttentionImplementation
 from lit_modules.layers.scaled_dot_product import scaled_dot_product_attention
 
 BASELINE = "PyTorch"
-WAYS = (BASELINE, "fused", "tiled", "by_hand")
+WAYS = (BASELINE, "fused", "tiled", "by_hand", *(("triton",) if torch.cuda.is_available() else ()))
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 
 Shape = tuple[int, int, int, int, int]  # B, H, H_kv, T, D

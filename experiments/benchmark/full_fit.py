@@ -13,11 +13,11 @@ from experiments.config.root import Config
 from experiments.training.fit import fit
 
 
-def full_fit(experiment: Config, watcher: Callback, **overrides: Any) -> dict[str, float]:
-    """Fit a config in a temporary run directory, watched by a callback; return the final metrics."""
+def full_fit(experiment: Config, *watchers: Callback, **overrides: Any) -> dict[str, float]:
+    """Fit a config in a temporary run directory, watched by callbacks; return the final metrics."""
     with tempfile.TemporaryDirectory() as folder:
         place = {"run_dir": str(Path(folder) / "run"), **overrides}
-        return fit(load_config(experiment.plain, place), callbacks=[watcher]).metrics
+        return fit(load_config(experiment.plain, place), callbacks=watchers).metrics
 
 
 def fit_seconds(trainer: L.Trainer) -> float:
