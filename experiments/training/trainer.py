@@ -244,10 +244,6 @@ def build_trainer(
             callbacks.append(LayerGradients(config.log_every_n_steps))
         if "mistake_gradients" in config.measure:
             callbacks.append(MistakeGradients(config.log_every_n_steps))
-        if "loss_by_position" in config.measure:
-            from experiments.callbacks.loss_by_position import LossByPosition
-
-            callbacks.append(LossByPosition())
         if "decoding" in config.measure:
             from experiments.callbacks.decoding_speed import DecodingSpeed  # imports the networks
 
@@ -261,6 +257,10 @@ def build_trainer(
                     min_delta=0.0,
                 )
             )
+    if "loss_by_position" in config.measure:  # an evaluation and a dry run log its two losses too
+        from experiments.callbacks.loss_by_position import LossByPosition
+
+        callbacks.append(LossByPosition())
     if config.progress_bar:
         callbacks.append(Progress(milestones=milestones))
     if run_dir is not None:
