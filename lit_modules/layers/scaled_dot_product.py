@@ -19,11 +19,13 @@ from lit_modules.layers.flash_attention import flash_attention
 from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
 from lit_modules.layers.triton_attention import triton_attention
 from lit_modules.layers.visibility import (
+    are_finite,
     attention_mask,
     check_attention_shapes,
     clear_hidden_keys,
     may_look,
     seen_at_all,
+    separate_nan,
 )
 
 
@@ -46,6 +48,10 @@ def scaled_dot_product_attention(
         multi-head    q q q q q q      grouped-query   q q q q q q      multi-query   q q q q q q
         H_kv = H      | | | | | |      1 < H_kv < H     \|/   \|/       H_kv = 1       \ \ | | / /
                       k k k k k k                       k     k                          k
+
+    A key or value that is not finite makes the outputs of the queries that may see it NaN, and no others. On
+    a GPU and in a compiled graph, where a search for it costs time, this holds for keys that the mask hides
+    from all queries.
 
     Causality is aligned bottom-right: the last query has the position of the last key, so T new tokens see S
     − T cached ones. (PyTorch's `is_causal` is aligned top-left, which is right only for T = S.)
@@ -85,6 +91,23 @@ def scaled_dot_product_attention(
         scale = query.shape[-1] ** -0.5
 
     check_attention_dropout(implementation, dropout)
+    hides_from_some = is_causal or window is not None or (mask is not None and mask.shape[-3:-1].numel() > 1)
+    if hides_from_some and may_look(key) and not are_finite(key, value):
+        visible = attention_mask(num_queries, num_keys, mask, is_causal, window, query.device)
+        assert visible is not None
+        key, value, tainted = separate_nan(key, value, visible, query.shape[1])
+        output = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            is_causal=is_causal,
+            window=window,
+            scale=scale,
+            dropout=dropout,
+            implementation=implementation,
+        )
+        return output.masked_fill(tainted, torch.nan)
     if implementation == "tiled":
         return flash_attention(query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale)
     if implementation == "triton":

@@ -3,8 +3,13 @@
 Shape letters: B batch, H query heads, H_kv key/value heads, T queries, S keys.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from lit_modules.functional.precision import widen
+from lit_modules.layers.grouped_heads import stack_groups, unstack_groups
 
 
 def attention_mask(
@@ -81,6 +86,31 @@ def clear_hidden_keys(mask: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ..
         return tensors
     hidden = ~seen.unsqueeze(-1)
     return tuple(x.masked_fill(hidden, 0) for x in tensors)
+
+
+def separate_nan(key: Tensor, value: Tensor, visible: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Set what is not finite to zero, and find the outputs that may depend on it.
+
+    Args:
+        key: (B, H_kv, S, D).
+        value: (B, H_kv, S, D_v).
+        visible: Boolean, broadcastable to (B, H, T, S).
+        heads: H.
+
+    Returns:
+        Keys and values that are finite, and the outputs to set to NaN, boolean (B, H, T, D_v).
+    """
+    key_is_bad, value_is_bad = ~key.isfinite(), ~value.isfinite()
+    bad = (key_is_bad.any(-1, keepdim=True) | value_is_bad).float()  # (B, H_kv, S, D_v)
+    seen = visible.expand(key.shape[0], heads, visible.shape[-2], key.shape[2]).float()
+    count = unstack_groups(stack_groups(seen, key.shape[1]) @ bad, heads)  # (B, H, T, D_v)
+    return key.masked_fill(key_is_bad, 0), value.masked_fill(value_is_bad, 0), count > 0
+
+
+def are_finite(*tensors: Tensor) -> bool:
+    """Return whether all values are finite. A sum is the quick way, but that of large values overflows."""
+    total = sum(float(widen(x.detach()).sum()) for x in tensors)
+    return math.isfinite(total) or all(bool(x.isfinite().all()) for x in tensors)
 
 
 def may_look(x: Tensor) -> bool:

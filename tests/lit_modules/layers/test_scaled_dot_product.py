@@ -132,15 +132,92 @@ def test_no_hidden_key_or_value_reaches_outputs_or_gradients(
         assert_same(results[1], results[0])
 
 
+def alone(inputs: Heads, visible: Tensor) -> Tensor:
+    """The formula for each query with copies of the keys that it may see, and no others."""
+    query, key, value = inputs
+    groups = query.shape[1] // key.shape[1]
+    output = query.new_zeros(*query.shape[:3], value.shape[-1])
+    for b, h, t in itertools.product(*map(range, query.shape[:3])):
+        seen = visible.expand(*query.shape[:3], key.shape[2])[b, h, t]
+        keys, values = key[b, h // groups][seen], value[b, h // groups][seen]
+        if len(keys):
+            output[b, h, t] = (keys @ query[b, h, t] / query.shape[-1] ** 0.5).softmax(0) @ values
+    return output
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_a_nan_that_a_query_sees_is_not_hidden(implementation: str):
-    inputs = heads()
-    mask = torch.ones(5, 5, dtype=torch.bool)
-    mask[0, 3] = False
-    value = inputs[2].detach().clone()
-    value[:, :, 3] = torch.nan
-    output = scaled_dot_product_attention(*inputs[:2], value, mask=mask, implementation=implementation)
-    assert bool(output[:, :, 1:].isnan().all())
+@pytest.mark.parametrize("kv", [4, 2, 1])
+@pytest.mark.parametrize("where", ["key", "value"])
+@pytest.mark.parametrize(
+    ("queries", "shape", "is_causal", "window"),
+    [
+        (5, None, True, None),
+        (3, None, True, None),
+        (5, None, False, 2),
+        (1, None, True, 2),
+        (5, "TS", False, None),
+        (5, "BHTS", True, None),
+        (5, "B11S", True, 3),
+        (1, "1H1S", False, None),
+    ],
+)
+def test_a_nan_reaches_the_queries_that_may_see_it_and_no_others(
+    implementation: str,
+    kv: int,
+    where: str,
+    queries: int,
+    shape: str | None,
+    is_causal: bool,
+    window: int | None,
+):
+    sizes = {"T": queries, "S": 5, "B": 2, "H": 4, "1": 1}
+    distance = torch.arange(queries)[:, None] + 5 - queries - torch.arange(5)
+    visible = torch.ones(queries, 5, dtype=torch.bool)
+    if is_causal:
+        visible = visible & (distance >= 0)
+    if window is not None:
+        visible = visible & (distance.abs() < window)
+    mask = None
+    if shape is not None:
+        mask = torch.rand(*(sizes[s] for s in shape), generator=torch.Generator().manual_seed(1)) > 0.4
+        visible = visible & mask
+    found = set()
+    for place in range(5):
+        query, key, value = (x.detach().clone() for x in heads(kv=kv, queries=queries))
+        (key if where == "key" else value)[1, -1, place, 1] = torch.nan
+        given = (query, key, value)
+        output = scaled_dot_product_attention(
+            *given, mask=mask, is_causal=is_causal, window=window, implementation=implementation
+        )
+        expected = alone(given, visible)
+        torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-12, equal_nan=True)
+        found |= {bool(x) for x in expected.isnan().flatten()}
+    assert found == {True, False}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("junk", [torch.nan, torch.inf])
+def test_gradients_of_queries_that_may_not_see_a_nan_are_those_without_it(implementation: str, junk: float):
+    """As where a loss leaves out the last position, whose value is not finite."""
+    results = []
+    for last in (0.0, junk):
+        given = tuple(x.detach().clone() for x in heads())
+        for x in given[1:]:
+            x[:, :, -1] = last
+        given = tuple(x.requires_grad_() for x in given)
+        output = scaled_dot_product_attention(*given, is_causal=True, implementation=implementation)
+        kept = output[:, :, :-1]
+        cotangent = torch.arange(kept.numel(), dtype=kept.dtype).cos().view_as(kept)
+        results.append([kept, *torch.autograd.grad((kept * cotangent).sum(), given)])
+    assert_same(results[1], results[0])
+    assert bool(output[:, :, -1].isnan().all())
+
+
+def test_large_values_are_not_taken_for_infinite_ones():
+    inputs = tuple(x.detach().float() for x in heads())
+    value = torch.full_like(inputs[2], 3e38)  # the sum overflows
+    output = scaled_dot_product_attention(*inputs[:2], value, is_causal=True, implementation="by_hand")
+    torch.testing.assert_close(output, value[:, :, :1].expand_as(output))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
