@@ -111,6 +111,8 @@ class SequencePairInfo(DataInfo):
             stress; empty if there is no lenient scoring.
         error_names: Names of the error rates: a target token, a whole target, and the suffix of lenient
             rates, as in `phoneme_error_rate_without_stress`.
+        source_words: Whether the tokens of a source are words between spaces; otherwise characters.
+        target_words: Whether the tokens of a target are words, written with spaces between them.
     """
 
     kind = "sequence_pairs"
@@ -121,6 +123,8 @@ class SequencePairInfo(DataInfo):
     target_length: int
     target_groups: tuple[int, ...] = ()
     error_names: tuple[str, ...] = ("token", "sequence", "lenient")
+    source_words: bool = False
+    target_words: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

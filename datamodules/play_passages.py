@@ -145,6 +145,11 @@ class PlayPassagesDataModule(ResidentDataModule):
         return without_common_padding
 
 
+def spoken_words(text: str) -> str:
+    """Return the words of a text as passages have them: lower case, without punctuation and numbers."""
+    return " ".join(word.lower() for word in _WORD.findall(text))
+
+
 def kind_of(play: Play, kinds: str) -> str:
     """Return the class of a play.
 

@@ -52,6 +52,10 @@ class TokenCorpusDataModule(DataModule):
         """Return the text; download it if necessary."""
         raise NotImplementedError
 
+    def own_splits(self) -> dict[str, TextSource]:
+        """Return the texts of `val` and `test` that are not parts of `source`."""
+        return {}
+
     def prepare_data(self) -> None:
         """Prepare the token files; Lightning calls this in one process per machine.
 
@@ -131,7 +135,11 @@ class TokenCorpusDataModule(DataModule):
     def _corpus(self) -> PreparedCorpus:
         if self._prepared is None:
             self._prepared = prepare_corpus(
-                self.source(), self.config, name=self.corpus_name, tokenizer=self.given_tokenizer
+                self.source(),
+                self.config,
+                name=self.corpus_name,
+                tokenizer=self.given_tokenizer,
+                own=self.own_splits(),
             )
         return self._prepared
 
@@ -178,3 +186,8 @@ class TextDataModule(TokenCorpusDataModule):
     def source(self) -> TextSource:
         """Return the text of the files."""
         return TextFiles.under(Path(self.config.path))
+
+    def own_splits(self) -> dict[str, TextSource]:
+        """Return the texts of the validation and test files."""
+        paths = {"val": self.config.val_path, "test": self.config.test_path}
+        return {name: TextFiles.under(Path(path)) for name, path in paths.items() if path is not None}

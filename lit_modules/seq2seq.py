@@ -45,7 +45,7 @@ class Seq2Seq(LitModule):
 
     dashboard = "seq2seq"
     info_type = SequencePairInfo
-    data_names = ("digit_sequences", "pronunciation")
+    data_names = ("digit_sequences", "pronunciation", "pairs")
 
     config: Seq2SeqConfig
     info: SequencePairInfo

@@ -133,3 +133,12 @@ class TextConfig(TokenCorpusConfig):
     path: str = setting(
         help="A UTF-8 file, or a folder: all its files in the order of their paths.", is_path=True
     )
+    val_path: str | None = setting(
+        None,
+        "File or folder of the validation text; null holds out val_fraction of path.",
+        is_path=True,
+        evaluation="same",
+    )
+    test_path: str | None = setting(
+        None, "File or folder of the test text; null holds out test_fraction of path.", is_path=True
+    )

@@ -32,6 +32,18 @@ class TextInMemory:
 
 
 @dataclass(frozen=True)
+class JoinedTexts:
+    """Several texts, one directly after the other."""
+
+    sources: tuple[TextSource, ...]
+
+    def chunks(self) -> Iterator[str]:
+        """Yield the texts in pieces."""
+        for source in self.sources:
+            yield from source.chunks()
+
+
+@dataclass(frozen=True)
 class TextFiles:
     """UTF-8 files, joined in their order by line feeds and never completely in memory."""
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from filelock import FileLock
 
 from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
 from datamodules.failures import writing
-from datamodules.text.text_source import TextSource, TextSummary, cut, summarize
+from datamodules.text.text_source import JoinedTexts, TextSource, TextSummary, cut, summarize
 from datamodules.text.token_file import TokenOrigin, read_token_file, write_token_file
 from datamodules.tokenizers import (
     ByteTokenizer,
@@ -45,7 +46,12 @@ class PreparedCorpus:
 
 
 def prepare_corpus(
-    source: TextSource, config: TokenCorpusConfig, *, name: str, tokenizer: Tokenizer | None = None
+    source: TextSource,
+    config: TokenCorpusConfig,
+    *,
+    name: str,
+    tokenizer: Tokenizer | None = None,
+    own: Mapping[str, TextSource] | None = None,
 ) -> PreparedCorpus:
     """Prepare the token files of a text, or open the files of an earlier call.
 
@@ -54,14 +60,18 @@ def prepare_corpus(
     written to a temporary folder, which is renamed when complete. A prepared folder never changes.
 
     The name of their folder starts with `name`. A given `tokenizer` replaces the one that the config
-    describes.
+    describes. The splits `val` and `test` may have texts of their `own`; otherwise `source` is split.
 
     Raises:
         ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged.
         RunError: The files can't be written.
     """
+    own = own or {}
+    lengths = {part: summarize(text).characters for part, text in own.items()}
+    if own:
+        source = JoinedTexts((source, *own.values()))
     summary = summarize(source)
-    parts = part_bounds(summary.characters, config)
+    parts = part_bounds(summary.characters, config, own=lengths)
     settings = _settings(config.tokenizer) if tokenizer is None else tokenizer.to_dict()
     identity = [_LAYOUT, summary.sha256, settings, parts]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
@@ -79,19 +89,32 @@ def prepare_corpus(
         raise ValueError(f"{error}; remove the folder {folder} to prepare it again") from error
 
 
-def part_bounds(characters: int, config: TokenCorpusConfig) -> dict[str, tuple[int, int]]:
+def part_bounds(
+    characters: int, config: TokenCorpusConfig, *, own: Mapping[str, int] | None = None
+) -> dict[str, tuple[int, int]]:
     """Return the range of characters of each split, as (start, stop).
+
+    Args:
+        characters: Length of the text.
+        config: The shares of the splits.
+        own: Lengths of the splits with a text of their own, which follow the rest of the text in this order.
 
     Raises:
         ValueError: A split would be empty.
     """
     if not characters:
         raise ValueError("the corpus is empty")
-    train = int(characters * (1 - config.val_fraction - config.test_fraction))
-    val = int(characters * (1 - config.test_fraction))
+    own = own or {}
+    whole = characters - sum(own.values())
+    val_fraction = 0.0 if "val" in own else config.val_fraction
+    test_fraction = 0.0 if "test" in own else config.test_fraction
+    train, val = int(whole * (1 - val_fraction - test_fraction)), int(whole * (1 - test_fraction))
     bounds = {"train": (0, train), "val": (train, val)}
-    if config.test_fraction:
-        bounds["test"] = (val, characters)
+    if test_fraction:
+        bounds["test"] = (val, whole)
+    for part, length in own.items():
+        bounds[part] = (whole, whole + length)
+        whole += length
     for part, (start, stop) in bounds.items():
         if start == stop:
             raise ValueError(f"the corpus has only {characters} characters: the {part} split is empty")

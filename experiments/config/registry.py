@@ -129,6 +129,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
             "PlayPassages",
             "Passages of Shakespeare's plays with their genres, split by play.",
         ),
+        "pairs": _data("pairs", "Pairs", "Your own pairs of texts, a TSV or JSONL file."),
         "hello": _data("hello", "Hello", "One word as input and one as target, the first lesson on RNNs."),
         "digit_sequences": _data(
             "digit_sequences", "DigitSequences", "Strings of digits to reverse, copy or sort."

@@ -267,3 +267,29 @@ def test_lightning_resumes_at_the_very_batch(
     pieces = fit(stop_after) + fit(resume=True)
     assert len(pieces) == len(whole)
     assert all(torch.equal(a, b) for a, b in zip(pieces, whole, strict=True))
+
+
+def test_validation_and_test_may_have_texts_of_their_own(text: Any, tmp_path: Path) -> None:
+    val, test = tmp_path / "val.txt", tmp_path / "test.txt"
+    val.write_text("Validation, in its own words. " * 3)
+    test.write_text("Something else for the test. " * 3)
+    whole = SOURCE.read_text()
+
+    def read(module: TextDataModule, name: str) -> str:
+        return module.tokenizer.decode(module.tokens(name).tolist())
+
+    both = text(val_path=str(val), test_path=str(test))
+    assert [read(both, name) for name in ("train", "val", "test")] == [
+        whole,
+        val.read_text(),
+        test.read_text(),
+    ]
+    one = text(val_path=str(val), test_fraction=0.1)
+    assert read(one, "val") == val.read_text()
+    assert read(one, "train") + read(one, "test") == whole
+    assert len(read(one, "test")) == len(whole) - int(len(whole) * 0.9)
+    none = text(val_path=str(val), test_fraction=0.0)
+    assert (read(none, "train"), read(none, "test")) == (whole, val.read_text())
+    val.write_text("")
+    with pytest.raises(ValueError, match="the val split is empty"):
+        text(val_path=str(val)).setup()
