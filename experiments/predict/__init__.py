@@ -1,1 +1,1 @@
-"""Classify images, or predict answers for words with a sequence-to-sequence model."""
+"""Predict with a trained model: images, words, texts and table rows."""

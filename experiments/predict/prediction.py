@@ -1,6 +1,12 @@
-"""The answer of a model to one input."""
+"""The answer of a model to one input, and how a choice among classes is written."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from torch import Tensor
+
+SHOWN = 3
+"""Number of classes in a line of output."""
 
 
 class Prediction(NamedTuple):
@@ -8,3 +14,33 @@ class Prediction(NamedTuple):
 
     lines: list[str]  # text for a person
     record: dict[str, Any]  # a JSON object for a program
+    rows: list[dict[str, Any]]  # rows of a CSV file, all with the same columns
+
+
+def ranked(logits: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the probability of each class, the most probable first, from logits (K,)."""
+    probabilities = dict(zip(class_names, logits.double().softmax(dim=0).tolist(), strict=True))
+    return dict(sorted(probabilities.items(), key=lambda item: -item[1]))
+
+
+def describe(shown: str, probabilities: Mapping[str, float]) -> str:
+    """Format one line: the input, its class and probability, and the next classes."""
+    (first, most), *others = list(probabilities.items())[:SHOWN]
+    rest = ", ".join(f"{name} {value:.1%}" for name, value in others)
+    return f"{shown}: {first} {most:.1%}" + (f"  (then {rest})" if rest else "")
+
+
+def choice(shown: str, given: Mapping[str, Any], probabilities: Mapping[str, float]) -> Prediction:
+    """Return the prediction of a classifier.
+
+    Args:
+        shown: The input in a line for a person.
+        given: What names the input for a program.
+        probabilities: The probability of each class, the most probable first.
+    """
+    first, most = next(iter(probabilities.items()))
+    return Prediction(
+        [describe(shown, probabilities)],
+        {**given, "probabilities": probabilities},
+        [{**given, "class": first, "probability": most}],
+    )

@@ -7,6 +7,7 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from datamodules.info import SequencePairInfo
 from datamodules.loading.token_rows import EOS, PAD, SPECIAL, encoder, padded_rows
 from experiments.errors import UserError
 from experiments.predict.prediction import Prediction
@@ -37,49 +38,55 @@ def predict_words(
     if not 1 <= n_best <= beam_size:
         raise UserError(f"--n-best {n_best}, --beam-size {beam_size}: expected 1 ≤ n-best ≤ beam-size")
     info, penalty = model.info, model.experiment.model.config.length_penalty
-    spelt = [_spelt(word, info.source_vocabulary, info.source_length) for word in words]
+    spelt = [_spelt(word, info) for word in words]
     rows = [row for row in spelt if isinstance(row, list)]
     answers: Iterator[tuple[list[list[int]], list[float]]] = iter(())
     if rows:
         found = model.module.search(padded_rows(rows), beam_size=beam_size, n_best=n_best)  # from (B, S)
         answers = zip(found.tokens.tolist(), found.scores.tolist(), strict=True)
     return (
-        _prediction(word, *next(answers), info.target_vocabulary, penalty) if isinstance(row, list) else row
+        _prediction(word, *next(answers), info, penalty) if isinstance(row, list) else row
         for word, row in zip(words, spelt, strict=True)
     )
 
 
-def _spelt(word: str, vocabulary: Sequence[str], longest: int) -> list[int] | UserError:
+def _spelt(word: str, info: SequencePairInfo) -> list[int] | UserError:
     try:
-        return spell(word, vocabulary, longest)
+        return spell(word, info.source_vocabulary, info.source_length, words=info.source_words)
     except UserError as error:
         return error
 
 
-def spell(word: str, vocabulary: Sequence[str], longest: int) -> list[int]:
-    """Encode a word as tokens, with EOS at the end.
+def spell(word: str, vocabulary: Sequence[str], longest: int, *, words: bool = False) -> list[int]:
+    """Encode a text as tokens, with EOS at the end.
 
-    For an unknown character, the other case and similar apostrophes and hyphens are tried.
+    For an unknown character, the other case and similar apostrophes and hyphens are tried; for an unknown
+    word, the other case.
 
-    `vocabulary` is the text of each token, special tokens first; `longest` counts EOS too.
+    `vocabulary` is the text of each token, special tokens first; `longest` counts EOS too. With `words`, the
+    tokens are words between spaces.
 
     Raises:
-        UserError: The word is empty or too long, or has unknown characters.
+        UserError: The text is empty or too long, or has unknown characters or words.
     """
     known = encoder(vocabulary)
-    characters = unicodedata.normalize("NFC", word)
-    tokens = [next((known[form] for form in _forms(c) if form in known), None) for c in characters]
-    unknown = dict.fromkeys(c for c, token in zip(characters, tokens, strict=True) if token is None)
+    text = unicodedata.normalize("NFC", word)
+    symbols = text.split() if words else list(text)
+    tokens = [next((known[form] for form in _forms(c) if form in known), None) for c in symbols]
+    unknown = dict.fromkeys(c for c, token in zip(symbols, tokens, strict=True) if token is None)
+    if unknown and words:
+        raise UserError(f"{word!r}: the model does not know the words {', '.join(unknown)}")
     if unknown:
         names = ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'without a name')}" for c in unknown)
         raise UserError(f"{word!r}: the model does not know {names}; it knows {' '.join(known)}")
     if not 1 <= len(tokens) < longest:
-        raise UserError(f"{word!r} has {len(tokens)} characters; the model was trained on 1 to {longest - 1}")
+        unit = "words" if words else "characters"
+        raise UserError(f"{word!r} has {len(tokens)} {unit}; the model was trained on 1 to {longest - 1}")
     return [token for token in tokens if token is not None] + [EOS]
 
 
 def _forms(character: str) -> tuple[str, ...]:
-    """Return a character, and those that may stand for it."""
+    """Return a character or word, and those that may stand for it."""
     alike = next((group for group in _ALIKE if character in group), "")
     return character, character.lower(), character.upper(), *alike
 
@@ -88,10 +95,12 @@ def _prediction(
     word: str,
     tokens: list[list[int]],
     scores: list[float],
-    vocabulary: Sequence[str],
+    info: SequencePairInfo,
     penalty: float,
 ) -> Prediction:
-    between = " " if any(len(name) > 1 for name in vocabulary[len(SPECIAL) :]) else ""
+    vocabulary = info.target_vocabulary
+    words = info.target_words or any(len(name) > 1 for name in vocabulary[len(SPECIAL) :])
+    between = " " if words else ""
     answers = []
     for row, score in zip(tokens, scores, strict=True):
         if score == -math.inf:
@@ -107,4 +116,5 @@ def _prediction(
         f"{answer['score']:8.4f}  {answer['probability']:6.1%}"
         for place, answer in enumerate(answers)
     ]
-    return Prediction(lines, {"word": word, "answers": answers})
+    rows = [{"word": word, **answer} for answer in answers]
+    return Prediction(lines, {"word": word, "answers": answers}, rows)

@@ -12,11 +12,11 @@ from PIL import Image
 
 import experiments
 from datamodules.configs.mnist import DigitsConfig
-from datamodules.info import TextInfo
+from datamodules.info import DataInfo
 from datamodules.mnist import DigitsDataModule
 from experiments.errors import UserError
-from experiments.predict.__main__ import main
-from experiments.predict.images import check_classifier, classify
+from experiments.predict.__main__ import main, predict
+from experiments.predict.images import classify
 from experiments.training.build import Restored, restore
 from experiments.training.checkpoint_path import open_checkpoint
 
@@ -122,11 +122,13 @@ def test_a_bad_picture_is_named_and_the_others_are_classified(
         assert error.startswith(f"error: {path}: ")
 
 
-def test_a_model_of_something_else_is_refused() -> None:
-    experiment = SimpleNamespace(model=SimpleNamespace(name="char_rnn"))
-    model: Any = SimpleNamespace(info=TextInfo(vocab_size=4, context_length=3), experiment=experiment)
-    with pytest.raises(UserError, match=r"char_rnn takes neither words nor images: .* the kind 'text'"):
-        check_classifier(model)
+def test_a_model_of_another_kind_of_data_is_refused() -> None:
+    experiment = SimpleNamespace(model=SimpleNamespace(name="own"))
+    model: Any = SimpleNamespace(info=DataInfo(), experiment=experiment)
+    with pytest.raises(
+        UserError, match=r"own was trained on data of the kind 'other'; predict takes models of"
+    ):
+        predict(model, ["a.png"])
 
 
 def test_a_photo_is_framed_as_the_training_images_were(tmp_path: Path) -> None:
