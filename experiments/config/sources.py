@@ -6,7 +6,7 @@ Each source becomes a `Layer`: plain values, and for each value the file and lin
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The keys of these sections are free names, such as lr_0.1. A dot in them is part of the name.
 NAMING = ("variants", "stages", "baselines")
+STUDY = ("variants", "seeds", "baselines", "comparison")
+"""The root keys that make a study."""
 
 
 @dataclass
@@ -204,21 +206,30 @@ def merge(*layers: Layer) -> Layer:
     """Merge layers; later layers win.
 
     Mappings merge and lists replace. If a layer changes the `name` of a section, the settings of that section
-    in earlier layers are dropped, because they belong to another component.
+    in earlier layers are dropped, because they belong to another component. If a layer sets `variants` to
+    null, what makes a study is dropped from earlier layers: one fit of the shared settings is left.
     """
     merged = Layer()
     for layer in layers:
+        if layer.values.get("variants", ...) is None:
+            merged = _without(merged, STUDY)
+            layer = _without(layer, ("variants",))
         for kind in SECTIONS:
             new, old = layer.values.get(kind), merged.values.get(kind)
             if not isinstance(new, dict) or not isinstance(old, dict) or "name" not in new:
                 continue
             if new["name"] != old.get("name", default_name(kind, merged.values)):
-                del merged.values[kind]
-                merged.origins = {
-                    p: o for p, o in merged.origins.items() if p != kind and not p.startswith(f"{kind}.")
-                }
+                merged = _without(merged, (kind,))
         merged = add(merged, layer)
     return merged
+
+
+def _without(layer: Layer, keys: Sequence[str]) -> Layer:
+    """Return a layer without some root keys."""
+    return Layer(
+        {key: value for key, value in layer.values.items() if key not in keys},
+        {path: origin for path, origin in layer.origins.items() if path.partition(".")[0] not in keys},
+    )
 
 
 def add(below: Layer, above: Layer) -> Layer:

@@ -223,6 +223,8 @@ def record(parts: Parts, experiment: Config, run_dir: Path) -> dict[str, float]:
         run_directory.write_metrics(run_dir, metrics)
         log_hyperparameters(trainer, experiment.plain, metrics)
         _print(metrics, run_dir)
+        if note := getattr(parts.module, "progress_note", str)():
+            say(note)
     return metrics
 
 
