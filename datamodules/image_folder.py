@@ -57,7 +57,7 @@ class ImageFolderDataModule(ImageDataModule):
                 f"{config.path}: {len(targets)} images of {len(names)} classes are too few to hold some out; "
                 "add images, or set data.val_path and data.test_path"
             )
-        split = split_parts(targets, **counts, seed=config.split_seed)
+        split = split_parts(targets, **counts, seed=config.split_seed, folds=config.folds, fold=config.fold)
         drawn = {name: (images[split == code], targets[split == code]) for code, name in enumerate(PARTS)}
         self._parts = {
             name: drawn[name] if name == "train" else parts.get(name, drawn[name]) for name in PARTS

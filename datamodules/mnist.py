@@ -19,7 +19,7 @@ from datamodules.images.idx import read_idx
 from datamodules.info import ImageInfo
 from datamodules.loading.epoch_loader import EpochLoader
 from datamodules.loading.resident import Transform
-from datamodules.loading.split import stratified_sample
+from datamodules.loading.split import split_parts, stratified_sample
 
 
 class ImageDataModule(ResidentDataModule):
@@ -60,6 +60,17 @@ class ImageDataModule(ResidentDataModule):
         config = self.config
         images, targets, test_images, test_targets = self.read()
         val, train = stratified_sample(targets, config.val_size, seed=config.split_seed)
+        if config.folds:  # folds of the training set; the test set is not read
+            part = split_parts(
+                targets,
+                val=config.val_size,
+                test=0,
+                seed=config.split_seed,
+                folds=config.folds,
+                fold=config.fold,
+            )
+            train, val, test = ((part == code).nonzero().squeeze(1) for code in range(3))
+            test_images, test_targets = images[test], targets[test]
         if config.train_samples:
             some, _ = stratified_sample(targets[train], config.train_samples, seed=config.split_seed)
             train = train[some]

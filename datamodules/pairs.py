@@ -37,6 +37,8 @@ class PairsDataModule(SequencePairsDataModule):
             val=0 if "val" in read else config.val_fraction,
             test=0 if "test" in read else config.test_fraction,
             seed=config.split_seed,
+            folds=config.folds,
+            fold=config.fold,
         )
         drawn = {name: {source: whole[source] for source in chosen} for name, chosen in held_out.items()}
         parts: dict[Part, Targets] = {name: read.get(name, drawn[name]) for name in PARTS}

@@ -61,7 +61,12 @@ class PronunciationDataModule(SequencePairsDataModule):
         """Assign the sorted words to splits at random."""
         config = self.config
         parts = split_sources(
-            words, val=config.val_fraction, test=config.test_fraction, seed=config.split_seed
+            words,
+            val=config.val_fraction,
+            test=config.test_fraction,
+            seed=config.split_seed,
+            folds=config.folds,
+            fold=config.fold,
         )
         if config.train_words > len(parts["train"]):
             raise ValueError(

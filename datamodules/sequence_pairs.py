@@ -92,11 +92,31 @@ class SequencePairsDataModule(ResidentDataModule):
         )
 
 
-def split_sources(sources: Sequence[Any], *, val: float, test: float, seed: int) -> dict[Part, list[Any]]:
-    """Assign sources to splits at random; `val` and `test` are shares."""
+def split_sources(
+    sources: Sequence[Any], *, val: float, test: float, seed: int, folds: int | None = None, fold: int = 0
+) -> dict[Part, list[Any]]:
+    """Assign sources to splits at random.
+
+    Args:
+        sources: The sources.
+        val: Share of the validation sources.
+        test: Share of the test sources, without folds.
+        seed: Seed of the split.
+        folds: Number of folds of a cross-validation; None for none.
+        fold: With folds, the fold that is the test split, modulo their number.
+
+    Raises:
+        ValueError: There are fewer sources than folds.
+    """
     generator = torch.Generator().manual_seed(mix_seed(seed))
     shuffled = [sources[i] for i in torch.randperm(len(sources), generator=generator).tolist()]
     val_size, test_size = round(val * len(sources)), round(test * len(sources))
+    if folds is not None:
+        if folds > len(sources):
+            raise ValueError(f"{len(sources)} sources are too few for {folds} folds; each fold needs one")
+        held_out = shuffled[fold % folds :: folds]
+        rest = [source for i, source in enumerate(shuffled) if i % folds != fold % folds]
+        return {"val": rest[:val_size], "test": held_out, "train": rest[val_size:]}
     return {
         "val": shuffled[:val_size],
         "test": shuffled[val_size : val_size + test_size],

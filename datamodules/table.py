@@ -41,7 +41,16 @@ class TableDataModule(ResidentDataModule):
         val, test = round(size * config.val_fraction), round(size * config.test_fraction)
         part = rows.part
         if part is None:
-            part = split_parts(rows.targets, val=val, test=test, seed=config.split_seed)
+            part = split_parts(
+                rows.targets,
+                val=val,
+                test=test,
+                seed=config.split_seed,
+                folds=config.folds,
+                fold=config.fold,
+            )
+        elif config.folds:
+            raise ValueError(f"{config.path} has splits of its own, which can't be folds; remove data.folds")
         if bool((part.bincount(minlength=3) < 2).any()):
             raise ValueError(f"{config.path} has {size} rows, too few for three splits of two rows each")
         mean, std = moments(rows.features[part == 0])

@@ -58,3 +58,5 @@ class ImageFolderConfig(ImageBatchesConfig):
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} must leave images "
                 "to train on"
             )
+        if self.folds and self.test_path is not None:
+            raise ValueError("test_path: with data.folds a fold of path is the test split; remove test_path")

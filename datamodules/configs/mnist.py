@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from datamodules.configs.folds import FoldsConfig
 from datamodules.setting import setting
 
 
@@ -25,7 +26,7 @@ class AugmentConfig:
 
 
 @dataclass(kw_only=True)
-class ImageBatchesConfig:
+class ImageBatchesConfig(FoldsConfig):
     """Settings of every image set: batches, pipeline and augmentation."""
 
     batch_size: int = setting(64, "Number of training images per step and device.", min=1, max=1 << 20)

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.configs.folds import FoldsConfig
 from datamodules.setting import setting
 
 Tokens = Literal["characters", "words"]
 
 
 @dataclass(kw_only=True)
-class PairsConfig:
+class PairsConfig(FoldsConfig):
     """Your own pairs of a source text and a target text, for a sequence-to-sequence model.
 
     A TSV file has a source, a tab and a target on each line. A JSONL file has an object with the texts
@@ -52,3 +53,5 @@ class PairsConfig:
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
                 "data; their sum must be below 1"
             )
+        if self.folds and self.test_path is not None:
+            raise ValueError("test_path: with data.folds a fold of path is the test split; remove test_path")

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.configs.folds import FoldsConfig
 from datamodules.setting import setting
 
 
 @dataclass(kw_only=True)
-class PronunciationConfig:
+class PronunciationConfig(FoldsConfig):
     """Spelling to phonemes: the CMU Pronouncing Dictionary, or a dictionary of your own in its format.
 
     The data is split by word: all pronunciations of a word are in the same split.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.configs.folds import FoldsConfig
 from datamodules.setting import setting
 
 LIBRARY_TABLES = ("breast_cancer", "diabetes", "iris", "wine")
@@ -10,7 +11,7 @@ LIBRARY_TABLES = ("breast_cancer", "diabetes", "iris", "wine")
 
 
 @dataclass(kw_only=True)
-class TableConfig:
+class TableConfig(FoldsConfig):
     """A table with one target column: a CSV or Parquet file, or a table by name.
 
     Names: `breast_cancer`, `diabetes`, `iris` and `wine` of scikit-learn; `line` is y = 2x at seven points,

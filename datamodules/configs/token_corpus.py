@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.configs.folds import FoldsConfig
 from datamodules.setting import setting
 
 
@@ -31,7 +32,7 @@ class TokenizerConfig:
 
 
 @dataclass(kw_only=True)
-class TokenCorpusConfig:
+class TokenCorpusConfig(FoldsConfig):
     """Settings of all texts: windows, batches, splits and tokens.
 
     The text is split by characters, in order: training, validation, test. Every tokenizer is therefore
@@ -92,9 +93,10 @@ class TokenCorpusConfig:
                 f"train_context_length: {self.train_length} exceeds context_length {self.context_length}; "
                 "lower it, or raise context_length"
             )
-        if self.val_fraction + self.test_fraction >= 1:
+        test_fraction = 1 / self.folds if self.folds else self.test_fraction
+        if self.val_fraction + test_fraction >= 1:
             raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
+                f"val_fraction {self.val_fraction} and test_fraction {test_fraction} leave no training "
                 "data; their sum must be below 1"
             )
 
@@ -142,3 +144,8 @@ class TextConfig(TokenCorpusConfig):
     test_path: str | None = setting(
         None, "File or folder of the test text; null holds out test_fraction of path.", is_path=True
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds and self.test_path is not None:
+            raise ValueError("test_path: with data.folds a fold of path is the test split; remove test_path")

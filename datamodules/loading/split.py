@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from datamodules.loading.epoch_loader import mix_seed
+from datamodules.loading.folds import balanced_folds
 
 
 def stratified_sample(targets: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -41,28 +42,40 @@ def stratified_sample(targets: Tensor, count: int, *, seed: int) -> tuple[Tensor
     return chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
 
 
-def split_parts(targets: Tensor, *, val: int, test: int, seed: int) -> Tensor:
+def split_parts(
+    targets: Tensor, *, val: int, test: int, seed: int, folds: int | None = None, fold: int = 0
+) -> Tensor:
     """Return the split of each item, int64 (N,): 0 training, 1 validation, 2 test.
 
-    Splits of classes are stratified; real targets are split at random.
+    Splits and folds of classes are stratified; real targets are split at random.
 
     Args:
         targets: Classes, int64 (N,), or real targets (N, …).
         val: Number of validation items; 0 for none.
-        test: Number of test items; 0 for none.
+        test: Number of test items without folds; 0 for none.
         seed: Seed of the split.
+        folds: Number of folds of a cross-validation; None for none.
+        fold: With folds, the fold that is the test split, modulo their number.
 
     Raises:
-        ValueError: A split would have fewer items than there are classes.
+        ValueError: A split would have fewer items than there are classes, or there are fewer items than
+            folds.
     """
     part = torch.zeros(len(targets), dtype=torch.int64)
-    if targets.is_floating_point():
+    numbers = targets.is_floating_point()
+    if folds is not None:
+        classes = [""] * len(targets) if numbers else [str(target) for target in targets.tolist()]
+        dealt = torch.tensor(balanced_folds(classes, folds, seed=seed))
+        part[dealt == fold % folds] = 2
+        test = 0
+    if numbers:
         generator = torch.Generator().manual_seed(mix_seed(seed))
         order = torch.randperm(len(targets), generator=generator)
+        order = order[part[order] == 0]
         part[order[:test]] = 2
         part[order[test : test + val]] = 1
         return part
-    rest = torch.arange(len(targets))
+    rest = (part == 0).nonzero().squeeze(1)
     for code, count in ((2, test), (1, val)):
         if count:
             chosen, others = stratified_sample(targets[rest], count, seed=seed)

@@ -44,6 +44,20 @@ class JoinedTexts:
 
 
 @dataclass(frozen=True)
+class RotatedText:
+    """A text that begins in its middle: its characters from `start` on, then those before."""
+
+    source: TextSource
+    start: int
+    length: int  # number of characters of the text
+
+    def chunks(self) -> Iterator[str]:
+        """Yield the text in pieces."""
+        yield from cut(self.source.chunks(), self.start, self.length)
+        yield from cut(self.source.chunks(), 0, self.start)
+
+
+@dataclass(frozen=True)
 class TextFiles:
     """UTF-8 files, joined in their order by line feeds and never completely in memory."""
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from datamodules.configs.token_corpus import TokenCorpusConfig, TokenizerConfig
 from datamodules.failures import writing
-from datamodules.text.text_source import JoinedTexts, TextSource, TextSummary, cut, summarize
+from datamodules.text.text_source import JoinedTexts, RotatedText, TextSource, TextSummary, cut, summarize
 from datamodules.text.token_file import TokenOrigin, read_token_file, write_token_file
 from datamodules.tokenizers import (
     ByteTokenizer,
@@ -67,6 +67,8 @@ def prepare_corpus(
         RunError: The files can't be written.
     """
     own = own or {}
+    if config.folds is not None:
+        source, config = _fold_last(source, config)
     lengths = {part: summarize(text).characters for part, text in own.items()}
     if own:
         source = JoinedTexts((source, *own.values()))
@@ -87,6 +89,15 @@ def prepare_corpus(
         return _open(folder, summary, parts)
     except (OSError, ValueError) as error:
         raise ValueError(f"{error}; remove the folder {folder} to prepare it again") from error
+
+
+def _fold_last(source: TextSource, config: TokenCorpusConfig) -> tuple[TextSource, TokenCorpusConfig]:
+    """Move a fold, one of K parts of the text in order, to the end of the text, where the test split is."""
+    assert config.folds is not None
+    characters = summarize(source).characters
+    end = characters * (config.fold % config.folds + 1) // config.folds
+    whole = RotatedText(source, start=end, length=characters)
+    return whole, replace(config, test_fraction=1 / config.folds, folds=None)
 
 
 def part_bounds(

@@ -81,7 +81,7 @@ def check_config(layer: Layer) -> Config:
     form, layers = variants.expand(raw, root)
     if form != "variants" and "comparison" in layer.values:
         raise UserError(
-            f"comparison ({layer.origin('comparison')}): only a study has one; add variants or seeds"
+            f"comparison ({layer.origin('comparison')}): only a study has one; add variants, seeds or folds"
         )
     own = ("trainer", "baselines", "comparison") if layers else ("trainer", "task", *SECTIONS, *ADDED)
     layer = _resolved(layer, references, own)
@@ -112,7 +112,7 @@ def check_config(layer: Layer) -> Config:
         **(sections or {kind: getattr(children[0].config, kind) for kind in SECTIONS}),
         trainer=trainer,
         task=task,
-        plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v != []},
+        plain={k: v for k, v in plain.items() if k not in ("run_dir", "resume") and v not in ([], None)},
         children=tuple(children),
         baselines=_named("baseline", "baselines", layer),
         **added,
@@ -145,7 +145,7 @@ def _root(layer: Layer) -> RootConfig:
             f"name = {show(root.name)} ({layer.origin('name')}): the name becomes a folder; "
             f"use at most {variants.LONGEST_NAME} letters, digits and _ - + . /"
         )
-    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds):
+    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds or root.folds):
         raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
     if "task" in values and values.keys() & {"stages", "variants"}:
         raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")

@@ -63,7 +63,7 @@ def describe(schema: type, prefix: str = "") -> list[Setting]:
 def settings_of(plain: Mapping[str, Any]) -> list[Setting]:
     """List the settings of a plain config: those of the root, the trainer and each named section."""
     settings = [*describe(RootConfig), *describe(TrainerConfig, "trainer.")]
-    if "variants" in plain or "baselines" in plain or plain.get("seeds"):
+    if "variants" in plain or "baselines" in plain or plain.get("seeds") or plain.get("folds"):
         settings += describe(ComparisonConfig, "comparison.")
     for kind in SECTIONS:
         name = (plain.get(kind) or {}).get("name")

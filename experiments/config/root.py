@@ -30,6 +30,13 @@ class RootConfig:
         is_path=True,
     )
     seeds: list[int] = setting([], "Run every variant with each of these seeds.", min=0, max=MAX_SEED)
+    folds: int | None = setting(
+        None,
+        "Cross-validation: deal the data to this many folds, and run every variant and seed once for each "
+        "fold as the test split.",
+        min=2,
+        max=1000,
+    )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The keys of these sections are free names, such as lr_0.1. A dot in them is part of the name.
 NAMING = ("variants", "stages", "baselines")
-STUDY = ("variants", "seeds", "baselines", "comparison")
+STUDY = ("variants", "seeds", "folds", "baselines", "comparison")
 """The root keys that make a study."""
 
 

@@ -3,11 +3,13 @@
 This module only makes layers of plain values. `experiments.config.check` checks each as a config.
 """
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from experiments.config import registry
 from experiments.config.messages import cut
 from experiments.config.root import Form, RootConfig
 from experiments.config.schema import as_mapping, mapping_or_none
@@ -22,7 +24,7 @@ MAX_FITS = 1000
 """Largest number of fits in one study."""
 RESERVED = re.compile(r"checkpoints|tensorboard|.*\.(yaml|json|csv|md|png|log|lock|ckpt)", re.IGNORECASE)
 """Names that a run directory may use itself."""
-_ROOT_ONLY = ("variants", "seeds", "baselines", "comparison", "stages", "run_dir", "resume")
+_ROOT_ONLY = ("variants", "seeds", "folds", "baselines", "comparison", "stages", "run_dir", "resume")
 
 
 def is_folder(name: str) -> bool:
@@ -42,7 +44,7 @@ def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]
     """
     if "stages" in layer.values:
         return "stages", _stages(layer, root)
-    if root.seeds or "variants" in layer.values or mapping_or_none(layer, "baselines"):
+    if root.seeds or root.folds or "variants" in layer.values or mapping_or_none(layer, "baselines"):
         return "variants", _variants(layer, root)
     return "fit", []
 
@@ -81,15 +83,17 @@ def _stages(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
 
 
 def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
-    """Return the fits of a study: each variant with each seed."""
+    """Return the fits of a study: each variant with each seed, and each fold of a cross-validation."""
     variants = _overlays(layer, "variants") or {root.name: Layer()}
     _check_different("variants or baselines", [*variants, *named(layer, "baselines")])
     seeds = root.seeds or [root.seed]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
-    if len(variants) * len(seeds) > MAX_FITS:
+    folds = [None] if root.folds is None else list(range(root.folds))
+    if len(variants) * len(seeds) * len(folds) > MAX_FITS:
+        of_folds = f" and {root.folds} folds" if root.folds else ""
         raise UserError(
-            f"{len(variants)} variants with {len(seeds)} seeds are more than {MAX_FITS} fits; "
+            f"{len(variants)} variants with {len(seeds)} seeds{of_folds} are more than {MAX_FITS} fits; "
             "use several configs"
         )
     fits = []
@@ -100,8 +104,31 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
             )
         for seed in seeds:
             seeded = read_mapping({"seed": seed, "name": f"{root.name}/{name}"}, layer.origin("seeds"))
-            fits.append((f"{name}/seed_{seed}", merge(_base(layer), overlay, seeded)))
+            for fold in folds:
+                fit, folder = merge(_base(layer), overlay, seeded), f"{name}/seed_{seed}"
+                if fold is not None:
+                    _check_folds(fit, layer)
+                    dealt = {"data": {"folds": root.folds, "fold": fold}}
+                    fit = merge(fit, read_mapping(dealt, layer.origin("folds")))
+                    folder += f"_fold_{fold}"
+                fits.append((folder, fit))
     return fits
+
+
+def _check_folds(fit: Layer, study: Layer) -> None:
+    """Check that the data of a fit can be dealt to folds."""
+    name = mapping_or_none(fit, "data").get("name")
+    names = registry.CATALOG["data"]
+    if name in names and "folds" not in _fields("data", str(name)):
+        able = [other for other in names if "folds" in _fields("data", other)]
+        raise UserError(
+            f"folds ({study.origin('folds')}): data.name {name} can't be dealt to folds; choose from "
+            f"{', '.join(able)}, or give your own schema the settings folds and fold"
+        )
+
+
+def _fields(kind: str, name: str) -> list[str]:
+    return [field.name for field in dataclasses.fields(registry.schema(kind, name))]
 
 
 def _check_different(kind: str, names: Iterable[str]) -> None:

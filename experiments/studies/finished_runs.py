@@ -1,7 +1,8 @@
 """Find run directories, read their final metrics, and group the runs of one variant over its seeds.
 
 A run directory holds `metrics.json`. If it holds only `config.yaml` or `failed.json`, the run failed. Any
-other directory is searched for runs. The runs of a study are in `<variant>/seed_<n>/`.
+other directory is searched for runs. The runs of a study are in `<variant>/seed_<n>/`, or in
+`<variant>/seed_<n>_fold_<k>/`.
 """
 
 import json
@@ -95,7 +96,7 @@ def group_names(runs: Sequence[Path]) -> list[str]:
 
 
 def _is_seed(place: Path) -> bool:
-    return re.fullmatch(r"seed_\d+", place.name) is not None
+    return re.fullmatch(r"seed_\d+(_fold_\d+)?", place.name) is not None
 
 
 def _common_folder(studies: set[Path]) -> Path:

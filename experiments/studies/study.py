@@ -140,14 +140,18 @@ def _check_same(experiment: Config, folder: Path) -> None:
 def _baselines(experiment: Config) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """By subdirectory: a baseline's plain config, and the plain config of the fit that has the same data.
 
-    A baseline runs once, on the data of the first fit. If the data of the first variant differ between seeds,
-    it runs once for each seed.
+    A baseline runs once, on the data of the first fit. If the data of the first variant differ between seeds
+    or folds, it runs once for each of them.
     """
-    variant = experiment.children[0].path.partition("/")[0]
-    fits = [c.config.plain for c in experiment.children if c.path.partition("/")[0] == variant]
-    same_data = all(fit["data"] == fits[0]["data"] for fit in fits)
+    first, places = experiment.children[0], [child.path.partition("/") for child in experiment.children]
+    fits = [
+        (folder, child.config.plain)
+        for child, (variant, _, folder) in zip(experiment.children, places, strict=True)
+        if variant == first.path.partition("/")[0]
+    ]
+    same_data = all(fit["data"] == first.config.plain["data"] for _, fit in fits)
     return {
-        (name if same_data else f"{name}/seed_{fit['seed']}"): (
+        (name if same_data else f"{name}/{folder}"): (
             {
                 "name": name,
                 "seed": fit["seed"],
@@ -157,7 +161,7 @@ def _baselines(experiment: Config) -> dict[str, tuple[dict[str, Any], dict[str, 
             fit,
         )
         for name, section in experiment.baselines.items()
-        for fit in (fits[:1] if same_data else fits)
+        for folder, fit in (fits[:1] if same_data else fits)
     }
 
 

@@ -170,3 +170,14 @@ def test_every_network_learns_from_colour_with_its_dashboard(model: dict[str, An
     result = experiments.run(settings)
     assert result.metrics["test/accuracy"] > 0.8
     assert (tmp_path / "run" / "test_confusion.csv").exists()
+
+
+def test_folds_take_the_place_of_the_test_split(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    folds = [data(tmp_path, folds=3, fold=fold) for fold in range(3)]
+    assert set.union(*(rows(module, "test") for module in folds)) == {
+        row for part in ("train", "val", "test") for row in rows(folds[0], part)
+    }
+    assert [module.info.test_size for module in folds] == [10, 10, 10]
+    with pytest.raises(ValueError, match="a fold of path is the test split; remove test_path"):
+        ImageFolderConfig(path="x", test_path="y", folds=3)

@@ -247,3 +247,14 @@ def test_lightning_resumes_at_the_very_batch(tmp_path: Path, stop_after: int, li
     pieces = fit(stop_after) + fit(resume=True)
     assert len(pieces) == len(whole)
     assert all(torch.equal(a, b) for a, b in zip(pieces, whole, strict=True))
+
+
+def test_folds_are_dealt_from_the_training_set_alone() -> None:
+    tested = [digits(folds=4, fold=fold, train_samples=100) for fold in range(4)]
+    images = [set(map(bytes, module.split("test")[0].flatten(1).numpy())) for module in tested]
+    official = set(map(bytes, digits().split("test")[0].flatten(1).numpy()))
+    assert [len(module.split("test")[0]) for module in tested] == [360, 359, 359, 359]
+    assert not official & set.union(*images)
+    assert len(set.union(*images)) == 1437
+    assert {len(module.split("val")[0]) for module in tested} == {180}
+    assert {len(module.split("train")[0]) for module in tested} == {100}

@@ -101,3 +101,14 @@ def test_a_model_learns_pairs_of_words(tmp_path: Path, tiny: dict[str, Any]) -> 
     result = experiments.run(tiny, "run_dir=run")
     assert result.metrics["test/sequence_error_rate"] < 0.1
     assert main(["run", "red hen"]) == 0
+
+
+def test_each_source_is_tested_in_one_fold(tmp_path: Path) -> None:
+    folds = [data(tmp_path, LINES, folds=4, fold=k) for k in range(4)]
+    tested = [
+        text for module in folds for text in texts(module.split("test")[0], module.info.source_vocabulary)
+    ]
+    assert sorted(tested) == sorted(line.split("\t")[0] for line in LINES)
+    assert {module.info.val_size for module in folds} == {5}
+    with pytest.raises(ValueError, match="50 sources are too few for 60 folds"):
+        data(tmp_path, LINES, folds=60)

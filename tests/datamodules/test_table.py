@@ -63,3 +63,15 @@ def test_too_few_rows(tmp_path: Path) -> None:
         TableConfig(val_fraction=0.5, test_fraction=0.5)
     with pytest.raises(ValueError, match="one character"):
         TableConfig(delimiter=", ")
+
+
+@pytest.mark.parametrize("path", ["wine", "diabetes"])
+def test_each_row_is_tested_in_one_fold(path: str) -> None:
+    folds = [TableDataModule(TableConfig(path=path, standardize=False, folds=3, fold=k)) for k in range(3)]
+    tested = torch.cat([data.split("test")[0] for data in folds])
+    everything = TableDataModule(TableConfig(path=path, standardize=False))
+    whole = torch.cat([everything.split(name)[0] for name in ("train", "val", "test")])
+    assert torch.equal(tested.unique(dim=0), whole.unique(dim=0))
+    assert len(tested) == len(whole)
+    with pytest.raises(ValueError, match=r"line has splits of its own"):
+        TableDataModule(TableConfig(path="line", folds=3)).setup()

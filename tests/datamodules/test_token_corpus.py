@@ -293,3 +293,19 @@ def test_validation_and_test_may_have_texts_of_their_own(text: Any, tmp_path: Pa
     val.write_text("")
     with pytest.raises(ValueError, match="the val split is empty"):
         text(val_path=str(val)).setup()
+
+
+def test_folds_of_a_text_are_its_parts_in_order(text: Any) -> None:
+    whole = SOURCE.read_text()
+
+    def read(module: TextDataModule, name: str) -> str:
+        return module.tokenizer.decode(module.tokens(name).tolist())
+
+    folds = [text(folds=3, fold=fold, val_fraction=0.1) for fold in range(3)]
+    tested = [read(module, "test") for module in folds]
+    assert abs(len("".join(tested)) - len(whole)) <= 3
+    for module, part in zip(folds, tested, strict=True):
+        assert part in whole
+        rest = read(module, "train") + read(module, "val")
+        assert rest + part in whole + whole
+        assert len(rest + part) == len(whole)

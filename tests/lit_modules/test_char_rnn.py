@@ -21,6 +21,7 @@ from datamodules.info import ImageInfo, SequenceLabellingInfo, TextInfo
 from experiments import register
 from experiments.config import registry
 from experiments.errors import Interrupted, UserError
+from experiments.launch import main
 from experiments.training import checkpoint
 from lit_modules.char_rnn import CharRNN
 from lit_modules.configs.char_rnn import CharRNNConfig
@@ -397,8 +398,9 @@ def test_hello_is_answered_as_in_the_lesson(
     taught = as_taught(seed)
     for loop in (False, True):
         result = experiments.run(lesson(loop=loop), f"seed={seed}")
-        printed = re.findall(r"predicted (\w+)", capsys.readouterr().out)
+        *printed, last = re.findall(r"predicted (\w+)", capsys.readouterr().out)
         assert printed == taught[1:]  # we print what is predicted after an epoch's step
+        assert (last == "ohlol") == (taught[-1] == "ohlol")  # and at the end what the best weights predict
         assert result.metrics["test/success"] == (taught[-1] == "ohlol")
         assert result.metrics["parameters"] == 40
     assert (taught[-1] == "ohlol") == (seed > 0)
@@ -424,3 +426,9 @@ def test_what_does_not_fit_is_refused_in_one_line(work: Path) -> None:
         model(ImageInfo(input_shape=(1, 8, 8), class_names=("a",), mean=(0.1,), std=(0.3,)))
     with pytest.raises(UserError, match=r"model.cell = 'gruu' .* allowed: rnn, gru, lstm"):
         experiments.run(lesson(cell="gruu"))
+
+
+@pytest.mark.slow
+def test_the_first_lesson_prints_what_it_answers(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs/char_rnn_hello.yaml", "trainer.progress_bar=false"]) == 0
+    assert "predicted ohlol" in capsys.readouterr().out.splitlines()

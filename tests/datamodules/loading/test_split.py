@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from datamodules.loading.split import stratified_sample
+from datamodules.loading.split import split_parts, stratified_sample
 
 TARGETS = torch.randint(0, 7, (997,), generator=torch.Generator().manual_seed(0)) ** 2
 
@@ -39,3 +39,22 @@ def test_impossible_samples_are_refused(count: int) -> None:
         ValueError, match=f"sample of {count} is impossible: there are 997 items in 7 classes"
     ):
         stratified_sample(TARGETS, count, seed=0)
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_each_item_is_in_one_test_fold(numbers: bool) -> None:
+    classes = torch.arange(103) % 4 % 3  # 52, 26 and 25 items
+    targets = classes.double().unsqueeze(1) if numbers else classes
+    parts = [split_parts(targets, val=11, test=40, seed=3, folds=5, fold=fold) for fold in range(5)]
+    tested = torch.stack([part == 2 for part in parts])
+    assert (tested.sum(0) == 1).all()
+    assert tested.sum(1).tolist() == [21, 21, 21, 20, 20]
+    for part in parts:
+        assert (part == 1).sum() == 11
+        if not numbers:
+            for code, share in ((0, 0.5), (1, 0.5), (2, 0.5)):
+                assert abs((classes[part == code] == 0).double().mean() - share) < 0.06
+    again = split_parts(targets, val=11, test=40, seed=3, folds=5, fold=7)
+    assert torch.equal(again, parts[2])
+    with pytest.raises(ValueError, match="103 items are not enough for 200 folds"):
+        split_parts(targets, val=1, test=1, seed=0, folds=200)

@@ -119,7 +119,10 @@ def test_what_may_change_on_a_resume_is_where_how_long_and_what_is_shown() -> No
 def test_what_may_change_in_an_evaluation_keeps_training_examples_out_of_it() -> None:
     marks = {
         "free": {"data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline"},
-        "same": {"data.fold", "data.folds", "data.split_seed", "data.val_fraction", "data.test_fraction"},
+        "same": {
+            *("data.fold", "data.folds", "data.split_seed", "data.val_fraction", "data.test_fraction"),
+            *("data.val_path", "data.max_length"),
+        },
     }
     data = [s for s in everywhere() if s.key.startswith("data.")]
     for mark, keys in marks.items():

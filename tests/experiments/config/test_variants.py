@@ -55,7 +55,7 @@ def test_a_study_says_what_its_report_shows_and_its_fits_do_not() -> None:
     assert loaded.comparison == ComparisonConfig(curves=["train/loss"], x="epoch")
     assert loaded.plain["comparison"] == {"curves": ["train/loss"], "x": "epoch"}
     assert "comparison" not in loaded.children[0].config.plain
-    with pytest.raises(UserError, match=r"comparison.*: only a study has one; add variants or seeds"):
+    with pytest.raises(UserError, match=r"comparison.*: only a study has one; add variants, seeds or folds"):
         load_config({**BASE, "comparison.x": "epoch"})
     with pytest.raises(UserError, match=r"comparison\.x = 'epochs' .* allowed: step, epoch"):
         load_config({**BASE, "seeds": [0], "comparison.x": "epochs"})
@@ -90,3 +90,32 @@ def test_a_name_that_leaves_its_study_is_refused(tiny: dict[str, Any], form: str
 def test_two_of_one_name_are_refused_whatever_their_case(tiny: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="two variants or baselines are named 'a'"):
         load_config({**tiny, "variants": {"a": {}}, "baselines": {"A": {"name": "majority_class"}}})
+
+
+def test_null_variants_leave_one_fit_of_the_shared_settings() -> None:
+    study = {**BASE, "seed": 5, "seeds": [3, 4], "variants": {"a": {"model.hidden": [8]}}}
+    study |= {"baselines": {"majority_class": {}}, "comparison.x": "epoch"}
+    loaded = load_config(study, "variants=null")
+    assert (loaded.form, loaded.seed) == ("fit", 5)
+    assert loaded.plain == load_config({**BASE, "seed": 5}).plain
+    again = load_config(study, "variants=null", "seeds=[7,8]")
+    assert [child.path for child in again.children] == ["experiment/seed_7", "experiment/seed_8"]
+    assert load_config("char_rnn_hello_study", "variants=null").form == "fit"
+
+
+def test_folds_run_each_variant_on_each_fold() -> None:
+    study = {**BASE, "folds": 3, "variants": {"a": {}, "b": {"model.hidden": [8]}}}
+    loaded = load_config(study)
+    assert [child.path for child in loaded.children] == [
+        f"{v}/seed_0_fold_{k}" for v in "ab" for k in range(3)
+    ]
+    assert [child.config.data.config.fold for child in loaded.children] == [0, 1, 2] * 2
+    assert {child.config.data.config.folds for child in loaded.children} == {3}
+    assert load_config({**BASE, "folds": 2, "seeds": [4, 5]}).children[-1].path == "experiment/seed_5_fold_1"
+    assert "folds" not in load_config(BASE).plain
+    with pytest.raises(
+        UserError, match=r"folds .*: data\.name hello can't be dealt to folds; choose from mnist"
+    ):
+        load_config({"model.name": "char_rnn", "data.name": "hello", "folds": 3})
+    with pytest.raises(UserError, match="more than 1000 fits"):
+        load_config({**BASE, "folds": 600, "seeds": [0, 1]})

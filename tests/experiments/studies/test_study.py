@@ -267,3 +267,27 @@ def test_a_signal_between_two_fits_is_the_studys(
     assert caught.value.signum == signal.SIGTERM
     assert caught.value.run_dir == Path("out")
     assert not Path("out/tiny/seed_1").exists()
+
+
+@pytest.mark.slow
+def test_a_cross_validation_ends_with_mean_and_spread_over_folds(
+    work: Path, in_this_process: list[str]
+) -> None:
+    settings = {
+        "model": {"name": "table_classifier"},
+        "data": {"name": "table", "path": "wine"},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "dashboard": False, "progress_bar": False},
+        "folds": 3,
+        "baselines": {"majority_class": {}},
+        "run_dir": "cross",
+    }
+    experiments.run(settings)
+    lines = (work / "cross" / "comparison.md").read_text().splitlines()
+    rows = {cells[1].strip(): cells for cells in (line.split("|") for line in lines) if len(cells) > 3}
+    for name in ("experiment", "majority_class"):
+        assert rows[name][2].strip() == "3"
+        assert "±" in rows[name][3]
+    sizes = [
+        json.loads(p.read_text())["test/accuracy"] for p in work.glob("cross/*/seed_0_fold_*/metrics.json")
+    ]
+    assert len(sizes) == 6
