@@ -62,12 +62,12 @@ class PairsDataModule(SequencePairsDataModule):
                 symbols(text, words=kind == "words")
                 for text, kind in zip(pair, (config.source_tokens, config.target_tokens), strict=True)
             )
-            if max(len(source), len(target)) > config.max_length:
+            if max(len(source), len(target)) > config.max_tokens:
                 long += 1
             elif target not in found.setdefault(source, []):
                 found[source].append(target)
         if long:
-            self.notes.append(f"left out {long} pairs of {path} with more than {config.max_length} tokens")
+            self.notes.append(f"left out {long} pairs of {path} with more than {config.max_tokens} tokens")
         return found
 
 

@@ -39,7 +39,7 @@ class PairsConfig(FoldsConfig):
     )
     source_tokens: Tokens = setting("characters", "Tokens of a source: characters, or words between spaces.")
     target_tokens: Tokens = setting("characters", "Tokens of a target: characters, or words between spaces.")
-    max_length: int = setting(
+    max_tokens: int = setting(
         256, "Longest text in tokens; longer pairs are left out.", min=1, max=1 << 16, evaluation="same"
     )
     batch_size: int = setting(64, "Largest training batch per device, in pairs.", min=1, max=1 << 20)

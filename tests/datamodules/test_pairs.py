@@ -73,7 +73,7 @@ def test_tokens_are_characters_or_words(tmp_path: Path) -> None:
 
 
 def test_long_pairs_are_left_out_with_a_note(tmp_path: Path) -> None:
-    module = data(tmp_path, [*LINES, "a" * 20 + "\tb", "a\t" + "b" * 20], max_length=10)
+    module = data(tmp_path, [*LINES, "a" * 20 + "\tb", "a\t" + "b" * 20], max_tokens=10)
     assert module.notes == [f"left out 2 pairs of {tmp_path / 'p.tsv'} with more than 10 tokens"]
     assert module.info.source_length == 3
 

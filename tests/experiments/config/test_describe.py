@@ -121,7 +121,7 @@ def test_what_may_change_in_an_evaluation_keeps_training_examples_out_of_it() ->
         "free": {"data.root", "data.eval_batch_size", "data.num_workers", "data.pipeline"},
         "same": {
             *("data.fold", "data.folds", "data.split_seed", "data.val_fraction", "data.test_fraction"),
-            *("data.val_path", "data.max_length"),
+            *("data.val_path", "data.max_tokens"),
         },
     }
     data = [s for s in everywhere() if s.key.startswith("data.")]
