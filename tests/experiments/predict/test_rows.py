@@ -55,6 +55,7 @@ def rent(table: Path) -> Path:
 
 
 def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
     assert main([*arguments, "--json"]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -73,7 +74,7 @@ def test_probabilities_are_those_of_the_model(
         )
     found = [record["probabilities"]["in"] for record in records]
     np.testing.assert_allclose(sorted(found), sorted(expected.tolist()), rtol=1e-4)
-    years = [int(line["year"]) for line in csv.DictReader(table.open())]
+    years = [int(line["year"]) for line in csv.DictReader(table.read_text().splitlines())]
     right = sum((p > 0.5) == (year > 1960) for p, year in zip(found, years, strict=True))
     assert right > 60
 
@@ -82,7 +83,7 @@ def test_columns_are_found_by_name_and_standard_input_is_read(
     rent: Path, table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = answered(capsys, str(rent), str(table))[:3]
-    rows = list(csv.DictReader(table.open()))[:3]
+    rows = list(csv.DictReader(table.read_text().splitlines()))[:3]
     turned = "year,more,size\n" + "".join(f"{row['year']},x,{row['size']}\n" for row in rows)
     monkeypatch.setattr("sys.stdin", io.StringIO(turned))
     assert main([str(rent), "-", "--csv"]) == 0
@@ -136,7 +137,7 @@ def test_a_file_that_does_not_fit_is_named(
 def test_a_steering_model_answers_rows_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {
         "model": {"name": "steering"},
-        "data": {"name": "steering_pairs"},
+        "data": {"name": "steering_pairs", "width": 8, "size": 200, "val_size": 20, "test_size": 20},
         "trainer": {**TRAINER, "max_epochs": 1, "progress_bar": False},
         "run_dir": str(tmp_path / "run"),
     }
