@@ -63,6 +63,7 @@ def read_csv(file: IO[str], name: str, *, header: bool | None = None, delimiter:
         raise ValueError(f"{name} is empty")
     lines = [Line(f"{name}, line {number}", cells) for number, cells in found]
     first = [cell.strip() for cell in lines[0].cells]
+    first[0] = first[0].removeprefix("\ufeff")  # of standard input
     if header is None:
         header = not any(is_missing(cell) or is_number(cell) for cell in first)
     names = first if header else [str(i + 1) for i in range(len(first))]
