@@ -28,6 +28,7 @@ KINDS = {
     "objective": "Objectives",
     "optimizer": "Optimizers",
     "schedule": "Schedules",
+    "adapter": "Adapters",
     "baseline": "Baselines",
     "task": "Tasks of a stage",
 }

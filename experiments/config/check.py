@@ -36,6 +36,7 @@ from experiments.config.sources import (
 from experiments.config.trainer import TrainerConfig
 from experiments.config.yaml_text import SURPRISING
 from experiments.errors import UserError
+from lit_modules.configs.transformer import TransformerConfig
 
 ADDED = {"callbacks": "callback", "loggers": "logger", "metrics": "metric"}
 """Sections that add own classes to a fit by name, and the kinds of these classes."""
@@ -195,14 +196,16 @@ def _named(kind: str, key: str, layer: Layer) -> dict[str, Section]:
 
 
 def _sections(layer: Layer) -> dict[str, Any]:
-    """Check every section of a fit; a section that the model replaces by its own is `None`."""
+    """Check every section of a fit; `None` stands for a section that there is not, or that the model has."""
     sections: dict[str, Any] = {"model": _section("model", layer)}
     model = sections["model"].name
     suited = registry.objectives(model)
     replaced = {kind for kind in ("objective", "optimizer", "schedule") if registry.is_plain(model)}
     replaced |= set() if suited else {"objective"}
     for kind in SECTIONS[1:]:
-        if kind not in replaced:
+        if kind == "adapter":
+            sections[kind] = _adapter(layer, sections["model"])
+        elif kind not in replaced:
             sections[kind] = _section(kind, layer)
         elif mapping_or_none(layer, kind):
             article = "a" if kind == "schedule" else "an"
@@ -219,6 +222,18 @@ def _sections(layer: Layer) -> dict[str, Any]:
             f"{model} cannot be trained with it; choose from {', '.join(suited)}"
         )
     return sections
+
+
+def _adapter(layer: Layer, model: Section) -> Section | None:
+    """Check the section `adapter`, which only transformers with given weights can have."""
+    if layer.values.get("adapter") is None:
+        return None
+    where = f"adapter ({layer.origin('adapter')})"
+    if not isinstance(model.config, TransformerConfig):
+        raise UserError(f"{where}: {model.name} is not a transformer; remove this section")
+    if getattr(model.config, "init_from", None) is None:
+        raise UserError(f"{where}: name the weights that stay frozen with model.init_from")
+    return _section("adapter", layer)
 
 
 def _section(

@@ -1,8 +1,8 @@
 """The registry: the short names that a config can use.
 
-A config names a model, data set, objective, optimizer, schedule, baseline or task by its short name. A file
-can never name an import path. The import paths are listed here, and each is imported only when a run needs
-it. Your own classes are added by `experiments.config.own_code`.
+A config names a model, data set, objective, optimizer, schedule, adapter, baseline or task by its short name.
+A file can never name an import path. The import paths are listed here, and each is imported only when a run
+needs it. Your own classes are added by `experiments.config.own_code`.
 """
 
 import importlib
@@ -169,6 +169,13 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "warmup_cosine": _optim("WarmupCosineConfig", "Linear warm-up, then cosine decay."),
         "warmup_linear": _optim("WarmupLinearConfig", "Linear warm-up, then linear decay."),
         "step_decay": _optim("StepDecayConfig", "Multiplication by gamma at fixed intervals of epochs."),
+    },
+    "adapter": {
+        "lora": Entry(
+            target=None,
+            schema="lit_modules.configs.adapter:LoRAConfig",
+            help="Low-rank updates of chosen linear layers.",
+        ),
     },
     "baseline": {
         "logistic_regression": _baseline("LogisticRegressionConfig", "Multinomial logistic regression."),

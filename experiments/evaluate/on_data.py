@@ -39,6 +39,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     from experiments.training import trainer as trainers
     from experiments.training.initial_weights import init_from
     from experiments.training.trainer import global_state_kept
+    from experiments.training.vocabulary import check_vocabulary
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
     asked = restored.experiment.trainer
@@ -55,7 +56,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
         is_adapted = init_from(restored.experiment) is not None
         tokenizer = saved["info"].get("tokenizer") if is_adapted else None
         datamodule = build.build_data(restored.experiment, tokenizer)
-        build.check_vocabulary(saved, datamodule.info, path)
+        check_vocabulary(saved, datamodule.info, path)
         check_data(restored.info, datamodule.info)
         build.compile_network(restored.module, settings.compile)
         trainer = trainers.build_trainer(settings, run_dir=None, dashboard=None, resume=None)

@@ -6,8 +6,8 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
-from experiments.language_models.pretrained_models import ASSETS, is_pretrained, open_pretrained
-from experiments.training.checkpoint_path import open_checkpoint
+from experiments.language_models.pretrained_models import ASSETS, find_file, is_pretrained, open_pretrained
+from experiments.training.checkpoint_path import find_checkpoint, open_checkpoint
 from experiments.training.machine import default_device
 
 
@@ -15,7 +15,7 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
     """Open the model that a command line names, on the device that the suite would train on.
 
     Args:
-        name: A checkpoint, a run directory, or a model that `is_pretrained`.
+        name: A checkpoint, a run directory, a model that `is_pretrained`, or the folder of an adapter.
         precision: One of `PRECISIONS`; `int8` is for transformers.
         laid_out: Lay a transformer out for fast generation. Otherwise, the hidden states of its layers can be
             read and changed.
@@ -23,9 +23,10 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
     Raises:
         UserError: There is no such model.
     """
-    if is_pretrained(name):
+    adapted = (Path(name) / "adapter_config.json").is_file()
+    if is_pretrained(name) and not adapted:
         return open_pretrained(name, precision, laid_out=laid_out)
-    model = open_trained(name)
+    model = open_adapted(Path(name)) if adapted else open_trained(name)
 
     import torch
 
@@ -40,6 +41,37 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
     if precision == "int8":
         raise UserError(f"{name} is not a transformer: its precision can be fp32 or bf16")
     return model
+
+
+def open_adapted(folder: Path) -> LoadedModel:
+    """Open the frozen model that an adapter names, and add the adapter's updates to it.
+
+    Raises:
+        UserError: The adapter is damaged or has unsupported features; its model is missing or another one.
+    """
+    from lit_modules.pretrained.peft_format import add_adapter, read_adapter
+
+    try:
+        adapter = read_adapter(folder)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+    from experiments.training.adapters import check_base
+
+    base = adapter.base
+    if not is_pretrained(base) and not Path(base).exists():
+        raise UserError(
+            f"{folder}: its model {base} is not here; set base_model_name_or_path in adapter_config.json to "
+            "smollm2, the folder of that model, or a checkpoint"
+        )
+    path = find_file(base) if is_pretrained(base) else find_checkpoint(base)
+    check_base(path, adapter.base_sha256)
+    model = open_pretrained(base, laid_out=False) if is_pretrained(base) else open_trained(base)
+    try:
+        add_adapter(model.network, adapter)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return replace(model, name=str(folder), network=model.network.eval())
 
 
 def open_trained(checkpoint: str | Path) -> LoadedModel:

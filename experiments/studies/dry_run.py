@@ -10,7 +10,7 @@ from experiments.config.root import Config
 from experiments.console import quiet_lightning, say
 from experiments.studies.stages import check_order
 from experiments.studies.tasks import check_tasks
-from experiments.training import initial_weights
+from experiments.training import adapters, initial_weights
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model
 from experiments.training.fit_checks import check_batches, check_memory
@@ -49,7 +49,9 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         datamodule = build_data(experiment, initial.tokenizer if initial else None)
         check_memory(experiment, datamodule.info)
         module = build_model(experiment, datamodule.info)
-        if initial is not None:
+        if initial is not None and experiment.adapter is not None:
+            say(adapters.adapt(module, experiment.adapter.config, initial))
+        elif initial is not None:
             say(initial_weights.initialise(module, initial))
         settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
         trainer = trainers.build_trainer(

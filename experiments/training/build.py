@@ -15,7 +15,7 @@ from experiments.config.signature import arguments
 from experiments.config.sources import merge, read_mapping, read_override
 from experiments.console import say
 from experiments.errors import UserError
-from experiments.training import own_optim
+from experiments.training import adapters, own_optim
 
 
 @dataclass(frozen=True)
@@ -182,46 +182,14 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
     except ValueError as error:
         raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
     module = build_model(experiment, info)
+    if experiment.adapter is not None:
+        adapters.adapt(module, experiment.adapter.config, adapters.read_base(experiment, beside=path))
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()  # below PyTorch's heading
         raise UserError(f"the weights in {path} don't fit its model: {reason}") from error
     return Restored(experiment, module.eval(), info)
-
-
-def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
-    """Check that the data has the vocabulary that a checkpoint was trained with.
-
-    Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens always pass.
-
-    Raises:
-        UserError: The vocabularies differ.
-    """
-    for kind in ("source_vocabulary", "target_vocabulary"):
-        before, now = list(saved["info"].get(kind) or ()), list(getattr(info, kind, ()))
-        if before and now and before != now:
-            raise UserError(
-                f"the data's {kind} ({len(now)} tokens) differs from that of {path} ({len(before)} tokens); "
-                "use the data that it was trained with"
-            )
-    old, new = saved["info"].get("tokenizer"), getattr(info, "tokenizer", None)
-    if not old or not new or _tokens_of(old) == _tokens_of(new):
-        return
-    sizes = f"{info.vocab_size} and {saved['info'].get('vocab_size')} tokens"
-    if old.get("kind") != new.get("kind"):
-        sizes = f"kinds {new.get('kind')} and {old.get('kind')}"
-    elif saved["info"].get("vocab_size") == info.vocab_size:
-        sizes = f"{info.vocab_size} tokens each, but different ones"
-    raise UserError(
-        f"the data's vocabulary differs from that of {path} ({sizes}); use the text and data.tokenizer "
-        "that it was trained with"
-    )
-
-
-def _tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide the ids of the tokens: all but the implementation."""
-    return {key: value for key, value in tokenizer.items() if key != "implementation"}
 
 
 @contextlib.contextmanager

@@ -18,16 +18,9 @@ from experiments.callbacks.training_curve import TrainingCurve
 from experiments.config.root import Config
 from experiments.console import print_table, recorded, say, tensorboard_command
 from experiments.errors import RunError
-from experiments.training import checkpoint, initial_weights, recovery, resume, run_directory
+from experiments.training import adapters, checkpoint, initial_weights, recovery, resume, run_directory
 from experiments.training import trainer as trainers
-from experiments.training.build import (
-    build_data,
-    build_model,
-    check_vocabulary,
-    compile_network,
-    create_all,
-    restore,
-)
+from experiments.training.build import build_data, build_model, compile_network, create_all, restore
 from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.fit_checks import check_batches, check_memory, lacks
 from experiments.training.initial_weights import InitialWeights, init_from
@@ -37,6 +30,7 @@ from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
 from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
+from experiments.training.vocabulary import check_vocabulary
 
 SomeCallback = TypeVar("SomeCallback", bound=L.Callback)
 
@@ -151,8 +145,11 @@ def build(
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
     check_memory(experiment, datamodule.info)
     module = build_model(experiment, datamodule.info)
-    if start.checkpoint is None and initial is not None:
-        say(initial_weights.initialise(module, initial))
+    if initial is not None:
+        if experiment.adapter is None:
+            say(initial_weights.initialise(module, initial))
+        else:
+            say(adapters.adapt(module, experiment.adapter.config, initial))
     own_loggers = [*create_all("logger", experiment.loggers).values(), *loggers]
     trainer = trainers.build_trainer(
         settings,
@@ -219,8 +216,12 @@ def record(parts: Parts, experiment: Config, run_dir: Path) -> dict[str, float]:
         "peak_memory_mb": peak_memory_mb(),
         "parameters": float(parameter_count(parts.module)),
     }
+    if experiment.adapter is not None:
+        metrics["trained_parameters"] = float(parameter_count(parts.module, trainable_only=True))
     if trainer.is_global_zero:
         run_directory.write_metrics(run_dir, metrics)
+        if experiment.adapter is not None:
+            adapters.save(run_dir / "adapter", parts.module, experiment)
         log_hyperparameters(trainer, experiment.plain, metrics)
         _print(metrics, run_dir)
         if note := getattr(parts.module, "progress_note", str)():
@@ -240,9 +241,12 @@ def finished(run_dir: Path) -> Result:
 
 
 def _with_initial_weights(experiment: Config, start: Start) -> tuple[Config, InitialWeights | None]:
-    """Give the config the architecture of its initial weights, which a new run reads."""
+    """Give the config the architecture of its initial weights, which a new run or an adapter reads."""
     if init_from(experiment) is None:
         return experiment, None
+    if experiment.adapter is not None:
+        saved = start.state["config"] if start.checkpoint is not None else None
+        return adapters.with_base(experiment, saved)
     if start.checkpoint is not None:
         return initial_weights.with_architecture_of(experiment, start.state["config"]["model"]), None
     initial = initial_weights.read(experiment)

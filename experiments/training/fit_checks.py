@@ -14,6 +14,7 @@ from experiments.callbacks.summary import example_input
 from experiments.config import registry
 from experiments.config.root import Config
 from experiments.errors import UserError
+from experiments.training import adapters
 from experiments.training.build import build_model, user_mistakes
 from experiments.training.threads import usable_cores
 from experiments.training.trainer import resolve_accelerator
@@ -90,7 +91,10 @@ def check_memory(experiment: Config, info: Any) -> None:
         return
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            parameters = list(build_model(experiment, info).parameters())
+            module = build_model(experiment, info)
+            if experiment.adapter is not None:
+                adapters.add_updates(module, experiment.adapter.config)
+            parameters = list(module.parameters())
     except (NotImplementedError, RuntimeError):  # it reads values while it is built
         return
     counts = [p.numel() for p in parameters]

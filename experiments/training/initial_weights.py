@@ -16,16 +16,19 @@ from torch import Tensor
 from experiments.config import registry
 from experiments.config.interpolation import literal
 from experiments.config.root import Config, Section
+from experiments.config.schema import build
+from experiments.config.sources import Layer
 from experiments.errors import UserError
 from experiments.language_models.pretrained_models import ASSETS, is_pretrained, read_model
 from experiments.training import checkpoint
-from experiments.training.build import check_vocabulary
 from experiments.training.checkpoint_path import find_checkpoint
+from experiments.training.vocabulary import check_vocabulary
 from lit_modules.configs.transformer import TransformerConfig
 
 _NOT_ARCHITECTURE = (
     *("init_from", "implementation", "dropout", "hidden_dropout", "attention_dropout"),
-    *("embedding_std", "linear_std", "output_init"),
+    *("token_dropout", "feature_dropout", "embedding_std", "linear_std", "output_init"),
+    *("channels_last", "beam_size", "length_penalty"),
 )
 """Settings of a transformer that the config decides, whatever weights a run starts from."""
 _BY_ROW = ("network.embedding.weight", "network.head.weight", "network.positions.table.weight")
@@ -132,20 +135,26 @@ def with_architecture_of(experiment: Config, section: Mapping[str, Any]) -> Conf
     if section.get("name") != name:
         return experiment
     chosen = {key: value for key, value in section.items() if key in architecture(name)}
-    model = Section(name, dataclasses.replace(config, **chosen))
+    values = {**dataclasses.asdict(config), **chosen}
+    model = Section(name, build(registry.schema("model", name), values, "model", Layer()))
     return dataclasses.replace(
         experiment, model=model, plain={**experiment.plain, "model": literal(model.to_plain())}
     )
 
 
-def initialise(module: Any, start: InitialWeights) -> str:
+def initialise(module: Any, start: InitialWeights, *, whole: bool = False) -> str:
     """Copy the tensors that have the same name and shape into a new model.
+
+    Args:
+        module: The new model.
+        start: What it starts from.
+        whole: Whether every tensor must be copied.
 
     Returns:
         A line that says how many tensors were copied and which ones are new.
 
     Raises:
-        UserError: No tensor fits, or the vocabularies differ.
+        UserError: No tensor fits, not all do although they must, or the vocabularies differ.
     """
     if start.saved is not None:
         check_vocabulary(start.saved, module.info, start.path)
@@ -154,8 +163,12 @@ def initialise(module: Any, start: InitialWeights) -> str:
     fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise UserError(f"model.init_from={start.path}: none of its {len(found)} tensors fits the model")
-    module.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())
+    if fresh and whole:
+        raise UserError(
+            f"adapter: {start.path} has no fitting {fresh[0]}, and an adapter trains no new weights"
+        )
+    module.load_state_dict(fitting, strict=False)
     rest = f"; new: {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''}" if fresh else ""
     return f"initialised {len(fitting)} of {len(own)} tensors from {start.path}{rest}"
 

@@ -9,6 +9,7 @@ FeedForwardActivation = Literal["gelu_tanh", "gelu", "relu", "squared_relu"]
 FeedForwardKind = Literal[FeedForwardActivation, "swiglu"]
 NormKind = Literal["layer_norm", "rms_norm"]
 Position = Literal["learned", "rotary", "sinusoidal", "none"]
+RotaryScaling = Literal["none", "linear", "llama3", "yarn"]
 RotaryLayout = Literal["half_split", "adjacent_pairs"]
 OutputInit = Literal["scaled", "zero"]
 AttentionImplementation = Literal["fused", "by_hand", "tiled", "triton"]
@@ -22,6 +23,29 @@ _MULTIPLE = 32  # of the default SwiGLU width, because kernels are fastest with 
 
 def _dropout(of: str) -> Any:
     return setting(0.0, f"Probability of dropping {of} in training.", min=0.0, below=1.0)
+
+
+@dataclass(kw_only=True)
+class RotaryScalingConfig:
+    """Rotary positions for texts longer than those of the first training; see `layers.rotary_scaling`."""
+
+    kind: RotaryScaling = setting("none", "How slow rotations are slowed down further.")
+    factor: float = setting(1.0, "How many times longer texts may be.", min=1.0, max=1e6)
+    original_length: int = setting(8192, "Longest text of the first training, in tokens.", min=1, max=1 << 24)
+    low_turns: float = setting(
+        1.0, "Pairs with fewer turns in the original length are slowed down fully.", above=0.0, max=1e6
+    )
+    high_turns: float = setting(
+        32.0, "Pairs with more turns than this stay as they are; llama3 has 4, yarn 32.", above=0.0, max=1e6
+    )
+    attention_factor: float | None = setting(
+        None, "Factor of cosines and sines for yarn; null: 1 + ln(factor) / 10.", above=0.0, max=1e3
+    )
+    whole_pairs: bool = setting(True, "Round the bounds of yarn to whole channel pairs.")
+
+    def __post_init__(self) -> None:
+        if self.low_turns >= self.high_turns:
+            raise ValueError(f"low_turns: {self.low_turns} must be less than high_turns, {self.high_turns}")
 
 
 @dataclass(kw_only=True)
@@ -82,7 +106,15 @@ class TransformerConfig:
         "half_split",
         "Which channels rotate as a pair: half_split as in Hugging Face, adjacent_pairs as in GGUF.",
     )
+    rotary_scaling: RotaryScalingConfig = setting(
+        help="Scaling of the rotations.", default_factory=RotaryScalingConfig
+    )
+    unrotated_every: int | None = setting(
+        None, "Every n-th layer has no rotary positions; null: all layers have them.", min=1, max=1000
+    )
     bias: bool = setting(True, "Biases in linear layers and layer norms.")
+    qkv_bias: bool | None = setting(None, "Biases of queries, keys and values; null: as bias.")
+    feed_forward_bias: bool | None = setting(None, "Biases of the feed-forward network; null: as bias.")
     qk_norm: bool = setting(False, "RMS norm of queries and keys; stable at high learning rates.")
     dropout: float = _dropout("an entry of the embeddings or of a branch's output")
     hidden_dropout: float = _dropout("a hidden unit of the feed-forward network")
@@ -131,6 +163,16 @@ class TransformerConfig:
     def kv_heads(self) -> int:
         """Number of key/value heads."""
         return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return self.bias if self.qkv_bias is None else self.qkv_bias
+
+    @property
+    def has_feed_forward_bias(self) -> bool:
+        """Whether the feed-forward network has biases."""
+        return self.bias if self.feed_forward_bias is None else self.feed_forward_bias
 
     @property
     def head_width(self) -> int:

@@ -39,6 +39,7 @@ class Attention(nn.Module):
         head_dim: D; W / H by default.
         context_width: W_c, if keys and values come from a context.
         bias: Whether the four projections have biases.
+        qkv_bias: Whether queries, keys and values have biases; as `bias` by default.
         dropout: Probability of dropping an attention weight in training.
         output_dropout: Probability of dropping an entry of the output in training.
         qk_norm: Whether to apply RMS norm to queries and keys of each head, before any rotation.
@@ -66,6 +67,7 @@ class Attention(nn.Module):
         head_dim: int | None = None,
         context_width: int | None = None,
         bias: bool = True,
+        qkv_bias: bool | None = None,
         dropout: float = 0.0,
         output_dropout: float = 0.0,
         qk_norm: bool = False,
@@ -107,9 +109,10 @@ class Attention(nn.Module):
 
         source_width = width if context_width is None else context_width
         linear = building_blocks(implementation).linear
-        self.query = linear(width, num_heads * head_dim, bias=bias)
-        self.key = linear(source_width, num_kv_heads * head_dim, bias=bias)
-        self.value = linear(source_width, num_kv_heads * head_dim, bias=bias)
+        qkv_bias = bias if qkv_bias is None else qkv_bias
+        self.query = linear(width, num_heads * head_dim, bias=qkv_bias)
+        self.key = linear(source_width, num_kv_heads * head_dim, bias=qkv_bias)
+        self.value = linear(source_width, num_kv_heads * head_dim, bias=qkv_bias)
         self.output = linear(num_heads * head_dim, width, bias=bias)
         self.output_dropout = Dropout(output_dropout)
         self.query_norm: RMSNorm | None = None
@@ -136,8 +139,8 @@ class Attention(nn.Module):
             mask: Boolean, (T, S) or broadcastable to (B, H, T, S).
             key_mask: Boolean, (B, S), True = a real token of the context, or of `x`. With a `KVCache` it
                 masks the T new tokens.
-            rotation: Rotation of the positions of `x`, computed once for all layers. By default positions are
-                0, 1, 2 …, after those in the cache.
+            rotation: Rotation of the positions of `x`, computed once for all layers; a layer without rotary
+                positions ignores it. By default positions are 0, 1, 2 …, after those in the cache.
             cache: Self-attention appends to a `KVCache`; attention to a context fills a `ContextCache` at the
                 first call.
 
@@ -197,10 +200,10 @@ class Attention(nn.Module):
         if self.context_width is not None:
             raise ValueError(f"a context of width {self.context_width} is needed, but none is given")
         key, value = self._keys_and_values(x)  # (B, H_kv, T, D)
-        if rotation is None and self.rotary is not None:
-            positions = token_positions(x.shape[1], key_mask=key_mask, cache=cache, device=x.device)
-            rotation = self.rotary(positions, dtype=x.dtype)
-        if rotation is not None:
+        if self.rotary is not None:
+            if rotation is None:
+                positions = token_positions(x.shape[1], key_mask=key_mask, cache=cache, device=x.device)
+                rotation = self.rotary(positions, dtype=x.dtype)
             query, key = rotation(query, order="BHTD"), rotation(key, order="BHTD")
         if cache is None:
             mask = _both(mask, _for_all_queries(key_mask, key))

@@ -13,10 +13,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from lit_modules.configs.transformer import AttentionImplementation, RotaryLayout
+from lit_modules.configs.transformer import AttentionImplementation, RotaryLayout, RotaryScalingConfig
 from lit_modules.functional.precision import widen
 from lit_modules.layers.argument_checks import check_choice
 from lit_modules.layers.building_blocks import building_blocks
+from lit_modules.layers.rotary_scaling import attention_factor, scale_frequencies
 
 HeadOrder = Literal["BHTD", "BTHD"]
 
@@ -54,7 +55,7 @@ class SinusoidalPositions(nn.Module):
         Returns:
             (T, W) or (B, T, W).
         """
-        angles = _angles(positions, self.width, self.base)  # ([B,] T, ⌈W/2⌉)
+        angles = _angles(positions, _frequencies(positions, self.width, self.base))  # ([B,] T, ⌈W/2⌉)
         pairs = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)  # ([B,] T, W or W + 1)
         return pairs[..., : self.width].to(dtype)
 
@@ -108,6 +109,7 @@ class RotaryPositions(nn.Module):
         head_dim: D, even.
         base: Wavelengths range from 2π to 2π · base.
         layout: Which channels form a pair.
+        scaling: How rotations are slowed down for longer texts; not at all by default.
 
     Raises:
         ValueError: An odd head width; a base that isn't positive; unknown layout.
@@ -115,7 +117,14 @@ class RotaryPositions(nn.Module):
     Source: Su et al. 2021, "RoFormer", eq. 34.
     """
 
-    def __init__(self, head_dim: int, *, base: float = 10_000.0, layout: RotaryLayout = "half_split") -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        *,
+        base: float = 10_000.0,
+        layout: RotaryLayout = "half_split",
+        scaling: RotaryScalingConfig | None = None,
+    ) -> None:
         super().__init__()
         if head_dim < 2 or head_dim % 2:
             raise ValueError(f"rotary positions rotate pairs of channels: head width {head_dim} isn't even")
@@ -124,6 +133,7 @@ class RotaryPositions(nn.Module):
         self.head_dim = head_dim
         self.base = base
         self.layout: RotaryLayout = layout
+        self.scaling = RotaryScalingConfig() if scaling is None else scaling
 
     def forward(self, positions: Tensor, *, dtype: torch.dtype = torch.float32) -> "Rotation":
         """Compute the rotation once for the queries and keys of all layers.
@@ -135,9 +145,15 @@ class RotaryPositions(nn.Module):
         Returns:
             The rotation of these positions.
         """
-        angles = _angles(positions, self.head_dim, self.base)  # ([B,] T, D/2)
+        frequencies = _frequencies(positions, self.head_dim, self.base)  # (D/2,)
+        if self.scaling.kind != "none":
+            frequencies = scale_frequencies(frequencies, self.scaling, base=self.base)
+        angles = _angles(positions, frequencies)  # ([B,] T, D/2)
         dtype = torch.promote_types(dtype, torch.float32)
-        return Rotation(cos=angles.cos().to(dtype), sin=angles.sin().to(dtype), layout=self.layout)
+        cos, sin = angles.cos(), angles.sin()
+        if (factor := attention_factor(self.scaling)) != 1:
+            cos, sin = cos * factor, sin * factor
+        return Rotation(cos=cos.to(dtype), sin=sin.to(dtype), layout=self.layout)
 
 
 @dataclass(kw_only=True)  # not frozen: torch 2.11 cannot compile a frozen one
@@ -188,14 +204,19 @@ class Rotation:
         return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
 
 
-def _angles(positions: Tensor, width: int, base: float) -> Tensor:
-    """Compute p / base^(2i/width) for each position p and pair i: (…, T) → (…, T, ⌈width/2⌉).
+def _frequencies(positions: Tensor, width: int, base: float) -> Tensor:
+    """Compute 1 / base^(2i/width) for each pair i: (⌈width/2⌉,).
 
     It uses fp64 where possible, because an fp32 angle of 10⁵ has an error of up to 0.004.
     """
     wide = torch.float32 if positions.device.type == "mps" else torch.float64
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=wide) / width
-    return positions.to(wide).unsqueeze(-1) * base**-exponents
+    return base**-exponents
+
+
+def _angles(positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Multiply each position by each frequency: (…, T) → (…, T, pairs)."""
+    return positions.to(frequencies.dtype).unsqueeze(-1) * frequencies
 
 
 def _check_base(base: float) -> None:

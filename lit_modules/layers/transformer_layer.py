@@ -45,7 +45,12 @@ def build_rotary(config: TransformerConfig) -> RotaryPositions | None:
     """Build the rotary positions that all layers share; None for other kinds of positions."""
     if config.position != "rotary":
         return None
-    return RotaryPositions(config.head_width, base=config.rotary_base, layout=config.rotary_layout)
+    return RotaryPositions(
+        config.head_width,
+        base=config.rotary_base,
+        layout=config.rotary_layout,
+        scaling=config.rotary_scaling,
+    )
 
 
 def build_attention(
@@ -63,6 +68,7 @@ def build_attention(
         head_dim=config.head_dim,
         context_width=config.width if to_context else None,
         bias=config.bias,
+        qkv_bias=config.qkv_bias,
         dropout=config.attention_dropout,
         output_dropout=config.dropout,
         qk_norm=config.qk_norm,
@@ -79,7 +85,7 @@ def build_feed_forward(config: TransformerConfig) -> FeedForward | SwiGLU:
         return SwiGLU(
             config.width,
             config.hidden_width,
-            bias=config.bias,
+            bias=config.has_feed_forward_bias,
             dropout=config.hidden_dropout,
             output_dropout=config.dropout,
             implementation=layer_implementation(config.implementation),
@@ -88,7 +94,7 @@ def build_feed_forward(config: TransformerConfig) -> FeedForward | SwiGLU:
         config.width,
         config.hidden_width,
         activation=config.feed_forward,
-        bias=config.bias,
+        bias=config.has_feed_forward_bias,
         dropout=config.hidden_dropout,
         output_dropout=config.dropout,
         implementation=layer_implementation(config.implementation),

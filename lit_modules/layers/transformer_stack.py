@@ -3,6 +3,8 @@
 Shape letters: B batch, T tokens, S tokens of the context, W width of the model.
 """
 
+from collections.abc import Iterator
+
 import torch.nn as nn
 from torch import Tensor
 
@@ -33,7 +35,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.rotary = build_rotary(config)
         self.layers = nn.ModuleList(
-            EncoderLayer(config, is_causal=is_causal, rotary=self.rotary) for _ in range(config.depth)
+            EncoderLayer(config, is_causal=is_causal, rotary=rotary)
+            for rotary in _rotary_of_layers(self.rotary, config)
         )
         with_norm = config.norm_first if final_norm is None else final_norm
         self.final_norm: nn.Module = build_norm(config) if with_norm else nn.Identity()
@@ -86,7 +89,9 @@ class Decoder(nn.Module):
     def __init__(self, config: TransformerConfig, *, final_norm: bool | None = None) -> None:
         super().__init__()
         self.rotary = build_rotary(config)
-        self.layers = nn.ModuleList(DecoderLayer(config, rotary=self.rotary) for _ in range(config.depth))
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, rotary=rotary) for rotary in _rotary_of_layers(self.rotary, config)
+        )
         with_norm = config.norm_first if final_norm is None else final_norm
         self.final_norm: nn.Module = build_norm(config) if with_norm else nn.Identity()
 
@@ -128,6 +133,15 @@ class Decoder(nn.Module):
     def make_cache(self, capacity: int) -> list[DecoderLayerCache]:
         """Make one empty cache for each layer, for targets of at most `capacity` tokens."""
         return [DecoderLayerCache(capacity) for _ in self.layers]
+
+
+def _rotary_of_layers(
+    rotary: RotaryPositions | None, config: TransformerConfig
+) -> Iterator[RotaryPositions | None]:
+    """Yield the rotary positions of each layer: the shared ones, or none in every n-th layer."""
+    for layer in range(1, config.depth + 1):
+        is_left_out = config.unrotated_every is not None and layer % config.unrotated_every == 0
+        yield None if is_left_out else rotary
 
 
 def _rotation(

@@ -162,6 +162,7 @@ class _Attend:
         self.turned = self.heads + self.kv_heads
         # The dot product of query and key doesn't depend on the order of the channels.
         rotary, head_dim = attention.rotary, attention.head_dim
+        self.rotates = rotary is not None
         pairs = torch.arange(head_dim, device=attention.query.weight.device)
         if rotary is not None and rotary.layout == "half_split":
             pairs = pairs.view(2, -1).T.flatten()  # 0, D/2, 1, D/2 + 1 …
@@ -195,7 +196,7 @@ class _Attend:
         if self.gain is not None:
             normed = F.rms_norm(queries_and_keys, self.gain.shape[1:], None, self.eps)
             queries_and_keys.copy_(normed * self.gain)
-        if place.rotation is not None:
+        if self.rotates and place.rotation is not None:
             _rotate(queries_and_keys, place.rotation)
         room.new.copy_(heads[:, :, self.heads :].transpose(1, 2))
         if place.padding is not None:

@@ -1,17 +1,22 @@
 """Read Hugging Face checkpoints: a folder with config.json and safetensors files."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lit_modules.pretrained.gpt2 import gpt2_of_config
-from lit_modules.pretrained.llama import llama_of_config
+from lit_modules.pretrained.llama import Family, llama_of_config
 from lit_modules.pretrained.source_fields import Fields, Pretrained, Tensors
 
-_READERS = {"llama": llama_of_config, "gpt2": gpt2_of_config}
+_READERS: dict[str, Callable[[Fields, Tensors], Pretrained]] = {
+    "gpt2": gpt2_of_config,
+    **{family: partial(llama_of_config, family=family) for family in get_args(Family)},
+}
 
 
 def read_folder(folder: Path) -> Pretrained:

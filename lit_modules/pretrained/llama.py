@@ -1,15 +1,24 @@
-"""Llama: map the settings and weights of Hugging Face checkpoints and GGUF files to ours.
+"""Llama and its kin: map the settings and weights of Hugging Face checkpoints and GGUF files to ours.
+
+    mistral   a sliding window
+    qwen2     biases of queries, keys and values
+    qwen3     RMS norm of queries and keys
+    smollm3   every fourth layer without rotary positions
 
 Shape letters: W width, F hidden units, D width of a head, H and H_kv query and key/value heads, V vocabulary.
 """
 
+import math
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor
 
 from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.configs.transformer import RotaryScaling, RotaryScalingConfig
 from lit_modules.pretrained.source_fields import HARMLESS, Fields, Pretrained, Tensors
 
+Family = Literal["llama", "mistral", "qwen2", "qwen3", "smollm3"]
 HUGGINGFACE_NAMES = {
     "embedding": "model.embed_tokens",
     "head": "lm_head",
@@ -19,6 +28,8 @@ HUGGINGFACE_NAMES = {
     "attention.key": "model.layers.{}.self_attn.k_proj",
     "attention.value": "model.layers.{}.self_attn.v_proj",
     "attention.output": "model.layers.{}.self_attn.o_proj",
+    "attention.query_norm": "model.layers.{}.self_attn.q_norm",
+    "attention.key_norm": "model.layers.{}.self_attn.k_norm",
     "feed_forward_norm": "model.layers.{}.post_attention_layernorm",
     "feed_forward.gate": "model.layers.{}.mlp.gate_proj",
     "feed_forward.up": "model.layers.{}.mlp.up_proj",
@@ -40,36 +51,48 @@ GGUF_NAMES = {
 }
 
 
-def llama_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
-    """Convert a Llama checkpoint from Hugging Face; its rotary layout is `half_split`.
+def llama_of_config(fields: Fields, tensors: Tensors, *, family: Family = "llama") -> Pretrained:
+    """Convert a checkpoint of a Llama or its kin from Hugging Face; its rotary layout is `half_split`.
 
     Raises:
         ValueError: A setting or tensor is missing, has the wrong type or shape, or isn't supported.
     """
     width, num_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
+    depth = fields.integer("num_hidden_layers")
+    head_dim = 128 if family == "qwen3" else max(1, width // num_heads)
     fields.choice("hidden_act", ("silu", "swish"), "silu")
-    fields.choice("attention_bias", (False,), False)
-    fields.choice("mlp_bias", (False,), False)
     fields.choice("pretraining_tp", (1,), 1)
     fields.choice("rope_interleaved", (False,), False)
+    qkv_bias = fields.flag("attention_bias", family == "qwen2")
+    norm_eps = fields.number("rms_norm_eps", 1e-6)
+    if family == "qwen3" and norm_eps != 1e-6:  # that of our query and key norms
+        raise ValueError(f"{fields.where}: rms_norm_eps = {norm_eps} isn't implemented for qwen3, only 1e-06")
+    context_length = fields.integer("max_position_embeddings", 2048)
+    rotary_base, rotary_scaling = _rotary(fields, family, context_length)
     config = fields.architecture(
-        depth=fields.integer("num_hidden_layers"),
+        depth=depth,
         width=width,
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
-        head_dim=fields.integer("head_dim", max(1, width // num_heads)),
+        head_dim=fields.integer("head_dim", head_dim),
+        window=_window(fields, family),
         feed_forward="swiglu",
         feed_forward_width=fields.integer("intermediate_size"),
         norm="rms_norm",
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        norm_eps=norm_eps,
         position="rotary",
-        rotary_base=_rotary_base(fields),
+        rotary_base=rotary_base,
         rotary_layout="half_split",
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
-        bias=False,
+        rotary_scaling=rotary_scaling,
+        unrotated_every=_unrotated_every(fields, depth) if family == "smollm3" else None,
+        tie_embeddings=fields.flag("tie_word_embeddings", family == "smollm3"),
+        bias=qkv_bias and family != "qwen2",
+        qkv_bias=qkv_bias,
+        feed_forward_bias=fields.flag("mlp_bias", False),
+        norm_bias=False,
+        qk_norm=family == "qwen3",
     )
     vocab_size = fields.integer("vocab_size")
-    context_length = fields.integer("max_position_embeddings", 2048)
     fields.finish((*HARMLESS, "attention_dropout"))
     weights = _weights(config, vocab_size, tensors, HUGGINGFACE_NAMES)
     tensors.finish((".rotary_emb.inv_freq",))
@@ -120,8 +143,8 @@ def _weights(
     config: LanguageModelConfig, vocab_size: int, tensors: Tensors, names: Mapping[str, str]
 ) -> dict[str, Tensor]:
     """Build our state dict. `names` maps our names to the file's, with {} for the number of a layer."""
-    width, hidden, head_dim = config.width, config.feed_forward_width or 0, config.head_dim or 0
-    queries, keys = config.num_heads * head_dim, (config.num_kv_heads or config.num_heads) * head_dim
+    width, hidden, head_dim = config.width, config.hidden_width, config.head_width
+    queries, keys = config.num_heads * head_dim, config.kv_heads * head_dim
     shapes: dict[str, tuple[int, ...]] = {
         "attention_norm": (width,),
         "attention.query": (queries, width),
@@ -133,25 +156,99 @@ def _weights(
         "feed_forward.up": (hidden, width),
         "feed_forward.down": (width, hidden),
     }
+    if config.qk_norm:
+        shapes |= {"attention.query_norm": (head_dim,), "attention.key_norm": (head_dim,)}
+    biased = {
+        *(("attention.query", "attention.key", "attention.value") if config.has_qkv_bias else ()),
+        *(("attention.output",) if config.bias else ()),
+        *(name for name in shapes if name.startswith("feed_forward.") and config.has_feed_forward_bias),
+    }
     embedding = tensors.take(f"{names['embedding']}.weight", vocab_size, width)
     weights = {"embedding.weight": embedding}
     for layer in range(config.depth):
-        for ours, shape in shapes.items():
-            name = f"{names[ours].format(layer)}.weight"
-            weights[f"trunk.layers.{layer}.{ours}.weight"] = tensors.take(name, *shape)
+        for name, shape in shapes.items():
+            ours, theirs = f"trunk.layers.{layer}.{name}", names[name].format(layer)
+            weights[f"{ours}.weight"] = tensors.take(f"{theirs}.weight", *shape)
+            if name in biased:
+                weights[f"{ours}.bias"] = tensors.take(f"{theirs}.bias", shape[0])
     weights["trunk.final_norm.weight"] = tensors.take(f"{names['trunk.final_norm']}.weight", width)
     weights["head.weight"] = tensors.take_head(f"{names['head']}.weight", embedding, config.tie_embeddings)
     return weights
 
 
-def _rotary_base(fields: Fields) -> float:
-    """Return the rotary base: `rope_theta`, which newer files store inside `rope_parameters`."""
+def _window(fields: Fields, family: Family) -> int | None:
+    """Return the sliding window of all layers; other families than Mistral must not use theirs."""
+    if family == "mistral":
+        return fields.integer_or_null("sliding_window", 4096)
+    if family != "llama":
+        fields.choice("use_sliding_window", (False,), False)
+        for unused in ("sliding_window", "max_window_layers"):
+            fields.raw(unused)
+    kinds = fields.raw("layer_types")
+    if kinds is not None and set(kinds) != {"full_attention"}:
+        raise ValueError(f"{fields.where}: layer_types = {kinds} isn't implemented, only 'full_attention'")
+    return None
+
+
+def _unrotated_every(fields: Fields, depth: int) -> int | None:
+    """Return n if every n-th layer has no rotary positions; `no_rope_layers` has a 0 for each of them."""
+    interval = fields.integer("no_rope_layer_interval", 4)
+    rotated = fields.raw("no_rope_layers") or [int(i % interval != 0) for i in range(1, depth + 1)]
+    first = rotated.index(0) + 1 if 0 in rotated else None
+    if rotated[:depth] != [int(first is None or i % first != 0) for i in range(1, depth + 1)]:
+        raise ValueError(
+            f"{fields.where}: no_rope_layers = {rotated} isn't implemented, only every n-th layer"
+        )
+    return first
+
+
+def _rotary(fields: Fields, family: Family, context_length: int) -> tuple[float, RotaryScalingConfig]:
+    """Return base and scaling of the rotations; newer files have both in `rope_parameters`."""
     base = fields.raw("rope_theta")
+    base = (2_000_000.0 if family == "smollm3" else 10_000.0) if base is None else base
+    scaling = RotaryScalingConfig()
     for key in ("rope_parameters", "rope_scaling"):
         inner = fields.nested(key)
-        old_name = inner.choice("type", ("default",), "default")
-        inner.choice("rope_type", ("default",), old_name)
+        old_name = inner.choice("type", ("default", *_SCALINGS), "default")
+        kind = inner.choice("rope_type", ("default", *_SCALINGS), old_name)
         inner.choice("partial_rotary_factor", (1.0, 1), 1.0)
-        base = inner.number("rope_theta", base if base is not None else 10_000.0)
-        inner.finish(())
-    return base
+        base = inner.number("rope_theta", base)
+        if kind != "default":
+            scaling = _scaling(inner, kind, context_length)
+        inner.finish(("original_max_position_embeddings",) if kind == "linear" else ())
+    return base, scaling
+
+
+_SCALINGS = ("linear", "llama3", "yarn")
+
+
+def _scaling(inner: Fields, kind: RotaryScaling, context_length: int) -> RotaryScalingConfig:
+    """Read the scaling of the rotations."""
+    factor = inner.number("factor")
+    if kind == "linear":
+        return inner.build(RotaryScalingConfig, kind=kind, factor=factor)
+    original = inner.integer("original_max_position_embeddings", context_length)
+    if kind == "llama3":
+        low, high = inner.number("low_freq_factor"), inner.number("high_freq_factor")
+        lengths = {"original_length": original, "low_turns": low, "high_turns": high}
+        return inner.build(RotaryScalingConfig, kind=kind, factor=factor, **lengths)
+    return inner.build(
+        RotaryScalingConfig,
+        kind=kind,
+        factor=factor,
+        original_length=original,
+        low_turns=inner.number("beta_slow", 1.0),
+        high_turns=inner.number("beta_fast", 32.0),
+        attention_factor=inner.number("attention_factor", _attention_factor(inner, factor)),
+        whole_pairs=inner.flag("truncate", True),
+    )
+
+
+def _attention_factor(inner: Fields, factor: float) -> float:
+    """Return the default factor of yarn, which DeepSeek's `mscale` and `mscale_all_dim` may change."""
+
+    def scale(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+
+    above, below = inner.number_or_null("mscale"), inner.number_or_null("mscale_all_dim")
+    return scale(above) / scale(below) if above and below else scale(1.0)

@@ -6,7 +6,7 @@ unsupported feature would load and silently give wrong outputs.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -47,12 +47,33 @@ class Pretrained:
     """Description of the tokenizer in the file, as plain data; may be empty."""
 
 
+Schema = TypeVar("Schema")
+
+
 class Fields:
     """The settings of the file `where`. Each call takes one; `finish` checks that none is left."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = dict(values)
-        self._where = where
+        self.where = where
+
+    def integer_or_null(self, key: str, default: int | None = None) -> int | None:
+        """Take an integer of at least 1, or null; `default` if it is missing.
+
+        Raises:
+            ValueError: The value is something else.
+        """
+        if key in self._values and self._values[key] is None:
+            return None
+        return self.integer(key, default) if key in self._values or default is not None else None
+
+    def number_or_null(self, key: str) -> float | None:
+        """Take a number above 0; None if it is missing or null.
+
+        Raises:
+            ValueError: The value is something else.
+        """
+        return None if self._values.get(key) is None else self.number(key)
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Take an integer of at least 1; `default` if it is missing or null.
@@ -62,7 +83,7 @@ class Fields:
         """
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self._where}: {key} is {value!r}, expected an integer of at least 1")
+            raise ValueError(f"{self.where}: {key} is {value!r}, expected an integer of at least 1")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -73,7 +94,7 @@ class Fields:
         """
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ValueError(f"{self._where}: {key} is {value!r}, expected a number above 0")
+            raise ValueError(f"{self.where}: {key} is {value!r}, expected a number above 0")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -84,7 +105,7 @@ class Fields:
         """
         value = self._take(key, default)
         if not isinstance(value, bool):
-            raise ValueError(f"{self._where}: {key} is {value!r}, expected true or false")
+            raise ValueError(f"{self.where}: {key} is {value!r}, expected true or false")
         return value
 
     def choice(self, key: str, allowed: Iterable[Any], default: Any = None) -> Any:
@@ -96,7 +117,7 @@ class Fields:
         value, choices = self._take(key, default), tuple(allowed)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
             raise ValueError(
-                f"{self._where}: {key} = {value!r} isn't implemented, only {', '.join(map(repr, choices))}"
+                f"{self.where}: {key} = {value!r} isn't implemented, only {', '.join(map(repr, choices))}"
             )
         return value
 
@@ -112,8 +133,8 @@ class Fields:
         """
         value = self._take(key, {})
         if not isinstance(value, dict):
-            raise ValueError(f"{self._where}: {key} is {_shorten(value)}, expected a mapping or null")
-        return Fields(value, f"{self._where}: {key}")
+            raise ValueError(f"{self.where}: {key} is {_shorten(value)}, expected a mapping or null")
+        return Fields(value, f"{self.where}: {key}")
 
     def architecture(self, **values: Any) -> LanguageModelConfig:
         """Build the config; an error names the file.
@@ -121,10 +142,18 @@ class Fields:
         Raises:
             ValueError: The values contradict each other.
         """
+        return self.build(LanguageModelConfig, **values)
+
+    def build(self, schema: type[Schema], **values: Any) -> Schema:
+        """Build any section of the config; an error names the file.
+
+        Raises:
+            ValueError: The values contradict each other.
+        """
         try:
-            return LanguageModelConfig(**values)
+            return schema(**values)
         except ValueError as error:
-            raise ValueError(f"{self._where}: {error}") from None
+            raise ValueError(f"{self.where}: {error}") from None
 
     def finish(self, harmless: Iterable[str]) -> None:
         """Check that no setting is left, apart from `harmless` ones that don't change the logits.
@@ -135,13 +164,13 @@ class Fields:
         known = set(harmless)
         for key, value in self._values.items():
             if key not in known and value is not None:
-                raise ValueError(f"{self._where}: {key} = {_shorten(value)} isn't implemented")
+                raise ValueError(f"{self.where}: {key} = {_shorten(value)} isn't implemented")
 
     def _take(self, key: str, default: Any) -> Any:
         value = self._values.pop(key, None)
         value = default if value is None else value
         if value is None:
-            raise ValueError(f"{self._where}: {key} is missing")
+            raise ValueError(f"{self.where}: {key} is missing")
         return value
 
 

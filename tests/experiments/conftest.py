@@ -21,7 +21,7 @@ def write_llama() -> Callable[..., Path]:
         sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
         rest = {"vocab_size": 260, "max_position_embeddings": 64, "eos_token_id": 258, **settings}
-        LlamaForCausalLM(LlamaConfig(**sizes, **heads, **rest)).save_pretrained(folder)
+        LlamaForCausalLM(LlamaConfig(**(sizes | heads | rest))).save_pretrained(folder)
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

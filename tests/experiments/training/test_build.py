@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import experiments
-from datamodules.info import DataInfo, SequencePairInfo
 from experiments.config import registry
 from experiments.errors import UserError
 from experiments.training import build, checkpoint
@@ -117,17 +116,3 @@ def test_an_own_model_must_be_registered_first(tmp_path: Path, monkeypatch: pyte
     del registry.CATALOG["model"]["own_linear"]
     with pytest.raises(UserError, match=r"'own_linear'.*experiments\.register"):
         build.restore(checkpoint.load(best), best)
-
-
-@pytest.mark.parametrize("kind", ["source_vocabulary", "target_vocabulary"])
-def test_weights_of_other_sequences_are_refused(kind: str) -> None:
-    same = SequencePairInfo(
-        source_vocabulary=("a", "b"), target_vocabulary=("a", "b"), source_length=3, target_length=4
-    )
-    saved = {"info": same.to_dict()}
-    build.check_vocabulary(saved, same, Path("x.ckpt"))
-    build.check_vocabulary(saved, DataInfo(), Path("x.ckpt"))
-    build.check_vocabulary({"info": {}}, same, Path("x.ckpt"))  # of a file from before there were sequences
-    other = dataclasses.replace(same, **{kind: ("b", "a")})
-    with pytest.raises(UserError, match=rf"the data's {kind} \(2 tokens\) differs from that of x\.ckpt"):
-        build.check_vocabulary(saved, other, Path("x.ckpt"))
