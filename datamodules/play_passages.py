@@ -109,7 +109,11 @@ class PlayPassagesDataModule(ResidentDataModule):
         self._tokenizer = self.given_tokenizer or make_tokenizer(
             self.config.tokenizer, everything, (0, len(training))
         )
-        ids = {name: [self._tokenizer.encode(text) for text in texts[name]] for name in PARTS}
+        special = bool(self.config.tokenizer.special_tokens)
+        ids = {
+            name: [self._tokenizer.encode(text, allow_special=special) for text in texts[name]]
+            for name in PARTS
+        }
         longest = max(len(row) for rows in ids.values() for row in rows)
         for name in PARTS:
             kinds = torch.tensor([class_names.index(passage.kind) for passage in self._passages[name]])

@@ -20,6 +20,10 @@ class TokenizerConfig:
         "library", "Implementation of bpe: the fast library tokenizers, or the readable code of this suite."
     )
     individual_digits: bool = setting(False, "Whether bpe makes each digit a token of its own.")
+    special_tokens: list[str] = setting(
+        [],
+        "Names in the text that bpe makes one token each, such as <|endoftext|>; vocab_size counts them.",
+    )
     path: str | None = setting(
         None,
         "Folder with vocab.json and merges.txt in GPT-2's format, for a bpe that is already trained.",
@@ -29,6 +33,15 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.path is not None and self.kind != "bpe":
             raise ValueError(f"path: only kind bpe reads a vocabulary, but kind is {self.kind}")
+        names = self.special_tokens
+        if names and (self.kind != "bpe" or self.path is not None):
+            raise ValueError("special_tokens: only a bpe that is learned from the text takes them")
+        if len(set(names)) < len(names) or "" in names or any(len(name) == 1 for name in names):
+            raise ValueError("special_tokens: each needs a name of its own, of two characters at least")
+        if len(names) + 256 > self.vocab_size:
+            raise ValueError(
+                f"special_tokens: {len(names)} do not fit into a vocab_size of {self.vocab_size}"
+            )
 
 
 @dataclass(kw_only=True)

@@ -84,7 +84,8 @@ def prepare_corpus(
             with FileLock(folder.parent / f".{folder.name}.lock"):
                 if not folder.is_dir():
                     tokenizer = tokenizer or make_tokenizer(config.tokenizer, source, parts["train"])
-                    _prepare(source, summary, parts, tokenizer, folder)
+                    special = bool(config.tokenizer.special_tokens)
+                    _prepare(source, summary, parts, tokenizer, folder, allow_special=special)
     try:
         return _open(folder, summary, parts)
     except (OSError, ValueError) as error:
@@ -152,7 +153,10 @@ def make_tokenizer(config: TokenizerConfig, source: TextSource, training: tuple[
         return _read_vocabulary(config)
     train = train_by_library if config.implementation == "library" else train_byte_pairs
     return train(
-        cut(source.chunks(), *training), config.vocab_size, individual_digits=config.individual_digits
+        cut(source.chunks(), *training),
+        config.vocab_size,
+        individual_digits=config.individual_digits,
+        special_tokens=config.special_tokens,
     )
 
 
@@ -175,7 +179,12 @@ def _settings(config: TokenizerConfig) -> dict[str, Any]:
     """Return everything that a tokenizer depends on, except the text."""
     if config.kind != "bpe":
         return {"kind": config.kind}
-    return asdict(config) if config.path is None else _read_vocabulary(config).to_dict()
+    if config.path is not None:
+        return _read_vocabulary(config).to_dict()
+    settings = asdict(config)
+    if not config.special_tokens:  # older folders of tokens have no such setting
+        del settings["special_tokens"]
+    return settings
 
 
 def _prepare(
@@ -184,6 +193,8 @@ def _prepare(
     parts: dict[str, tuple[int, int]],
     tokenizer: Tokenizer,
     folder: Path,
+    *,
+    allow_special: bool,
 ) -> None:
     """Write all files to a temporary folder, then rename it; the caller holds the lock."""
     for stale in folder.parent.glob(f".{folder.name}-*"):  # left by a process that was killed
@@ -196,7 +207,8 @@ def _prepare(
             (scratch / "tokenizer.json").write_text(plain, encoding="utf-8")
         origin = _origin(tokenizer, plain.encode(), summary)
         for part, (start, stop) in parts.items():
-            ids = tokenizer.encode_chunks(cut(source.chunks(), start, stop))
+            chunks = cut(source.chunks(), start, stop)
+            ids = tokenizer.encode_chunks(chunks, allow_special=allow_special)
             with writing(folder / f"{part}.npy"):
                 write_token_file(scratch / f"{part}.npy", ids, origin)
         os.replace(scratch, folder)

@@ -8,6 +8,7 @@ from datamodules.tokenizers.gguf_vocabulary import tokenizer_of_gguf
 from datamodules.tokenizers.gpt2_files import read_gpt2_files
 from datamodules.tokenizers.library import LibraryBytePairTokenizer, train_by_library
 from datamodules.tokenizers.plain_data import tokenizer_from_dict
+from datamodules.tokenizers.published import PublishedTokenizer
 from datamodules.tokenizers.tokenizer import Tokenizer
 from datamodules.tokenizers.tokenizer_json import read_tokenizer_json
 
@@ -16,6 +17,7 @@ __all__ = [
     "ByteTokenizer",
     "CharacterTokenizer",
     "LibraryBytePairTokenizer",
+    "PublishedTokenizer",
     "Tokenizer",
     "read_gpt2_files",
     "read_tokenizer_json",

@@ -60,9 +60,7 @@ class BytePairTokenizer(Tokenizer):
         """Rank and resulting id of each pair's merge."""
         self._cache: dict[str, list[int]] = {}
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Encode a text piece by piece, see `Tokenizer.encode_chunks`."""
-        offset = 0
+    def _plain_chunks(self, chunks: Iterable[str], offset: int) -> Iterator[list[int]]:
         for chunk in at_boundaries(chunks, individual_digits=self.individual_digits):
             yield self._encode_plain(chunk, offset=offset)
             offset += len(chunk)

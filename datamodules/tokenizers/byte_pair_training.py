@@ -1,12 +1,13 @@
 """Learn the merges of byte-pair encoding from a text, by hand."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS, to_characters
 from datamodules.tokenizers.byte_pair import BytePairTokenizer, join_pair
 from datamodules.tokenizers.pre_tokenization import at_boundaries, split
+from datamodules.tokenizers.special_tokens import without_special
 
 BYTE_TOKENS = [BYTE_CHARACTERS[byte] for byte in range(256)]
 """First 256 tokens of every trained vocabulary: token b is byte b."""
@@ -15,22 +16,34 @@ Pair = tuple[int, int]
 
 
 def train_byte_pairs(
-    chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
+    chunks: Iterable[str],
+    vocab_size: int,
+    *,
+    individual_digits: bool = False,
+    special_tokens: Sequence[str] = (),
 ) -> BytePairTokenizer:
     """Train a tokenizer on a text.
 
     Args:
         chunks: The text, in pieces of any length.
-        vocab_size: Number of tokens: the 256 bytes, and one per merge. It is smaller if no remaining pair
-            occurs twice.
+        vocab_size: Number of tokens: the 256 bytes, one per merge, and the special tokens. It is smaller if
+            no remaining pair occurs twice.
         individual_digits: Whether each digit is a piece of its own.
+        special_tokens: Names that become the last tokens. Pairs are learned from the text between them.
     """
     counts: Counter[str] = Counter()
-    for chunk in at_boundaries(chunks, individual_digits=individual_digits):
-        counts.update(split(chunk, individual_digits=individual_digits))
-    merges = learn_merges({piece.encode(): n for piece, n in counts.items()}, vocab_size - 256)
-    pairs = [(to_characters(left), to_characters(right)) for left, right in merges]
-    return BytePairTokenizer(*vocabulary(pairs), individual_digits=individual_digits)
+    for text in without_special(chunks, special_tokens):
+        for chunk in at_boundaries(text, individual_digits=individual_digits):
+            counts.update(split(chunk, individual_digits=individual_digits))
+    number = vocab_size - 256 - len(special_tokens)
+    merges = learn_merges({piece.encode(): n for piece, n in counts.items()}, number)
+    tokens, lines = vocabulary((to_characters(left), to_characters(right)) for left, right in merges)
+    return BytePairTokenizer(
+        [*tokens, *special_tokens],
+        lines,
+        special_tokens=special_tokens,
+        individual_digits=individual_digits,
+    )
 
 
 def vocabulary(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -5,7 +5,7 @@ with the vocabulary. It encodes on all processor cores, and is fast on very long
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.byte_pair_training import vocabulary
 from datamodules.tokenizers.pre_tokenization import at_boundaries
+from datamodules.tokenizers.special_tokens import without_special
 
 _AT_ONCE = 8
 """Chunks that the cores encode together."""
@@ -31,9 +32,7 @@ class LibraryBytePairTokenizer(BytePairTokenizer):
         self._check_bytes(text, offset)
         return self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Encode several chunks at once, see `Tokenizer.encode_chunks`."""
-        offset = 0
+    def _plain_chunks(self, chunks: Iterable[str], offset: int) -> Iterator[list[int]]:
         whole_pieces = at_boundaries(chunks, individual_digits=self.individual_digits)
         while group := list(islice(whole_pieces, _AT_ONCE)):
             for chunk in group:
@@ -54,7 +53,11 @@ class LibraryBytePairTokenizer(BytePairTokenizer):
 
 
 def train_by_library(
-    chunks: Iterable[str], vocab_size: int, *, individual_digits: bool = False
+    chunks: Iterable[str],
+    vocab_size: int,
+    *,
+    individual_digits: bool = False,
+    special_tokens: Sequence[str] = (),
 ) -> LibraryBytePairTokenizer:
     """Train a tokenizer with the library, as `train_byte_pairs` does by hand.
 
@@ -65,14 +68,21 @@ def train_by_library(
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = _pre_tokenizer(individual_digits)
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(special_tokens),
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(at_boundaries(chunks, individual_digits=individual_digits), trainer)
-    model = json.loads(backend.to_str())["model"]
-    return LibraryBytePairTokenizer(*vocabulary(model["merges"]), individual_digits=individual_digits)
+    texts = without_special(chunks, special_tokens)
+    pieces = (piece for text in texts for piece in at_boundaries(text, individual_digits=individual_digits))
+    backend.train_from_iterator(pieces, trainer)
+    tokens, merges = vocabulary(json.loads(backend.to_str())["model"]["merges"])
+    return LibraryBytePairTokenizer(
+        [*tokens, *special_tokens],
+        merges,
+        special_tokens=special_tokens,
+        individual_digits=individual_digits,
+    )
 
 
 def _pre_tokenizer(individual_digits: bool) -> Any:

@@ -7,6 +7,7 @@ from datamodules.tokenizers.byte import ByteTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.character import CharacterTokenizer
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
+from datamodules.tokenizers.published import PublishedTokenizer
 from datamodules.tokenizers.tokenizer import Tokenizer
 
 _IMPLEMENTATIONS: dict[str, type[BytePairTokenizer]] = {
@@ -15,11 +16,13 @@ _IMPLEMENTATIONS: dict[str, type[BytePairTokenizer]] = {
 _BUILDERS: dict[str, Callable[..., Tokenizer]] = {
     "character": CharacterTokenizer,
     "byte": ByteTokenizer,
+    "published": PublishedTokenizer,
     "bpe": lambda implementation, **values: _IMPLEMENTATIONS[implementation](**values),
 }
 _FIELDS: dict[str, dict[str, type]] = {
     "character": {"alphabet": str},
     "byte": {},
+    "published": {"definition": dict},
     "bpe": {
         "implementation": str,
         "tokens": list,

@@ -15,7 +15,7 @@ same class before the pattern is matched. The positions stay the same.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _ENDINGS = "'(?:[stmd]|re|ve|ll)"
 _GPT2 = re.compile(
@@ -71,12 +71,20 @@ def at_boundaries(chunks: Iterable[str], *, individual_digits: bool = False) -> 
     If each chunk is split on its own, the pieces are those of the whole text. Little text is held back,
     unless a piece is very long.
     """
+    return regrouped(chunks, lambda text: _last_boundary(text, individual_digits))
+
+
+def regrouped(chunks: Iterable[str], last_boundary: Callable[[str], int]) -> Iterator[str]:
+    """Yield a text in new chunks that end at boundaries.
+
+    `last_boundary` returns a late position where a text may be cut; 0 if there is none.
+    """
     pending, enough = "", 0
     for chunk in chunks:
         pending += chunk
         if len(pending) < enough:
             continue
-        cut = _last_boundary(pending, individual_digits)
+        cut = last_boundary(pending)
         if cut:
             yield pending[:cut]
         pending = pending[cut:]

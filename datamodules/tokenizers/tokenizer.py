@@ -4,7 +4,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, groupby
 from typing import Any
+
+from datamodules.tokenizers.special_tokens import special_pattern, split_special
 
 
 class Tokenizer(ABC):
@@ -16,10 +19,12 @@ class Tokenizer(ABC):
     Attributes:
         vocab_size: Number of tokens, special tokens included.
         special_tokens: Id of each special token, by name.
+        start_ids: Tokens with which every text begins, such as `<|begin_of_text|>`; a caller adds them.
     """
 
     vocab_size: int
     special_tokens: dict[str, int]
+    start_ids: tuple[int, ...] = ()
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """Encode a text.
@@ -33,15 +38,9 @@ class Tokenizer(ABC):
         """
         if not (allow_special and self.special_tokens):
             return self._encode_plain(text)
-        ids: list[int] = []
-        position = 0
-        for match in self._special_pattern.finditer(text):
-            ids += self._encode_plain(text[position : match.start()], offset=position)
-            ids.append(self.special_tokens[match.group()])
-            position = match.end()
-        return ids + self._encode_plain(text[position:], offset=position)
+        return list(chain.from_iterable(self._encode_parts([text])))
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+    def encode_chunks(self, chunks: Iterable[str], *, allow_special: bool = False) -> Iterator[list[int]]:
         """Encode a text piece by piece; joined, the ids equal those of `encode`.
 
         It needs memory for a chunk or two, however long the text is.
@@ -49,7 +48,27 @@ class Tokenizer(ABC):
         Raises:
             ValueError: The text has characters that the vocabulary lacks.
         """
-        offset = 0
+        if allow_special and self.special_tokens:
+            return self._encode_parts(chunks)
+        return self._plain_chunks(chunks, 0)
+
+    def _encode_parts(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        """Encode special tokens and the text between them."""
+        parts = split_special(chunks, self._special_pattern, max(map(len, self.special_tokens)))
+        for is_special, group in groupby(parts, key=lambda part: part.is_special):
+            if is_special:
+                yield [self._special_id(part.text) for part in group]
+                continue
+            first = next(group)
+            rest = (part.text for part in group)  # noqa: B031 - what `next` has left
+            yield from self._plain_chunks(chain([first.text], rest), first.offset)
+
+    def _special_id(self, text: str) -> int:
+        """Return the special token of a match, which may have white space around the name."""
+        return self.special_tokens[text if text in self.special_tokens else text.strip()]
+
+    def _plain_chunks(self, chunks: Iterable[str], offset: int) -> Iterator[list[int]]:
+        """Encode a text without special tokens piece by piece; errors count its characters from `offset`."""
         for chunk in chunks:
             yield self._encode_plain(chunk, offset=offset)
             offset += len(chunk)
@@ -80,8 +99,7 @@ class Tokenizer(ABC):
 
     @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
-        longest_first = sorted(self.special_tokens, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, longest_first)))
+        return special_pattern(self.special_tokens)
 
     def _unknown_id(self, id: int) -> ValueError:
         return ValueError(f"token {id} is not in the vocabulary, which has the ids 0 … {self.vocab_size - 1}")

@@ -64,7 +64,7 @@ def encode_file(model: LoadedModel, path: str | Path) -> "array[int]":
     """
     from datamodules.text.text_source import TextFiles
 
-    ids = array("l")
+    ids = array("l", model.tokenizer.start_ids)
     try:
         for piece in model.tokenizer.encode_chunks(TextFiles.under(Path(path)).chunks()):
             ids.extend(piece)

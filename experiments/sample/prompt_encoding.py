@@ -18,17 +18,19 @@ def encode_prompt(model: LoadedModel, text: str) -> list[int]:
     if not text:
         raise UserError("--prompt is empty: give a text to continue")
     try:
-        return model.tokenizer.encode(text)
+        return [*model.tokenizer.start_ids, *model.tokenizer.encode(text)]
     except ValueError as error:
         raise UserError(f"--prompt {shorten(text)!r}: {error}") from error
 
 
 def encode_start(model: LoadedModel) -> list[int]:
-    """Encode a line end, after which a text without a prompt begins.
+    """Encode what precedes a text without a prompt: the vocabulary's start of a text, or a line end.
 
     Raises:
         UserError: The vocabulary has no line end.
     """
+    if model.tokenizer.start_ids:
+        return list(model.tokenizer.start_ids)
     try:
         return model.tokenizer.encode(START)
     except ValueError as error:
