@@ -56,6 +56,7 @@ class TextInfo(DataInfo):
         bytes_per_token: Mean number of UTF-8 bytes per validation target; 0 if unknown. A loss in nats per
             token, divided by this number and by ln 2, is in bits per byte.
         test_bytes_per_token: The same for the test targets.
+        chat_template: Format of the conversations that the text consists of; empty for plain text.
     """
 
     kind = "text"
@@ -67,6 +68,7 @@ class TextInfo(DataInfo):
     continuous: bool = False
     bytes_per_token: float = 0.0
     test_bytes_per_token: float = 0.0
+    chat_template: str = ""
 
     @property
     def train_length(self) -> int:

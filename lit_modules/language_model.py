@@ -14,13 +14,14 @@ from lit_modules.functional.precision import widen
 from lit_modules.metrics.token_metrics import IGNORED, text_metrics
 from lit_modules.networks.transformer_lm import TransformerLM
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class LanguageModel(LitModule):
     """A transformer from tokens (B, T) to logits (B, T, V), trained to predict each next token.
 
-    A batch is (tokens, targets), int64 (B, T) each; targets of −100 are ignored. Evaluation logs the loss in
+    A batch is (tokens, targets), int64 (B, T) each; targets of −100 are ignored. A third tensor numbers the
+    documents of a row, which do not see each other. Evaluation logs the loss in
     nats per token, the perplexity and, if the bytes per token are known, the bits per byte.
 
     A subclass uses its own network by overriding `build_network`.
@@ -31,7 +32,7 @@ class LanguageModel(LitModule):
 
     dashboard = "language"
     info_type = TextInfo
-    data_names = ("shakespeare", "tiny_shakespeare", "text")
+    data_names = ("shakespeare", "tiny_shakespeare", "text", "chat")
 
     config: LanguageModelConfig
     info: TextInfo
@@ -51,17 +52,32 @@ class LanguageModel(LitModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the objective over the targets that are not ignored."""
-        tokens, targets = batch
-        logits = self.network(tokens)  # (B, T, V)
+        tokens, targets, *documents = batch
+        logits = self.network(tokens, **_apart(*documents))  # (B, T, V)
         # The objective's fp32 copy of the logits is freed with the loss; the returned ones keep their dtype.
         return {"loss": self.objective(logits, targets), "logits": logits.detach(), "targets": targets}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
         """Return the losses of the targets that are not ignored, logits (B, T, V) and targets (B, T)."""
-        tokens, targets = batch
-        logits = self.network(tokens)
+        tokens, targets, *documents = batch
+        logits = self.network(tokens, **_apart(*documents))
         losses = F.cross_entropy(
             widen(logits).flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
         )  # (B · T,)
         counted = losses[targets.flatten() != IGNORED]
         return {"losses": counted, "logits": logits, "targets": targets}
+
+
+def _apart(documents: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the arguments of the network that hold the documents of a row apart, if there are several.
+
+    Args:
+        documents: Number of the document of each token (B, T); the tokens of a document are neighbours.
+    """
+    if documents is None:
+        return {}
+    places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    is_first = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0))  # (B, T)
+    starts = (places * is_first).cummax(dim=1).values
+    mask = documents[:, None, :, None] == documents[:, None, None, :]  # (B, 1, T, T)
+    return {"positions": places - starts, "mask": mask}

@@ -7,7 +7,10 @@ Instead, it compares the template with those it knows and uses its own code for 
 from collections.abc import Callable
 from typing import Any
 
-_SMOLLM2_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+from datamodules.configs.chat import CHAT_TOKENS
+from datamodules.text.conversations import SYSTEM_MESSAGES, Message, encode_conversation
+
+_SMOLLM2_SYSTEM = SYSTEM_MESSAGES["smollm2"] or ""
 _SMOLLM2_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -28,12 +31,17 @@ def chat_format(template: object, tokenizer: Any) -> Callable[[str], list[int]] 
     """
     if not isinstance(template, str) or _with_line_ends(template) != _with_line_ends(_SMOLLM2_TEMPLATE):
         return None
-    if not {"<|im_start|>", "<|im_end|>"} <= tokenizer.special_tokens.keys():
+    return chat_of("smollm2", tokenizer)
+
+
+def chat_of(template: str, tokenizer: Any) -> Callable[[str], list[int]] | None:
+    """Return the same function for a template of `data.template`; None if there is none."""
+    if template not in SYSTEM_MESSAGES or not set(CHAT_TOKENS) <= tokenizer.special_tokens.keys():
         return None
-    return lambda message: chat_ml(tokenizer, message, system=_SMOLLM2_SYSTEM)
+    return lambda message: chat_ml(tokenizer, message, system=SYSTEM_MESSAGES[template])
 
 
-def chat_ml(tokenizer: Any, message: str, *, system: str) -> list[int]:
+def chat_ml(tokenizer: Any, message: str, *, system: str | None) -> list[int]:
     """Encode a conversation in ChatML in which the assistant answers next.
 
         <|im_start|>system⏎ …<|im_end|>⏎<|im_start|>user⏎ …<|im_end|>⏎<|im_start|>assistant⏎
@@ -43,11 +51,8 @@ def chat_ml(tokenizer: Any, message: str, *, system: str) -> list[int]:
     Raises:
         ValueError: The message has characters that the vocabulary lacks.
     """
-    start, end = tokenizer.special_tokens["<|im_start|>"], tokenizer.special_tokens["<|im_end|>"]
-    ids: list[int] = []
-    for role, text in (("system", system), ("user", message)):
-        ids += [start, *tokenizer.encode(f"{role}\n{text}"), end, *tokenizer.encode("\n")]
-    return [*ids, start, *tokenizer.encode("assistant\n")]
+    ids = encode_conversation(tokenizer, [Message("user", message)], system=system).ids
+    return [*ids, tokenizer.special_tokens["<|im_start|>"], *tokenizer.encode("assistant\n")]
 
 
 def _with_line_ends(template: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.language_models.chat import chat_of
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.language_models.pretrained_models import ASSETS, find_file, is_pretrained, open_pretrained
 from experiments.training.checkpoint_path import find_checkpoint, open_checkpoint
@@ -109,4 +110,5 @@ def open_trained(checkpoint: str | Path) -> LoadedModel:
         tokenizer=tokenizer,
         context_length=getattr(network, "context_length", None),
         stop_ids=tuple(tokenizer.special_tokens.values()),
+        chat=chat_of(restored.info.chat_template, tokenizer),
     )

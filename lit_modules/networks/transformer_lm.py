@@ -56,6 +56,7 @@ class TransformerLM(nn.Module):
         self,
         tokens: Tensor,
         *,
+        mask: Tensor | None = None,
         key_mask: Tensor | None = None,
         positions: Tensor | None = None,
         cache: list[KVCache] | None = None,
@@ -66,6 +67,7 @@ class TransformerLM(nn.Module):
 
         Args:
             tokens: Indices, (B, T).
+            mask: Boolean, (T, T) or broadcastable to (B, H, T, T), True = may be attended, besides causality.
             key_mask: Boolean, (B, T), True = a real token; rows may be padded left or right.
             positions: (T,) or (B, T); by default real tokens are counted, after those in the cache.
             cache: From `make_cache`; T is then the number of new tokens.
@@ -83,7 +85,14 @@ class TransformerLM(nn.Module):
             positions = token_positions(tokens.shape[1], key_mask=key_mask, cache=first, device=tokens.device)
         x = embed(tokens, positions, embedding=self.embedding, added=self.positions)
         x = self.dropout(x)  # (B, T, W)
-        x = self.trunk(x, key_mask=key_mask, positions=positions, cache=cache, hidden_states=hidden_states)
+        x = self.trunk(
+            x,
+            mask=mask,
+            key_mask=key_mask,
+            positions=positions,
+            cache=cache,
+            hidden_states=hidden_states,
+        )
         return self.head(x[:, -1:] if last_only else x)
 
     def make_cache(self, capacity: int) -> list[KVCache]:

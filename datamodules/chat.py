@@ -1,0 +1,97 @@
+"""Conversations of which the assistant's tokens are learned, packed into rows or padded.
+
+Shape letters: B batch, T tokens.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datamodules.base import PARTS, ResidentDataModule
+from datamodules.configs.chat import ChatConfig
+from datamodules.info import TextInfo
+from datamodules.loading.token_windows import IGNORED
+from datamodules.text.conversations import (
+    SYSTEM_MESSAGES,
+    Encoded,
+    encode_conversation,
+    packed_rows,
+    read_conversations,
+)
+from datamodules.text.text_source import TextInMemory
+from datamodules.text.token_preparation import make_tokenizer
+
+
+class ChatDataModule(ResidentDataModule):
+    """Conversations from a JSONL file.
+
+    A batch is `(x, y, documents)`, int64 (B, T). `y` holds the token after each token of `x` where that token
+    is the assistant's, or −100 elsewhere. `documents` numbers the conversations of a row; a token sees only
+    tokens of its own.
+    """
+
+    config: ChatConfig
+    info: TextInfo
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split and encode the conversations; further calls do nothing.
+
+        Raises:
+            ValueError: The file is missing or malformed, has too few conversations, or the vocabulary lacks
+                the special tokens of the template.
+        """
+        if self._info is not None:
+            return
+        config = self.config
+        conversations = read_conversations(Path(config.path))
+        val = int(len(conversations) * (1 - config.val_fraction - config.test_fraction))
+        test = int(len(conversations) * (1 - config.test_fraction))
+        if not 0 < val < test < len(conversations):
+            raise ValueError(
+                f"{config.path} has {len(conversations)} conversations, too few for three splits"
+            )
+        texts = [" ".join(message.content for message in messages) for messages in conversations]
+        training = "\n".join(texts[:val])
+        tokenizer = self.given_tokenizer or make_tokenizer(
+            config.tokenizer, TextInMemory("\n".join(texts)), (0, len(training))
+        )
+        system = SYSTEM_MESSAGES[config.template]
+        encoded = [encode_conversation(tokenizer, messages, system=system) for messages in conversations]
+        for name, part in zip(PARTS, (encoded[:val], encoded[val:test], encoded[test:]), strict=True):
+            self._parts[name] = rows(part, config.context_length, packed=config.packed)
+            if not (self._parts[name][1] != IGNORED).any():
+                raise ValueError(
+                    f"no answer of the {name} split begins within context_length {config.context_length}"
+                )
+        self._info = TextInfo(
+            vocab_size=tokenizer.vocab_size,
+            context_length=config.context_length,
+            tokenizer=tokenizer.to_dict(),
+            chat_template=config.template,
+            train_size=len(self._parts["train"][0]),
+            val_size=len(self._parts["val"][0]),
+            test_size=len(self._parts["test"][0]),
+        )
+
+
+def rows(conversations: list[Encoded], width: int, *, packed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay conversations out in rows of tokens, targets and numbers of conversations, int64 (N, width).
+
+    Padding has the number −1, and its targets are ignored.
+    """
+    cut = [Encoded(ids[: width + 1], answer[: width + 1]) for ids, answer in conversations]
+    lengths = [len(ids) - 1 for ids, _ in cut]
+    layout = list(packed_rows(lengths, width)) if packed else [[i] for i in range(len(cut))]
+    x = torch.zeros(len(layout), width, dtype=torch.long)
+    y, documents = torch.full_like(x, IGNORED), torch.full_like(x, -1)
+    for row, members in enumerate(layout):
+        position = 0
+        for number, index in enumerate(members):
+            place = slice(position, position + lengths[index])
+            ids, answer = torch.tensor(cut[index].ids), torch.tensor(cut[index].is_answer)
+            x[row, place] = ids[:-1]
+            y[row, place] = ids[1:].masked_fill(~answer[1:], IGNORED)
+            documents[row, place] = number
+            position += lengths[index]
+    return x, y, documents

@@ -1,0 +1,52 @@
+"""Settings of conversations; importing this file does not import torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from datamodules.configs.token_corpus import TokenizerConfig
+from datamodules.setting import setting
+
+CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+
+
+@dataclass(kw_only=True)
+class ChatConfig:
+    """Conversations in a JSONL file; only the assistant's tokens are learned.
+
+    Each line is one conversation: {"messages": [{"role": "user", "content": "Hi"}, …]}. The roles are system,
+    user and assistant. The conversations are split in order: training, validation, test.
+    """
+
+    path: str = setting(help="A UTF-8 file with one JSON object per line.", is_path=True)
+    template: Literal["smollm2", "chatml"] = setting(
+        "smollm2",
+        "Format of a conversation: ChatML; smollm2 adds its system message to a conversation without one.",
+    )
+    context_length: int = setting(
+        512, "Number of tokens in a row; the rest of a longer conversation is cut off.", min=2, max=1 << 22
+    )
+    packed: bool = setting(
+        True,
+        "Several conversations in a row, invisible to each other, instead of padding; same loss, less time.",
+    )
+    batch_size: int = setting(8, "Training rows per step and device.", min=1, max=1 << 20)
+    eval_batch_size: int = setting(
+        8, "Largest validation or test batch, per device.", min=1, evaluation="free", max=1 << 20
+    )
+    val_fraction: float = setting(
+        0.1, "Fraction of the conversations for validation.", above=0, below=1, evaluation="same"
+    )
+    test_fraction: float = setting(
+        0.1, "Fraction of the conversations for the test.", above=0, below=1, evaluation="same"
+    )
+    tokenizer: TokenizerConfig = setting(
+        help="The tokenizer of a new model; a model that is trained further has its own.",
+        default_factory=lambda: TokenizerConfig(kind="bpe", special_tokens=list(CHAT_TOKENS)),
+    )
+
+    def __post_init__(self) -> None:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
+                "data; their sum must be below 1"
+            )

@@ -1,0 +1,109 @@
+"""Conversations: read them from JSONL, encode them in ChatML, and lay them out in rows.
+
+    <|im_start|>system⏎…<|im_end|>⏎<|im_start|>user⏎…<|im_end|>⏎<|im_start|>assistant⏎…<|im_end|>⏎
+
+The assistant's tokens are those that a chat model writes: its answer and the <|im_end|> after it.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.configs.chat import CHAT_TOKENS
+from datamodules.text.text_source import TextFiles
+from datamodules.tokenizers.tokenizer import Tokenizer
+
+SYSTEM_MESSAGES = {
+    "smollm2": "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+    "chatml": None,
+}
+"""The system message of a conversation without one, by template."""
+_ROLES = ("system", "user", "assistant")
+
+
+class Message(NamedTuple):
+    """A message of a conversation."""
+
+    role: str
+    content: str
+
+
+class Encoded(NamedTuple):
+    """A conversation as tokens."""
+
+    ids: list[int]
+    is_answer: list[bool]  # whether each token is the assistant's
+
+
+def read_conversations(path: Path) -> list[list[Message]]:
+    """Read a JSONL file; empty lines are skipped.
+
+    Raises:
+        ValueError: The file can't be read, or a line is no conversation with an answer; names the line.
+    """
+    found = []
+    for number, line in enumerate("".join(TextFiles((path,)).chunks()).split("\n"), start=1):
+        if line.strip():
+            try:
+                found.append(_conversation(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+    return found
+
+
+def _conversation(values: object) -> list[Message]:
+    messages = values.get("messages") if isinstance(values, dict) else None
+    if not isinstance(messages, list) or not messages:
+        raise ValueError('expected an object with a list of "messages"')
+    conversation = []
+    for message in messages:
+        role, content = (message.get(k) if isinstance(message, dict) else None for k in ("role", "content"))
+        if role not in _ROLES or not isinstance(content, str):
+            raise ValueError(f"a message needs a role, one of {', '.join(_ROLES)}, and a content, a string")
+        conversation.append(Message(role, content))
+    if "assistant" not in [message.role for message in conversation]:
+        raise ValueError("no message is the assistant's, so there is nothing to learn")
+    return conversation
+
+
+def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, system: str | None) -> Encoded:
+    """Encode a conversation in ChatML. The name of a special token inside a message stays text.
+
+    Args:
+        tokenizer: A tokenizer with the special tokens of ChatML.
+        messages: The messages, in order.
+        system: The system message, if the first message is another one; None for no such message.
+
+    Raises:
+        ValueError: The vocabulary lacks a special token, or characters of a message.
+    """
+    if missing := [name for name in CHAT_TOKENS if name not in tokenizer.special_tokens]:
+        raise ValueError(f"the vocabulary lacks the special token {missing[0]}, so it can't encode a chat")
+    start, end = (tokenizer.special_tokens[name] for name in CHAT_TOKENS)
+    line_end = tokenizer.encode("\n")
+    encoded = Encoded([], [])
+    if system is not None and (not messages or messages[0].role != "system"):
+        messages = [Message("system", system), *messages]
+    for role, content in messages:
+        if role == "assistant":  # apart, because a model continues the tokens of `assistant⏎`
+            head, body = [start, *tokenizer.encode("assistant\n")], [*tokenizer.encode(content), end]
+        else:
+            head, body = [start, *tokenizer.encode(f"{role}\n{content}"), end], []
+        encoded.ids.extend((*head, *body, *line_end))
+        encoded.is_answer.extend([*[False] * len(head), *[True] * len(body), *[False] * len(line_end)])
+    return encoded
+
+
+def packed_rows(lengths: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Yield the indices of the sequences of each row, in order; a row is full when the next doesn't fit."""
+    row: list[int] = []
+    used = 0
+    for index, length in enumerate(lengths):
+        if row and used + length > width:
+            yield row
+            row, used = [], 0
+        row.append(index)
+        used += length
+    if row:
+        yield row

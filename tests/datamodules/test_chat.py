@@ -1,0 +1,61 @@
+"""Conversations as rows of tokens: the same loss packed and padded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from datamodules.chat import ChatDataModule
+from datamodules.configs.chat import ChatConfig
+from datamodules.info import TextInfo
+from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.language_model import LanguageModel
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    lines = []
+    for number in range(30):
+        messages = [{"role": "user", "content": f"say {number} " * (1 + number % 5)}]
+        messages.append({"role": "assistant", "content": f"{number}! " * (1 + number % 7)})
+        lines.append(json.dumps({"messages": messages}))
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path / "chat.jsonl"
+
+
+def batches(path: Path, **settings: Any) -> tuple[TextInfo, list[tuple[torch.Tensor, ...]]]:
+    data = ChatDataModule(ChatConfig(path=str(path), template="chatml", context_length=160, **settings))
+    return data.info, list(data.val_dataloader())
+
+
+@pytest.mark.parametrize("position", ["rotary", "learned"])
+def test_packed_and_padded_rows_give_the_same_loss_per_token(path: Path, position: str) -> None:
+    """Each token's loss is that of its conversation alone."""
+    info, packed = batches(path, packed=True, val_fraction=0.5)
+    _, padded = batches(path, packed=False, val_fraction=0.5)
+    torch.manual_seed(0)
+    config = LanguageModelConfig(depth=2, width=16, num_heads=2, position=position)
+    module = LanguageModel(config, info).eval()
+    with torch.inference_mode():
+        losses = [
+            torch.cat([module.evaluation_step(batch, 0, "val")["losses"] for batch in part])
+            for part in (packed, padded)
+        ]
+    assert sum(len(batch[0]) for batch in packed) < sum(len(batch[0]) for batch in padded)
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    x, y, _ = padded[0]
+    alone = module.network(x[:1, : int((y[0] != -100).nonzero().max()) + 1])
+    expected = cross_entropy(alone[0], y[0, : alone.shape[1]], ignore_index=-100, reduction="none")
+    counted = expected[expected != 0]
+    torch.testing.assert_close(losses[0][: len(counted)], counted.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_assistants_tokens_are_targets(path: Path) -> None:
+    info, ((_, y, _), *_) = batches(path, packed=False)
+    from datamodules.tokenizers import tokenizer_from_dict
+
+    tokenizer = tokenizer_from_dict(info.tokenizer)
+    assert tokenizer.decode(y[0][y[0] != -100].tolist()) == "24! 24! 24! 24! <|im_end|>"

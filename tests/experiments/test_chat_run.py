@@ -1,0 +1,66 @@
+"""Fine-tuning on conversations: a model that answers afterwards, and files that it can't learn from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import experiments
+from experiments.errors import UserError
+from experiments.language_models.opening import open_language_model
+from experiments.sample.__main__ import main as sample_main
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    lines = []
+    for number in range(30):
+        messages = [{"role": "user", "content": f"say {number} " * (1 + number % 5)}]
+        messages.append({"role": "assistant", "content": f"{number}! " * (1 + number % 7)})
+        lines.append(json.dumps({"messages": messages}))
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path / "chat.jsonl"
+
+
+def test_a_model_is_tuned_on_conversations_and_answers(
+    path: Path,
+    write_llama: Callable[..., Path],
+    language_settings: dict[str, Any],
+    work: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_llama(work / "llama", max_position_embeddings=300)
+    data = {"name": "chat", "path": str(path), "context_length": 200, "batch_size": 4}
+    settings = {**language_settings, "model": {"name": "language_model"}, "data": data}
+    settings["optimizer"] = {"name": "adamw", "lr": 0.01}
+    lora = {"adapter": {"name": "lora", "rank": 2}}
+    for more in ({}, lora):
+        run = experiments.run(settings, more, f"model.init_from={folder}", "trainer.max_epochs=1")
+        model = open_language_model(str(run.run_dir))
+        assert model.chat is not None
+        assert model.tokenizer.decode(model.chat("Hi")).endswith(
+            "user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        )
+    capsys.readouterr()
+    assert sample_main([str(run.run_dir), "--chat", "say 3", "--max-new-tokens", "3"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"path": "gone.jsonl"}, "gone.jsonl"),
+        ({"val_fraction": 0.01, "test_fraction": 0.01}, "too few for three splits"),
+        ({"context_length": 4}, "no answer of the train split begins within context_length 4"),
+        ({"tokenizer": {"kind": "byte"}}, "lacks the special token"),
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "sum must be below 1"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(
+    path: Path, language_settings: dict[str, Any], work: Path, settings: dict[str, Any], said: str
+) -> None:
+    data = {"name": "chat", "path": str(path), **settings}
+    with pytest.raises(UserError, match=said) as caught:
+        experiments.run({**language_settings, "data": data})
+    assert "\n" not in str(caught.value)
