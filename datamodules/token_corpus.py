@@ -156,14 +156,14 @@ class TokenCorpusDataModule(DataModule):
 
 
 class ShakespeareDataModule(TokenCorpusDataModule):
-    """Shakespeare's 38 plays in the order of their titles, five million characters."""
+    """Shakespeare's plays in the order of their titles; all 38 have five million characters."""
 
     corpus_name = "shakespeare"
     config: ShakespeareConfig
 
     def source(self) -> TextSource:
         """Return the plays; download them if necessary."""
-        return Plays(fetch("shakespeare", self.config.root))
+        return Plays(fetch("shakespeare", self.config.root), tuple(self.config.genres))
 
 
 class TinyShakespeareDataModule(TokenCorpusDataModule):

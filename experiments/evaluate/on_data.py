@@ -2,11 +2,13 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.config import registry
 from experiments.config.describe import describe
+from experiments.config.root import Config
 from experiments.config.sources import Layer, read_override
 from experiments.errors import UserError
 from experiments.training.checkpoint_path import open_checkpoint
@@ -53,8 +55,10 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     settings, _ = trainers.settle(usable, saved.get("resolved", {}))
     settings = dataclasses.replace(settings, profiler=None)
     with global_state_kept(), quiet_lightning():
-        is_adapted = init_from(restored.experiment) is not None
-        tokenizer = saved["info"].get("tokenizer") if is_adapted else None
+        is_other = init_from(restored.experiment) is not None or _is_other_data(
+            overrides, restored.experiment
+        )
+        tokenizer = saved["info"].get("tokenizer") if is_other else None
         datamodule = build.build_data(restored.experiment, tokenizer)
         check_vocabulary(saved, datamodule.info, path)
         check_data(restored.info, datamodule.info)
@@ -91,6 +95,14 @@ def check_override(override: Layer, split: str, data: str) -> None:
             raise UserError(
                 f"{path}: it could move training examples into the test split; keep the value from training"
             )
+
+
+def _is_other_data(overrides: Sequence[str], experiment: Config) -> bool:
+    """Return whether overrides choose other data, so that the model's vocabulary has to read it."""
+    settings = describe(registry.schema("data", experiment.data.name), "data.")
+    free = {setting.key for setting in settings if setting.evaluation == "free"}
+    changed = {path for text in overrides for path in read_override(text).origins}
+    return any(path.startswith("data.") and path not in free for path in changed)
 
 
 def check_data(trained: Any, found: Any) -> None:
