@@ -45,6 +45,7 @@ SMALLER = {
     "trainer.check_val_every_n_steps=250": "trainer.check_val_every_n_steps=2",
     "seeds=[0,1,2]": "seeds=[0,1]",
     "smollm2": "tiny_chat",
+    "model.init_from=smollm2": "model.init_from=tiny_chat",
 }
 READ_PROMPT_SET = prompt_sets.read_prompt_set
 OFFLINE = (
@@ -53,6 +54,7 @@ OFFLINE = (
     "steer.yaml",
     "data.name=text",
     "data.name=image_folder",
+    "data.name=chat",
     "data.name=table",
     "--use",
     "configs/char_rnn_hello.yaml",
