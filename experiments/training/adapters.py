@@ -6,7 +6,6 @@ the frozen weights, and `adapter.base_sha256` in the saved config says which byt
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,26 @@ from experiments.errors import UserError, writing
 from experiments.language_models.pretrained_models import is_pretrained
 from experiments.training import initial_weights
 from experiments.training.initial_weights import InitialWeights, init_from
+from experiments.training.resume import Start
 from lit_modules.configs.adapter import LoRAConfig
 from lit_modules.layers.lora import apply_lora
 from lit_modules.pretrained.peft_format import huggingface_names, own_names, write_adapter
 
 
-def with_base(experiment: Config, saved: Mapping[str, Any] | None) -> tuple[Config, InitialWeights]:
+def with_base(experiment: Config, start: Start) -> tuple[Config, InitialWeights]:
     """Read the frozen weights, and write their architecture and checksum into the config.
 
-    `saved` is the plain config of a run that goes on; its checksum must be that of the weights.
+    If the run goes on from a checkpoint, the weights must be those of its beginning.
 
     Raises:
         UserError: The weights are missing, damaged, or other ones.
     """
     assert experiment.adapter is not None
-    wanted = (saved or experiment.plain)["adapter"].get("base_sha256")
+    plain = start.state["config"] if start.checkpoint is not None else experiment.plain
+    wanted = plain["adapter"].get("base_sha256")
     config = dataclasses.replace(experiment.adapter.config, base_sha256=wanted)
     experiment = dataclasses.replace(experiment, adapter=Section(experiment.adapter.name, config))
-    initial = read_base(experiment)
+    initial = read_base(experiment, beside=start.checkpoint)
     config = dataclasses.replace(config, base_sha256=checksum(initial.path))
     adapter = Section("lora", config)
     experiment = initial_weights.with_architecture(experiment, initial)

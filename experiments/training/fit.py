@@ -245,8 +245,7 @@ def _with_initial_weights(experiment: Config, start: Start) -> tuple[Config, Ini
     if init_from(experiment) is None:
         return experiment, None
     if experiment.adapter is not None:
-        saved = start.state["config"] if start.checkpoint is not None else None
-        return adapters.with_base(experiment, saved)
+        return adapters.with_base(experiment, start)
     if start.checkpoint is not None:
         return initial_weights.with_architecture_of(experiment, start.state["config"]["model"]), None
     initial = initial_weights.read(experiment)

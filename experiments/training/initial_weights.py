@@ -77,6 +77,10 @@ def read(experiment: Config) -> InitialWeights | None:
     path = find_checkpoint(name, names=tuple(ASSETS))
     saved = checkpoint.load(path)
     settings = dict(saved["config"].get("model") or {})
+    if saved["config"].get("adapter"):
+        raise UserError(
+            f"model.init_from={name} holds only an adapter of {settings.get('init_from')}; name that model"
+        )
     return InitialWeights(
         path=path,
         model=str(settings.pop("name", None)),

@@ -225,13 +225,20 @@ def test_every_transformer_takes_an_adapter(name: str, tiny: dict[str, Any]) -> 
         ({"adapter.targets": ["querry"]}, r"no linear layer matches '\*\.querry'"),
         ({"adapter.targets": []}, "name at least one linear layer"),
         ({"adapter.rank": 33}, "rank is 33, expected 1 to"),
+        ({"model.init_from": "tuned"}, "holds only an adapter of .*; name that model"),
         ({"adapter.rnk": 3}, r"adapter\.rnk.*did you mean"),
         ({"adapter.base_sha256": "0" * 64}, "its sha256 is .*expected 000000000000"),
     ],
 )
 def test_what_cannot_be_adapted_is_refused(
-    language_settings: dict[str, Any], llama: Path, work: Path, settings: dict[str, Any], said: str
+    language_settings: dict[str, Any],
+    llama: Path,
+    tuned: Path,
+    work: Path,
+    settings: dict[str, Any],
+    said: str,
 ) -> None:
+    Path("tuned").symlink_to(tuned)
     with pytest.raises(UserError, match=said):
         experiments.run(language_settings, LORA, {"model.init_from": str(llama)}, settings)
     assert not any(Path("runs").rglob("config.yaml"))
