@@ -49,10 +49,8 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         datamodule = build_data(experiment, initial.tokenizer if initial else None)
         check_memory(experiment, datamodule.info)
         module = build_model(experiment, datamodule.info)
-        if initial is not None and experiment.adapter is not None:
-            say(adapters.adapt(module, experiment.adapter.config, initial))
-        elif initial is not None:
-            say(initial_weights.initialise(module, initial))
+        for line in adapters.start_from(module, experiment, initial):
+            say(line)
         settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
         trainer = trainers.build_trainer(
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True

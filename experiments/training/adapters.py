@@ -99,15 +99,19 @@ def checksum(path: Path) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def adapt(module: Any, config: LoRAConfig, initial: InitialWeights) -> str:
-    """Load the frozen weights into a new model and add the updates; return a line that says so.
+def start_from(module: Any, experiment: Config, initial: InitialWeights | None) -> list[str]:
+    """Load the initial weights into a new model and add its adapter, if any; return lines that say so.
 
     Raises:
         UserError: The weights don't fit, or a target matches no layer.
     """
-    line = initial_weights.initialise(module, initial, whole=True)
-    names = add_updates(module, config)
-    return f"{line}; frozen, with updates of rank {config.rank} for {len(names)} layers"
+    adapter, lines = experiment.adapter, []
+    if initial is not None:
+        lines.append(initial_weights.initialise(module, initial, whole=adapter is not None))
+    if adapter is not None:
+        count, rank = len(add_updates(module, adapter.config)), adapter.config.rank
+        lines.append(f"all weights are frozen; {count} layers have updates of rank {rank}")
+    return lines
 
 
 def add_updates(module: nn.Module, config: LoRAConfig) -> list[str]:

@@ -183,7 +183,7 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
         raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
     module = build_model(experiment, info)
     if experiment.adapter is not None:
-        adapters.adapt(module, experiment.adapter.config, adapters.read_base(experiment, beside=path))
+        adapters.start_from(module, experiment, adapters.read_base(experiment, beside=path))
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:

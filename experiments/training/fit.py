@@ -145,11 +145,9 @@ def build(
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
     check_memory(experiment, datamodule.info)
     module = build_model(experiment, datamodule.info)
-    if initial is not None:
-        if experiment.adapter is None:
-            say(initial_weights.initialise(module, initial))
-        else:
-            say(adapters.adapt(module, experiment.adapter.config, initial))
+    if init_from(experiment) is not None:
+        for line in adapters.start_from(module, experiment, initial):
+            say(line)
     own_loggers = [*create_all("logger", experiment.loggers).values(), *loggers]
     trainer = trainers.build_trainer(
         settings,
