@@ -24,6 +24,14 @@ from datamodules.configs.token_corpus import (
             "test_fraction 0.9 leave no training data",
         ),
         (TokenizerConfig, {"path": "gpt2"}, "only kind bpe reads a vocabulary, but kind is character"),
+        (TokenizerConfig, {"special_tokens": ["<a>"]}, "only a bpe that is learned from the text takes them"),
+        (TokenizerConfig, {"kind": "bpe", "special_tokens": ["<a>", "<a>"]}, "each needs a name of its own"),
+        (
+            TokenizerConfig,
+            {"kind": "bpe", "special_tokens": ["<a>"], "vocab_size": 256},
+            "1 do not fit into a vocab_size of 256",
+        ),
+        (ShakespeareConfig, {"genres": []}, "name at least one genre"),
     ],
 )
 def test_conflicting_settings_are_refused(schema: Any, values: dict[str, Any], message: str) -> None:

@@ -113,3 +113,11 @@ def test_only_headings_speakers_and_brackets_are_removed(folder: Path, plays: li
             assert ((left_out - expected) + (expected - left_out)).total() < 20
         else:
             assert left_out == expected
+
+
+@pytest.mark.network
+def test_genres_share_the_plays_among_them(folder: Path, plays: list[Play]) -> None:
+    roman = "".join(Plays(folder, ("roman",)).chunks())
+    others = "".join(Plays(folder, ("comedies", "histories", "problems", "romances", "tragedies")).chunks())
+    assert roman == "\n".join(play.text for play in plays if play.genre == "roman")
+    assert len(roman) + len(others) + 1 == len("".join(Plays(folder).chunks()))

@@ -276,3 +276,25 @@ def test_bytes_per_target_is_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) 
     whole = bytes_per_target(ids, tokenizer)
     monkeypatch.setattr(token_preparation, "_BLOCK", 7)
     assert bytes_per_target(ids, tokenizer) == whole
+
+
+@pytest.mark.parametrize("implementation", ["library", "by_hand"])
+def test_special_tokens_of_the_config_are_one_token_each(tmp_path: Path, implementation: Any) -> None:
+    """They split the text for learning, and other settings of a text keep their folder."""
+    settings = TokenizerConfig(
+        kind="bpe", vocab_size=270, implementation=implementation, special_tokens=["<|end|>"]
+    )
+    text = TEXT.replace("\n", "<|end|>")
+    corpus = prepare(tmp_path, text, settings)
+    (end,) = corpus.tokenizer.special_tokens.values()
+    counts = [int((part == end).sum()) for part in corpus.parts.values()]
+    assert sum(counts) == 20
+    assert corpus.tokenizer.vocab_size == 270
+
+
+def test_a_given_tokenizer_replaces_the_one_of_the_config(tmp_path: Path) -> None:
+    config = TokenCorpusConfig(root=str(tmp_path), tokenizer=TokenizerConfig(kind="character"))
+    first = prepare_corpus(TextInMemory(TEXT), config, name="test")
+    second = prepare_corpus(TextInMemory(TEXT), config, name="test", tokenizer=ByteTokenizer())
+    assert first.tokenizer.vocab_size < second.tokenizer.vocab_size == 256
+    assert len(folders(tmp_path)) == 2
