@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.configs.chat import CHAT_TOKENS
+from datamodules.configs.chat_corpus import CHAT_TOKENS
 from datamodules.text.text_source import TextFiles
 from datamodules.tokenizers.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS, to_characters
 from datamodules.tokenizers.byte_pair import BytePairTokenizer, join_pair
 from datamodules.tokenizers.pre_tokenization import at_boundaries, split
-from datamodules.tokenizers.special_tokens import without_special
+from datamodules.tokenizers.special_names import without_special
 
 BYTE_TOKENS = [BYTE_CHARACTERS[byte] for byte in range(256)]
 """First 256 tokens of every trained vocabulary: token b is byte b."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.byte_pair_training import vocabulary
 from datamodules.tokenizers.pre_tokenization import at_boundaries
-from datamodules.tokenizers.special_tokens import without_special
+from datamodules.tokenizers.special_names import without_special
 
 _AT_ONCE = 8
 """Chunks that the cores encode together."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import chain, groupby
 from typing import Any
 
-from datamodules.tokenizers.special_tokens import special_pattern, split_special
+from datamodules.tokenizers.special_names import special_pattern, split_special
 
 
 class Tokenizer(ABC):

@@ -119,7 +119,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "shakespeare": _data("token_corpus", "Shakespeare", "Shakespeare's plays, all 38."),
         "tiny_shakespeare": _data("token_corpus", "TinyShakespeare", "1,115,394 characters of Shakespeare."),
         "text": _data("token_corpus", "Text", "Your own text, a UTF-8 file or a folder."),
-        "chat": _data("chat", "Chat", "Conversations in a JSONL file; the assistant's tokens are learned."),
+        "chat": _data(
+            "chat_corpus", "Chat", "Conversations in a JSONL file; the assistant's tokens are learned."
+        ),
         "pronunciation": _data(
             "pronunciation",
             "Pronunciation",

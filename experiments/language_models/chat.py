@@ -7,7 +7,7 @@ Instead, it compares the template with those it knows and uses its own code for 
 from collections.abc import Callable
 from typing import Any
 
-from datamodules.configs.chat import CHAT_TOKENS
+from datamodules.configs.chat_corpus import CHAT_TOKENS
 from datamodules.text.conversations import SYSTEM_MESSAGES, Message, encode_conversation
 
 _SMOLLM2_SYSTEM = SYSTEM_MESSAGES["smollm2"] or ""

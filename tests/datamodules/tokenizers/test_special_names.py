@@ -3,7 +3,7 @@
 import pytest
 
 from datamodules.tokenizers import Tokenizer, tokenizer_from_dict, train_by_library, train_byte_pairs
-from datamodules.tokenizers.special_tokens import special_pattern, split_special, without_special
+from datamodules.tokenizers.special_names import special_pattern, split_special, without_special
 
 NAMES = ["<a>", "<a>b", "<end>"]
 TEXT = "one <a> two<a>b<end><end> three <a>bc <en d> <e" * 3

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from datamodules.chat import ChatDataModule
-from datamodules.configs.chat import ChatConfig
+from datamodules.chat_corpus import ChatDataModule
+from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.info import TextInfo
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel

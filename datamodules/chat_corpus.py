@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PARTS, ResidentDataModule
-from datamodules.configs.chat import ChatConfig
+from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.info import TextInfo
 from datamodules.loading.token_windows import IGNORED
 from datamodules.text.conversations import (
