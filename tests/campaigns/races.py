@@ -196,8 +196,7 @@ class Races:
         begun = time.monotonic() + 0.05  # when all processes are there
         running: dict[int, Path] = {}
         for log in logs:
-            at = begun + self.random.uniform(0, spread)
-            running[fork(lambda at=at: (time.sleep(max(0.0, at - time.monotonic())), job())[1], log)] = log
+            running[fork(starting_at(begun + self.random.uniform(0, spread), job), log)] = log
         ends = []
         while running:
             seconds = time.monotonic() - begun
@@ -212,6 +211,16 @@ class Races:
                     ends.append((os.waitstatus_to_exitcode(status), log.read_text("utf-8")))
             time.sleep(0.002)
         return ends
+
+
+def starting_at(moment: float, job: Job) -> Job:
+    """Return a function that waits until a moment, and then runs the other one."""
+
+    def run() -> int | None:
+        time.sleep(max(0.0, moment - time.monotonic()))
+        return job()
+
+    return run
 
 
 def make_asset(folder: Path) -> Asset:
