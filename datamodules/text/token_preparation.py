@@ -85,7 +85,7 @@ def prepare_corpus(
                 if not folder.is_dir():
                     tokenizer = tokenizer or make_tokenizer(config.tokenizer, source, parts["train"])
                     special = bool(config.tokenizer.special_tokens)
-                    _prepare(source, summary, parts, tokenizer, folder, allow_special=special)
+                    _prepare(source, summary, parts, tokenizer, folder, special)
     try:
         return _open(folder, summary, parts)
     except (OSError, ValueError) as error:
@@ -193,7 +193,6 @@ def _prepare(
     parts: dict[str, tuple[int, int]],
     tokenizer: Tokenizer,
     folder: Path,
-    *,
     allow_special: bool,
 ) -> None:
     """Write all files to a temporary folder, then rename it; the caller holds the lock."""

@@ -167,7 +167,7 @@ def test_a_tokenizer_of_other_tokens_is_noticed(tmp_path: Path) -> None:
 def test_an_interrupted_preparation_leaves_nothing_and_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    def interrupted(self: CharacterTokenizer, chunks: Any) -> Iterator[list[int]]:
+    def interrupted(self: CharacterTokenizer, chunks: Any, **_: Any) -> Iterator[list[int]]:
         for chunk in chunks:
             yield self.encode(chunk)
             raise error("stopped")
