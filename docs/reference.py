@@ -17,6 +17,7 @@ from experiments.config.comparison import ComparisonConfig
 from experiments.config.describe import describe
 from experiments.config.help import OPTIONS
 from experiments.config.root import RootConfig
+from experiments.config.sweep import SweepConfig
 from experiments.config.trainer import TrainerConfig
 from experiments.demo.pieces import pieces
 from experiments.errors import UserError
@@ -55,6 +56,10 @@ def configuration() -> str:
         "## Comparison",
         "The table and the figure at the end of a study: a config with variants, seeds or baselines.",
         *_settings(ComparisonConfig, "comparison."),
+        "## Sweep",
+        "A config with this section is a search. Each other key, such as `sweep.optimizer.lr`, is a setting "
+        "with a list of values, or a range such as `{min: 0.001, max: 0.1, log: true}`.",
+        *_settings(SweepConfig, "sweep."),
         "## Trainer",
         *_settings(TrainerConfig, "trainer."),
     ]

@@ -4,11 +4,15 @@ from pathlib import Path
 
 from datamodules.failures import RunError, replacing, writing
 
-__all__ = ["Interrupted", "RunError", "UserError", "replacing", "writing"]
+__all__ = ["EndedEarlyError", "Interrupted", "RunError", "UserError", "replacing", "writing"]
 
 
 class UserError(ValueError):
     """The command line, the config or an input is wrong; the exit status is 2."""
+
+
+class EndedEarlyError(RunError):
+    """A sweep ended a fit early, because it was worse than the others."""
 
 
 class Interrupted(BaseException):

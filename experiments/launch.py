@@ -76,6 +76,10 @@ def run_config(
 
     if experiment.form == "stages":
         return stages.run_stages(experiment, callbacks=callbacks, loggers=loggers)
+    if experiment.form == "sweep":
+        from experiments.studies import sweep
+
+        return sweep.run_sweep(experiment)
     return study.run_variants(experiment)
 
 
@@ -115,6 +119,11 @@ def _outline(experiment: Config) -> str:
     """Describe in one line what an experiment runs."""
     if experiment.form == "stages":
         return f"{experiment.name}: stages {', '.join(child.path for child in experiment.children)}"
+    if experiment.form == "sweep":
+        keys = ", ".join(dimension.key for dimension in experiment.sweep.dimensions)
+        return (
+            f"{experiment.name}: sweep over {keys}, {experiment.sweep.method}, {experiment.sweep.trials} fits"
+        )
     if experiment.form == "variants":
         baselines = f" and {len(experiment.baselines)} baselines" if experiment.baselines else ""
         return f"{experiment.name}: {len(experiment.children)} fits{baselines}"

@@ -33,6 +33,7 @@ from experiments.config.sources import (
     read_mapping,
     read_override,
 )
+from experiments.config.sweep import Sweep, read_sweep
 from experiments.config.trainer import TrainerConfig
 from experiments.config.yaml_text import SURPRISING
 from experiments.errors import UserError
@@ -80,13 +81,21 @@ def check_config(layer: Layer) -> Config:
     layer = _resolved(raw, references, ROOT_KEYS)
     root = _root(layer)
     form, layers = variants.expand(raw, root)
-    if form != "variants" and "comparison" in layer.values:
+    sweep = None
+    if form == "sweep":
+        sweep = read_sweep(raw)
+        layers = [(path, with_values(layer, sweep)) for path, layer in layers]
+    if form not in ("variants", "sweep") and "comparison" in layer.values:
         raise UserError(
             f"comparison ({layer.origin('comparison')}): only a study has one; add variants, seeds or folds"
         )
     own = ("trainer", "baselines", "comparison") if layers else ("trainer", "task", *SECTIONS, *ADDED)
     layer = _resolved(layer, references, own)
     children = [Child(path=path, config=check_config(child)) for path, child in layers]
+    if sweep is not None:  # the child has the first value of each setting
+        for dimension in sweep.dimensions:
+            for value in dimension.ends[1:]:
+                check_config(with_values(layers[0][1], sweep, {dimension.key: value}))
     # The sections of a study or chain may be incomplete. Each child completes them and is checked as a whole.
     sections = {} if children else _sections(layer)
     task = _section("task", layer) if "task" in layer.values else None
@@ -117,6 +126,7 @@ def check_config(layer: Layer) -> Config:
         children=tuple(children),
         baselines=_named("baseline", "baselines", layer),
         **added,
+        sweep=sweep,
         comparison=comparison_of(layer),
     )
 
@@ -134,6 +144,7 @@ def _root(layer: Layer) -> RootConfig:
         "baselines",
         "comparison",
         "stages",
+        "sweep",
     ]
     for key in values:
         if key not in known:
@@ -148,9 +159,21 @@ def _root(layer: Layer) -> RootConfig:
         )
     if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds or root.folds):
         raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
+    others = ("seeds", "folds", "variants", "baselines", "stages")
+    if values.get("sweep") is not None and any(map(values.get, others)):
+        raise UserError(
+            "a sweep has no seeds, folds, variants, baselines or stages: choose by the sweep first, then "
+            "train the winner with several seeds"
+        )
     if "task" in values and values.keys() & {"stages", "variants"}:
         raise UserError(f"task ({layer.origin('task')}): a task belongs inside one of the stages")
     return root
+
+
+def with_values(layer: Layer, sweep: Sweep, values: Mapping[str, Any] | None = None) -> Layer:
+    """Set the settings of a sweep in a fit: `values` by their dotted keys, else the first of each."""
+    chosen = {d.key: d.ends[0] for d in sweep.dimensions} | dict(values or {})
+    return merge(layer, *(read_mapping({key: value}, f"sweep.{key}") for key, value in chosen.items()))
 
 
 def _sections_with(layer: Layer, key: str) -> list[str]:

@@ -14,6 +14,7 @@ from experiments.config.messages import show
 from experiments.config.root import RootConfig
 from experiments.config.schema import allowed_values
 from experiments.config.sources import SECTIONS
+from experiments.config.sweep import SweepConfig
 from experiments.config.trainer import TrainerConfig
 
 
@@ -65,6 +66,8 @@ def settings_of(plain: Mapping[str, Any]) -> list[Setting]:
     settings = [*describe(RootConfig), *describe(TrainerConfig, "trainer.")]
     if "variants" in plain or "baselines" in plain or plain.get("seeds") or plain.get("folds"):
         settings += describe(ComparisonConfig, "comparison.")
+    if "sweep" in plain:
+        settings += [*describe(SweepConfig, "sweep."), *describe(ComparisonConfig, "comparison.")]
     for kind in SECTIONS:
         name = (plain.get(kind) or {}).get("name")
         if name in registry.CATALOG[kind]:

@@ -13,6 +13,7 @@ from experiments.config.describe import describe
 from experiments.config.messages import show
 from experiments.config.root import Config, RootConfig
 from experiments.config.sources import PUBLISHED, SECTIONS
+from experiments.config.sweep import SweepConfig
 from experiments.config.trainer import TrainerConfig
 
 OPTIONS = {
@@ -47,8 +48,12 @@ def usage(experiment: Config | None) -> str:
         "  Own classes by name, which `experiments.register` has added.",
         "",
     ]
-    if experiment is None or experiment.form == "variants":
+    if experiment is None or experiment.form in ("variants", "sweep"):
         lines += _table("comparison of variants", ComparisonConfig, "comparison.", values)
+    if experiment is None or experiment.form == "sweep":
+        lines += _table(
+            "sweep: further keys are settings with a list or a range", SweepConfig, "sweep.", values
+        )
     lines += _table("trainer", TrainerConfig, "trainer.", values)
     for kind in SECTIONS:
         if experiment is not None and not experiment.children:

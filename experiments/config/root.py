@@ -9,7 +9,7 @@ from datamodules.setting import setting
 from experiments.config.comparison import ComparisonConfig
 from experiments.config.trainer import TrainerConfig
 
-Form = Literal["fit", "variants", "stages"]
+Form = Literal["fit", "variants", "stages", "sweep"]
 
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy's generators accept."""
@@ -61,9 +61,12 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A checked experiment: one fit, or a study or chain with its fits in `children`."""
+    """A checked experiment: one fit, or a study or chain with its fits in `children`.
 
-    form: Form  # `"fit"`, `"variants"` or `"stages"`
+    A sweep has one child: its fit with the first value of each setting.
+    """
+
+    form: Form
     name: str
     seed: int
     run_dir: str | None
@@ -83,4 +86,5 @@ class Config:
     callbacks: Mapping[str, Section] = field(default_factory=dict)
     loggers: Mapping[str, Section] = field(default_factory=dict)
     metrics: Mapping[str, Section] = field(default_factory=dict)
+    sweep: Any = None  # the `experiments.config.sweep.Sweep` of a sweep
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)  # the report of a study

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from experiments.config import registry
 from experiments.config.messages import cut, nearest, show
 from experiments.config.moved_keys import hint as moved_to
-from experiments.config.sources import Layer
+from experiments.config.sources import SECTIONS, Layer
 from experiments.errors import UserError
 
 LARGEST_INTEGER = 2**31 - 1
@@ -77,6 +77,7 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
         raise UserError(
             f"{path} = {show(value)} ({layer.origin(path)}) is of the wrong type; "
             f"allowed: {allowed_values(hint, metadata)}{moved_to(path, value)}"
+            f"{_try_each(path, value)}"
         )
     for item in converted if isinstance(converted, list) else [converted]:
         if not _in_range(item, metadata):
@@ -86,6 +87,13 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
                 f"allowed: {_allowed(hint, metadata, converted)}"
             )
     return converted
+
+
+def _try_each(path: str, value: Any) -> str:
+    """Say how to try each value of a list that was given to a setting with one value."""
+    if not isinstance(value, list) or path.partition(".")[0] not in (*SECTIONS, "trainer"):
+        return ""
+    return f"; to try each value: sweep.{path}={show(value).replace(', ', ',')}"
 
 
 _NO = object()

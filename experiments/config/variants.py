@@ -24,7 +24,7 @@ MAX_FITS = 1000
 """Largest number of fits in one study."""
 RESERVED = re.compile(r"checkpoints|tensorboard|.*\.(yaml|json|csv|md|png|log|lock|ckpt)", re.IGNORECASE)
 """Names that a run directory may use itself."""
-_ROOT_ONLY = ("variants", "seeds", "folds", "baselines", "comparison", "stages", "run_dir", "resume")
+_ROOT_ONLY = ("variants", "seeds", "folds", "baselines", "comparison", "stages", "sweep", "run_dir", "resume")
 
 
 def is_folder(name: str) -> bool:
@@ -44,6 +44,8 @@ def expand(layer: Layer, root: RootConfig) -> tuple[Form, list[tuple[str, Layer]
     """
     if "stages" in layer.values:
         return "stages", _stages(layer, root)
+    if layer.values.get("sweep") is not None:
+        return "sweep", [("trial_000", _base(layer))]
     if root.seeds or root.folds or "variants" in layer.values or mapping_or_none(layer, "baselines"):
         return "variants", _variants(layer, root)
     return "fit", []

@@ -1,7 +1,7 @@
 """Draw a comparison: mean ± spread of each metric with a dot for each run, and the logged curves."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -107,6 +107,12 @@ def _curves(runs: list[Path], x: str) -> list[Curves]:
     if x == "second":
         return _over_seconds([finite_curves(run) for run in runs])
     return [finite_curves(run, x) for run in runs]
+
+
+def spans_decades(values: Iterable[float]) -> bool:
+    """Return whether values are all above 0 and the largest is at least 100 times the smallest."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) >= 100 * min(finite)
 
 
 def finite_curves(run: Path, x: str = "step") -> Curves:

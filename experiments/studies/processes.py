@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -19,19 +19,28 @@ _PRELOADED = ["experiments.training.fit", "torchmetrics", "torch.utils.tensorboa
 
 
 def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[int, int | None]:
-    """Run a function in its own process and wait for it.
+    """Run a function in its own process and wait for it; see `run_in_processes`."""
+    (status,), signum = run_in_processes(job, [arguments])
+    return status, signum
+
+
+def run_in_processes(
+    job: Callable[..., None], each: Sequence[tuple[Any, ...]]
+) -> tuple[list[int], int | None]:
+    """Run a function in a process for each of several arguments, at the same time, and wait for all.
 
     SIGINT and SIGTERM are both passed on as SIGTERM, because an interpreter that is still importing ends
     silently on SIGTERM.
 
     Args:
         job: A function of a module, with picklable arguments.
-        arguments: Positional arguments of `job`.
+        each: Positional arguments of `job` for each process.
 
     Returns:
-        The exit status, and the first signal that arrived while waiting (None without one).
+        The exit statuses, and the first signal that arrived while waiting (None without one).
     """
-    process = _process_context().Process(target=job, args=arguments)
+    context = _process_context()
+    processes = [context.Process(target=job, args=arguments) for arguments in each]
     received: list[int] = []
 
     def forward(signum: int, frame: Any) -> None:
@@ -40,23 +49,26 @@ def run_in_process(job: Callable[..., None], arguments: tuple[Any, ...]) -> tupl
 
     def pass_on() -> None:
         # `process.is_alive()` would reap the process while `join` waits for it.
-        if process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
+        for process in processes:
+            if process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGTERM)
 
     previous = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _ctrl_c_waits():
-            process.start()
+            for process in processes:
+                process.start()
         if received:
             pass_on()
-        process.join()
+        for process in processes:
+            process.join()
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-    code = process.exitcode or 0
+    codes = [process.exitcode or 0 for process in processes]
     # A negative exit code is the number of the signal that killed the process.
-    return (128 - code if code < 0 else code), (received[0] if received else None)
+    return [128 - code if code < 0 else code for code in codes], (received[0] if received else None)
 
 
 @contextlib.contextmanager

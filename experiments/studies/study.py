@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
+
 from experiments import cli
 from experiments.config import own_code
 from experiments.config.check import load_config, to_yaml
 from experiments.config.root import Config, Section
 from experiments.config.sources import read_file
 from experiments.console import print_table, say, tensorboard_command
-from experiments.errors import Interrupted, RunError, writing
+from experiments.errors import EndedEarlyError, Interrupted, RunError, writing
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.processes import end_with_parent, run_in_process
 from experiments.studies.study_directory import open_directory
@@ -26,9 +28,12 @@ from experiments.training.fit import Result, fit
 from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
 
+ENDED_EARLY = 3
+"""Exit status of the process of a fit that a sweep has ended early."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
+class Job:
     """A fit or a baseline: its subdirectory, the function that runs it, and whether it has run already."""
 
     path: str
@@ -64,7 +69,8 @@ def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
             say(f"{progress} is finished already")
             continue
         say(progress)
-        if not _run_job(job, run_dir):
+        if status := run_job(job, run_dir):
+            say_failed(job.path, run_dir, status)
             failed.append(job.path)
     if len(failed) == len(jobs):
         logs = f"; see {run_dir}" if any(run_dir.glob("*/**/run.log")) else ""
@@ -77,14 +83,14 @@ def _run_in(experiment: Config, run_dir: Path, resumed: bool) -> Result:
     return Result(metrics=comparison.means(), run_dir=run_dir, children=children)
 
 
-def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
+def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[Job]:
     """List the baselines, which are quick, and then the fits."""
     for path in _baselines(experiment):
         if recovery.is_damaged_json(run_dir / path / "metrics.json"):
             recovery.set_aside(run_dir / path / "metrics.json")
     own = own_code.sources_of(experiment)
     baselines = [
-        _Job(
+        Job(
             path=path,
             function=_run_baseline,
             arguments=(record, fit_config, own),
@@ -93,9 +99,9 @@ def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
         for path, (record, fit_config) in _baselines(experiment).items()
     ]
     fits = [
-        _Job(
+        Job(
             path=child.path,
-            function=_run_fit,
+            function=run_fit,
             arguments=(child.config.plain, resumed, own),
             is_finished=resumed and _is_finished(child.config, run_dir / child.path),
         )
@@ -104,8 +110,8 @@ def _jobs(experiment: Config, run_dir: Path, resumed: bool) -> list[_Job]:
     return [*baselines, *fits]
 
 
-def _run_job(job: _Job, run_dir: Path) -> bool:
-    """Run a job in its own process; return whether it finished.
+def run_job(job: Job, run_dir: Path) -> int:
+    """Run a job in its own process; return its exit status, which is 0 if it finished.
 
     Raises:
         Interrupted: A signal stopped it.
@@ -117,12 +123,15 @@ def _run_job(job: _Job, run_dir: Path) -> bool:
     status, signum = run_in_process(job.function, (str(folder), *job.arguments))
     if signum is not None or status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise Interrupted(signum or status - 128, run_dir, run_dir)
-    if status == 0:
-        return True
-    _note_failure(folder, exit_status=status)
-    log = folder / "run.log"
-    say(f"{job.path} failed with exit status {status}{f'; see {log}' if log.exists() else ''}")
-    return False
+    if status:
+        note_failure(folder, exit_status=status)
+    return status
+
+
+def say_failed(path: str, run_dir: Path, status: int) -> None:
+    """Print that a job failed, and where its log is."""
+    log = run_dir / path / "run.log"
+    say(f"{path} failed with exit status {status}{f'; see {log}' if log.exists() else ''}")
 
 
 def _check_same(experiment: Config, folder: Path) -> None:
@@ -174,8 +183,17 @@ def _is_finished(config: Config, folder: Path) -> bool:
     return folder.exists() and resume.is_finished(config, resume.newest_good(folder))
 
 
-def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool, own: Sequence[str]) -> None:
-    """Run one fit, in its own process, which loads the own code of the study's process first."""
+def run_fit(
+    folder: str,
+    plain: Mapping[str, Any],
+    resumed: bool,
+    own: Sequence[str],
+    callbacks: Callable[[], Sequence[Callback]] = tuple,
+) -> None:
+    """Run one fit, in its own process, which loads the own code of the study's process first.
+
+    `callbacks` makes the callbacks that a sweep adds.
+    """
     own_code.load(own)
     place = {"run_dir": folder, **({"resume": "auto"} if resumed else {})}
     # Lightning starts further ranks with this process's command line: it must name the fit, not the study.
@@ -189,7 +207,10 @@ def _run_fit(folder: str, plain: Mapping[str, Any], resumed: bool, own: Sequence
         run_directory.claim(Path(folder), wait=60)
         try:
             with _failure_noted(Path(folder)):
-                fit(load_config(plain, place))
+                fit(load_config(plain, place), callbacks=callbacks())
+        except EndedEarlyError as error:
+            say(f"{Path(folder).name} {error}")
+            return ENDED_EARLY
         except Interrupted as error:
             return 128 + error.signum  # The study's own process prints how to continue.
         return 0
@@ -236,11 +257,12 @@ def _failure_noted(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         with contextlib.suppress(RunError):  # on a full disk the error itself matters more
-            _note_failure(folder, error=cli.one_line(error))
+            note_failure(folder, error=cli.one_line(error))
         raise
 
 
-def _note_failure(folder: Path, **what: Any) -> None:
+def note_failure(folder: Path, **what: Any) -> None:
+    """Add an `error` or an `exit_status` to `failed.json`, from which the comparison reads it."""
     path = folder / "failed.json"
     noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     run_directory.write_text(path, json.dumps({**noted, **what}) + "\n")

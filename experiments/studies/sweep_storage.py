@@ -1,0 +1,132 @@
+"""The trials of a sweep in a journal file that several processes share, and which of them is whose.
+
+A trial is waiting, running or ended. All trials are put into the journal at the start, so that workers never
+run more than there should be. A worker holds a lock of the operating system on each trial that it runs. A
+running trial without a lock has lost its worker, and the next worker continues it.
+"""
+
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from experiments.config.root import Config
+from experiments.config.sweep import Dimension
+
+JOURNAL = "sweep.journal"
+_NAME = "sweep"
+
+
+def open_study(run_dir: Path, experiment: Config) -> optuna.Study:
+    """Open the study of a sweep, or create it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name=_NAME,
+        storage=JournalStorage(JournalFileBackend(str(run_dir / JOURNAL))),
+        direction="minimize" if experiment.trainer.monitor_mode == "min" else "maximize",
+        pruner=optuna.pruners.MedianPruner()
+        if experiment.sweep.settings.prune
+        else optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
+
+
+def plan(study: optuna.Study, experiment: Config) -> None:
+    """Add the trials that the sweep should have and has not yet, as waiting ones."""
+    sweep = experiment.sweep
+    have = len(study.get_trials(deepcopy=False))
+    points: list[dict[str, Any]] = [{}] * sweep.trials
+    if sweep.method == "grid":
+        lists = [[_choice(value) for value in d.values] for d in sweep.dimensions]
+        points = [dict(zip(_keys(experiment), point, strict=True)) for point in itertools.product(*lists)]
+    for point in points[have:]:
+        study.enqueue_trial(point)
+
+
+def next_trial(study: optuna.Study, run_dir: Path, total: int) -> tuple[Trial, FileLock] | None:
+    """Return a trial to run and its lock, which the caller releases; `None` if all have ended.
+
+    While other workers run the last trials, it waits: one of them may be lost.
+    """
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        for running in (t for t in trials if t.state == TrialState.RUNNING):
+            lock = FileLock(run_dir / f"{folder(running)}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            if study._storage.get_trial(running._trial_id).state == TrialState.RUNNING:
+                return Trial(study, running._trial_id), lock
+            lock.release()
+        if any(t.state == TrialState.WAITING for t in trials):
+            trial = study.ask()
+            if trial.number >= total:  # another worker has taken the last one in this moment
+                study.tell(trial, state=TrialState.FAIL)
+                continue
+            lock = FileLock(run_dir / f"{folder(trial)}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:  # another worker took it for lost
+                continue
+            return trial, lock
+        if not any(t.state == TrialState.RUNNING for t in trials):
+            return None
+        time.sleep(0.5)
+
+
+def folder(trial: Trial | FrozenTrial) -> str:
+    """Return the subdirectory of a trial."""
+    return f"trial_{trial.number:03d}"
+
+
+def settings_of(trial: Trial, experiment: Config) -> dict[str, Any]:
+    """Choose the settings of a trial, by their dotted keys; a trial that goes on keeps what it has.
+
+    The seed depends on the number of the trial, so that workers do not draw the same numbers.
+    """
+    seed = (experiment.seed * 1_000_003 + trial.number) % 2**32
+    trial.study.sampler = _sampler(experiment.sweep.method, seed)
+    return {d.key: _suggest(trial, d) for d in experiment.sweep.dimensions}
+
+
+def values_of(trial: FrozenTrial, experiment: Config) -> dict[str, Any]:
+    """Return the settings of a trial that has begun, by their dotted keys."""
+    lists = {d.key for d in experiment.sweep.dimensions if d.values}
+    return {key: json.loads(v) if key in lists else v for key, v in trial.params.items()}
+
+
+def short(value: Any) -> Any:
+    """Round a drawn number to four digits for a line of text."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _sampler(method: str, seed: int) -> BaseSampler:
+    if method == "tpe":
+        return TPESampler(seed=seed, multivariate=False, constant_liar=True)
+    return RandomSampler(seed=seed)
+
+
+def _suggest(trial: Trial, dimension: Dimension) -> Any:
+    if dimension.values:
+        return json.loads(trial.suggest_categorical(dimension.key, [_choice(v) for v in dimension.values]))
+    low, high = dimension.low, dimension.high
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(dimension.key, low, high, log=dimension.log)
+    return trial.suggest_float(dimension.key, low, high, log=dimension.log)
+
+
+def _choice(value: Any) -> str:
+    """Write a value of a list as text, because Optuna takes no lists as choices."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _keys(experiment: Config) -> list[str]:
+    return [dimension.key for dimension in experiment.sweep.dimensions]
