@@ -14,6 +14,8 @@ import experiments
 from datamodules.configs.table import TableConfig
 from datamodules.table import TableDataModule
 from experiments.predict.__main__ import main
+from experiments.training.build import restore
+from experiments.training.checkpoint_path import open_checkpoint
 
 TRAINER = {"max_epochs": 3, "accelerator": "cpu", "precision": "32-true", "dashboard": False}
 
@@ -66,8 +68,8 @@ def test_probabilities_are_those_of_the_model(
     records = answered(capsys, str(place), str(table))
     assert [record["row"] for record in records] == list(range(1, 81))
     data = TableDataModule(TableConfig(path=str(table), missing="mean", ignore=["id", "rent"]))
-    module = experiments.run({"resume": str(place)}).module
-    assert module is not None
+    path, saved = open_checkpoint(place)
+    module = restore(saved, path).module
     with torch.inference_mode():
         expected = torch.cat(
             [module(data.split(name)[0]).softmax(1)[:, 0] for name in ("train", "val", "test")]
