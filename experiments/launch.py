@@ -13,7 +13,7 @@ from experiments.console import say
 from experiments.errors import UserError
 from experiments.terminal_streams import outlive_terminal
 from experiments.training.checkpoint_path import find_checkpoint
-from experiments.training.quick_imports import import_torchmetrics
+from experiments.training.quick_imports import import_lightning
 from experiments.training.threads import core_sharing
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int | None:
         return 0
     outlive_terminal()
     say(_outline(experiment))  # importing torch and Lightning takes seconds
-    import_torchmetrics()
+    import_lightning()
     if "--dry-run" in flags:
         from experiments.studies.dry_run import dry_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.training.quick_imports import import_torchmetrics
+from experiments.training.quick_imports import import_lightning
 
 _BY_PREFERENCE = ("best.ckpt", "last.ckpt")
 
@@ -40,7 +40,7 @@ def open_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> tuple
         UserError: The file is missing, damaged or not a checkpoint of the suite.
     """
     path = find_checkpoint(argument, names=names)
-    import_torchmetrics()
+    import_lightning()
     from experiments.training import checkpoint
 
     return path, checkpoint.load(path)
