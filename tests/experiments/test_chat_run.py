@@ -64,3 +64,13 @@ def test_what_cannot_be_learned_from_is_refused(
     with pytest.raises(UserError, match=said) as caught:
         experiments.run({**language_settings, "data": data})
     assert "\n" not in str(caught.value)
+
+
+def test_a_recurrent_network_learns_no_conversations(
+    path: Path, language_settings: dict[str, Any], work: Path
+) -> None:
+    data = {"name": "chat", "path": str(path)}
+    with pytest.raises(
+        UserError, match="char_rnn can't learn conversations; choose the model language_model"
+    ):
+        experiments.run({**language_settings, "model": {"name": "char_rnn"}, "data": data})
