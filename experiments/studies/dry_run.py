@@ -47,7 +47,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     with trainers.global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment, initial.tokenizer if initial else None)
-        check_memory(experiment, datamodule.info)
+        check_memory(experiment, datamodule)
         module = build_model(experiment, datamodule.info)
         for line in adapters.start_from(module, experiment, initial):
             say(line)

@@ -143,7 +143,7 @@ def build(
         check_vocabulary(start.state, datamodule.info, start.checkpoint)
         io = AtomicCheckpointIO({start.checkpoint: dict(start.state)})
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
-    check_memory(experiment, datamodule.info)
+    check_memory(experiment, datamodule)
     module = build_model(experiment, datamodule.info)
     if init_from(experiment) is not None:
         for line in adapters.start_from(module, experiment, initial):

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from datamodules.base import PARTS, DataModule, ResidentDataModule
 from datamodules.loading.resident import machine_memory
+from datamodules.token_corpus import TokenCorpusDataModule
 from experiments.callbacks.flops import number_format
 from experiments.callbacks.summary import example_input
 from experiments.config import registry
@@ -77,11 +78,12 @@ def _check_single_sample(datamodule: ResidentDataModule, module: L.LightningModu
         ) from None
 
 
-def check_memory(experiment: Config, info: Any) -> None:
-    """Check that weights, gradients and optimizer state fit into memory, before they are allocated.
+def check_memory(experiment: Config, datamodule: Any) -> None:
+    """Check that a training step fits into memory, before anything is allocated.
 
-    The model is built without memory for its tensors. This bound leaves out activations. Models that are not
-    part of the suite are not checked, nor are those that FSDP shares between devices.
+    The model is built and run without memory for its tensors. The bound counts weights, gradients, the state
+    of the optimizer, and the inputs of trained layers, which the backward pass needs. A step needs more.
+    Models that are not part of the suite are not checked, nor are those that FSDP shares between devices.
 
     Raises:
         UserError: They need more than the memory of the machine or GPU.
@@ -91,23 +93,69 @@ def check_memory(experiment: Config, info: Any) -> None:
         return
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            module = build_model(experiment, info)
+            module = build_model(experiment, datamodule.info)
             if experiment.adapter is not None:
                 adapters.add_updates(module, experiment.adapter.config)
-            parameters = list(module.parameters())
     except (NotImplementedError, RuntimeError):  # it reads values while it is built
         return
+    parameters = list(module.to("meta").parameters())
     counts = [p.numel() for p in parameters]
     trained = sum(p.numel() for p in parameters if p.requires_grad)
-    size = (
-        number_format(experiment.trainer.precision).itemsize if "-true" in experiment.trainer.precision else 4
-    )
+    precision = experiment.trainer.precision
+    size = number_format(precision).itemsize if "-true" in precision else 4
     needed = size * (sum(counts) + trained * (1 + _states(experiment.optimizer.config)))
     if needed > (available := _memory(resolve_accelerator(experiment.trainer))):
         raise UserError(
             f"model: {sum(counts):,} parameters with their gradients and the state of the optimizer need "
             f"{needed / 1e9:,.0f} GB; this machine has {available / 1e9:,.0f} GB; choose smaller sizes"
         )
+    batch = 0 if experiment.trainer.compile else _training_batch(datamodule)  # a compiler may recompute
+    kept = batch * _kept_for_backward(module) * (4 if precision in ("32-true", "64-true") else 2)
+    if needed + kept > available:
+        raise UserError(
+            f"data.batch_size = {batch}: a training step needs over {(needed + kept) / 1e9:,.0f} GB; this "
+            f"machine has {available / 1e9:,.0f} GB; choose a smaller batch or a smaller model"
+        )
+
+
+def _training_batch(datamodule: Any) -> int:
+    """Return the samples in a training batch; 0 if batches have no fixed shape."""
+    if isinstance(datamodule, TokenCorpusDataModule):
+        return int(datamodule.config.batch_size)
+    if isinstance(datamodule, ResidentDataModule) and getattr(datamodule.info, "input_shape", ()):
+        return min(int(datamodule.config.batch_size), len(datamodule.split("train")[0]))
+    return 0
+
+
+def _kept_for_backward(module: L.LightningModule) -> int:
+    """Count the values for each sample that enter layers with trained matrices, each tensor once.
+
+    Two passes tell what grows with the batch. Nothing is computed: the tensors are on the meta device.
+    """
+    sample = example_input(module)
+    if not isinstance(sample, torch.Tensor):
+        return 0
+    kept: dict[int, torch.Tensor] = {}
+
+    def note(layer: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        trained = any(p.requires_grad and p.dim() > 1 for p in layer.parameters(recurse=False))
+        if trained and inputs and isinstance(inputs[0], torch.Tensor) and inputs[0].is_floating_point():
+            kept[inputs[0].untyped_storage()._cdata] = inputs[0]
+
+    handles = [layer.register_forward_pre_hook(note) for layer in module.modules()]
+    counts = []
+    try:
+        for size in (2, 3):  # batch norm needs more than one sample
+            kept.clear()
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                module(sample.to("meta").expand(size, *sample.shape[1:]))
+            counts.append(sum(x.numel() for x in kept.values()))
+    except (NotImplementedError, RuntimeError, ValueError):  # it reads values
+        return 0
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts[1] - counts[0]
 
 
 def _states(optimizer: Any) -> int:

@@ -78,7 +78,49 @@ def test_a_missing_file_of_a_later_stage_or_variant_is_found_first(tiny: dict[st
 
 def test_estimates_leave_the_random_numbers_as_they_are(tiny: dict[str, Any]) -> None:
     experiment = load_config(tiny)
-    info = build.build_data(experiment).info
+    datamodule = build.build_data(experiment)
     torch.manual_seed(0)
-    check_memory(experiment, info)
+    check_memory(experiment, datamodule)
     assert torch.rand(3).equal(torch.rand(3, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("network", ["mlp", "residual_cnn", "classic_cnn", "vision_transformer", "by_hand"])
+def test_the_estimate_of_activations_is_below_what_autograd_keeps(network: str, tiny: dict[str, Any]) -> None:
+    """Oracle: the tensors that PyTorch saves for the backward pass of a real batch."""
+    more = ["model.implementation=by_hand"] if network == "by_hand" else []
+    name = "residual_cnn" if network == "by_hand" else network
+    experiment = load_config({**tiny, "model": {"name": name}}, "data.batch_size=64", *more)
+    module = build.build_model(experiment, build.build_data(experiment).info)
+    weights = {p.untyped_storage()._cdata for p in module.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        if x.is_floating_point() and x.untyped_storage()._cdata not in weights:
+            saved[x.untyped_storage()._cdata] = x
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        output = module(torch.rand(64, 1, 8, 8))
+    assert output.requires_grad
+    real = sum(x.numel() for x in saved.values())
+    estimate = 64 * fit_checks._kept_for_backward(module.to("meta"))
+    assert 0.1 * real < estimate <= real
+
+
+def test_a_batch_beyond_memory_is_refused_by_key(
+    language_settings: dict[str, Any], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = ["data.batch_size=100000000"]
+    with pytest.raises(UserError, match=r"data\.batch_size = 100000000: a training step needs over [\d,]+"):
+        experiments.run(language_settings, *huge, "run_dir=run")
+    assert not (work / "run").exists()
+    with pytest.raises(UserError, match="choose a smaller batch"):
+        dry_run(load_config(language_settings, *huge))
+    # A batch of all samples is no larger than the data.
+    check_memory(experiment := load_config(DIGITS, *huge), build.build_data(experiment))
+    monkeypatch.setattr(fit_checks, "_memory", lambda kind: 1e6)
+    with pytest.raises(UserError, match=r"data\.batch_size = 1257: a training step"):
+        check_memory(experiment, build.build_data(experiment))
+
+
+DIGITS: dict[str, Any] = {"model": {"name": "mlp", "hidden": [512]}, "data": {"name": "digits"}}
