@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from datamodules.base import PARTS, DataModule, ResidentDataModule
+from datamodules.info import TextInfo
 from datamodules.loading.resident import machine_memory
-from datamodules.token_corpus import TokenCorpusDataModule
 from experiments.callbacks.flops import number_format
 from experiments.callbacks.summary import example_input
 from experiments.config import registry
@@ -110,7 +110,14 @@ def check_memory(experiment: Config, datamodule: Any) -> None:
             f"{needed / 1e9:,.0f} GB; this machine has {available / 1e9:,.0f} GB; choose smaller sizes"
         )
     batch = 0 if experiment.trainer.compile else _training_batch(datamodule)  # a compiler may recompute
-    kept = batch * _kept_for_backward(module) * (4 if precision in ("32-true", "64-true") else 2)
+    sample = example_input(module)
+    if not batch or not isinstance(sample, torch.Tensor):
+        return
+    size = 4 if precision in ("32-true", "64-true") else 2
+    widths = sum(p.shape[1] for p in parameters if p.requires_grad and p.dim() > 1)
+    if needed + size * batch * sample.numel() * widths <= available:  # more than the layers can take in
+        return
+    kept = size * batch * _kept_for_backward(module, sample.to("meta"))
     if needed + kept > available:
         raise UserError(
             f"data.batch_size = {batch}: a training step needs over {(needed + kept) / 1e9:,.0f} GB; this "
@@ -120,21 +127,18 @@ def check_memory(experiment: Config, datamodule: Any) -> None:
 
 def _training_batch(datamodule: Any) -> int:
     """Return the samples in a training batch; 0 if batches have no fixed shape."""
-    if isinstance(datamodule, TokenCorpusDataModule):
-        return int(datamodule.config.batch_size)
-    if isinstance(datamodule, ResidentDataModule) and getattr(datamodule.info, "input_shape", ()):
+    if isinstance(datamodule.info, TextInfo):
+        return int(getattr(datamodule.config, "batch_size", 0))
+    if isinstance(datamodule, ResidentDataModule) and hasattr(datamodule.info, "input_shape"):
         return min(int(datamodule.config.batch_size), len(datamodule.split("train")[0]))
     return 0
 
 
-def _kept_for_backward(module: L.LightningModule) -> int:
+def _kept_for_backward(module: L.LightningModule, sample: torch.Tensor) -> int:
     """Count the values for each sample that enter layers with trained matrices, each tensor once.
 
     Two passes tell what grows with the batch. Nothing is computed: the tensors are on the meta device.
     """
-    sample = example_input(module)
-    if not isinstance(sample, torch.Tensor):
-        return 0
     kept: dict[int, torch.Tensor] = {}
 
     def note(layer: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -148,7 +152,7 @@ def _kept_for_backward(module: L.LightningModule) -> int:
         for size in (2, 3):  # batch norm needs more than one sample
             kept.clear()
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                module(sample.to("meta").expand(size, *sample.shape[1:]))
+                module(sample.expand(size, *sample.shape[1:]))
             counts.append(sum(x.numel() for x in kept.values()))
     except (NotImplementedError, RuntimeError, ValueError):  # it reads values
         return 0

@@ -46,3 +46,11 @@ def test_command(tmp_path: Path) -> None:
     assert "the loss is NaN" in done.stdout
     written = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert written == {"comparison.csv", "comparison.md", "comparison.png"}
+
+
+def test_the_nearest_run_is_suggested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path / "deep" / "seed_0", {"test/accuracy": 0.5})
+    assert main([str(tmp_path / "dep")]) == 2
+    assert f"dep: no such directory (did you mean {tmp_path / 'deep'}?)" in capsys.readouterr().err
+    assert main([str(tmp_path), "--columns", "test/acuracy"]) == 2
+    assert "no metric matches test/acuracy; there are test/accuracy" in capsys.readouterr().err

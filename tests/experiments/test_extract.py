@@ -36,3 +36,13 @@ def test_layers_are_read_as_a_list() -> None:
     for text in ("", "1,", "1,1", "a", "-1", "1.5"):
         with pytest.raises(UserError, match="give different layers separated by commas"):
             read_layers(text)
+
+
+def test_the_nearest_model_and_prompt_set_are_suggested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ["--layers", "1", "--output", str(tmp_path / "x.safetensors")]
+    assert main(["smolm2", "referral", *rest]) == 2
+    assert "did you mean smollm2?" in capsys.readouterr().err
+    assert main(["smollm2", "referal", *rest]) == 2
+    assert "did you mean referral?" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_plain_data_is_a_copy(tokenizer: Tokenizer) -> None:
 
 def test_special_tokens_are_made_only_when_allowed(tokenizer: Tokenizer) -> None:
     if not tokenizer.special_tokens:
-        pytest.skip("has none")
+        pytest.skip("this tokenizer has no special tokens")
     text = "one<|endoftext|>! two<|end|><|endoftext|>"
     special = set(tokenizer.special_tokens.values())
     assert not special & set(tokenizer.encode(text))

@@ -529,3 +529,21 @@ def test_a_key_without_its_section_is_told_where_it_belongs(
 ) -> None:
     with pytest.raises(UserError, match=wanted):
         load_config(tiny, override)
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [
+        ("table", "table_classifier"),
+        ("text", "language_model"),
+        ("pronunciation", "seq2seq"),
+        ("steering_pairs", "steering"),
+    ],
+)
+def test_a_tilde_in_a_path_of_data_is_the_home(
+    data: str, model: str, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(work))
+    settings = {"model": {"name": model}, "data": {"name": data, "path": "~/x"}}
+    more = {"data.target": "y"} if data == "table" else {}
+    assert load_config(settings, more).data.config.path == str(work / "x")

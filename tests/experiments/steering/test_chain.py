@@ -215,3 +215,10 @@ def test_a_wrong_prompt_line_stops_a_chain_that_is_only_tried(
     extract = {**chain_settings["stages"]["extract"]["task"], "prompts": str(folder)}
     with pytest.raises(UserError, match=r"topics\.csv:30: 3 fields, expected 4"):
         dry_run(load_config({**chain_settings, "stages": {"extract": {"task": extract}}}))
+
+
+def test_a_task_has_no_weights_to_start_from(chain_settings: dict[str, Any], tmp_path: Path) -> None:
+    stages = {"extract": chain_settings["stages"]["extract"], "train_0": {"model": {"init_from": "extract"}}}
+    with pytest.raises(UserError, match=r"init_from = 'extract': that stage is a task and has no checkpoint"):
+        experiments.run({**chain_settings, "stages": stages, "run_dir": str(tmp_path / "chain")})
+    assert not (tmp_path / "chain").exists()

@@ -68,3 +68,17 @@ def test_a_resumed_chain_passes_over_finished_stages(tiny: dict[str, Any]) -> No
         experiments.run("resume=chain", "model.dropout=0.5")
     found = experiments.run(tiny, {"stages": STAGES}, "resume=auto")
     assert found.run_dir not in (Path("chain"), Path("whole"))  # those are finished, and not under runs/
+
+
+@pytest.mark.slow
+def test_a_moved_chain_goes_on(tiny: dict[str, Any]) -> None:
+    whole = experiments.run(tiny, {"stages": STAGES}, "run_dir=chain")
+    for path in (*Path("chain/second/checkpoints").iterdir(), *Path("chain").glob("**/metrics.json")):
+        if path.parts[1] != "first":
+            path.unlink()
+    Path("elsewhere").mkdir()
+    moved = Path("chain").rename("elsewhere/chain")
+    again = experiments.run(f"resume={moved}")
+    assert again.run_dir == moved
+    assert again.metrics["test/loss"] == whole.metrics["test/loss"]
+    assert not Path("chain").exists()

@@ -16,7 +16,7 @@ import torch
 import experiments
 from experiments.config.check import load_config, to_yaml
 from experiments.config.sources import read_file
-from experiments.errors import Interrupted, UserError
+from experiments.errors import Interrupted, RunError, UserError
 from experiments.launch import main
 from experiments.studies import study
 from experiments.training import checkpoint
@@ -291,3 +291,12 @@ def test_a_cross_validation_ends_with_mean_and_spread_over_folds(
         json.loads(p.read_text())["test/accuracy"] for p in work.glob("cross/*/seed_0_fold_*/metrics.json")
     ]
     assert len(sizes) == 6
+
+
+def test_a_study_whose_fits_are_all_refused_leaves_nothing(
+    tiny: dict[str, Any], in_this_process: list[str], work: Path
+) -> None:
+    with pytest.raises(RunError, match="none of the 2 fits finished"):
+        experiments.run(tiny, {"seeds": [0, 1]}, "data.batch_size=4096", "data.drop_last=true", "run_dir=out")
+    assert in_this_process == ["out/tiny/seed_0", "out/tiny/seed_1"]
+    assert not list(work.iterdir())

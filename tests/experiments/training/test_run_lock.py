@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from experiments.training import run_lock
 
@@ -93,3 +95,15 @@ def test_the_ranks_of_one_srun_share_a_name_and_the_commands_of_a_shell_do_not(
     for name, value in (variables | more).items():
         monkeypatch.setenv(name, value)
     assert run_lock.slurm_step() == step
+
+
+def test_a_claim_can_wait_for_the_process_that_still_saves(work: Path) -> None:
+    """As a study's fit does for that of a study that was killed."""
+    lock = FileLock(work / run_lock.LOCK, thread_local=False)
+    lock.acquire()
+    with pytest.raises(run_lock.InUseError):
+        run_lock.claim(work, wait=0.1)
+    threading.Timer(0.3, lock.release).start()
+    run_lock.claim(work, wait=30)
+    assert (work / run_lock.OWNER).exists()
+    run_lock.release(work)
