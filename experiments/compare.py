@@ -1,13 +1,17 @@
 """Compare finished runs: a table over seeds, a CSV file and a figure."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from experiments import cli
+from experiments.config.check import load_config
 from experiments.config.comparison import ComparisonConfig
-from experiments.console import announce, console, print_table
+from experiments.console import announce, console, print_table, say
+from experiments.errors import UserError
 from experiments.studies.compare_runs import compare_runs
+from experiments.studies.comparison import Comparison
 
 DEFAULT = ",".join(ComparisonConfig().columns)
 
@@ -23,6 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="default: RUN if there is only one, else runs/comparison",
     )
+    add("--best", action="store_true", help="print the command that trains the best fit by validation again")
+    add("--retrain", metavar="SEEDS", help="with --best: train it again with these seeds, such as 0,1,2")
     add("--columns", metavar="A,B", help=f"names or patterns; default: those of the study, or {DEFAULT}")
     return parser
 
@@ -42,6 +48,31 @@ def main(arguments: list[str]) -> None:
     terminal.print(
         f"written to {output}: comparison.csv, comparison.md, comparison.png", markup=False, soft_wrap=True
     )
+    if options.best or options.retrain is not None:
+        _best(comparison, options.retrain)
+
+
+def _best(comparison: Comparison, seeds: str | None) -> None:
+    """Print the winner's command; with seeds, run it.
+
+    Raises:
+        UserError: There is no winner, or the seeds are not numbers.
+    """
+    if comparison.winner is None:
+        raise UserError("there is no best fit: it takes two finished fits that monitored the same metric")
+    winner = next(group for group in comparison.groups if group.name == comparison.winner)
+    config = winner.runs[0].path / "config.yaml"
+    words = [str(config), f"name={load_config(config).name.replace('/', '_')}_best"]
+    if seeds is not None:
+        if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+            raise UserError(f"--retrain {seeds}: write whole numbers, such as 0,1,2")
+        words.append(f"seeds=[{seeds}]")
+    say(f"best by {comparison.monitor}: {winner.name}")
+    say(f"python -m experiments.run {shlex.join(words)}")
+    if seeds is not None:
+        from experiments.launch import load_sources, run_config
+
+        run_config(load_sources(*words))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from experiments.config.comparison import ComparisonConfig
 from experiments.config.sources import read_file
 from experiments.errors import UserError, writing
 from experiments.studies.comparison import Comparison, Group, matching
-from experiments.studies.finished_runs import find_runs, group_names, read_run
+from experiments.studies.finished_runs import find_runs, group_names, monitored, read_run
 from experiments.training import run_directory
 from experiments.training.checkpoint_path import similar
 
@@ -58,10 +58,38 @@ def compare_runs(
     groups: dict[str, Group] = {}
     for run, name in zip(read, group_names(found), strict=True):
         groups.setdefault(name, Group(name=name)).runs.append(run)
+    if settings.columns == ComparisonConfig().columns:
+        shown = _with_validation(shown, names)
     comparison = Comparison(groups=list(groups.values()), columns=shown)
+    choose(comparison)
     if output is not None:
         write_comparison(comparison, output, settings, panels)
     return comparison
+
+
+def _with_validation(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Put the validation metric of the same name before each metric of the test."""
+    pairs = [
+        [name.replace("test", "val", 1), name] if name.startswith("test") else [name] for name in columns
+    ]
+    return [name for pair in pairs for name in pair if name in names]
+
+
+def choose(comparison: Comparison) -> None:
+    """Name the fit that is best by the validation metric that all fits monitored; baselines are left aside.
+
+    There is no choice between fewer than two fits, or if they monitored different metrics.
+    """
+    monitors = {group.name: {monitored(run.path) for run in group.runs} for group in comparison.groups}
+    fits = [group for group in comparison.groups if None not in monitors[group.name]]
+    found = set().union(*(monitors[group.name] for group in fits))
+    if len(found) != 1 or len(fits) < 2:
+        return
+    ((metric, mode),) = (pair for pair in found if pair is not None)
+    complete = [group for group in fits if group.complete(metric)]
+    if complete:
+        best = (min if mode == "min" else max)(complete, key=lambda group: group.mean(metric))
+        comparison.winner, comparison.monitor = best.name, metric
 
 
 def _saved_settings(runs: Sequence[Path]) -> ComparisonConfig:

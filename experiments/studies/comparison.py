@@ -74,6 +74,13 @@ class Comparison:
 
     groups: list[Group]
     columns: list[str]
+    winner: str | None = None
+    """Name of the group that is best by the monitored validation metric; `None` if there is no choice."""
+    monitor: str = ""  # that metric
+
+    def label(self, group: Group) -> str:
+        """Return the name of a group, with an arrow at the winner."""
+        return f"{group.name} ←" if group.name == self.winner else group.name
 
     def best(self, metric: str) -> float | None:
         """Return the best mean of the complete groups; None for one group or a metric without a direction."""
@@ -103,7 +110,8 @@ class Comparison:
     def caption(self) -> str:
         """Say what the numbers in a cell are."""
         counted = any(is_yes_or_no(metric) for metric in self.columns)
-        return f"{CAPTION}; {COUNT_CAPTION}" if counted else CAPTION
+        parts = [CAPTION, *([COUNT_CAPTION] if counted else [])]
+        return "; ".join([*parts, f"← best by {self.monitor}"] if self.winner else parts)
 
     def table(self) -> Table:
         """Return a table for the terminal: one row per group, the best of each column in bold."""
@@ -115,7 +123,7 @@ class Comparison:
                 Text(group.text(metric), style="bold" if self.is_best(group, metric) else "")
                 for metric in self.columns
             ]
-            table.add_row(Text(group.name), str(len(group.runs)), *cells)
+            table.add_row(Text(self.label(group)), str(len(group.runs)), *cells)
         return table
 
     def markdown(self) -> str:
@@ -125,7 +133,7 @@ class Comparison:
             cells = [group.text(metric) for metric in self.columns]
             bold = [self.is_best(group, metric) for metric in self.columns]
             shown = [f"**{cell}**" if best else cell for cell, best in zip(cells, bold, strict=True)]
-            lines.append([group.name.replace("|", "\\|"), str(len(group.runs)), *shown])
+            lines.append([self.label(group).replace("|", "\\|"), str(len(group.runs)), *shown])
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         failures = "".join(f"- failed: {line}\n" for line in self.failures())
         return f"{table}\n{self.caption()}.\n" + (f"\n{failures}" if failures else "") + self._confusions()

@@ -181,7 +181,10 @@ def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> None:
     axes.set_ylim(len(comparison.groups) - 0.5, -0.5)  # The first group is on top, as in the table.
     axes.set_title(_literal(metric))
     axes.grid(axis="x", alpha=0.3)
-    axes.ticklabel_format(axis="x", useOffset=False)
+    if spans_decades(value for group in comparison.groups for value in group.values(metric)):
+        axes.set_xscale("log")
+    else:
+        axes.ticklabel_format(axis="x", useOffset=False)
     axes.tick_params(axis="x", rotation=30)
 
 
@@ -225,7 +228,8 @@ def _scale(axes: Axes, settings: ComparisonConfig, x: str) -> None:
     axes.set_xlabel(x)
     if settings.log_x:
         axes.set_xscale("log")
-    if settings.log_y:
+    heights = [y for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float).tolist()]
+    if settings.log_y or spans_decades(heights):
         axes.set_yscale("log")
 
 

@@ -14,7 +14,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-MAY_DIFFER = {"seed", "run_dir", "resume"}
+MAY_DIFFER = {
+    *("seed", "run_dir", "resume"),
+    *("trainer.progress_bar", "trainer.dashboard", "trainer.profiler"),  # how a run was shown
+}
 """Config keys that may differ between the runs of a group."""
 
 
@@ -93,6 +96,14 @@ def group_names(runs: Sequence[Path]) -> list[str]:
         for place in group:
             names[place] = " ".join([name, *(f"{key}={flat[place].get(key)}" for key in differing)])
     return [names[place] for place in places]
+
+
+def monitored(run: Path) -> tuple[str, str] | None:
+    """Return the validation metric that a fit monitored and its mode; `None` for another run."""
+    trainer = _config(run).get("trainer")
+    if not isinstance(trainer, Mapping) or "monitor" not in trainer:
+        return None
+    return str(trainer["monitor"]), str(trainer.get("monitor_mode", "min"))
 
 
 def _is_seed(place: Path) -> bool:

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import experiments
 from experiments.compare import main
 
 
@@ -54,3 +56,23 @@ def test_the_nearest_run_is_suggested(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"dep: no such directory (did you mean {tmp_path / 'deep'}?)" in capsys.readouterr().err
     assert main([str(tmp_path), "--columns", "test/acuracy"]) == 2
     assert "no metric matches test/acuracy; there are test/accuracy" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_best_is_named_and_trained_again(
+    tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = {"variants": {"slow": {"optimizer.lr": 1e-6}, "fast": {}}}
+    study = experiments.run(tiny, variants, "trainer.max_epochs=1", "run_dir=runs/study").run_dir
+    capsys.readouterr()
+    assert main([str(study), "--best"]) == 0
+    printed = capsys.readouterr().out
+    assert "best by val/loss: fast" in printed
+    assert "python -m experiments.run runs/study/fast/seed_0/config.yaml name=tiny_fast_best" in printed
+    assert main([str(study), "--best", "--retrain", "5"]) == 0
+    (again,) = Path("runs/tiny_fast_best").glob("*/tiny_fast_best/seed_5/metrics.json")
+    assert json.loads(again.read_text())["test/accuracy"] > 0
+    assert main([str(study), "--retrain", "x"]) == 2
+    assert "--retrain x: write whole numbers" in capsys.readouterr().err
+    assert main([str(study / "slow"), "--best"]) == 2
+    assert "it takes two finished fits" in capsys.readouterr().err

@@ -299,3 +299,50 @@ def test_a_curve_over_epochs_is_the_mean_of_each(tmp_path: Path) -> None:
         "val/loss": [(1, 5.0), (2, 3.0)],
     }
     assert finite_curves(run)["train/loss"] == [(1, 4.0), (2, 2.0), (3, 1.0)]
+
+
+def fit(path: Path, loss: float, test: float, **trainer: object) -> Path:
+    settings = {"monitor": "val/loss", "monitor_mode": "min", **trainer}
+    config = json.dumps({"name": path.name.rstrip("0123456789"), "trainer": settings})
+    metrics = {"val/loss": loss, "test/loss": test, "test/accuracy": 0.5, "fit_seconds": 1}
+    return make_run(path, metrics, config=config)
+
+
+def test_the_best_is_chosen_by_validation_which_stands_beside_the_test(tmp_path: Path) -> None:
+    fit(tmp_path / "a", 0.2, 0.1)
+    fit(tmp_path / "b", 0.1, 0.2)
+    make_run(tmp_path / "majority", {"val/loss": 0.01, "test/loss": 0.01}, config="name: majority\n")
+    comparison = compare_runs([tmp_path], tmp_path)
+    assert comparison.columns == ["test/accuracy", "val/loss", "test/loss", "fit_seconds"]
+    assert (comparison.winner, comparison.monitor) == ("b", "val/loss")
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| b ← |" in text
+    assert "← best by val/loss." in text
+    fit(tmp_path / "c", 0.0, 0.0, monitor="val/accuracy")
+    assert compare_runs([tmp_path]).winner is None  # they did not watch the same metric
+
+
+def test_a_higher_metric_can_be_the_better_one(tmp_path: Path) -> None:
+    for name, value in (("a", 0.2), ("b", 0.1)):
+        fit(tmp_path / name, value, 0.0, monitor_mode="max")
+    assert compare_runs([tmp_path]).winner == "a"
+
+
+def test_runs_that_differ_in_how_they_were_shown_are_one_group(tmp_path: Path) -> None:
+    fit(tmp_path / "run1", 0.2, 0.1, progress_bar=True, dashboard=True, profiler=None)
+    fit(tmp_path / "run2", 0.2, 0.1, progress_bar=False, dashboard=False, profiler="simple")
+    assert [(g.name, len(g.runs)) for g in compare_runs([tmp_path]).groups] == [("run", 2)]
+
+
+def test_an_axis_is_logarithmic_where_the_values_span_decades(tmp_path: Path, drawn: list[Figure]) -> None:
+    curve = "1,0,val/loss,10\n2,1,val/loss,0.05\n1,0,val/accuracy,0.5\n2,1,val/accuracy,0.9\n"
+    make_run(tmp_path / "a", {"test/loss": 0.001, "test/error": 0.2}, curve=curve)
+    make_run(tmp_path / "b", {"test/loss": 0.2, "test/error": 0.3}, curve=curve)
+    compare_runs([tmp_path], tmp_path)
+    scales = {axes.get_title(): (axes.get_xscale(), axes.get_yscale()) for axes in drawn[0].axes}
+    assert scales == {
+        "test/error": ("linear", "linear"),
+        "test/loss": ("log", "linear"),
+        "val/accuracy": ("linear", "linear"),
+        "val/loss": ("linear", "log"),
+    }
