@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,21 @@ def tiny_file(tiny: dict[str, Any], work: Path) -> Path:
     path = work / "tiny.yaml"
     path.write_text(to_yaml(tiny), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def own_code_forgotten() -> Iterator[None]:
+    """Put the catalog and the list of loaded files back after a test that registers own classes."""
+    from experiments.config import own_code, registry
+
+    kept = {kind: dict(names) for kind, names in registry.CATALOG.items()}
+    own, used, path = set(registry.OWN), dict(own_code._used), list(sys.path)
+    yield
+    for kind, names in kept.items():
+        registry.CATALOG[kind].clear()
+        registry.CATALOG[kind].update(names)
+    registry.OWN.clear()
+    registry.OWN.update(own)
+    for name in own_code._used.keys() - used.keys():
+        del own_code._used[name], sys.modules[name]
+    sys.path[:] = path

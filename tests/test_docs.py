@@ -57,6 +57,8 @@ OFFLINE = (
     "data.name=chat",
     "data.name=table",
     "--use",
+    "data.name=digits",
+    "search.yaml",
     "configs/char_rnn_hello.yaml",
     "data.name=pairs",
 )
@@ -161,6 +163,7 @@ def run_python(code: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.network
+@pytest.mark.usefixtures("own_code_forgotten")
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_page_runs_from_top_to_bottom(
     page: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +152,8 @@ register("logger", "log", Log)
 register("metric", "top", Top)
 '''
 
+pytestmark = pytest.mark.usefixtures("own_code_forgotten")
+
 PLAIN = {
     "name": "plain",
     "model": {"name": "net"},
@@ -165,22 +166,6 @@ PLAIN = {
         "progress_bar": False,
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def _forgotten_again() -> Iterator[None]:
-    """Put the catalog and the list of loaded files back."""
-    kept = {kind: dict(names) for kind, names in registry.CATALOG.items()}
-    own, used, path = set(registry.OWN), dict(own_code._used), list(sys.path)
-    yield
-    for kind, names in kept.items():
-        registry.CATALOG[kind].clear()
-        registry.CATALOG[kind].update(names)
-    registry.OWN.clear()
-    registry.OWN.update(own)
-    for name in own_code._used.keys() - used.keys():
-        del own_code._used[name], sys.modules[name]
-    sys.path[:] = path
 
 
 @pytest.fixture
