@@ -113,6 +113,8 @@ class LanguageDashboard(Callback):
         if self._undrawn:
             self._draw(trainer, pl_module)
 
+    on_fit_end = on_train_end  # a resumed fit that has nothing left to train has no end of training
+
     def _draw(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._undrawn = False
         to = writer(trainer)

@@ -1,5 +1,6 @@
 """The TensorBoard dashboard of a sequence-to-sequence model: its mistakes and its cross-attention."""
 
+import itertools
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -58,14 +59,15 @@ class Seq2SeqDashboard(Callback):
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
         self._drawn: int | None = None
         self._undrawn: Written | None = None
+        self._owes_last = False  # the last validation before a resume is not drawn
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many parts of the fit are drawn."""
-        return {"drawn": self._drawn}
+        """Return how many parts of the fit are drawn, and whether the last validation is not."""
+        return {"drawn": self._drawn, "undrawn": self._undrawn is not None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore how many parts of the fit are drawn."""
-        self._drawn = state_dict["drawn"]
+        """Restore what is drawn already."""
+        self._drawn, self._owes_last = state_dict["drawn"], state_dict.get("undrawn", False)
 
     # Collecting ---------------------------------------------------------------------------------------------
 
@@ -110,7 +112,7 @@ class Seq2SeqDashboard(Callback):
         """Draw if it is due; with averaged weights, the module holds the average here."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        self._undrawn = self._collected()
+        self._undrawn, self._owes_last = self._collected(), False
         # All ranks must decide alike, because they add up their counts; their clocks may differ.
         over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
         if over > (self._drawn or 0):
@@ -120,6 +122,22 @@ class Seq2SeqDashboard(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last validation, if that is not done yet."""
         self._draw_undrawn(trainer, pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Repeat the last validation and draw it, if a fit was cut after it and had nothing left to train."""
+        if self._owes_last:
+            self._repeat_validation(trainer, pl_module)
+            self._draw_undrawn(trainer, pl_module)
+
+    def _repeat_validation(self, trainer: L.Trainer, pl_module: Any) -> None:
+        loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        self._batches = []
+        with inspection(pl_module), trainer.precision_plugin.forward_context():
+            for number, batch in enumerate(itertools.islice(loader, int(trainer.num_val_batches[0]))):
+                moved = trainer.strategy.batch_to_device(batch)
+                outputs = pl_module.evaluation_step(moved, number, "val")
+                self.on_validation_batch_end(trainer, pl_module, outputs, moved, number)
+        self._undrawn = self._collected()
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the mistakes of the test."""

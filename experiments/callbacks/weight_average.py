@@ -67,6 +67,11 @@ class WeightAverage(Callback):
         """Leave the average in the module as the result of training."""
         self._swap()
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the average in the module also where a resumed fit had nothing left to train."""
+        if not self._swapped:
+            self._swap()
+
     @torch.no_grad()
     def _swap(self) -> None:
         kept = [tensor.clone() for tensor in self._live]

@@ -1,6 +1,7 @@
 """The dashboard of a sequence-to-sequence model, as TensorBoard reads it, and what it counts."""
 
 import io
+import signal
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from experiments.callbacks.seq2seq_dashboard import (
     token_classes,
     worst,
 )
+from experiments.errors import Interrupted
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.metrics.error_rates import TokenErrorRate, nearest_answers
 
@@ -241,3 +243,27 @@ def test_drawing_leaves_the_run_as_it_is(run: Any, settings: dict[str, Any], tmp
     other = experiments.run({**settings, "trainer": plain, "run_dir": str(tmp_path / "plain")})
     for name, tensor in other.module.state_dict().items():
         assert torch.equal(tensor, run.module.state_dict()[name]), name
+
+
+def test_the_last_picture_of_a_run_that_is_cut_after_its_last_validation_is_drawn(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Early stopping ends it between two of the ten drawings."""
+    stops = {"max_epochs": 100, "early_stopping_patience": 1, "monitor": "val/loss", "monitor_mode": "max"}
+    settings = {**settings, "trainer": {**settings["trainer"], **stops}}
+    experiments.run({**settings, "run_dir": str(tmp_path / "whole")})
+
+    def cut(*_: Any) -> None:
+        raise Interrupted(signal.SIGTERM, tmp_path / "cut", None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Seq2SeqDashboard, "on_train_end", cut)
+        with pytest.raises(Interrupted):
+            experiments.run({**settings, "run_dir": str(tmp_path / "cut")})
+    experiments.run({**settings, "run_dir": str(tmp_path / "cut"), "resume": "auto"})
+    whole, cut = (read(tmp_path / name) for name in ("whole", "cut"))
+    for tag in ("val/confusion_matrix", "attention/heads"):
+        drawn = [[(e.step, e.encoded_image_string) for e in run.Images(tag)] for run in (whole, cut)]
+        assert drawn[0] == drawn[1]
+        assert len(drawn[0]) == 1
+    assert texts(whole, "val/worst") == texts(cut, "val/worst")
