@@ -28,7 +28,7 @@ from experiments.config.sources import PUBLISHED
         ("experiments run mnist_ml", ["mnist_mlp", "mnist_mlp_best"]),
         ("experiments run mnist_mlp debu", ["debug"]),
         ("experiments run mnist_mlp --pr", ["--print-config"]),
-        ("experiments run mnist_mlp opt", ["optimizer."]),
+        ("experiments run mnist_mlp opt", ["optimizers_compare", "optimizer."]),
         (
             "experiments run mnist_mlp optimizer.",
             [

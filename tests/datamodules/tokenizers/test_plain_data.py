@@ -19,7 +19,7 @@ BPE = {
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "kind None is unknown; known kinds: character, byte, bpe"),
+        ({}, "kind None is unknown; known kinds: character, byte, published, bpe"),
         ({"kind": "words"}, "kind 'words' is unknown"),
         ({"kind": ["byte"]}, "is unknown"),
         ({"kind": "byte", "alphabet": "a"}, r"byte tokenizer's data has \['alphabet'\], expected \[\]"),
