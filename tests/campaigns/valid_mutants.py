@@ -74,9 +74,10 @@ def _value(hint: Any, limits: Mapping[str, Any], old: Any, draw: random.Random, 
             return draw.choice(options)
         case origin if origin is list:
             old = old if isinstance(old, list) and old else [None]
-            return [
+            values = [
                 _value(options[0], limits, draw.choice(old), draw, near) for _ in range(draw.randint(1, 3))
             ]
+            return _KEEP if _KEEP in values else values
     if hint is type(None):
         return None
     if hint is bool:
