@@ -9,7 +9,7 @@ class VectorR2(R2Score):
     """R² = 1 − Σ‖t − y‖² / Σ‖t − t̄‖², the share of the targets' variance that the predictions explain.
 
     The entries of the vectors are weighted by their variance. A perfect prediction scores 1, the mean target
-    scores 0.
+    scores 0. A single row has no variance; its score is NaN.
 
     Args:
         scale: Typical size of an entry. Vectors are divided by it, because `R2Score` treats an entry as
@@ -23,6 +23,10 @@ class VectorR2(R2Score):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of predictions and targets, (B, D) each."""
         super().update(preds / self.scale, target / self.scale)
+
+    def compute(self) -> Tensor:
+        """Return R², a scalar."""
+        return super().compute() if self.total > 1 else torch.full_like(self.residual[0], torch.nan)
 
 
 class MeanCosine(Metric):

@@ -36,6 +36,13 @@ def test_r2_is_scikit_learns_whatever_the_batches(size: int, scale: float) -> No
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+def test_r2_of_a_single_row_is_undefined() -> None:
+    metric = VectorR2(1.0)
+    metric.update(vectors(0)[:1], vectors(1)[:1])
+    assert metric.compute().isnan()
+    assert metric.compute().shape == ()
+
+
 def test_r2_of_the_mean_is_zero_and_of_the_truth_one() -> None:
     targets = vectors(0)
     mean = targets.mean(0).expand_as(targets)
