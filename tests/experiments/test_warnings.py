@@ -41,6 +41,7 @@ PROCESSES = [
         "completion bash",
         "run tiny.yaml run_dir=again trainer.dashboard=true trainer.progress_bar=true",
     ],
+    [f"benchmark {name} --quick" for name in ("launches", "decode", "extraction", "lm", "mnist")],
 ]
 """One process runs the commands of each list."""
 
