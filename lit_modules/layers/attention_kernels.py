@@ -36,7 +36,6 @@ def forward_kernel(
 ):
     """Compute a block of outputs, (t, D_v), and of log-sum-exps, (t,)."""
     batch, head, start = _program(heads, num_queries, BLOCK_T, IS_CAUSAL)
-    shift = num_keys - num_queries
     key += batch * key_b + head // group * key_h
     value += batch * value_b + head // group * value_h
     mask += batch * mask_b + head * mask_h
@@ -44,15 +43,12 @@ def forward_kernel(
     peak = tl.full((BLOCK_T,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_T,), tl.float32)
     summed = tl.zeros((BLOCK_T, D_V_PAD), tl.float32)
-    begin, end = _keys_of(start + shift, num_keys, window, BLOCK_T, IS_CAUSAL, HAS_WINDOW)
+    begin, end = _keys_of(start, num_queries, num_keys, window, BLOCK_T, IS_CAUSAL, HAS_WINDOW)
     for at in range(begin, end, BLOCK_S):
         k = _load(key, at, key_s, num_keys, BLOCK_S, D, D_PAD)
         v = _load(value, at, value_s, num_keys, BLOCK_S, D_V, D_V_PAD)
-        scores = _dot(q, tl.trans(k), tl.zeros((BLOCK_T, BLOCK_S), tl.float32))  # (t, s)
-        rows = start + tl.arange(0, BLOCK_T)[:, None]
-        keys = at + tl.arange(0, BLOCK_S)[None, :]
-        scores = _hide(scores, rows, keys, start, at, shift, num_queries, num_keys, window,
-                       mask, mask_t, mask_s, BLOCK_T, BLOCK_S, IS_CAUSAL, HAS_WINDOW, MASK)
+        scores = _hide(_dot(q, tl.trans(k)), start, at, num_queries, num_keys, window,
+                       mask, mask_t, mask_s, BLOCK_T, BLOCK_S, IS_CAUSAL, HAS_WINDOW, MASK)  # (t, s)
         new_peak = tl.maximum(peak, tl.max(scores, 1) * scale)
         safe_peak = tl.where(new_peak == float("-inf"), 0.0, new_peak)  # for rows without visible keys
         weights = tl.exp2(scores * scale - safe_peak[:, None])
@@ -82,7 +78,6 @@ def query_gradient_kernel(
 ):
     """Compute a block of dQ, (t, D), and of δ = Σ_d out · g − g_lse, (t,), which the other kernel reads."""
     batch, head, start = _program(heads, num_queries, BLOCK_T, IS_CAUSAL)
-    shift = num_keys - num_queries
     key += batch * key_b + head // group * key_h
     value += batch * value_b + head // group * value_h
     mask += batch * mask_b + head * mask_h
@@ -97,17 +92,14 @@ def query_gradient_kernel(
     row_delta -= tl.load(grad_lse + row, mask=inside, other=0.0)
     tl.store(delta + row, row_delta, mask=inside)
     grad_q = tl.zeros((BLOCK_T, D_PAD), tl.float32)
-    begin, end = _keys_of(start + shift, num_keys, window, BLOCK_T, IS_CAUSAL, HAS_WINDOW)
+    begin, end = _keys_of(start, num_queries, num_keys, window, BLOCK_T, IS_CAUSAL, HAS_WINDOW)
     for at in range(begin, end, BLOCK_S):
         k = _load(key, at, key_s, num_keys, BLOCK_S, D, D_PAD)
         v = _load(value, at, value_s, num_keys, BLOCK_S, D_V, D_V_PAD)
-        scores = _dot(q, tl.trans(k), tl.zeros((BLOCK_T, BLOCK_S), tl.float32))  # (t, s)
-        rows = start + tl.arange(0, BLOCK_T)[:, None]
-        keys = at + tl.arange(0, BLOCK_S)[None, :]
-        scores = _hide(scores, rows, keys, start, at, shift, num_queries, num_keys, window,
-                       mask, mask_t, mask_s, BLOCK_T, BLOCK_S, IS_CAUSAL, HAS_WINDOW, MASK)
+        scores = _hide(_dot(q, tl.trans(k)), start, at, num_queries, num_keys, window,
+                       mask, mask_t, mask_s, BLOCK_T, BLOCK_S, IS_CAUSAL, HAS_WINDOW, MASK)  # (t, s)
         weights = tl.exp2(scores * scale - row_lse[:, None])
-        grad_weights = _dot(g, tl.trans(v), tl.zeros((BLOCK_T, BLOCK_S), tl.float32))
+        grad_weights = _dot(g, tl.trans(v))
         grad_scores = weights * (grad_weights - row_delta[:, None])
         grad_q = _dot(grad_scores.to(k.dtype), k, grad_q)
     _store(grad_query + batch * num_queries * heads * D + head * D, start, heads * D, num_queries,
@@ -129,12 +121,11 @@ def key_value_gradient_kernel(
     """Compute a block of dK, (s, D), and of dV, (s, D_v), over all queries that see these keys."""
     kv_heads = heads // group
     batch, kv_head, start = _program(kv_heads, num_keys, BLOCK_S, False)
-    shift = num_keys - num_queries
     k = _load(key + batch * key_b + kv_head * key_h, start, key_s, num_keys, BLOCK_S, D, D_PAD)
     v = _load(value + batch * value_b + kv_head * value_h, start, value_s, num_keys, BLOCK_S, D_V, D_V_PAD)
     grad_k = tl.zeros((BLOCK_S, D_PAD), tl.float32)
     grad_v = tl.zeros((BLOCK_S, D_V_PAD), tl.float32)
-    begin, end = _queries_of(start - shift, num_queries, window, BLOCK_S, IS_CAUSAL, HAS_WINDOW)
+    begin, end = _queries_of(start, num_queries, num_keys, window, BLOCK_S, IS_CAUSAL, HAS_WINDOW)
     for member in range(group):
         head = kv_head * group + member
         head_query = query + batch * query_b + head * query_h
@@ -147,14 +138,12 @@ def key_value_gradient_kernel(
             inside = at + tl.arange(0, BLOCK_T) < num_queries
             row_lse = _finite_lse(lse + row, inside)
             row_delta = tl.load(delta + row, mask=inside, other=0.0)
-            scores = _dot(k, tl.trans(q), tl.zeros((BLOCK_S, BLOCK_T), tl.float32))  # (s, t)
-            rows = at + tl.arange(0, BLOCK_T)[None, :]
-            keys = start + tl.arange(0, BLOCK_S)[:, None]
-            scores = _hide(scores, rows, keys, at, start, shift, num_queries, num_keys, window,
-                           head_mask, mask_t, mask_s, BLOCK_T, BLOCK_S, IS_CAUSAL, HAS_WINDOW, MASK)
+            scores = _hide(_dot(k, tl.trans(q)), at, start, num_queries, num_keys, window, head_mask,
+                           mask_t, mask_s, BLOCK_T, BLOCK_S, IS_CAUSAL, HAS_WINDOW, MASK,
+                           KEYS_FIRST=True)  # (s, t)
             weights = tl.exp2(scores * scale - row_lse[None, :])
             grad_v = _dot(weights.to(g.dtype), g, grad_v)
-            grad_weights = _dot(v, tl.trans(g), tl.zeros((BLOCK_S, BLOCK_T), tl.float32))
+            grad_weights = _dot(v, tl.trans(g))
             grad_scores = weights * (grad_weights - row_delta[None, :])
             grad_k = _dot(grad_scores.to(q.dtype), q, grad_k)
     _store(grad_key + batch * num_keys * kv_heads * D + kv_head * D, start, kv_heads * D, num_keys,
@@ -180,10 +169,12 @@ def _program(heads, length, BLOCK: tl.constexpr, LAST_FIRST: tl.constexpr):
 
 @triton.jit
 def _keys_of(
-    position, num_keys, window, BLOCK_T: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr
+    row, num_queries, num_keys, window,
+    BLOCK_T: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr,
 ):
-    """Return the range of keys that a block of queries, the first at `position`, may see."""
+    """Return the range of keys that a block of queries, the first of index `row`, may see."""
     begin, end = 0, num_keys
+    position = row + num_keys - num_queries
     if IS_CAUSAL:
         end = tl.minimum(end, position + BLOCK_T)
     if HAS_WINDOW:
@@ -194,10 +185,12 @@ def _keys_of(
 
 @triton.jit
 def _queries_of(
-    row, num_queries, window, BLOCK_S: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr
+    key, num_queries, num_keys, window,
+    BLOCK_S: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr,
 ):
-    """Return the range of queries that may see a block of keys, the first at the position of query `row`."""
+    """Return the range of queries that may see a block of keys, the first of index `key`."""
     begin, end = 0, num_queries
+    row = key + num_queries - num_keys  # the query at the position of the key
     if IS_CAUSAL:
         begin = tl.maximum(begin, row)
     if HAS_WINDOW:
@@ -208,15 +201,16 @@ def _queries_of(
 
 @triton.jit
 def _hide(
-    scores, rows, keys, first_row, first_key, shift,
+    scores, first_row, first_key,
     num_queries, num_keys, window, mask, mask_t, mask_s,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr,
-    IS_CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, MASK: tl.constexpr,
+    IS_CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, MASK: tl.constexpr, KEYS_FIRST: tl.constexpr = False,
 ):
-    """Set the scores of hidden keys to −inf; `rows` and `keys` are the indices, in the tile's orientation.
+    """Set the scores of hidden keys to −inf; the tile is (t, s), or (s, t) with `KEYS_FIRST`.
 
     A tile that is visible as a whole needs no comparisons. Only tiles at an edge have them.
     """
+    shift = num_keys - num_queries
     first, last = first_row + shift, first_row + BLOCK_T - 1 + shift  # positions
     at_edge = first_key + BLOCK_S > num_keys
     if IS_CAUSAL:
@@ -226,6 +220,8 @@ def _hide(
     if MASK != "none":
         at_edge = first_key >= 0
     if at_edge:
+        rows = tl.expand_dims(first_row + tl.arange(0, BLOCK_T), 0 if KEYS_FIRST else 1)
+        keys = tl.expand_dims(first_key + tl.arange(0, BLOCK_S), 1 if KEYS_FIRST else 0)
         visible = keys < num_keys
         if IS_CAUSAL:
             visible = visible & (keys <= rows + shift)
@@ -242,15 +238,24 @@ def _hide(
 
 
 @triton.jit
-def _load(
+def _tile(
     base, start, stride, length, BLOCK: tl.constexpr, WIDTH: tl.constexpr, PAD: tl.constexpr
 ):
-    """Load a tile of rows, (BLOCK, PAD); zeros outside of the tensor."""
+    """Return the pointers to a tile of rows, (BLOCK, PAD), and which of them are inside of the tensor."""
     rows, columns = tl.arange(0, BLOCK)[:, None], tl.arange(0, PAD)[None, :]
     inside = start + rows < length
     if PAD != WIDTH:
         inside = inside & (columns < WIDTH)
-    return tl.load(base + tl.cast(start, tl.int64) * stride + rows * stride + columns, mask=inside, other=0.0)
+    return base + tl.cast(start, tl.int64) * stride + rows * stride + columns, inside
+
+
+@triton.jit
+def _load(
+    base, start, stride, length, BLOCK: tl.constexpr, WIDTH: tl.constexpr, PAD: tl.constexpr
+):
+    """Load a tile of rows, (BLOCK, PAD); zeros outside of the tensor."""
+    pointers, inside = _tile(base, start, stride, length, BLOCK, WIDTH, PAD)
+    return tl.load(pointers, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -259,12 +264,8 @@ def _store(
     BLOCK: tl.constexpr, WIDTH: tl.constexpr, PAD: tl.constexpr,
 ):
     """Store a tile of rows, (BLOCK, PAD), in the type of the tensor; nothing outside of it."""
-    rows, columns = tl.arange(0, BLOCK)[:, None], tl.arange(0, PAD)[None, :]
-    inside = start + rows < length
-    if PAD != WIDTH:
-        inside = inside & (columns < WIDTH)
-    target = base + tl.cast(start, tl.int64) * stride + rows * stride + columns
-    tl.store(target, tile.to(base.dtype.element_ty), mask=inside)
+    pointers, inside = _tile(base, start, stride, length, BLOCK, WIDTH, PAD)
+    tl.store(pointers, tile.to(base.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -275,8 +276,11 @@ def _finite_lse(lse, inside):
 
 
 @triton.jit
-def _dot(a, b, summed):
-    """Return a b + summed. fp32 uses three products of TF32, which is as exact as fp32 on tensor cores."""
+def _dot(a, b, summed=None):
+    """Return a b, or a b + `summed`.
+
+    fp32 uses three products of TF32. On tensor cores this is as exact as fp32.
+    """
     if INTERPRETED:  # the interpreter multiplies no bf16; fp32 holds the same products
         return tl.dot(a.to(tl.float32), b.to(tl.float32), summed)
     return tl.dot(a, b, summed, input_precision="tf32x3")
