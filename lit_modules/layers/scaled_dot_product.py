@@ -49,9 +49,9 @@ def scaled_dot_product_attention(
         H_kv = H      | | | | | |      1 < H_kv < H     \|/   \|/       H_kv = 1       \ \ | | / /
                       k k k k k k                       k     k                          k
 
-    A key or value that is not finite makes the outputs of the queries that may see it NaN, and no others. On
-    a GPU and in a compiled graph, where a search for it costs time, this holds for keys that the mask hides
-    from all queries.
+    If a key or value is not finite, the outputs of the queries that may see it are NaN, and all others are
+    right. On a GPU and in a compiled graph, a search for such values would cost time. There, the others are
+    right only if the mask hides these keys from all queries.
 
     Causality is aligned bottom-right: the last query has the position of the last key, so T new tokens see S
     − T cached ones. (PyTorch's `is_causal` is aligned top-left, which is right only for T = S.)
@@ -92,33 +92,26 @@ def scaled_dot_product_attention(
 
     check_attention_dropout(implementation, dropout)
     hides_from_some = is_causal or window is not None or (mask is not None and mask.shape[-3:-1].numel() > 1)
+    tainted = None
     if hides_from_some and may_look(key) and not are_finite(key, value):
         visible = attention_mask(num_queries, num_keys, mask, is_causal, window, query.device)
         assert visible is not None
         key, value, tainted = separate_nan(key, value, visible, query.shape[1])
-        output = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            is_causal=is_causal,
-            window=window,
-            scale=scale,
-            dropout=dropout,
-            implementation=implementation,
-        )
-        return output.masked_fill(tainted, torch.nan)
     if implementation == "tiled":
-        return flash_attention(query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale)
-    if implementation == "triton":
-        return triton_attention(
+        output = flash_attention(
+            query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale
+        )
+    elif implementation == "triton":
+        output = triton_attention(
             query, key, value, mask=mask, is_causal=is_causal, window=window, scale=scale
         ).output
-    if implementation == "by_hand":
+    elif implementation == "by_hand":
         weights = attention_weights(query, key, mask=mask, is_causal=is_causal, window=window, scale=scale)
         (value,) = clear_hidden_keys(mask, value)
-        return _weighted_sum(apply_dropout(weights, dropout), value).to(query.dtype)
-    return _fused(query, key, value, mask, is_causal, window, scale, dropout)
+        output = _weighted_sum(apply_dropout(weights, dropout), value).to(query.dtype)
+    else:
+        output = _fused(query, key, value, mask, is_causal, window, scale, dropout)
+    return output if tainted is None else output.masked_fill(tainted, torch.nan)
 
 
 def attention_weights(

@@ -40,15 +40,8 @@ def triton_attention(
     The rules are those of `scaled_dot_product_attention`. Both results have gradients, but no second
     derivatives. Two attentions over different keys can be merged by their log-sum-exps.
 
-    Args:
-        query: (B, H, T, D).
-        key: (B, H_kv, S, D).
-        value: (B, H_kv, S, D_v).
-        mask: Boolean, (T, S) or broadcastable to (B, H, T, S), True = may be attended. A mask of keys only,
-            (B, 1, 1, S), is read once for each key.
-        is_causal: Whether query t sees key s only if s ≤ t + S − T.
-        window: Query t sees key s only if |t + S − T − s| < window.
-        scale: 1/√D by default; above 0.
+    The arguments are those of `scaled_dot_product_attention`. A mask of keys only, (B, 1, 1, S), is read once
+    for each key. The scale must be above 0.
 
     Returns:
         The output, in the type of the query, and the log-sum-exp. A query without visible keys has zeros and
