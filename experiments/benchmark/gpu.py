@@ -1,6 +1,7 @@
-"""What a GPU has to do fast: steps, two fits to a target, attention, the start of a command; six minutes.
+"""Speed on a GPU, against its targets: steps, two fits, attention, the start of a command; six minutes.
 
-A row is printed as soon as it is measured. A row that fails, or has no time left, says so; the others go on.
+A row is printed as soon as it is measured. If a row fails or has no time left, its cell says why, and the
+next row is measured.
 """
 
 import argparse
@@ -69,7 +70,7 @@ Measurement = Callable[[float], dict[str, Cell]]
 
 @dataclass(frozen=True)
 class Work:
-    """One row: what is measured, its target, and the seconds that it needs at least."""
+    """One row: what is measured, its target, and the fewest seconds for which it is worth starting."""
 
     name: str
     target: str
@@ -212,7 +213,7 @@ def _start(left: float) -> dict[str, Cell]:
 
 
 def _best(sizes: Sizes, left: float) -> dict[str, Cell]:
-    """Take both rows from one fit; its test needs a part of the time."""
+    """Measure a step and the time to the loss in one fit, and leave a tenth of the time for its test."""
     clock, validations = StepClock(sizes, ends=False), Validations()
     limit = {"trainer": {"max_minutes": 0.9 * left / 60}}
     full_fit(load_config(BEST_TEXT, sizes.text, PLAIN, limit), clock, validations)

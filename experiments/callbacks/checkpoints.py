@@ -165,11 +165,11 @@ class Checkpoints(Checkpoint):
             copy_file(self.best, self.last)
 
     def adopt_last(self, trainer: L.Trainer, measured: Mapping[str, float]) -> None:
-        """Make the last state the best one, for a fit that had ended before its best state was lost.
+        """Make the last state the best one, if the fit has ended and the file of its best state is lost.
 
         Args:
             trainer: The Trainer of the fit.
-            measured: What a validation of the last state has logged.
+            measured: The metrics of a validation of the last state.
         """
         state = checkpoint.load(self.last)
         self.best_metrics = {key: float(value) for key, value in measured.items()}

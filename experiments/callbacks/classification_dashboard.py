@@ -24,7 +24,7 @@ FEATURES_SHOWN = 6
 """Largest number of values of a table row that a list of mistakes shows."""
 EMBEDDED_SAMPLES = 1000
 SPRITE = 32
-"""Largest side of an image in the embedding projector, whose picture of all has at most 8192 pixels."""
+"""Largest side of an image in the embedding projector. Its picture of all images has at most 8192 pixels."""
 
 
 class ClassificationDashboard(Callback):
@@ -284,8 +284,12 @@ def _class_names(trainer: L.Trainer) -> Sequence[str]:
 def _images(trainer: L.Trainer, stage: str, indices: Tensor) -> np.ndarray:
     """Return samples of a split as they are stored, (N, C, H, W)."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    images = datamodule.split(stage)[0]
-    return images[indices.to(images.device)].reshape(-1, *datamodule.info.input_shape).cpu().numpy()
+    return _inputs(datamodule, stage, indices).reshape(-1, *datamodule.info.input_shape).numpy()
+
+
+def _inputs(datamodule: Any, stage: str, indices: Tensor) -> Tensor:
+    inputs = datamodule.split(stage)[0]
+    return inputs[indices.to(inputs.device)].cpu()
 
 
 def _texts(trainer: L.Trainer, stage: str, indices: Tensor) -> list[str] | None:
@@ -296,7 +300,7 @@ def _texts(trainer: L.Trainer, stage: str, indices: Tensor) -> list[str] | None:
         return [texts[i] for i in indices.tolist()]
     if len(datamodule.info.input_shape) == 3:
         return None
-    rows = datamodule.split(stage)[0][indices.to(datamodule.split(stage)[0].device)].flatten(1).cpu()
+    rows = _inputs(datamodule, stage, indices).flatten(1)
     names = getattr(datamodule.info, "feature_names", [str(i + 1) for i in range(rows.shape[1])])
     texts = []
     for place, row in zip(indices.tolist(), rows[:, :FEATURES_SHOWN].tolist(), strict=True):

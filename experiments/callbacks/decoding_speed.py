@@ -22,10 +22,10 @@ REPEATS = 5
 class DecodingSpeed(Callback):
     """Logs the size of the cache and the speed of greedy decoding, after the test.
 
-    `test/cache_bytes_per_token` is what one token of one text takes in the cache of all layers.
-    `test/decode_tokens_per_second` is the median of five measurements, of 64 texts together. Each text starts
-    with half a context and is continued to a whole one. The speed depends on the machine and on what else
-    runs on it.
+    `test/cache_bytes_per_token` is the size of one token's keys and values in all layers.
+    `test/decode_tokens_per_second` is the median of five measurements. Each measurement writes 64 texts at
+    the same time. A text starts with half a context and is continued to a whole context. The speed depends on
+    the machine and on what else runs on it.
     """
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -113,7 +113,7 @@ class LanguageDashboard(Callback):
         if self._undrawn:
             self._draw(trainer, pl_module)
 
-    on_fit_end = on_train_end  # a resumed fit that has nothing left to train has no end of training
+    on_fit_end = on_train_end  # Lightning does not call `on_train_end` if nothing is left to train
 
     def _draw(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._undrawn = False

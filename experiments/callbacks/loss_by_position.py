@@ -17,8 +17,8 @@ POINTS = 32
 class LossByPosition(Callback):
     """Logs `test/loss_by_position`, and the losses inside and beyond the trained length.
 
-    The curve has at most 32 points. Each is the mean loss at the positions since the point before; positions
-    count from 1. In `metrics.csv` the position stands in the column `step`.
+    The curve has at most 32 points. Each point is the mean loss over a few neighbouring positions. In
+    `metrics.csv`, the column `step` holds the last of these positions, counted from 1.
 
     If training windows are shorter than evaluation windows, `val/loss_inside` is the mean loss at positions
     up to the length of a training window, and `val/loss_beyond` at later positions. The test logs the same.
@@ -53,11 +53,11 @@ class LossByPosition(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the losses inside and beyond the trained length."""
-        self._log_two_losses(trainer, pl_module, "val")
+        self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the two losses and the curve."""
-        self._log_two_losses(trainer, pl_module, "test")
+        self._finish(trainer, pl_module, "test")
         positions = self._sums.shape[1]
         each = math.ceil(positions / POINTS)
         for logger in trainer.loggers:
@@ -68,7 +68,8 @@ class LossByPosition(Callback):
                     last = min(first + each, positions)
                     logger.log_metrics({**point, "epoch": trainer.current_epoch}, step=last)
 
-    def _log_two_losses(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+    def _finish(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Add up the sums of all processes, and log the two losses."""
         sums = self._sums.float().to(pl_module.device)
         self._sums = trainer.strategy.reduce(sums, reduce_op="sum").cpu()
         length = pl_module.info.train_length

@@ -10,11 +10,11 @@ from experiments.errors import EndedEarlyError
 class Pruning(Callback):
     """Reports the monitored metric after each validation, and asks whether to go on.
 
-    A fit of several processes reports too, but is not ended early: its other processes know nothing of the
-    sweep.
+    A fit of several processes reports too, but it is never ended early, because only one of its processes has
+    the trial.
 
     Args:
-        trial: The trial of the sweep that this fit is.
+        trial: The trial of the sweep; it stands for this fit.
         monitor: The validation metric that the sweep compares.
 
     Raises:
@@ -27,7 +27,7 @@ class Pruning(Callback):
         self._last_step = -1
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read what an earlier process has reported, if the fit continues."""
+        """Find the last step that was reported before a resume."""
         frozen = self.trial.study._storage.get_trial(self.trial._trial_id)
         self._last_step = max(frozen.intermediate_values, default=-1)
 

@@ -59,7 +59,7 @@ class Seq2SeqDashboard(Callback):
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
         self._drawn: int | None = None
         self._undrawn: Written | None = None
-        self._owes_last = False  # the last validation before a resume is not drawn
+        self._owes_last = False  # whether the last validation before a resume has to be drawn
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many parts of the fit are drawn, and whether the last validation is not."""
@@ -124,7 +124,7 @@ class Seq2SeqDashboard(Callback):
         self._draw_undrawn(trainer, pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Repeat the last validation and draw it, if a fit was cut after it and had nothing left to train."""
+        """Repeat and draw the last validation, if the run had ended its training but was cut before this."""
         if self._owes_last:
             self._repeat_validation(trainer, pl_module)
             self._draw_undrawn(trainer, pl_module)

@@ -22,7 +22,7 @@ DYNAMO, TRITON = "torch._dynamo", "triton.runtime.jit"
 
 
 def import_lightning() -> None:
-    """Import torchmetrics and Lightning as if the packages that they need rarely were not installed.
+    """Import torchmetrics and Lightning, but not the optional packages that they seldom use.
 
     The packages can still be imported later. Only the metrics of torchmetrics that need the packages in
     `NOT_NEEDED` stay unavailable in this process. A program with its own LightningModule has imported all of
@@ -31,7 +31,8 @@ def import_lightning() -> None:
     with _without_optional_packages():
         import torchmetrics  # noqa: F401
     compiled, kernel = _lazy_class(DYNAMO, "OptimizedModule"), _lazy_class(TRITON, "JITFunction")
-    # If another version takes more from these packages, the next import of Lightning gets the real ones.
+    # If another version of Lightning needs more of these packages, the import fails here. The next import of
+    # Lightning then loads the real packages.
     with (
         contextlib.suppress(ImportError),
         _stand_in(DYNAMO, OptimizedModule=compiled, disable=_disable),
@@ -68,7 +69,7 @@ def _without_optional_packages() -> Iterator[None]:
 
 
 class _StandIn(ModuleType):
-    """Stands for a package that is not imported yet; an attribute that it lacks imports the package."""
+    """Takes the place of a package that is not imported yet; imports it for an attribute that it lacks."""
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__"):
@@ -96,7 +97,7 @@ def _stand_in(name: str, **attributes: Any) -> Iterator[None]:
 
 
 def _lazy_class(module: str, name: str) -> type:
-    """Make a class for type checks; its instances are those of the named class, once that is imported."""
+    """Make a class for `isinstance`: it acts as the named class once the module of that is imported."""
 
     class Meta(type):
         def __instancecheck__(cls, instance: object) -> bool:
@@ -107,7 +108,7 @@ def _lazy_class(module: str, name: str) -> type:
 
 
 def _disable(function: Callable[..., Any], *options: Any, **named: Any) -> Callable[..., Any]:
-    """Return a function that Dynamo, once it is loaded, does not compile."""
+    """Stand for `torch._dynamo.disable`: the function is never compiled, even if Dynamo is imported later."""
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)

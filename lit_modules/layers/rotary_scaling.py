@@ -1,7 +1,7 @@
 """Rotary frequencies for texts longer than those of the first training.
 
-A channel pair i turns by θ_i per token, so its wavelength is 2π / θ_i tokens. The long wavelengths have not
-been seen as a whole in training; they are stretched by the factor s, and the short ones stay as they are:
+A channel pair i turns by θ_i per token, so its wavelength is 2π / θ_i tokens. In training, pairs with a long
+wavelength never make a whole turn. There are three ways to slow pairs down by a factor s:
 
     linear   θ_i / s for all pairs (Chen et al. 2023, "Extending context window by positional interpolation")
     llama3   θ_i / s for long wavelengths, θ_i for short ones, a blend between (Llama 3.1)

@@ -89,7 +89,7 @@ def clear_hidden_keys(mask: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ..
 
 
 def separate_nan(key: Tensor, value: Tensor, visible: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Set what is not finite to zero, and find the outputs that may depend on it.
+    """Set keys and values that are not finite to zero, and find the outputs that would depend on them.
 
     Args:
         key: (B, H_kv, S, D).
@@ -108,7 +108,7 @@ def separate_nan(key: Tensor, value: Tensor, visible: Tensor, heads: int) -> tup
 
 
 def are_finite(*tensors: Tensor) -> bool:
-    """Return whether all values are finite. A sum is the quick way, but that of large values overflows."""
+    """Return whether all values are finite. The sum tells it quickly, unless large values overflow."""
     total = sum(float(widen(x.detach()).sum()) for x in tensors)
     return math.isfinite(total) or all(bool(x.isfinite().all()) for x in tensors)
 
