@@ -41,13 +41,13 @@ class ImageFolderDataModule(ImageDataModule):
             return
         config = self.config
         names = class_folders(Path(config.path))
-        folders = {"train": config.path, "val": config.val_path, "test": config.test_path}
-        found = {name: find_images(Path(path), names) for name, path in folders.items() if path is not None}
+        folders = {"train": config.path, **config.own_paths}
+        found = {name: find_images(Path(path), names) for name, path in folders.items()}
         self._check_memory(sum(map(len, found.values())))
         parts = self._read(found)
         if config.color == "auto" and not any(has_colour(images) for images, _ in parts.values()):
             parts = {name: (images[:, :1].clone(), targets) for name, (images, targets) in parts.items()}
-        images, targets = parts["train"]
+        images, targets = parts.pop("train")
         counts = {
             name: 0 if name in parts else max(len(names), round(share * len(targets)))
             for name, share in (("val", config.val_fraction), ("test", config.test_fraction))
@@ -59,9 +59,7 @@ class ImageFolderDataModule(ImageDataModule):
             )
         split = split_parts(targets, **counts, seed=config.split_seed, folds=config.folds, fold=config.fold)
         drawn = {name: (images[split == code], targets[split == code]) for code, name in enumerate(PARTS)}
-        self._parts = {
-            name: drawn[name] if name == "train" else parts.get(name, drawn[name]) for name in PARTS
-        }
+        self._parts = {name: parts.get(name, drawn[name]) for name in PARTS}
         for index, name in enumerate(names):
             if not (self._parts["train"][1] == index).any():
                 raise ValueError(f"{config.path}: the class {name!r} has too few images to train on")

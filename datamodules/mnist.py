@@ -59,17 +59,16 @@ class ImageDataModule(ResidentDataModule):
             return
         config = self.config
         images, targets, test_images, test_targets = self.read()
-        val, train = stratified_sample(targets, config.val_size, seed=config.split_seed)
-        if config.folds:  # folds of the training set; the test set is not read
-            part = split_parts(
-                targets,
-                val=config.val_size,
-                test=0,
-                seed=config.split_seed,
-                folds=config.folds,
-                fold=config.fold,
-            )
-            train, val, test = ((part == code).nonzero().squeeze(1) for code in range(3))
+        part = split_parts(
+            targets,
+            val=config.val_size,
+            test=0,
+            seed=config.split_seed,
+            folds=config.folds,
+            fold=config.fold,
+        )
+        train, val, test = ((part == code).nonzero().squeeze(1) for code in range(3))
+        if config.folds:  # a fold of the training set replaces the test set
             test_images, test_targets = images[test], targets[test]
         if config.train_samples:
             some, _ = stratified_sample(targets[train], config.train_samples, seed=config.split_seed)

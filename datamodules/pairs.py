@@ -29,19 +29,18 @@ class PairsDataModule(SequencePairsDataModule):
         if self._info is not None:
             return
         config = self.config
-        own = {"val": config.val_path, "test": config.test_path}
-        read = {name: self._read(path) for name, path in own.items() if path is not None}
+        own = {name: self._read(path) for name, path in config.own_paths.items()}
         whole = self._read(config.path)
         held_out = split_sources(
             sorted(whole),
-            val=0 if "val" in read else config.val_fraction,
-            test=0 if "test" in read else config.test_fraction,
+            val=0 if "val" in own else config.val_fraction,
+            test=0 if "test" in own else config.test_fraction,
             seed=config.split_seed,
             folds=config.folds,
             fold=config.fold,
         )
         drawn = {name: {source: whole[source] for source in chosen} for name, chosen in held_out.items()}
-        parts: dict[Part, Targets] = {name: read.get(name, drawn[name]) for name in PARTS}
+        parts: dict[Part, Targets] = {name: own.get(name, drawn[name]) for name in PARTS}
         for name, pairs in parts.items():
             if not pairs:
                 raise ValueError(f"the {name} split of {config.path} is empty; use more pairs")

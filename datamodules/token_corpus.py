@@ -189,5 +189,4 @@ class TextDataModule(TokenCorpusDataModule):
 
     def own_splits(self) -> dict[str, TextSource]:
         """Return the texts of the validation and test files."""
-        paths = {"val": self.config.val_path, "test": self.config.test_path}
-        return {name: TextFiles.under(Path(path)) for name, path in paths.items() if path is not None}
+        return {name: TextFiles.under(Path(path)) for name, path in self.config.own_paths.items()}

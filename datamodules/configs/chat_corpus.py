@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.configs.split import check_fractions
 from datamodules.configs.token_corpus import TokenizerConfig
 from datamodules.setting import setting
 
@@ -45,8 +46,4 @@ class ChatConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
-                "data; their sum must be below 1"
-            )
+        check_fractions(self.val_fraction, self.test_fraction)

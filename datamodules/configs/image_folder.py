@@ -4,35 +4,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datamodules.configs.mnist import ImageBatchesConfig
+from datamodules.configs.split import OwnFilesConfig
 from datamodules.setting import setting
 
 
 @dataclass(kw_only=True)
-class ImageFolderConfig(ImageBatchesConfig):
+class ImageFolderConfig(ImageBatchesConfig, OwnFilesConfig):
     """Your own images: a folder with one subfolder of images for each class.
 
     Images are PNG, JPEG, BMP, GIF, TIFF or WebP files of any size. They are scaled once and stay in memory.
-    Validation and test images come from folders of their own, or are held out of the training folder.
+    Folders of validation and test images have the same subfolders.
     """
 
     path: str = setting(help="Folder with a subfolder for each class.", is_path=True)
-    val_path: str | None = setting(
-        None,
-        "Folder of the validation images, with the same subfolders; null holds out val_fraction of path.",
-        is_path=True,
-        evaluation="same",
-    )
-    test_path: str | None = setting(
-        None,
-        "Folder of the test images, with the same subfolders; null holds out test_fraction of path.",
-        is_path=True,
-    )
-    val_fraction: float = setting(
-        0.1, "Share of the images of path held out for validation.", above=0, below=1, evaluation="same"
-    )
-    test_fraction: float = setting(
-        0.1, "Share of the images of path held out for the test.", above=0, below=1, evaluation="same"
-    )
     size: int = setting(
         32,
         "Height and width of an image for the model, in pixels; time grows with the square.",
@@ -52,11 +36,5 @@ class ImageFolderConfig(ImageBatchesConfig):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} must leave images "
-                "to train on"
-            )
-        if self.folds and self.test_path is not None:
-            raise ValueError("test_path: with data.folds a fold of path is the test split; remove test_path")
+        ImageBatchesConfig.__post_init__(self)
+        OwnFilesConfig.__post_init__(self)

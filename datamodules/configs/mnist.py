@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from datamodules.configs.folds import FoldsConfig
+from datamodules.configs.split import FoldsConfig
 from datamodules.setting import setting
 
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datamodules.configs.folds import FoldsConfig
+from datamodules.configs.split import OwnFilesConfig
 from datamodules.setting import setting
 
 Tokens = Literal["characters", "words"]
 
 
 @dataclass(kw_only=True)
-class PairsConfig(FoldsConfig):
+class PairsConfig(OwnFilesConfig):
     """Your own pairs of a source text and a target text, for a sequence-to-sequence model.
 
     A TSV file has a source, a tab and a target on each line. A JSONL file has an object with the texts
@@ -19,21 +19,6 @@ class PairsConfig(FoldsConfig):
     """
 
     path: str = setting(help="TSV or JSONL file of the training pairs.", is_path=True)
-    val_path: str | None = setting(
-        None,
-        "File of the validation pairs; null holds out val_fraction of path.",
-        is_path=True,
-        evaluation="same",
-    )
-    test_path: str | None = setting(
-        None, "File of the test pairs; null holds out test_fraction of path.", is_path=True
-    )
-    val_fraction: float = setting(
-        0.1, "Share of the sources of path held out for validation.", above=0, below=1, evaluation="same"
-    )
-    test_fraction: float = setting(
-        0.1, "Share of the sources of path held out for the test.", above=0, below=1, evaluation="same"
-    )
     split_seed: int = setting(
         0, "Seed of the split, independent of the run's seed.", min=0, evaluation="same"
     )
@@ -46,12 +31,3 @@ class PairsConfig(FoldsConfig):
     eval_batch_size: int = setting(
         256, "Largest validation or test batch per device, in sources.", min=1, evaluation="free", max=1 << 20
     )
-
-    def __post_init__(self) -> None:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
-                "data; their sum must be below 1"
-            )
-        if self.folds and self.test_path is not None:
-            raise ValueError("test_path: with data.folds a fold of path is the test split; remove test_path")

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.configs.split import FoldsConfig
 from datamodules.configs.token_corpus import TokenizerConfig
 from datamodules.setting import setting
 
 
 @dataclass(kw_only=True)
-class PlayPassagesConfig:
+class PlayPassagesConfig(FoldsConfig):
     """Passages of Shakespeare's plays with the kind of play as the label, split by play.
 
     All passages of a play are in the same split. The plays are divided into folds with about the same share
@@ -35,12 +36,6 @@ class PlayPassagesConfig:
         default_factory=lambda: TokenizerConfig(kind="bpe", vocab_size=4096),
     )
     folds: int = setting(5, "Number of folds.", min=2, evaluation="same", max=1000)
-    fold: int = setting(
-        0,
-        "Fold used as the test split, modulo the number of folds, so that ${seed} may be any number.",
-        min=0,
-        evaluation="same",
-    )
     val_parts: int = setting(
         6, "Number n: one in n of the plays outside the test fold is for validation.", min=2, max=1000
     )

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datamodules.configs.folds import FoldsConfig
+from datamodules.configs.split import SplitConfig
 from datamodules.setting import setting
 
 
 @dataclass(kw_only=True)
-class PronunciationConfig(FoldsConfig):
+class PronunciationConfig(SplitConfig):
     """Spelling to phonemes: the CMU Pronouncing Dictionary, or a dictionary of your own in its format.
 
     The data is split by word: all pronunciations of a word are in the same split.
@@ -47,10 +47,3 @@ class PronunciationConfig(FoldsConfig):
         0, "Seed of the split, independent of the run's seed.", min=0, evaluation="same"
     )
     train_words: int = setting(0, "Number of training words to use; 0 means all.", min=0)
-
-    def __post_init__(self) -> None:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training "
-                "data; their sum must be below 1"
-            )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datamodules.configs.folds import FoldsConfig
+from datamodules.configs.split import SplitConfig
 from datamodules.setting import setting
 
 LIBRARY_TABLES = ("breast_cancer", "diabetes", "iris", "wine")
@@ -11,7 +11,7 @@ LIBRARY_TABLES = ("breast_cancer", "diabetes", "iris", "wine")
 
 
 @dataclass(kw_only=True)
-class TableConfig(FoldsConfig):
+class TableConfig(SplitConfig):
     """A table with one target column: a CSV or Parquet file, or a table by name.
 
     Names: `breast_cancer`, `diabetes`, `iris` and `wine` of scikit-learn; `line` is y = 2x at seven points,
@@ -60,10 +60,6 @@ class TableConfig(FoldsConfig):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.delimiter) != 1:
             raise ValueError(f"delimiter: {self.delimiter!r} must be one character")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} must leave rows "
-                "to train on"
-            )

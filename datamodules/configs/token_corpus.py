@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datamodules.configs.folds import FoldsConfig
+from datamodules.configs.split import OwnFilesConfig, SplitConfig
 from datamodules.setting import setting
 
 GENRES = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
@@ -48,7 +48,7 @@ class TokenizerConfig:
 
 
 @dataclass(kw_only=True)
-class TokenCorpusConfig(FoldsConfig):
+class TokenCorpusConfig(SplitConfig):
     """Settings of all texts: windows, batches, splits and tokens.
 
     The text is split by characters, in order: training, validation, test. Every tokenizer is therefore
@@ -104,16 +104,11 @@ class TokenCorpusConfig(FoldsConfig):
         return self.context_length if self.train_context_length is None else self.train_context_length
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.train_length > self.context_length:
             raise ValueError(
                 f"train_context_length: {self.train_length} exceeds context_length {self.context_length}; "
                 "lower it, or raise context_length"
-            )
-        test_fraction = 1 / self.folds if self.folds else self.test_fraction
-        if self.val_fraction + test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {test_fraction} leave no training "
-                "data; their sum must be below 1"
             )
 
 
@@ -154,23 +149,9 @@ class TinyShakespeareConfig(TokenCorpusConfig):
 
 
 @dataclass(kw_only=True)
-class TextConfig(TokenCorpusConfig):
+class TextConfig(TokenCorpusConfig, OwnFilesConfig):
     """A text of your own."""
 
     path: str = setting(
         help="A UTF-8 file, or a folder: all its files in the order of their paths.", is_path=True
     )
-    val_path: str | None = setting(
-        None,
-        "File or folder of the validation text; null holds out val_fraction of path.",
-        is_path=True,
-        evaluation="same",
-    )
-    test_path: str | None = setting(
-        None, "File or folder of the test text; null holds out test_fraction of path.", is_path=True
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.folds and self.test_path is not None:
-            raise ValueError("test_path: with data.folds a fold of path is the test split; remove test_path")

@@ -59,7 +59,7 @@ def test_too_few_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n1,0.5\n2,0.25\n3,1\n")
     with pytest.raises(ValueError, match="has 3 rows, too few for three splits"):
         TableDataModule(TableConfig(path=str(tmp_path / "t.csv"))).setup()
-    with pytest.raises(ValueError, match="must leave rows to train on"):
+    with pytest.raises(ValueError, match="leave no training data"):
         TableConfig(val_fraction=0.5, test_fraction=0.5)
     with pytest.raises(ValueError, match="one character"):
         TableConfig(delimiter=", ")
