@@ -86,7 +86,7 @@ class DataModule(L.LightningDataModule):
 
         A loader needs this number, because its position after the last batch is the start of the next epoch.
         """
-        limit = self.trainer.limit_train_batches if self.trainer and part == "train" else None
+        limit = getattr(self.trainer, f"limit_{part}_batches", None)
         return limit if isinstance(limit, int) else None
 
 

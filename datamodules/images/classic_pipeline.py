@@ -163,6 +163,7 @@ class ClassicLoader(EpochLoader):
             world_size=world_size,
             max_batches=max_batches,
         )
+        num_workers = min(num_workers, len(self))  # a worker without a batch could outlive the loader
         self._sampler = _Keys()
         self._data_loader = DataLoader(
             samples,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 
 from datamodules.configs.mnist import AugmentConfig, DigitsConfig
 from datamodules.images.augment import elastic_field
@@ -52,6 +53,14 @@ def test_augmentation_differs_between_epochs_and_leaves_the_global_generator_alo
     sums = [torch.cat([images for images, _ in loader]).sum((1, 2, 3)).sort().values for _ in range(2)]
     assert not torch.allclose(*sums)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_no_worker_is_without_a_batch(split: str) -> None:
+    datamodule = module(num_workers=2)
+    datamodule.trainer = Trainer(fast_dev_run=True, accelerator="cpu", logger=False)
+    loader = getattr(datamodule, f"{split}_dataloader")()
+    assert (len(loader), loader._data_loader.num_workers) == (1, 1)
 
 
 @pytest.mark.slow
