@@ -36,8 +36,8 @@ PUBLISHED = _INSTALLED if _INSTALLED.is_dir() else REPOSITORY / "configs"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The keys of these sections are free names, such as lr_0.1. A dot in them is part of the name.
 NAMING = ("variants", "stages", "baselines")
-STUDY = ("variants", "seeds", "folds", "baselines", "comparison")
-"""The root keys that make a study."""
+STUDY = ("variants", "seeds", "folds", "baselines", "sweep", "comparison")
+"""The root keys that make a study or a sweep."""
 
 
 @dataclass
@@ -207,7 +207,7 @@ def merge(*layers: Layer) -> Layer:
 
     Mappings merge and lists replace. If a layer changes the `name` of a section, the settings of that section
     in earlier layers are dropped, because they belong to another component. If a layer sets `variants` to
-    null, what makes a study is dropped from earlier layers: one fit of the shared settings is left.
+    null, the root keys of `STUDY` in earlier layers are dropped: one fit of the shared settings is left.
     """
     merged = Layer()
     for layer in layers:

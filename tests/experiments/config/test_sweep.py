@@ -72,6 +72,11 @@ def test_a_sweep_stands_alone(other: str) -> None:
         load_config(BASE, "sweep.optimizer.lr=[0.1,0.2]", other)
 
 
+def test_null_variants_leave_one_fit_of_the_shared_settings() -> None:
+    sweep = {**BASE, "sweep.optimizer.lr": [0.1, 0.2], "comparison.x": "epoch"}
+    assert load_config(sweep, "variants=null").plain == load_config(BASE).plain
+
+
 def test_a_list_for_a_setting_with_one_value_says_how_to_try_each() -> None:
     with pytest.raises(UserError, match=r"; to try each value: sweep\.optimizer\.lr=\[0\.1,0\.2\]$"):
         load_config(BASE, "optimizer.lr=[0.1,0.2]")
