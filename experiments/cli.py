@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from experiments import early_ctrl_c, terminal_streams
 from experiments.config.messages import escaped, nearest, plain_path
-from experiments.config.own_code import take_option
+from experiments.config.own_code import options, take_option
 from experiments.config.sources import override
 from experiments.errors import Interrupted, RunError, UserError
 from experiments.training.run_directory import is_worker
@@ -113,10 +113,10 @@ def report(error: BaseException) -> int:
         if error.path is None:
             _say(f"interrupted by {name} before anything was saved")
         else:
-            resume = override("resume", plain_path(error.run_dir))
+            resume = shlex.join([override("resume", plain_path(error.run_dir)), *options()])
             _say(
                 f"interrupted by {name}: the state is saved in {error.path}; "
-                f"continue with\n  python -m experiments.run {shlex.quote(resume)}"
+                f"continue with\n  python -m experiments.run {resume}"
             )
         return 128 + error.signum
     is_known = isinstance(error, (UserError, RunError)) or _is_torchvision_mismatch(error)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from experiments import cli
+from experiments.config import own_code
 from experiments.config.check import load_config
 from experiments.config.comparison import ComparisonConfig
 from experiments.console import announce, console, print_table, say
@@ -27,8 +28,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="default: RUN if there is only one, else runs/comparison",
     )
-    add("--best", action="store_true", help="print the command that trains the best fit by validation again")
-    add("--retrain", metavar="SEEDS", help="with --best: train it again with these seeds, such as 0,1,2")
+    add(
+        "--best",
+        action="store_true",
+        help="print the command that repeats the fit with the best validation metric",
+    )
+    add("--retrain", metavar="SEEDS", help="run that command with these seeds, such as 0,1,2")
     add("--columns", metavar="A,B", help=f"names or patterns; default: those of the study, or {DEFAULT}")
     return parser
 
@@ -59,7 +64,7 @@ def _best(comparison: Comparison, seeds: str | None) -> None:
         UserError: There is no winner, or the seeds are not numbers.
     """
     if comparison.winner is None:
-        raise UserError("there is no best fit: it takes two finished fits that monitored the same metric")
+        raise UserError("there is no best fit: at least two finished fits must monitor the same metric")
     winner = next(group for group in comparison.groups if group.name == comparison.winner)
     config = winner.runs[0].path / "config.yaml"
     words = [str(config), f"name={load_config(config).name.replace('/', '_')}_best"]
@@ -68,7 +73,7 @@ def _best(comparison: Comparison, seeds: str | None) -> None:
             raise UserError(f"--retrain {seeds}: write whole numbers, such as 0,1,2")
         words.append(f"seeds=[{seeds}]")
     say(f"best by {comparison.monitor}: {winner.name}")
-    say(f"python -m experiments.run {shlex.join(words)}")
+    say(f"python -m experiments.run {shlex.join([*words, *own_code.options()])}")
     if seeds is not None:
         from experiments.launch import load_sources, run_config
 

@@ -136,6 +136,11 @@ def take_option(words: Iterable[str]) -> list[str]:
     return rest
 
 
+def options() -> list[str]:
+    """Return the words `--use FILE.py` that give another command the files of this process."""
+    return [word for file in _used.values() for word in ("--use", str(file))]
+
+
 def sources(plain: Mapping[str, Any]) -> list[str]:
     """List what another process must load to know the own classes that a plain config names.
 

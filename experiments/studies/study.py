@@ -199,8 +199,8 @@ def run_fit(
     # Lightning starts further ranks with this process's command line: it must name the fit, not the study.
     path = Path(folder) / "study.yaml"
     run_directory.write_text(path, to_yaml(plain))
-    used = [word for file in own if file.endswith(".py") for word in ("--use", file)]
-    sys.argv = [sys.argv[0], *used, str(path), *(f"{key}={value}" for key, value in place.items())]
+    overrides = (f"{key}={value}" for key, value in place.items())
+    sys.argv = [sys.argv[0], *own_code.options(), str(path), *overrides]
 
     def main(_: list[str]) -> int:
         # A fit of a study that was killed may still be saving its state.

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from experiments.config import own_code
 from experiments.config.messages import show
 from experiments.config.root import Config
 from experiments.console import print_table, say
@@ -49,7 +50,7 @@ def report(experiment: Config, run_dir: Path) -> Result:
     say(", ".join(f"{count} {what}" for what, count in counts.items() if count))
     if importance:
         say("importance: " + ", ".join(f"{key} {share:.2f}" for key, share in importance.items()))
-    where = shlex.quote(str(run_dir))
+    where = shlex.join([str(run_dir), *own_code.options()])
     say(
         f"best by {monitor}: {folder(best)}, {best.value:.5g}\n"
         f"train it again:  python -m experiments.compare {where} --best --retrain 0,1,2\n"

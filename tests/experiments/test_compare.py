@@ -59,20 +59,23 @@ def test_the_nearest_run_is_suggested(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_code_forgotten")
 def test_the_best_is_named_and_trained_again(
     tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     variants = {"variants": {"slow": {"optimizer.lr": 1e-6}, "fast": {}}}
     study = experiments.run(tiny, variants, "trainer.max_epochs=1", "run_dir=runs/study").run_dir
     capsys.readouterr()
-    assert main([str(study), "--best"]) == 0
+    Path("own.py").touch()
+    assert main([str(study), "--best", "--use", "own.py"]) == 0
     printed = capsys.readouterr().out
     assert "best by val/loss: fast" in printed
-    assert "python -m experiments.run runs/study/fast/seed_0/config.yaml name=tiny_fast_best" in printed
+    command = "python -m experiments.run runs/study/fast/seed_0/config.yaml name=tiny_fast_best"
+    assert f"{command} --use {Path('own.py').resolve()}\n" in printed
     assert main([str(study), "--best", "--retrain", "5"]) == 0
     (again,) = Path("runs/tiny_fast_best").glob("*/tiny_fast_best/seed_5/metrics.json")
     assert json.loads(again.read_text())["test/accuracy"] > 0
     assert main([str(study), "--retrain", "x"]) == 2
     assert "--retrain x: write whole numbers" in capsys.readouterr().err
     assert main([str(study / "slow"), "--best"]) == 2
-    assert "it takes two finished fits" in capsys.readouterr().err
+    assert "at least two finished fits must monitor the same metric" in capsys.readouterr().err

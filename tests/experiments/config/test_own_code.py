@@ -1,6 +1,7 @@
 """Own classes of every kind reach a fit, a study, a chain and every command, and only by a person's hand."""
 
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 import experiments
+from experiments import cli
 from experiments.config import own_code, registry
 from experiments.config.check import load_config, to_yaml
-from experiments.errors import UserError
+from experiments.errors import Interrupted, UserError
 from experiments.evaluate.__main__ import main as evaluate
 from experiments.launch import main
 
@@ -241,6 +243,12 @@ def test_a_chain_passes_own_callbacks_and_loggers_to_each_fit(
     assert not result.module.training
     with pytest.raises(UserError, match="is a study, and its fits run in other processes"):
         experiments.run(tiny, "seeds=[0,1]", callbacks=[note])
+
+
+def test_a_printed_command_names_the_file_again(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own_code.use(own)
+    cli.report(Interrupted(signal.SIGINT, Path("out"), Path("out/checkpoints/last.ckpt")))
+    assert f"experiments.run resume=out --use {Path(own).resolve()}" in capsys.readouterr().err
 
 
 def test_only_a_person_names_a_file(work: Path) -> None:
