@@ -37,7 +37,8 @@ def run_in_processes(
         each: Positional arguments of `job` for each process.
 
     Returns:
-        The exit statuses, and the first signal that arrived while waiting (None without one).
+        The exit statuses, and the signal that stopped them: the first one that arrived while waiting, or
+        else one that a process ended by. `None` if there is none.
     """
     context = _process_context()
     processes = [context.Process(target=job, args=arguments) for arguments in each]
@@ -68,7 +69,9 @@ def run_in_processes(
             signal.signal(signum, handler)
     codes = [process.exitcode or 0 for process in processes]
     # A negative exit code is the number of the signal that killed the process.
-    return [128 - code if code < 0 else code for code in codes], (received[0] if received else None)
+    statuses = [128 - code if code < 0 else code for code in codes]
+    ended_by = [status - 128 for status in statuses if status - 128 in previous]
+    return statuses, next(iter(received + ended_by), None)
 
 
 @contextlib.contextmanager

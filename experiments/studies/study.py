@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,8 +120,8 @@ def run_job(job: Job, run_dir: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failed.json").unlink(missing_ok=True)
     status, signum = run_in_process(job.function, (str(folder), *job.arguments))
-    if signum is not None or status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise Interrupted(signum or status - 128, run_dir, run_dir)
+    if signum is not None:
+        raise Interrupted(signum, run_dir, run_dir)
     if status:
         note_failure(folder, exit_status=status)
     return status

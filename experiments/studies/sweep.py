@@ -7,7 +7,6 @@ fit of a study. The test split plays no part in the choice.
 import functools
 import importlib.util
 import math
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,10 +79,9 @@ def _work(experiment: Config, run_dir: Path) -> None:
         _run_trials(experiment, run_dir)
         return
     arguments = (str(run_dir), experiment.plain, own_code.sources_of(experiment))
-    statuses, signum = run_in_processes(_worker, [arguments] * jobs)
-    stopped = [s for s in statuses if s in (128 + signal.SIGINT, 128 + signal.SIGTERM)]
-    if signum is not None or stopped:
-        raise Interrupted(signum or stopped[0] - 128, run_dir, run_dir)
+    _, signum = run_in_processes(_worker, [arguments] * jobs)
+    if signum is not None:
+        raise Interrupted(signum, run_dir, run_dir)
 
 
 def _worker(run_dir: str, plain: Mapping[str, Any], own: Sequence[str]) -> None:
