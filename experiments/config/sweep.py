@@ -15,7 +15,7 @@ from experiments.errors import UserError
 MAX_TRIALS = 1000
 """Largest number of fits in one sweep."""
 USUAL_TRIALS = 20
-"""Number of fits of a sweep over ranges that does not say it."""
+"""Default number of fits of random and tpe."""
 SWEPT = (*SECTIONS, "trainer", "seed", "callbacks", "metrics")
 """Root keys that a sweep may set."""
 
@@ -65,6 +65,11 @@ class Sweep:
 
     settings: SweepConfig
     dimensions: tuple[Dimension, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """The dotted keys of the settings to search over."""
+        return [d.key for d in self.dimensions]
 
     @property
     def method(self) -> str:

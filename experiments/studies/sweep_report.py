@@ -80,7 +80,7 @@ def importances(study: optuna.Study, finished: Sequence[FrozenTrial]) -> Mapping
 
 def _write(experiment: Config, run_dir: Path, trials: Sequence[FrozenTrial]) -> None:
     """Write every trial with its settings, its state and its value."""
-    keys = [d.key for d in experiment.sweep.dimensions]
+    keys = experiment.sweep.keys
     rows: list[list[object]] = [["trial", "state", *keys, experiment.trainer.monitor]]
     for trial in trials:
         values = values_of(trial, experiment)
@@ -90,7 +90,7 @@ def _write(experiment: Config, run_dir: Path, trials: Sequence[FrozenTrial]) -> 
 
 
 def _table(experiment: Config, finished: Sequence[FrozenTrial], run_dir: Path) -> Table:
-    keys = [d.key for d in experiment.sweep.dimensions]
+    keys = experiment.sweep.keys
     title = f"The best {min(SHOWN, len(finished))} of {len(finished)} fits by {experiment.trainer.monitor}"
     table = Table("trial", *keys, experiment.trainer.monitor, title=title, title_justify="left")
     for trial in finished[:SHOWN]:

@@ -1,4 +1,4 @@
-"""The trials of a sweep in a journal file that several processes share, and which of them is whose.
+"""Store the trials of a sweep in a journal file, from which several processes take them.
 
 A trial is waiting, running or ended. All trials are put into the journal at the start, so that workers never
 run more than there should be. A worker holds a lock of the operating system on each trial that it runs. A
@@ -39,13 +39,13 @@ def open_study(run_dir: Path, experiment: Config) -> optuna.Study:
 
 
 def plan(study: optuna.Study, experiment: Config) -> None:
-    """Add the trials that the sweep should have and has not yet, as waiting ones."""
+    """Add the missing trials of the sweep; they wait for a worker."""
     sweep = experiment.sweep
     have = len(study.get_trials(deepcopy=False))
     points: list[dict[str, Any]] = [{}] * sweep.trials
     if sweep.method == "grid":
         lists = [[_choice(value) for value in d.values] for d in sweep.dimensions]
-        points = [dict(zip(_keys(experiment), point, strict=True)) for point in itertools.product(*lists)]
+        points = [dict(zip(sweep.keys, point, strict=True)) for point in itertools.product(*lists)]
     for point in points[have:]:
         study.enqueue_trial(point)
 
@@ -68,13 +68,13 @@ def next_trial(study: optuna.Study, run_dir: Path, total: int) -> tuple[Trial, F
             lock.release()
         if any(t.state == TrialState.WAITING for t in trials):
             trial = study.ask()
-            if trial.number >= total:  # another worker has taken the last one in this moment
+            if trial.number >= total:  # another worker has just taken the last one
                 study.tell(trial, state=TrialState.FAIL)
                 continue
             lock = FileLock(run_dir / f"{folder(trial)}.lock")
             try:
                 lock.acquire(timeout=0)
-            except Timeout:  # another worker took it for lost
+            except Timeout:  # another worker thought that it was lost, and runs it
                 continue
             return trial, lock
         if not any(t.state == TrialState.RUNNING for t in trials):
@@ -88,7 +88,7 @@ def folder(trial: Trial | FrozenTrial) -> str:
 
 
 def settings_of(trial: Trial, experiment: Config) -> dict[str, Any]:
-    """Choose the settings of a trial, by their dotted keys; a trial that goes on keeps what it has.
+    """Choose the settings of a trial, by their dotted keys; a trial that continues keeps its settings.
 
     The seed depends on the number of the trial, so that workers do not draw the same numbers.
     """
@@ -126,7 +126,3 @@ def _suggest(trial: Trial, dimension: Dimension) -> Any:
 def _choice(value: Any) -> str:
     """Write a value of a list as text, because Optuna takes no lists as choices."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _keys(experiment: Config) -> list[str]:
-    return [dimension.key for dimension in experiment.sweep.dimensions]
