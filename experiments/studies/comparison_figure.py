@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -47,10 +47,9 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
         axes = figure.add_subplot(rows, per_row, number, sharey=first)
         first = first or (axes if settings.share_y else None)
         _draw_curves(axes, panel.groups)
-        if panel.metric:
-            _draw_levels(axes, comparison, panel.metric)
+        _draw_levels(axes, panel)
         _scale(axes, settings, panel.x)
-        axes.set_title(_literal(panel.title))
+        axes.set_title(literal(panel.title))
         labels = len(axes.get_legend_handles_labels()[1])
         if labels > (fullest[1] if fullest else 0):
             fullest = axes, labels
@@ -67,7 +66,7 @@ class _Lines:
     title: str
     x: str
     groups: Mapping[str, list[Curve]]
-    metric: str | None = None  # the final metric that groups without a curve show as a level
+    levels: Mapping[str, float] = field(default_factory=dict)  # final values of groups without curves
 
 
 def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list[_Lines]:
@@ -77,6 +76,7 @@ def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list
         for x in ("step", *axes)
     }
     names = {name for runs in over["step"].values() for run in runs for name in run}
+    without_curves = [group for group in comparison.groups if not any(over["step"][group.name])]
     panels = [
         _Lines(
             title=f"{family}, {point} point",
@@ -94,7 +94,7 @@ def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list
             title=metric,
             x=x,
             groups={name: [run.get(metric, []) for run in runs] for name, runs in over[x].items()},
-            metric=metric,
+            levels={group.name: group.mean(metric) for group in without_curves if group.values(metric)},
         )
         for metric in matching(names, settings.curves)
         for x in axes
@@ -177,9 +177,9 @@ def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> None:
         error = None if math.isnan(spread) else spread
         axes.errorbar(group.mean(metric), row, xerr=error, fmt="|", color=colour, capsize=4, markersize=14)
         axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.5, markersize=5)
-    axes.set_yticks(range(len(comparison.groups)), [_literal(group.name) for group in comparison.groups])
+    axes.set_yticks(range(len(comparison.groups)), [literal(group.name) for group in comparison.groups])
     axes.set_ylim(len(comparison.groups) - 0.5, -0.5)  # The first group is on top, as in the table.
-    axes.set_title(_literal(metric))
+    axes.set_title(literal(metric))
     axes.grid(axis="x", alpha=0.3)
     if spans_decades(value for group in comparison.groups for value in group.values(metric)):
         axes.set_xscale("log")
@@ -210,18 +210,16 @@ def _draw_curves(axes: Axes, groups: Mapping[str, list[Curve]]) -> None:
                 linestyle=(0, (3, 3 * covered)) if covered else "-",
                 color=_colour(number),
                 linewidth=2,
-                label=_literal(name),
+                label=literal(name),
             )
     axes.grid(alpha=0.3)
 
 
-def _draw_levels(axes: Axes, comparison: Comparison, metric: str) -> None:
-    """Draw a dashed line for each group that has no curves but a final value of this name."""
-    for number, group in enumerate(comparison.groups):
-        if group.values(metric) and not any(read_curves(run.path) for run in group.runs):
-            axes.axhline(
-                group.mean(metric), color=_colour(number), linestyle="--", label=_literal(group.name)
-            )
+def _draw_levels(axes: Axes, panel: _Lines) -> None:
+    """Draw a dashed line at the final value of each group that has no curves."""
+    for number, name in enumerate(panel.groups):
+        if name in panel.levels:
+            axes.axhline(panel.levels[name], color=_colour(number), linestyle="--", label=literal(name))
 
 
 def _scale(axes: Axes, settings: ComparisonConfig, x: str) -> None:
@@ -233,6 +231,6 @@ def _scale(axes: Axes, settings: ComparisonConfig, x: str) -> None:
         axes.set_yscale("log")
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Escape dollar signs, which matplotlib reads as mathematics, and shorten a name to the panel's width."""
     return (text if len(text) <= 40 else text[:39] + "…").replace("$", r"\$")

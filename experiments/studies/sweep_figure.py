@@ -12,10 +12,9 @@ from optuna.trial import FrozenTrial
 from experiments.config.messages import show
 from experiments.config.root import Config
 from experiments.config.sweep import Dimension
-from experiments.studies.comparison_figure import spans_decades
+from experiments.studies.comparison_figure import PER_ROW, literal, spans_decades
 from experiments.studies.sweep_storage import values_of
 
-PER_ROW = 3
 MAX_PANELS = 8  # of settings; the most important ones
 
 
@@ -27,7 +26,7 @@ def draw(
     Args:
         experiment: The sweep.
         finished: The fits that finished, the best one first.
-        importance: The importance of each setting; without any there is no such panel.
+        importance: The importance of each setting; if it is empty, its panel is left out.
         path: The file.
     """
     order = list(importance)
@@ -49,6 +48,7 @@ def draw(
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_title("importance")
+    figure.suptitle("Each dot is a fit; the star is the best one")
     figure.savefig(path, dpi=120)
 
 
@@ -60,14 +60,14 @@ def _draw_setting(
     heights = [float(trial.value or 0.0) for trial in finished]
     if dimension.values:  # one place for each value of a list
         places = [float(list(dimension.values).index(value)) for value in chosen]
-        axes.set_xticks(range(len(dimension.values)), [show(value) for value in dimension.values])
+        axes.set_xticks(range(len(dimension.values)), [literal(show(value)) for value in dimension.values])
         axes.set_xlim(-0.5, len(dimension.values) - 0.5)
     else:
         places = [float(value) for value in chosen]
         if dimension.log:
             axes.set_xscale("log")
     axes.plot(places[1:], heights[1:], "o", color="tab:blue", alpha=0.6)
-    axes.plot(places[:1], heights[:1], "*", color="tab:red", markersize=14, label="best")
+    axes.plot(places[:1], heights[:1], "*", color="tab:red", markersize=14)
     if spans_decades(heights):
         axes.set_yscale("log")
     axes.set_title(dimension.key)
