@@ -71,7 +71,7 @@ def run_config(
         for child in experiment.children:
             trainers.check_hardware(child.config.trainer, child.config.model.config)
             init_from = initial_weights.init_from(child.config)
-            if experiment.form == "variants" and init_from is not None:
+            if experiment.form != "stages" and init_from is not None:
                 initial_weights.check_exists(init_from)
 
     if experiment.form == "stages":
@@ -120,10 +120,8 @@ def _outline(experiment: Config) -> str:
     if experiment.form == "stages":
         return f"{experiment.name}: stages {', '.join(child.path for child in experiment.children)}"
     if experiment.form == "sweep":
-        keys = ", ".join(dimension.key for dimension in experiment.sweep.dimensions)
-        return (
-            f"{experiment.name}: sweep over {keys}, {experiment.sweep.method}, {experiment.sweep.trials} fits"
-        )
+        sweep = experiment.sweep
+        return f"{experiment.name}: sweep over {', '.join(sweep.keys)}, {sweep.method}, {sweep.trials} fits"
     if experiment.form == "variants":
         baselines = f" and {len(experiment.baselines)} baselines" if experiment.baselines else ""
         return f"{experiment.name}: {len(experiment.children)} fits{baselines}"

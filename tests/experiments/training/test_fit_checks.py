@@ -70,7 +70,8 @@ def test_the_smallest_batch_may_have_one_sample_where_the_model_allows_it(tiny: 
 
 def test_a_missing_file_of_a_later_stage_or_variant_is_found_first(tiny: dict[str, Any], work: Path) -> None:
     later = {"model": {"init_from": "missing.ckpt"}}
-    for several in ({"stages": {"first": {}, "second": later}}, {"variants": {"first": {}, "second": later}}):
+    fits = {"first": {}, "second": later}
+    for several in ({"stages": fits}, {"variants": fits}, {**later, "sweep.optimizer.lr": [0.1, 0.2]}):
         with pytest.raises(UserError, match=r"there is no checkpoint missing\.ckpt"):
             experiments.run(tiny, several)
     assert not list(work.iterdir())
