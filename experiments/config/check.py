@@ -171,7 +171,7 @@ def _root(layer: Layer) -> RootConfig:
 
 
 def with_values(layer: Layer, sweep: Sweep, values: Mapping[str, Any] | None = None) -> Layer:
-    """Set the settings of a sweep in a fit: `values` by their dotted keys, else the first of each."""
+    """Set the settings of a sweep in a fit: `values` by their dotted keys, and the first value of others."""
     chosen = {d.key: d.ends[0] for d in sweep.dimensions} | dict(values or {})
     return merge(layer, *(read_mapping({key: value}, f"sweep.{key}") for key, value in chosen.items()))
 
@@ -204,7 +204,7 @@ def comparison_of(layer: Layer) -> ComparisonConfig:
 
 
 def _named(kind: str, key: str, layer: Layer) -> dict[str, Section]:
-    """Check a section that maps names to settings; the name is the component unless the settings have one."""
+    """Check a section of named settings; a name is also the component, unless the settings name another."""
     found = variants.named(layer, key) if kind == "baseline" else mapping_or_none(layer, key)
     return {
         str(name): _section(
@@ -219,7 +219,7 @@ def _named(kind: str, key: str, layer: Layer) -> dict[str, Section]:
 
 
 def _sections(layer: Layer) -> dict[str, Any]:
-    """Check every section of a fit; `None` stands for a section that there is not, or that the model has."""
+    """Check every section of a fit; one that is absent, or that the model replaces, is `None`."""
     sections: dict[str, Any] = {"model": _section("model", layer)}
     model = sections["model"].name
     suited = registry.objectives(model)

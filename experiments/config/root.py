@@ -32,8 +32,8 @@ class RootConfig:
     seeds: list[int] = setting([], "Run every variant with each of these seeds.", min=0, max=MAX_SEED)
     folds: int | None = setting(
         None,
-        "Cross-validation: deal the data to this many folds, and run every variant and seed once for each "
-        "fold as the test split.",
+        "Cross-validation: split the data into this many folds, and run every variant and seed once with "
+        "each fold as the test split.",
         min=2,
         max=1000,
     )

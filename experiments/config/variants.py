@@ -110,21 +110,21 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
                 fit, folder = merge(_base(layer), overlay, seeded), f"{name}/seed_{seed}"
                 if fold is not None:
                     _check_folds(fit, layer)
-                    dealt = {"data": {"folds": root.folds, "fold": fold}}
-                    fit = merge(fit, read_mapping(dealt, layer.origin("folds")))
+                    values = {"data": {"folds": root.folds, "fold": fold}}
+                    fit = merge(fit, read_mapping(values, layer.origin("folds")))
                     folder += f"_fold_{fold}"
                 fits.append((folder, fit))
     return fits
 
 
 def _check_folds(fit: Layer, study: Layer) -> None:
-    """Check that the data of a fit can be dealt to folds."""
+    """Check that the data of a fit can be split into folds."""
     name = mapping_or_none(fit, "data").get("name")
     names = registry.CATALOG["data"]
     if name in names and "folds" not in _fields("data", str(name)):
         able = [other for other in names if "folds" in _fields("data", other)]
         raise UserError(
-            f"folds ({study.origin('folds')}): data.name {name} can't be dealt to folds; choose from "
+            f"folds ({study.origin('folds')}): data.name {name} can't be split into folds; choose from "
             f"{', '.join(able)}, or give your own schema the settings folds and fold"
         )
 

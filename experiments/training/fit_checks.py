@@ -1,4 +1,4 @@
-"""Refuse, before training, what would end in an error or in a full memory during training."""
+"""Refuse a fit that would fail or run out of memory during training, before it begins."""
 
 import copy
 from typing import Any
@@ -115,7 +115,7 @@ def check_memory(experiment: Config, datamodule: Any) -> None:
         return
     size = 4 if precision in ("32-true", "64-true") else 2
     widths = sum(p.shape[1] for p in parameters if p.requires_grad and p.dim() > 1)
-    if needed + size * batch * sample.numel() * widths <= available:  # more than the layers can take in
+    if needed + size * batch * sample.numel() * widths <= available:  # even an upper bound of the inputs fits
         return
     kept = size * batch * _kept_for_backward(module, sample.to("meta"))
     if needed + kept > available:

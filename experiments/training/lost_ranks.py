@@ -1,4 +1,4 @@
-"""Stop a run of several processes in one line if one of them dies.
+"""If one process of a run dies, stop the others, and say so in one line.
 
 Rank zero starts the other ranks of its machine, and all wait for each other: for up to 30 minutes when they
 connect, and for minutes in a collective on GPUs. So rank zero watches the processes that it has started, and

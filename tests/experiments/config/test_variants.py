@@ -114,7 +114,7 @@ def test_folds_run_each_variant_on_each_fold() -> None:
     assert load_config({**BASE, "folds": 2, "seeds": [4, 5]}).children[-1].path == "experiment/seed_5_fold_1"
     assert "folds" not in load_config(BASE).plain
     with pytest.raises(
-        UserError, match=r"folds .*: data\.name hello can't be dealt to folds; choose from mnist"
+        UserError, match=r"folds .*: data\.name hello can't be split into folds; choose from mnist"
     ):
         load_config({"model.name": "char_rnn", "data.name": "hello", "folds": 3})
     with pytest.raises(UserError, match="more than 1000 fits"):
