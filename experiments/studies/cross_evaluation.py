@@ -1,5 +1,6 @@
-"""A task that tests each fit of a chain on the data of each: what a model learns, and what it forgets."""
+"""Test every fit of a chain on the data of every fit, to see what a model has learned and forgotten."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from experiments.training import run_directory
 
 TABLE = "cross_evaluation.csv"
 COSTS = ("trained_parameters", "fit_seconds", "peak_memory_mb")
-"""Results of a fit that the table repeats."""
+"""Results of a fit that the table shows too."""
 
 
 class CrossEvaluation(Task):
@@ -57,12 +58,11 @@ def _overrides(wanted: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[st
     """Yield the overrides that turn a fit's data into the wanted data."""
     for key, value in wanted.items():
         if value != own.get(key):
-            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
-            yield f"data.{key}={shown}"
+            yield f"data.{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 def _weights_mb(run_dir: Path) -> float:
-    """Return the size of what is kept of a fit: its adapter, or all its weights in fp32."""
+    """Return the size of a fit's adapter, or of all its weights if it has none."""
     from experiments.training import checkpoint
 
     adapter = run_dir / "adapter" / "adapter_model.safetensors"

@@ -1,4 +1,4 @@
-"""The table of what each fit of a chain knows about the data of each."""
+"""Each fit of a chain is tested on the data of each fit."""
 
 import csv
 from pathlib import Path
@@ -36,6 +36,17 @@ def test_each_fit_is_tested_on_the_data_of_each(chain: dict[str, Any], work: Pat
     assert metrics["full_on_full/test/loss"] < metrics["base_on_full/test/loss"]
     assert float(rows["lora"]["trained_parameters"]) < float(rows["full"]["trained_parameters"]) / 4
     assert float(rows["lora"]["weights_mb"]) < float(rows["full"]["weights_mb"]) / 2
+
+
+def test_a_setting_that_one_fit_lacks_is_set_back(chain: dict[str, Any], work: Path) -> None:
+    Path("test: it.txt").write_text("the rat sat on the mat. " * 60)
+    chain["stages"]["full"]["data.test_path"] = "test: it.txt"
+    del chain["stages"]["lora"]
+    metrics = experiments.run(chain, "run_dir=chain", "trainer.max_epochs=1").metrics
+    for name in ("base", "full"):
+        assert metrics[f"{name}_on_{name}/test/loss"] == pytest.approx(evaluate(f"chain/{name}")["test/loss"])
+    overrides = f"data.path={chain['data']['path']}", "data.test_path=null"
+    assert metrics["full_on_base/test/loss"] == evaluate("chain/full", *overrides)["test/loss"]
 
 
 def test_fits_on_different_kinds_of_data_cannot_be_compared(chain: dict[str, Any]) -> None:
