@@ -40,9 +40,9 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         say(f"dry run of {experiment.name}: its data exists only after the stage {stage}")
         return
     initial = None
-    if initial_weights.init_from(experiment) not in (None, *stages):
-        initial = initial_weights.read(experiment)
-    if initial is not None:
+    name = initial_weights.init_from(experiment)
+    if name is not None and name not in stages:
+        initial = initial_weights.read(name, experiment)
         experiment = initial_weights.with_architecture(experiment, initial)
     with trainers.global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)

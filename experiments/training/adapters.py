@@ -1,7 +1,7 @@
-"""Train an adapter: low-rank updates beside frozen weights, which are named and not saved again.
+"""Train an adapter: low-rank updates of frozen weights.
 
-The state of an adapted model holds only what is trained, so checkpoints are small. `model.init_from` names
-the frozen weights, and `adapter.base_sha256` in the saved config says which bytes they must have.
+Checkpoints hold only the updates, so they are small. `model.init_from` names the file of the frozen weights,
+and `adapter.base_sha256` in the saved config is its checksum.
 """
 
 import dataclasses
@@ -26,61 +26,51 @@ from lit_modules.pretrained.peft_format import huggingface_names, own_names, wri
 def with_base(experiment: Config, start: Start) -> tuple[Config, InitialWeights]:
     """Read the frozen weights, and write their architecture and checksum into the config.
 
-    If the run goes on from a checkpoint, the weights must be those of its beginning.
+    A resumed run must have the same weights as at its start.
 
     Raises:
-        UserError: The weights are missing, damaged, or other ones.
+        UserError: The weights are missing or damaged, or have another checksum.
     """
     assert experiment.adapter is not None
-    plain = start.state["config"] if start.checkpoint is not None else experiment.plain
-    wanted = plain["adapter"].get("base_sha256")
-    config = dataclasses.replace(experiment.adapter.config, base_sha256=wanted)
-    experiment = dataclasses.replace(experiment, adapter=Section(experiment.adapter.name, config))
-    initial = read_base(experiment, beside=start.checkpoint)
-    config = dataclasses.replace(config, base_sha256=checksum(initial.path))
-    adapter = Section("lora", config)
+    name, config = experiment.adapter.name, experiment.adapter.config
+    wanted = (
+        config.base_sha256 if start.checkpoint is None else start.state["config"]["adapter"]["base_sha256"]
+    )
+    initial = read_base(experiment, wanted, beside=start.checkpoint)
+    adapter = Section(name, dataclasses.replace(config, base_sha256=wanted or checksum(initial.path)))
     experiment = initial_weights.with_architecture(experiment, initial)
     plain = {**experiment.plain, "adapter": literal(adapter.to_plain())}
     return dataclasses.replace(experiment, adapter=adapter, plain=plain), initial
 
 
-def read_base(experiment: Config, *, beside: Path | None = None) -> InitialWeights:
+def read_base(experiment: Config, sha256: str | None, *, beside: Path | None) -> InitialWeights:
     """Read the frozen weights of an adapter.
 
     Args:
         experiment: The config of the adapter.
-        beside: A checkpoint of the adapter. If it was moved together with the run that has the weights, they
-            are found there.
+        sha256: The checksum of the weights; None for any weights.
+        beside: A checkpoint of the adapter, or None. If a whole chain was moved, the weights are searched for
+            in the parent folders of this checkpoint.
 
     Raises:
-        UserError: They are missing or damaged, or have another checksum.
+        UserError: The weights are missing or damaged, or have another checksum.
     """
     name = init_from(experiment)
-    adapter = experiment.adapter
     assert name is not None
-    assert adapter is not None
-    moved = [] if beside is None or Path(name).exists() else _moved(Path(name), beside)
-    if moved:
-        model = dataclasses.replace(experiment.model.config, init_from=str(moved[0]))
-        experiment = dataclasses.replace(experiment, model=Section(experiment.model.name, model))
-    initial = initial_weights.read(experiment)
-    assert initial is not None
-    check_base(initial.path, adapter.config.base_sha256)
+    if beside is not None and not Path(name).exists():
+        stage_file = Path(*Path(name).parts[-3:])  # STAGE/checkpoints/FILE
+        places = (folder / stage_file for folder in beside.resolve().parents)
+        name = next((str(place) for place in places if place.is_file()), name)
+    initial = initial_weights.read(name, experiment)
+    check_base(initial.path, sha256)
     return initial
 
 
-def _moved(path: Path, beside: Path) -> list[Path]:
-    """Return where a file may be that was moved with its chain: STAGE/checkpoints/FILE in a parent folder."""
-    return [
-        place for folder in beside.resolve().parents if (place := folder.joinpath(*path.parts[-3:])).is_file()
-    ]
-
-
 def check_base(path: Path, wanted: str | None) -> None:
-    """Check that weights are those that an adapter was trained on.
+    """Check that an adapter was trained on these weights.
 
     Raises:
-        UserError: They have another checksum.
+        UserError: The weights have another checksum.
     """
     if wanted is not None and (found := checksum(path)) != wanted:
         raise UserError(
@@ -90,7 +80,7 @@ def check_base(path: Path, wanted: str | None) -> None:
 
 
 def checksum(path: Path) -> str:
-    """Return the sha256 of a file, or of the weights in a folder: of their digests if there are several."""
+    """Return the sha256 of a file, or of the weights in a folder; of several files, that of their digests."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     digests = []
     for file in files:
@@ -100,7 +90,10 @@ def checksum(path: Path) -> str:
 
 
 def start_from(module: Any, experiment: Config, initial: InitialWeights | None) -> list[str]:
-    """Load the initial weights into a new model and add its adapter, if any; return lines that say so.
+    """Load the initial weights into a new model, and add its adapter; both are optional.
+
+    Returns:
+        Lines for the user about what was done.
 
     Raises:
         UserError: The weights don't fit, or a target matches no layer.
@@ -115,7 +108,7 @@ def start_from(module: Any, experiment: Config, initial: InitialWeights | None) 
 
 
 def add_updates(module: nn.Module, config: LoRAConfig) -> list[str]:
-    """Freeze a model and add a low-rank update to each target; from now on, its state holds only the updates.
+    """Freeze a model and add a low-rank update to each target; its state dict then holds only the updates.
 
     Returns:
         The names of the adapted layers.
@@ -155,12 +148,12 @@ def _keep_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any)
 
 
 def save(folder: Path, module: Any, experiment: Config) -> None:
-    """Write the updates in PEFT's format, with the names that the frozen model has there."""
+    """Write the updates in PEFT's format, with the layer names that the frozen model has in PEFT."""
     assert experiment.adapter is not None
     base = init_from(experiment)
     assert base is not None
     model = experiment.model.config
-    # A GPT-2 keeps query, key and value in one matrix there; its adapter has our names.
+    # Hugging Face's GPT-2 has query, key and value in one matrix, so its adapter keeps our names.
     theirs = is_pretrained(base) and model.norm == "rms_norm"
     names = huggingface_names(model.depth) if theirs else own_names(module.network)
     with writing(folder):

@@ -183,7 +183,8 @@ def restore(saved: Mapping[str, Any], path: Path, *overrides: str) -> Restored:
         raise UserError(f"{path}: {error}; a newer version of the suite may have written it") from error
     module = build_model(experiment, info)
     if experiment.adapter is not None:
-        adapters.start_from(module, experiment, adapters.read_base(experiment, beside=path))
+        sha256 = experiment.adapter.config.base_sha256
+        adapters.start_from(module, experiment, adapters.read_base(experiment, sha256, beside=path))
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:

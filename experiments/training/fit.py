@@ -145,9 +145,8 @@ def build(
         start.state.clear()  # `io` has the only copy and drops it once the Trainer has loaded it
     check_memory(experiment, datamodule)
     module = build_model(experiment, datamodule.info)
-    if init_from(experiment) is not None:
-        for line in adapters.start_from(module, experiment, initial):
-            say(line)
+    for line in adapters.start_from(module, experiment, initial):
+        say(line)
     own_loggers = [*create_all("logger", experiment.loggers).values(), *loggers]
     trainer = trainers.build_trainer(
         settings,
@@ -163,7 +162,7 @@ def build(
         log_no_hyperparameters(part)
     check_batches(datamodule, module, trainer, settings.limit_train_batches)
     compile_network(module, settings.compile)
-    if not run_directory.is_worker():  # nothing was refused, so that the run begins or goes on
+    if not run_directory.is_worker():  # all checks have passed
         write = run_directory.write_start if start.checkpoint is None else run_directory.write_continuation
         write(start.run_dir, experiment)
     for logger in own_loggers:
@@ -239,20 +238,23 @@ def finished(run_dir: Path) -> Result:
 
 
 def _with_initial_weights(experiment: Config, start: Start) -> tuple[Config, InitialWeights | None]:
-    """Give the config the architecture of its initial weights, which a new run or an adapter reads."""
-    if init_from(experiment) is None:
+    """Return the config with the architecture of its initial weights, and the weights if the run needs them.
+
+    A resumed run has them in its checkpoint, except the frozen weights of an adapter.
+    """
+    name = init_from(experiment)
+    if name is None:
         return experiment, None
     if experiment.adapter is not None:
         return adapters.with_base(experiment, start)
     if start.checkpoint is not None:
         return initial_weights.with_architecture_of(experiment, start.state["config"]["model"]), None
-    initial = initial_weights.read(experiment)
-    assert initial is not None
+    initial = initial_weights.read(name, experiment)
     return initial_weights.with_architecture(experiment, initial), initial
 
 
 def _tokenizer(experiment: Config, start: Start, initial: InitialWeights | None) -> Mapping[str, Any] | None:
-    """Return the vocabulary of the initial weights, which the checkpoint of a resumed run carries."""
+    """Return the vocabulary of the initial weights; a resumed run has it in its checkpoint."""
     if start.checkpoint is not None and init_from(experiment) is not None:
         return start.state["info"].get("tokenizer")
     return None if initial is None else initial.tokenizer

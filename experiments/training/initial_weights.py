@@ -1,8 +1,8 @@
-"""What a run starts from: `model.init_from`, a checkpoint of the suite or a pre-trained language model.
+"""Start a run from `model.init_from`, a checkpoint of the suite or a pre-trained language model.
 
 The file gives the weights, the architecture of the network and the vocabulary of the data. Everything else,
-such as dropout and the optimizer, comes from the config. The architecture becomes part of the run's own
-config, so a finished run needs its initial weights no more.
+such as dropout and the optimizer, comes from the config. The run saves the architecture in its own config, so
+it does not need the file again after its start.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ _NOT_ARCHITECTURE = (
     *("token_dropout", "feature_dropout", "embedding_std", "linear_std", "output_init"),
     *("channels_last", "beam_size", "length_penalty"),
 )
-"""Settings of a transformer that the config decides, whatever weights a run starts from."""
+"""Settings of a transformer that come from the config, not from the initial weights."""
 _BY_ROW = ("network.embedding.weight", "network.head.weight", "network.positions.table.weight")
-"""Tensors with a row for each token or position; a smaller vocabulary or context uses the first rows."""
+"""Tensors with one row per token or position; a model with fewer tokens or positions uses the first rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class InitialWeights:
 
 
 def init_from(experiment: Config) -> str | None:
-    """Return the setting `model.init_from`, which your own model may lack."""
+    """Return the setting `model.init_from`; None if it is not set or the model does not have it."""
     return getattr(experiment.model.config, "init_from", None)
 
 
@@ -63,15 +63,12 @@ def check_exists(name: str) -> None:
         find_checkpoint(name, names=tuple(ASSETS))
 
 
-def read(experiment: Config) -> InitialWeights | None:
-    """Read what a run starts from; `None` without `model.init_from`.
+def read(name: str, experiment: Config) -> InitialWeights:
+    """Read the file `name`, from which a run starts.
 
     Raises:
         UserError: The file is missing, damaged or of another kind of model.
     """
-    name = init_from(experiment)
-    if name is None:
-        return None
     if is_pretrained(name):
         return _pretrained(name, experiment)
     path = find_checkpoint(name, names=tuple(ASSETS))
@@ -109,7 +106,7 @@ def _pretrained(name: str, experiment: Config) -> InitialWeights:
 
 
 def architecture(model: str) -> set[str]:
-    """Return the settings of a model that its initial weights decide; none if it is not a transformer."""
+    """Return the settings of a transformer that come from its initial weights; none for another model."""
     schema = registry.schema("model", model)
     if not issubclass(schema, TransformerConfig):
         return set()
@@ -117,7 +114,7 @@ def architecture(model: str) -> set[str]:
 
 
 def with_architecture(experiment: Config, start: InitialWeights) -> Config:
-    """Replace the architecture in a config by that of the weights, if they are of the same transformer.
+    """Replace the architecture in a config by that of the weights, if both are the same kind of transformer.
 
     Raises:
         UserError: The data has longer windows than a pre-trained model can read.
@@ -158,7 +155,7 @@ def initialise(module: Any, start: InitialWeights, *, whole: bool = False) -> st
         A line that says how many tensors were copied and which ones are new.
 
     Raises:
-        UserError: No tensor fits, not all do although they must, or the vocabularies differ.
+        UserError: No tensor fits, one is missing although `whole` is true, or the vocabularies differ.
     """
     if start.saved is not None:
         check_vocabulary(start.saved, module.info, start.path)

@@ -1,4 +1,4 @@
-"""Own optimizers and schedules: connect a registered class or function to the settings of its section."""
+"""Build optimizers and schedules that users have registered."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from lit_modules.optim.schedules import Schedule, build_schedule
 
 
 def connect(kind: str, section: Section) -> None:
-    """Make `build_optimizer` or `build_schedule` build the own component of a section."""
+    """Make `build_optimizer` or `build_schedule` able to build what a user has registered."""
     entry = registry.entry(kind, section.name)
     if entry.target is None:  # the suite builds it from the type of its config
         return

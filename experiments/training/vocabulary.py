@@ -1,4 +1,4 @@
-"""Check that data has the vocabulary that weights were trained with."""
+"""Check that data and a checkpoint have the same vocabulary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,10 @@ from experiments.errors import UserError
 
 
 def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
-    """Check that the data has the vocabulary that a checkpoint was trained with.
+    """Check that the data has the same vocabulary as a checkpoint.
 
-    Equal sizes are not enough: id 7 would be another letter. Weights or data without tokens always pass.
+    Equal sizes are not enough, because the same id could be another token. If one of the two has no tokens,
+    the check passes.
 
     Raises:
         UserError: The vocabularies differ.
@@ -37,5 +38,5 @@ def check_vocabulary(saved: Mapping[str, Any], info: Any, path: Path) -> None:
 
 
 def _tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide the ids of the tokens: all but the implementation."""
+    """Return all settings but the implementation, which does not change the ids of tokens."""
     return {key: value for key, value in tokenizer.items() if key != "implementation"}
