@@ -1,11 +1,11 @@
-"""A byte-level tokenizer.json as it was published, run by the library `tokenizers`.
+"""Byte-level tokenizers of published models, run by the library `tokenizers`.
 
-It has what the byte-pair encoding by hand lacks: other patterns than GPT-2's, a space before the text,
-normalization, merges that are skipped for whole words, and white space around special tokens.
+They have features that the byte-pair encoding by hand lacks: other patterns than GPT-2's, a space before the
+text, normalization, merges that are skipped for whole words, and white space around special tokens.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ _PIECE_END = re.compile(r"(?s:.*)[^\W_](?=\s)")
 _PIECE_END_BEFORE_SPACE = re.compile(r"(?s:.*)[^\W_](?= )")
 """For a tokenizer that adds a space before every text that does not start with one."""
 _WHITE = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*"
-"""Unicode's White_Space, which the library takes around a token; Python's `\\s` has four controls more."""
+"""White space as in Unicode, which the library counts as part of a token; Python's `\\s` has four more."""
 
 
 class PublishedTokenizer(Tokenizer):
@@ -43,17 +43,11 @@ class PublishedTokenizer(Tokenizer):
     def __init__(self, definition: Mapping[str, Any]) -> None:
         self._definition = dict(definition)
         _check(definition)
-        ids = dict(definition["model"]["vocab"])
-        added = definition["added_tokens"]
-        for token in added:
-            if ids.setdefault(token["content"], token["id"]) != token["id"]:
-                raise ValueError(f"the added token {token['content']!r} has another id in the vocabulary")
-        if sorted(ids.values()) != list(range(len(ids))):
-            raise ValueError(f"the {len(ids)} tokens must have the ids 0 … {len(ids) - 1}, each once")
-        self.vocab_size = len(ids)
-        self.special_tokens = {token["content"]: token["id"] for token in added}
+        names = names_by_id(definition["model"]["vocab"], definition["added_tokens"])
+        self.vocab_size = len(names)
+        self.special_tokens = {token["content"]: token["id"] for token in definition["added_tokens"]}
+        ids = {name: id for id, name in enumerate(names)}
         self.start_ids = tuple(ids[name] for name in definition["start"])
-        names = sorted(ids, key=ids.__getitem__)
         self._bytes = [name.encode() if name in self.special_tokens else to_bytes(name) for name in names]
 
     def token_bytes(self, id: int) -> bytes:
@@ -102,8 +96,23 @@ class PublishedTokenizer(Tokenizer):
         return LibraryTokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **parts}))
 
 
+def names_by_id(vocab: Mapping[str, int], added: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of all tokens in the order of their ids: the vocabulary and the added tokens.
+
+    Raises:
+        ValueError: A token has two ids, or the ids are not 0, 1, 2 and so on.
+    """
+    ids = dict(vocab)
+    for token in added:
+        if ids.setdefault(token["content"], token["id"]) != token["id"]:
+            raise ValueError(f"the added token {token['content']!r} has another id in the vocabulary")
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise ValueError(f"the {len(ids)} tokens must have the ids 0 … {len(ids) - 1}, each once")
+    return sorted(ids, key=ids.__getitem__)
+
+
 def _check(definition: Mapping[str, Any]) -> None:
-    """Refuse what would make a text's pieces depend on more than their surroundings."""
+    """Check that all settings are supported, and that a text can be encoded in chunks."""
     normalizer = definition["normalizer"]
     if normalizer is not None and normalizer["type"] != "NFC":
         raise ValueError(f"normalizer = {normalizer} isn't implemented, only 'NFC'")
@@ -122,10 +131,10 @@ def _check(definition: Mapping[str, Any]) -> None:
 
 
 def pre_tokenizer_steps(pre_tokenizer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the steps of a pre-tokenizer, of which the last must be byte-level.
+    """Return the steps of a pre-tokenizer.
 
     Raises:
-        ValueError: It is not.
+        ValueError: A step is not supported, or the last step is not byte-level.
     """
     nested = pre_tokenizer["type"] == "Sequence"
     steps = list(pre_tokenizer["pretokenizers"] if nested else [pre_tokenizer])

@@ -15,7 +15,7 @@ class Part(NamedTuple):
 
 
 def special_pattern(names: Iterable[str]) -> re.Pattern[str]:
-    """Return the pattern of some names; where two match, the longer one counts."""
+    """Return a pattern that matches any of the names; longer names are tried first."""
     return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
 
 
@@ -48,7 +48,7 @@ def split_special(chunks: Iterable[str], pattern: re.Pattern[str], longest: int)
 
 
 def without_special(chunks: Iterable[str], names: Iterable[str]) -> Iterator[Iterator[str]]:
-    """Yield the texts between special tokens, each in chunks; read each to its end before the next one."""
+    """Yield the texts between special tokens, each in chunks; read each text to its end before the next."""
     names = list(names)
     if not names:
         yield iter(chunks)

@@ -19,7 +19,7 @@ class Tokenizer(ABC):
     Attributes:
         vocab_size: Number of tokens, special tokens included.
         special_tokens: Id of each special token, by name.
-        start_ids: Tokens with which every text begins, such as `<|begin_of_text|>`; a caller adds them.
+        start_ids: Tokens to put before every text, such as `<|begin_of_text|>`; `encode` does not add them.
     """
 
     vocab_size: int
@@ -60,7 +60,7 @@ class Tokenizer(ABC):
                 yield [self._special_id(part.text) for part in group]
                 continue
             first = next(group)
-            rest = (part.text for part in group)  # noqa: B031 - what `next` has left
+            rest = (part.text for part in group)  # noqa: B031 - all parts after the first
             yield from self._plain_chunks(chain([first.text], rest), first.offset)
 
     def _special_id(self, text: str) -> int:

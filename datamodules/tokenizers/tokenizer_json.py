@@ -7,7 +7,7 @@ from typing import Any
 
 from datamodules.assets.ordinary_files import check_ordinary
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
-from datamodules.tokenizers.published import PublishedTokenizer, pre_tokenizer_steps
+from datamodules.tokenizers.published import PublishedTokenizer, names_by_id, pre_tokenizer_steps
 from datamodules.tokenizers.tokenizer import Tokenizer
 
 _NOTHING: tuple[Any, ...] = (None, False, "", [], {})
@@ -16,7 +16,7 @@ _PLAIN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "b
 
 
 def read_tokenizer_json(path: Path) -> Tokenizer:
-    """Read a `tokenizer.json` with byte-level BPE: that of GPT-2, or of Llama 3, Qwen and others.
+    """Read a `tokenizer.json` with byte-level BPE, such as those of GPT-2, Llama 3 and Qwen.
 
     Raises:
         ValueError: The file can't be read, is malformed, or has a setting that is not implemented. The
@@ -61,14 +61,8 @@ def _build(values: Mapping[str, Any]) -> Tokenizer:
         parts = {"model": {"type": "BPE", **model}, "pre_tokenizer": values["pre_tokenizer"]}
         parts |= {"normalizer": values.get("normalizer"), "added_tokens": added, "start": start}
         return PublishedTokenizer(parts)
-    ids = dict(model["vocab"])
-    for token in added:
-        if ids.setdefault(token["content"], token["id"]) != token["id"]:
-            raise ValueError(f"the added token {token['content']!r} has another id in the vocabulary")
-    if sorted(ids.values()) != list(range(len(ids))):
-        raise ValueError(f"the {len(ids)} tokens must have the ids 0 … {len(ids) - 1}, each once")
     return LibraryBytePairTokenizer(
-        sorted(ids, key=ids.__getitem__),
+        names_by_id(model["vocab"], added),
         [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
         special_tokens=[token["content"] for token in added],
         individual_digits=len(steps) > 1,
@@ -76,7 +70,11 @@ def _build(values: Mapping[str, Any]) -> Tokenizer:
 
 
 def _start(post: Mapping[str, Any] | None) -> list[str]:
-    """Return the names of the tokens that a post-processor puts before a text; after it, none may be."""
+    """Return the names of the tokens that a post-processor puts before a text.
+
+    Raises:
+        ValueError: It puts tokens after a text, or is not supported.
+    """
     if post is None:
         return []
     steps = post["processors"] if post["type"] == "Sequence" else [post]

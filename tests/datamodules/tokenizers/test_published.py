@@ -1,16 +1,23 @@
 """Tokenizers as Llama 3, Qwen and others publish them, against the library itself."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers.convert_slow_tokenizer import Qwen2Converter, TikTokenConverter
 
 from datamodules.tokenizers import PublishedTokenizer, read_tokenizer_json, tokenizer_from_dict
 from datamodules.tokenizers.published import _LLAMA3, _QWEN2
 
 MORE = ["12345 67\u00a0 it'S\r\n\r\n  x", "cafe\u0301 \u1112\u1161", " \n", "", "don't?!\n\n\tend  "]
+
+
+def test_patterns_are_those_of_the_published_models() -> None:
+    assert inspect.signature(TikTokenConverter).parameters["pattern"].default == _LLAMA3
+    assert f'r"""{_QWEN2}"""' in inspect.getsource(Qwen2Converter)
 
 
 def published(texts: list[str], kind: str) -> Tokenizer:
