@@ -1,5 +1,6 @@
 """What every test starts from: the process's global state as it was, and small settings for real runs."""
 
+import json
 import os
 import random
 import signal
@@ -133,3 +134,15 @@ def own_code_forgotten() -> Iterator[None]:
     for name in own_code._used.keys() - used.keys():
         del own_code._used[name], sys.modules[name]
     sys.path[:] = path
+
+
+@pytest.fixture
+def chat_file(tmp_path: Path) -> Path:
+    """Write thirty short conversations of different lengths."""
+    lines = []
+    for number in range(30):
+        messages = [{"role": "user", "content": f"say {number} " * (1 + number % 5)}]
+        messages.append({"role": "assistant", "content": f"{number}! " * (1 + number % 7)})
+        lines.append(json.dumps({"messages": messages}))
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path / "chat.jsonl"

@@ -1,6 +1,5 @@
 """Conversations as rows of tokens: the same loss packed and padded."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,16 @@ from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    lines = []
-    for number in range(30):
-        messages = [{"role": "user", "content": f"say {number} " * (1 + number % 5)}]
-        messages.append({"role": "assistant", "content": f"{number}! " * (1 + number % 7)})
-        lines.append(json.dumps({"messages": messages}))
-    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return tmp_path / "chat.jsonl"
-
-
 def batches(path: Path, **settings: Any) -> tuple[TextInfo, list[tuple[torch.Tensor, ...]]]:
     data = ChatDataModule(ChatConfig(path=str(path), template="chatml", context_length=160, **settings))
     return data.info, list(data.val_dataloader())
 
 
 @pytest.mark.parametrize("position", ["rotary", "learned"])
-def test_packed_and_padded_rows_give_the_same_loss_per_token(path: Path, position: str) -> None:
+def test_packed_and_padded_rows_give_the_same_loss_per_token(chat_file: Path, position: str) -> None:
     """Each token's loss is that of its conversation alone."""
-    info, packed = batches(path, packed=True, val_fraction=0.5)
-    _, padded = batches(path, packed=False, val_fraction=0.5)
+    info, packed = batches(chat_file, packed=True, val_fraction=0.5)
+    _, padded = batches(chat_file, packed=False, val_fraction=0.5)
     torch.manual_seed(0)
     config = LanguageModelConfig(depth=2, width=16, num_heads=2, position=position)
     module = LanguageModel(config, info).eval()
@@ -53,8 +41,8 @@ def test_packed_and_padded_rows_give_the_same_loss_per_token(path: Path, positio
     torch.testing.assert_close(losses[0][: len(counted)], counted.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_only_the_assistants_tokens_are_targets(path: Path) -> None:
-    info, ((_, y, _), *_) = batches(path, packed=False)
+def test_only_the_assistants_tokens_are_targets(chat_file: Path) -> None:
+    info, ((_, y, _), *_) = batches(chat_file, packed=False)
     from datamodules.tokenizers import tokenizer_from_dict
 
     tokenizer = tokenizer_from_dict(info.tokenizer)

@@ -1,6 +1,5 @@
 """Fine-tuning on conversations: a model that answers afterwards, and files that it can't learn from."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,15 @@ from experiments.language_models.opening import open_language_model
 from experiments.sample.__main__ import main as sample_main
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    lines = []
-    for number in range(30):
-        messages = [{"role": "user", "content": f"say {number} " * (1 + number % 5)}]
-        messages.append({"role": "assistant", "content": f"{number}! " * (1 + number % 7)})
-        lines.append(json.dumps({"messages": messages}))
-    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return tmp_path / "chat.jsonl"
-
-
 def test_a_model_is_tuned_on_conversations_and_answers(
-    path: Path,
+    chat_file: Path,
     write_llama: Callable[..., Path],
     language_settings: dict[str, Any],
     work: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = write_llama(work / "llama", max_position_embeddings=300)
-    data = {"name": "chat", "path": str(path), "context_length": 200, "batch_size": 4}
+    data = {"name": "chat", "path": str(chat_file), "context_length": 200, "batch_size": 4}
     settings = {**language_settings, "model": {"name": "language_model"}, "data": data}
     settings["optimizer"] = {"name": "adamw", "lr": 0.01}
     lora = {"adapter": {"name": "lora", "rank": 2}}
@@ -58,18 +46,18 @@ def test_a_model_is_tuned_on_conversations_and_answers(
     ],
 )
 def test_what_cannot_be_learned_from_is_refused(
-    path: Path, language_settings: dict[str, Any], work: Path, settings: dict[str, Any], said: str
+    chat_file: Path, language_settings: dict[str, Any], work: Path, settings: dict[str, Any], said: str
 ) -> None:
-    data = {"name": "chat", "path": str(path), **settings}
+    data = {"name": "chat", "path": str(chat_file), **settings}
     with pytest.raises(UserError, match=said) as caught:
         experiments.run({**language_settings, "data": data})
     assert "\n" not in str(caught.value)
 
 
 def test_a_recurrent_network_learns_no_conversations(
-    path: Path, language_settings: dict[str, Any], work: Path
+    chat_file: Path, language_settings: dict[str, Any], work: Path
 ) -> None:
-    data = {"name": "chat", "path": str(path)}
+    data = {"name": "chat", "path": str(chat_file)}
     with pytest.raises(
         UserError, match="char_rnn can't learn conversations; choose the model language_model"
     ):
