@@ -1,4 +1,4 @@
-"""Conversations of which the assistant's tokens are learned, packed into rows or padded.
+"""Conversations as rows of tokens, packed or padded; only the assistant's tokens are learned.
 
 Shape letters: B batch, T tokens.
 """
@@ -26,9 +26,9 @@ from datamodules.text.token_preparation import make_tokenizer
 class ChatDataModule(ResidentDataModule):
     """Conversations from a JSONL file.
 
-    A batch is `(x, y, documents)`, int64 (B, T). `y` holds the token after each token of `x` where that token
-    is the assistant's, or −100 elsewhere. `documents` numbers the conversations of a row; a token sees only
-    tokens of its own.
+    A batch is `(x, y, documents)`, each int64 (B, T). `y` holds the next token for each token of `x`, or −100
+    if the next token is not the assistant's. `documents` holds the number of each token's conversation in its
+    row. A token attends only to tokens of its own conversation.
     """
 
     config: ChatConfig
@@ -76,9 +76,11 @@ class ChatDataModule(ResidentDataModule):
 
 
 def rows(conversations: list[Encoded], width: int, *, packed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay conversations out in rows of tokens, targets and numbers of conversations, int64 (N, width).
+    """Arrange conversations in rows.
 
-    Padding has the number −1, and its targets are ignored.
+    Returns:
+        Tokens, targets and conversation numbers, each int64 (N, width). Padding has the number −1, and its
+        targets are ignored.
     """
     cut = [Encoded(ids[: width + 1], answer[: width + 1]) for ids, answer in conversations]
     lengths = [len(ids) - 1 for ids, _ in cut]

@@ -28,7 +28,8 @@ class ChatConfig:
     )
     packed: bool = setting(
         True,
-        "Several conversations in a row, invisible to each other, instead of padding; same loss, less time.",
+        "Whether a row holds several conversations instead of padding. Each token sees only its own "
+        "conversation, so the loss stays the same; training takes less time.",
     )
     batch_size: int = setting(8, "Training rows per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
@@ -41,7 +42,7 @@ class ChatConfig:
         0.1, "Fraction of the conversations for the test.", above=0, below=1, evaluation="same"
     )
     tokenizer: TokenizerConfig = setting(
-        help="The tokenizer of a new model; a model that is trained further has its own.",
+        help="Tokenizer of a new model; with model.init_from, the initial weights have their own.",
         default_factory=lambda: TokenizerConfig(kind="bpe", special_tokens=list(CHAT_TOKENS)),
     )
 

@@ -25,7 +25,7 @@ class TokenizerConfig:
     individual_digits: bool = setting(False, "Whether bpe makes each digit a token of its own.")
     special_tokens: list[str] = setting(
         [],
-        "Names in the text that bpe makes one token each, such as <|endoftext|>; vocab_size counts them.",
+        "Strings that bpe always encodes as one token, such as <|endoftext|>; vocab_size includes them.",
     )
     path: str | None = setting(
         None,
@@ -39,8 +39,8 @@ class TokenizerConfig:
         names = self.special_tokens
         if names and (self.kind != "bpe" or self.path is not None):
             raise ValueError("special_tokens: only a bpe that is learned from the text takes them")
-        if len(set(names)) < len(names) or "" in names or any(len(name) == 1 for name in names):
-            raise ValueError("special_tokens: each needs a name of its own, of two characters at least")
+        if len(set(names)) < len(names) or any(len(name) < 2 for name in names):
+            raise ValueError("special_tokens: use different names of at least two characters")
         if len(names) + 256 > self.vocab_size:
             raise ValueError(
                 f"special_tokens: {len(names)} do not fit into a vocab_size of {self.vocab_size}"
@@ -65,8 +65,8 @@ class TokenCorpusConfig(SplitConfig):
     context_length: int = setting(256, "Number of tokens in a window.", min=1, max=1 << 22)
     train_context_length: int | None = setting(
         None,
-        "Number of tokens in a training window; null: context_length. With a smaller number, the evaluation "
-        "shows how a model continues beyond the length that it was trained on.",
+        "Number of tokens in a training window; null: context_length. With a smaller number, the "
+        "evaluation shows how well a model predicts texts longer than its training windows.",
         min=1,
         max=1 << 22,
     )

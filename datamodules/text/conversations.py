@@ -1,8 +1,8 @@
-"""Conversations: read them from JSONL, encode them in ChatML, and lay them out in rows.
+"""Read conversations from JSONL, encode them in ChatML, and arrange them in rows.
 
     <|im_start|>system⏎…<|im_end|>⏎<|im_start|>user⏎…<|im_end|>⏎<|im_start|>assistant⏎…<|im_end|>⏎
 
-The assistant's tokens are those that a chat model writes: its answer and the <|im_end|> after it.
+The assistant's tokens are those that a chat model generates: its answer and the <|im_end|> after it.
 """
 
 import json
@@ -18,7 +18,7 @@ SYSTEM_MESSAGES = {
     "smollm2": "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
     "chatml": None,
 }
-"""The system message of a conversation without one, by template."""
+"""For each template, the system message of a conversation that has none."""
 _ROLES = ("system", "user", "assistant")
 
 
@@ -40,7 +40,8 @@ def read_conversations(path: Path) -> list[list[Message]]:
     """Read a JSONL file; empty lines are skipped.
 
     Raises:
-        ValueError: The file can't be read, or a line is no conversation with an answer; names the line.
+        ValueError: The file can't be read, or a line isn't a conversation with an answer; the message names
+            the line.
     """
     found = []
     for number, line in enumerate("".join(TextFiles((path,)).chunks()).split("\n"), start=1):
@@ -63,17 +64,17 @@ def _conversation(values: object) -> list[Message]:
             raise ValueError(f"a message needs a role, one of {', '.join(_ROLES)}, and a content, a string")
         conversation.append(Message(role, content))
     if "assistant" not in [message.role for message in conversation]:
-        raise ValueError("no message is the assistant's, so there is nothing to learn")
+        raise ValueError("the assistant has no message, so there is nothing to learn")
     return conversation
 
 
 def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, system: str | None) -> Encoded:
-    """Encode a conversation in ChatML. The name of a special token inside a message stays text.
+    """Encode a conversation in ChatML. The name of a special token in a message is encoded as plain text.
 
     Args:
         tokenizer: A tokenizer with the special tokens of ChatML.
         messages: The messages, in order.
-        system: The system message, if the first message is another one; None for no such message.
+        system: System message to add if `messages` doesn't begin with one; None adds none.
 
     Raises:
         ValueError: The vocabulary lacks a special token, or characters of a message.
@@ -86,7 +87,7 @@ def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, sy
     if system is not None and (not messages or messages[0].role != "system"):
         messages = [Message("system", system), *messages]
     for role, content in messages:
-        if role == "assistant":  # apart, because a model continues the tokens of `assistant⏎`
+        if role == "assistant":  # two texts, because a model generates after `assistant⏎`
             head, body = [start, *tokenizer.encode("assistant\n")], [*tokenizer.encode(content), end]
         else:
             head, body = [start, *tokenizer.encode(f"{role}\n{content}"), end], []
@@ -96,7 +97,7 @@ def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, sy
 
 
 def packed_rows(lengths: Sequence[int], width: int) -> Iterator[list[int]]:
-    """Yield the indices of the sequences of each row, in order; a row is full when the next doesn't fit."""
+    """Yield the indices of the sequences in each row, in order; a row ends when the next doesn't fit."""
     row: list[int] = []
     used = 0
     for index, length in enumerate(lengths):

@@ -59,8 +59,12 @@ def prepare_corpus(
     tokenizer's settings. If two processes call at once, one prepares and the other waits. The files are
     written to a temporary folder, which is renamed when complete. A prepared folder never changes.
 
-    The name of their folder starts with `name`. A given `tokenizer` replaces the one that the config
-    describes. The splits `val` and `test` may have texts of their `own`; otherwise `source` is split.
+    Args:
+        source: The text to split.
+        config: Splits and tokenizer.
+        name: Start of the folder's name.
+        tokenizer: Replaces the tokenizer that the config describes.
+        own: Separate texts of the splits `val` and `test`; a split without one is a part of `source`.
 
     Raises:
         ValueError: The text is empty, too short to split or not UTF-8, or the prepared files are damaged.
@@ -93,7 +97,7 @@ def prepare_corpus(
 
 
 def _fold_last(source: TextSource, config: TokenCorpusConfig) -> tuple[TextSource, TokenCorpusConfig]:
-    """Move a fold, one of K parts of the text in order, to the end of the text, where the test split is."""
+    """Move the chosen fold to the end of the text, because the test split is there."""
     assert config.folds is not None
     characters = summarize(source).characters
     end = characters * (config.fold % config.folds + 1) // config.folds
@@ -109,7 +113,7 @@ def part_bounds(
     Args:
         characters: Length of the text.
         config: The shares of the splits.
-        own: Lengths of the splits with a text of their own, which follow the rest of the text in this order.
+        own: Lengths of the separate texts of splits, which follow the text to split in this order.
 
     Raises:
         ValueError: A split would be empty.

@@ -25,7 +25,11 @@ from datamodules.configs.token_corpus import (
         ),
         (TokenizerConfig, {"path": "gpt2"}, "only kind bpe reads a vocabulary, but kind is character"),
         (TokenizerConfig, {"special_tokens": ["<a>"]}, "only a bpe that is learned from the text takes them"),
-        (TokenizerConfig, {"kind": "bpe", "special_tokens": ["<a>", "<a>"]}, "each needs a name of its own"),
+        (
+            TokenizerConfig,
+            {"kind": "bpe", "special_tokens": ["<a>", "<a>"]},
+            "use different names of at least two",
+        ),
         (
             TokenizerConfig,
             {"kind": "bpe", "special_tokens": ["<a>"], "vocab_size": 256},
