@@ -12,7 +12,6 @@ The last line is the figure. The status is 1 if a run differs or fails; its fold
 how to repeat it.
 """
 
-import argparse
 import json
 import os
 import random
@@ -27,7 +26,7 @@ from typing import Any
 
 from experiments.config.check import to_yaml
 from tests.campaigns.run_kinds import run_kinds
-from tests.campaigns.run_process import LIMIT, processes_of_group, wait_for_group
+from tests.campaigns.run_process import LIMIT, numbered_cases, processes_of_group, wait_for_group
 from tests.campaigns.same_runs import differences
 
 KINDS = ("mlp", "accumulation", "early_stopping", "language_model", "stages")
@@ -178,20 +177,9 @@ def faults(status: int, output: str, rank: int) -> str:
     return ""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="tests.campaigns.ddp"
-    )
-    parser.add_argument("--count", type=int, default=30, help="Number of kills (default: 30).")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the moments (default: 0).")
-    parser.add_argument("--start", type=int, default=0, help="Number of the first run (default: 0).")
-    return parser
-
-
 def main() -> int:
     """Run the campaign; return the exit status."""
-    options = build_parser().parse_args()
+    options = numbered_cases(__doc__, "ddp", count=30, what="kills").parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ddp_")).resolve()
     campaign, failed, number = Ddp(folder, options.seed), 0, options.start
     kinds = list(campaign.kinds)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.campaigns.kills import Campaign, log_of
+from tests.campaigns.run_process import numbered_cases
 from tests.campaigns.same_runs import differences
 
 PAGE = 4096
@@ -90,14 +91,7 @@ def one_run(campaign: Campaign, kind: str, number: int) -> tuple[bool, list[str]
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        prog="tests.campaigns.full_disk",
-    )
-    parser.add_argument("--count", type=int, default=60, help="Number of full disks (default: 60).")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the sizes (default: 0).")
-    parser.add_argument("--start", type=int, default=0, help="Number of the first run (default: 0).")
+    parser = numbered_cases(__doc__, "full_disk", count=60, what="full disks")
     parser.add_argument("--kind", nargs="+", metavar="KIND", help="Kinds of run (default: all).")
     return parser
 

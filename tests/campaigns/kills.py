@@ -35,7 +35,7 @@ import torchmetrics  # noqa: F401
 import experiments.training.fit  # noqa: F401 - imported once, before the processes are forked
 from experiments.config.check import to_yaml
 from tests.campaigns.run_kinds import run_kinds
-from tests.campaigns.run_process import fork, run_here, wait
+from tests.campaigns.run_process import fork, numbered_cases, run_here, wait
 from tests.campaigns.same_runs import differences
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -192,15 +192,8 @@ def _count_file_operations(run_dir: Path, kill: Kill | None) -> list[int]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        prog="tests.campaigns.kills",
-    )
-    parser.add_argument("--count", type=int, default=200, help="Number of kills (default: 200).")
+    parser = numbered_cases(__doc__, "kills", count=200, what="kills")
     parser.add_argument("--minutes", type=float, help="End after this time even with fewer kills.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the kinds and moments (default: 0).")
-    parser.add_argument("--start", type=int, default=0, help="Number of the first run (default: 0).")
     parser.add_argument("--kind", nargs="+", metavar="KIND", help="Kinds of run (default: all).")
     parser.add_argument(
         "--fresh", type=float, default=0.1, help="Fraction of new interpreters (default: 0.1)."

@@ -14,7 +14,6 @@ Each finished run must equal one that ran alone, to the bit (`same_runs.py`). Th
 status is 1 if a case fails; its folder is kept, and a line says how to repeat it.
 """
 
-import argparse
 import dataclasses
 import gzip
 import hashlib
@@ -38,7 +37,7 @@ from datamodules.text.token_preparation import prepare_corpus
 from experiments.training import run_lock
 from tests.campaigns.damage_samples import fingerprint
 from tests.campaigns.kills import Campaign
-from tests.campaigns.run_process import LIMIT, fork, run_here, wait_for_group
+from tests.campaigns.run_process import LIMIT, fork, numbered_cases, run_here, wait_for_group
 from tests.campaigns.same_runs import differences
 
 CASES = ("fresh", "auto", "by_name", "asset", "tokens")
@@ -253,22 +252,9 @@ def one_owner(ends: list[End]) -> Iterator[str]:
         yield f"{trained} processes trained, with status {[status for status, _ in ends]}"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        prog="tests.campaigns.races",
-    )
-    parser.add_argument("--count", type=int, default=60, help="Number of cases (default: 60).")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the cases (default: 0).")
-    parser.add_argument("--start", type=int, default=0, help="Number of the first case (default: 0).")
-    return parser
-
-
 def main() -> int:
     """Run the campaign; return the exit status."""
-    options = build_parser().parse_args()
+    options = numbered_cases(__doc__, "races", count=60, what="cases").parse_args()
     folder = Path(tempfile.mkdtemp(prefix="races_")).resolve()
     races, failed = Races(folder, options.seed), 0
     for number in range(options.start, options.start + options.count):

@@ -1,5 +1,6 @@
-"""Run functions and commands in forks of this process, which has imported the libraries."""
+"""What campaigns share: their command line, and forks of a process that has imported the libraries."""
 
+import argparse
 import os
 import signal
 import sys
@@ -93,3 +94,16 @@ def processes_of_group(leader: int) -> list[int]:
         if int(group) == leader and state != "Z":
             found.append(int(path.parent.name))
     return found
+
+
+def numbered_cases(doc: str | None, name: str, *, count: int, what: str) -> argparse.ArgumentParser:
+    """Return the parser of a campaign whose cases have numbers, so that each can be repeated alone."""
+    parser = argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=f"tests.campaigns.{name}",
+    )
+    parser.add_argument("--count", type=int, default=count, help=f"Number of {what} (default: {count}).")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of all random draws (default: 0).")
+    parser.add_argument("--start", type=int, default=0, help="Number of the first case (default: 0).")
+    return parser
