@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback
 
 from experiments.benchmark import attention, mnist
 from experiments.benchmark.full_fit import full_fit
-from experiments.benchmark.harness import Cell, Report, Sample, interleaved, timed
+from experiments.benchmark.harness import Cell, Report, Sample, device_clock, interleaved, timed
 from experiments.benchmark.launches import count_step
 from experiments.benchmark.lm import QUICK as QUICK_TEXT
 from experiments.benchmark.lm import Validations
@@ -163,9 +163,7 @@ class StepClock(Callback):
         turn, rest = divmod(trainer.global_step - self.sizes.warmup, self.sizes.steps)
         if rest or not 0 <= turn <= self.sizes.repeats:
             return
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        self.moments.append(time.perf_counter())
+        self.moments.append(device_clock())
         if self.ends and turn == self.sizes.repeats:
             stop_after_this_batch(trainer)
 

@@ -136,20 +136,20 @@ def timed(call: Callable[[], object], *, calls: int = 1) -> Callable[[], float]:
     """Return a measurement for `interleaved`: mean seconds of `calls` calls, work on the device included."""
 
     def measure() -> float:
-        _wait_for_device()
-        start = time.perf_counter()
+        start = device_clock()
         for _ in range(calls):
             call()
-        _wait_for_device()
-        return (time.perf_counter() - start) / calls
+        return (device_clock() - start) / calls
 
     return measure
 
 
-def _wait_for_device() -> None:
+def device_clock() -> float:
+    """Read the clock in seconds, once the device has done all work that it was given."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.accelerator.is_available():
         torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 def interleaved(

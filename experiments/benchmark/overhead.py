@@ -6,7 +6,6 @@ steps with its own network, loader and optimizer. So each chunk is compared with
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -18,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.optim.lr_scheduler import LambdaLR
 
 from experiments.benchmark.full_fit import full_fit
-from experiments.benchmark.harness import Report, Sample, endless, positive
+from experiments.benchmark.harness import Report, Sample, device_clock, endless, positive
 from experiments.callbacks.weight_average import averaged_tensors
 from experiments.config.check import load_config
 from experiments.config.root import Config
@@ -62,15 +61,15 @@ class TakingTurns(Callback):
             self._left -= 1
             return
         if self._started is not None:
-            self.fit.append(self._now() - self._started)
+            self.fit.append(device_clock() - self._started)
             self._started = None
         if len(self.fit) > self.turns:
             stop_after_this_batch(trainer)
             return
-        start = self._now()
+        start = device_clock()
         for _ in range(self.chunk):
             self.bare_step()
-        self._started = self._now()
+        self._started = device_clock()
         self.bare.append(self._started - start)
         self._left = self.chunk - 1
 
@@ -92,12 +91,6 @@ class TakingTurns(Callback):
     def bare_seconds(self) -> float:
         """Return the seconds of one step of the bare loop."""
         return statistics.median(self.bare[1:]) / self.chunk
-
-    @staticmethod
-    def _now() -> float:
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        return time.perf_counter()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
