@@ -1,4 +1,4 @@
-"""The error of a run that fails for a known reason, and how a failed write becomes one.
+"""The error of a run that fails for a known reason, and writes to files that raise it.
 
 The folder `experiments` uses them too.
 """
@@ -30,7 +30,8 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside a file, and rename it to the file at the end.
 
-    A kill leaves the old file or the new one. After an error, the temporary file is removed.
+    If the process is killed, the old file or the new one remains, complete. After an error, the temporary
+    file is removed.
 
     Raises:
         RunError: The operating system refused.

@@ -54,7 +54,7 @@ class PairsDataModule(SequencePairsDataModule):
         )
 
     def _read(self, path: str) -> Targets:
-        """Return the different targets of each source, without texts that are too long."""
+        """Return the distinct targets of each source; leave out pairs with a text that is too long."""
         config, found, long = self.config, Targets(), 0
         for pair in read_pairs(Path(path)):
             source, target = (

@@ -1,4 +1,4 @@
-"""The base of data sets of sequence pairs, in which a source may have several right targets.
+"""The base of data sets of sequence pairs. A source may have several right targets.
 
 Shape letters: N sources, M targets, S source tokens, T target tokens, A targets of a source.
 """
@@ -50,7 +50,7 @@ class SequencePairsDataModule(ResidentDataModule):
 
         Args:
             parts: The sources and targets of each split.
-            known: All of them, also those that no split uses; they give vocabularies and largest lengths.
+            known: All sources and targets, used or not. Vocabularies and largest lengths come from them.
             description: The rest of the `SequencePairInfo`.
         """
         known = list(known)
@@ -103,7 +103,7 @@ def split_sources(
         test: Share of the test sources, without folds.
         seed: Seed of the split.
         folds: Number of folds of a cross-validation; None for none.
-        fold: With folds, the fold that is the test split, modulo their number.
+        fold: The fold that is the test split; `fold` % `folds` is used.
 
     Raises:
         ValueError: There are fewer sources than folds.

@@ -33,7 +33,7 @@ class TableConfig(SplitConfig):
     header: bool | None = setting(
         None, "Whether a CSV file begins with names; null: it does if no cell of line 1 is a number."
     )
-    delimiter: str = setting(",", "Sign between two cells of a CSV file.")
+    delimiter: str = setting(",", "Character between two cells of a CSV file.")
     columns: list[str] = setting([], "Columns of a file to learn from; empty: all but the target.")
     ignore: list[str] = setting([], "Columns of a file to leave out, such as an identifier.")
     missing: Literal["refuse", "mean", "drop"] = setting(

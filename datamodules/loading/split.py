@@ -55,7 +55,7 @@ def split_parts(
         test: Number of test items without folds; 0 for none.
         seed: Seed of the split.
         folds: Number of folds of a cross-validation; None for none.
-        fold: With folds, the fold that is the test split, modulo their number.
+        fold: The fold that is the test split; `fold` % `folds` is used.
 
     Raises:
         ValueError: A split would have fewer items than there are classes, or there are fewer items than

@@ -31,7 +31,7 @@ def read_cells(path: Path, *, header: bool | None = None, delimiter: str = ",") 
     Args:
         path: The file.
         header: Whether a CSV file begins with names; None: it does if no cell of line 1 is a number.
-        delimiter: The sign between two cells of a CSV file.
+        delimiter: The character between two cells of a CSV file.
 
     Raises:
         ValueError: The file is missing or malformed.
@@ -100,7 +100,7 @@ def _read_parquet(path: Path) -> Cells:
 
 
 def _text(value: Any) -> str:
-    """Write a value so that `float` reads the same number; truth becomes 1 or 0."""
+    """Write a value so that `float` reads the same number; booleans become 1 or 0."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value)

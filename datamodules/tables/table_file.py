@@ -1,4 +1,4 @@
-"""Read a table from a file, and name the line and the column of what is wrong.
+"""Read a table from a file; errors name the line and the column.
 
 A column without a name is called by its number, from 1.
 """

@@ -44,7 +44,7 @@ TAKES = {
     "table": "tables",
     "vector_pairs": "tables",
 }
-"""What a model takes, by the kind of data that it was trained on."""
+"""The inputs of a model, by the kind of its training data."""
 
 
 def predict(model: "Restored", inputs: list[str], **options: Any) -> "Iterator[Prediction | Exception]":
@@ -88,7 +88,7 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> "Iterator[P
 
 
 def read_inputs(given: list[str], source: Path | None, *, of_tables: bool) -> list[str]:
-    """Return the inputs of the command line, with those of files in their place.
+    """Return the inputs of the command line, of standard input and of the file of `--from`.
 
     Raises:
         UserError: A file can't be read, or there is no input.

@@ -1,4 +1,4 @@
-"""The answer of a model to one input, and how a choice among classes is written."""
+"""The answer of a model to one input, as text, JSON and CSV."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,8 +34,8 @@ def choice(shown: str, given: Mapping[str, Any], probabilities: Mapping[str, flo
     """Return the prediction of a classifier.
 
     Args:
-        shown: The input in a line for a person.
-        given: What names the input for a program.
+        shown: Name of the input in the printed line.
+        given: Keys that identify the input in JSON and CSV.
         probabilities: The probability of each class, the most probable first.
     """
     first, most = next(iter(probabilities.items()))

@@ -1,4 +1,4 @@
-"""Predict the target of table rows, or the vector that belongs to a vector.
+"""Predict the targets of table rows, or the output vectors of input vectors.
 
 Shape letters: N rows, D features, T targets, K classes.
 """
@@ -48,7 +48,9 @@ def predict_rows(model: Restored, files: Sequence[str]) -> Iterator[Prediction |
 
 
 def feature_columns(cells: Cells, names: Sequence[str], file: str) -> list[int]:
-    """Return the columns of a table that hold the features, by name or, without names, by their order.
+    """Return the index of the column of each feature.
+
+    Columns are found by name. A table without names must have exactly the features, in their order.
 
     Raises:
         ValueError: A column is missing.
@@ -85,7 +87,7 @@ def _names(info: TableInfo | LabelledTableInfo | VectorPairInfo) -> Sequence[str
 def _features(
     model: Restored, line: Line, names: Sequence[str], columns: list[int]
 ) -> list[float] | Exception:
-    """Return the numbers of a row; NaN for a missing one if training put means in their place."""
+    """Return the features of a row. A missing one is NaN if training replaced missing ones by means."""
     rule = getattr(model.experiment.data.config, "missing", "refuse")
     try:
         return [feature(line, names[i], i, rule) for i in columns]

@@ -36,7 +36,7 @@ def predict_texts(model: Restored, texts: Sequence[str]) -> Iterator[Prediction 
 
 
 def _classify(model: Restored, text: str) -> Prediction:
-    """Classify a text; words of a play are read as the training passages were."""
+    """Classify a text; a model of plays reads it in the form of its training passages."""
     info = model.info
     read = spoken_words(text) if model.experiment.data.name == "play_passages" else text
     tokens = tokenizer_from_dict(info.tokenizer).encode(read)[: info.context_length]
