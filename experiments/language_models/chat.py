@@ -35,7 +35,7 @@ def chat_format(template: object, tokenizer: Any) -> Callable[[str], list[int]] 
 
 
 def chat_of(template: str, tokenizer: Any) -> Callable[[str], list[int]] | None:
-    """Return the same function for a template of `data.template`; None if there is none."""
+    """Return the function that encodes a message with this `data.template`; None if it is not possible."""
     if template not in SYSTEM_MESSAGES or not set(CHAT_TOKENS) <= tokenizer.special_tokens.keys():
         return None
     return lambda message: chat_ml(tokenizer, message, system=SYSTEM_MESSAGES[template])

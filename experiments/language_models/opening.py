@@ -48,7 +48,7 @@ def open_adapted(folder: Path) -> LoadedModel:
     """Open the frozen model that an adapter names, and add the adapter's updates to it.
 
     Raises:
-        UserError: The adapter is damaged or has unsupported features; its model is missing or another one.
+        UserError: The adapter is damaged or not supported, or its model is missing or has other weights.
     """
     from lit_modules.pretrained.peft_format import add_adapter, read_adapter
 
@@ -59,15 +59,14 @@ def open_adapted(folder: Path) -> LoadedModel:
 
     from experiments.training.adapters import check_base
 
-    base = adapter.base
-    if not is_pretrained(base) and not Path(base).exists():
+    base, pretrained = adapter.base, is_pretrained(adapter.base)
+    if not pretrained and not Path(base).exists():
         raise UserError(
             f"{folder}: its model {base} is not here; set base_model_name_or_path in adapter_config.json to "
             "smollm2, the folder of that model, or a checkpoint"
         )
-    path = find_file(base) if is_pretrained(base) else find_checkpoint(base)
-    check_base(path, adapter.base_sha256)
-    model = open_pretrained(base, laid_out=False) if is_pretrained(base) else open_trained(base)
+    check_base(find_file(base) if pretrained else find_checkpoint(base), adapter.base_sha256)
+    model = open_pretrained(base, laid_out=False) if pretrained else open_trained(base)
     try:
         add_adapter(model.network, adapter)
     except ValueError as error:

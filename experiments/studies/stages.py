@@ -113,8 +113,9 @@ def _check_same(experiment: Config, folder: Path) -> None:
     """Refuse to continue a chain with other settings of its fits or of its finished tasks."""
     stages = {child.path: Stage(child.config, folder / child.path) for child in experiment.children}
     for stage in stages.values():
-        counts = "config.yaml" if stage.config.task is None else "metrics.json"  # a cut task runs anew
-        if (stage.run_dir / counts).exists():
+        # An unfinished task starts again, so its settings may differ.
+        file = "config.yaml" if stage.config.task is None else "metrics.json"
+        if (stage.run_dir / file).exists():
             config = _with_data(stage.config, stages)
             saved = load_config(stage.run_dir / "config.yaml")
             resume.check_same(config.plain, saved.plain, stage.run_dir)

@@ -90,11 +90,11 @@ def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:
     if _is_newest(run_dir, [stage.run_dir for stage in earlier.values()]):
         say(f"{run_dir} is finished")
         return Result(metrics=run_directory.read_metrics(run_dir), run_dir=run_dir)
-    if not (run_dir / "config.yaml").exists():  # otherwise a kill stopped the task
+    if not (run_dir / "config.yaml").exists():  # otherwise, an earlier process started the task
         run_directory.choose(stage)
     with nothing_left_if_refused(run_dir):
         with writing(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)  # for a rank above zero
+            run_dir.mkdir(parents=True, exist_ok=True)  # other ranks than zero have not created it
         run_directory.write_start(run_dir, stage)
         task = registry.target("task", stage.task.name)(stage.task.config)
         try:

@@ -1,4 +1,4 @@
-"""Schema of adapters, which train a few weights beside frozen ones; importing it imports no torch."""
+"""Schema of adapters: a few trained weights are added to frozen ones. Importing it imports no torch."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class LoRAConfig:
         8, "Rank r of each update; the number of trained weights grows with it.", min=1, max=1 << 16
     )
     alpha: float = setting(16.0, "Strength of the updates: s = alpha / rank.", above=0.0, max=1e6)
-    rank_stabilized: bool = setting(False, "s = alpha / √rank, so that a large rank needs no other alpha.")
+    rank_stabilized: bool = setting(False, "Use s = alpha / √rank. A larger rank then needs no larger alpha.")
     dropout: float = setting(
         0.0, "Probability of dropping an input of an update in training.", min=0.0, below=1.0
     )
@@ -27,7 +27,7 @@ class LoRAConfig:
     )
     base_sha256: str | None = setting(
         None,
-        "Checksum of the frozen weights, set by the run itself; other weights are refused.",
+        "sha256 of the frozen weights; the run sets it, and later refuses other weights.",
         resume="free",
     )
 

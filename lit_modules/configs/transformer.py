@@ -27,16 +27,22 @@ def _dropout(of: str) -> Any:
 
 @dataclass(kw_only=True)
 class RotaryScalingConfig:
-    """Rotary positions for texts longer than those of the first training; see `layers.rotary_scaling`."""
+    """Slower rotations for texts longer than those in pre-training; see `layers.rotary_scaling`."""
 
-    kind: RotaryScaling = setting("none", "How slow rotations are slowed down further.")
+    kind: RotaryScaling = setting("none", "Method of slowing the rotations down.")
     factor: float = setting(1.0, "How many times longer texts may be.", min=1.0, max=1e6)
-    original_length: int = setting(8192, "Longest text of the first training, in tokens.", min=1, max=1 << 24)
+    original_length: int = setting(8192, "Longest text in pre-training, in tokens.", min=1, max=1 << 24)
     low_turns: float = setting(
-        1.0, "Pairs with fewer turns in the original length are slowed down fully.", above=0.0, max=1e6
+        1.0,
+        "Channel pairs with fewer turns within original_length rotate factor times slower.",
+        above=0.0,
+        max=1e6,
     )
     high_turns: float = setting(
-        32.0, "Pairs with more turns than this stay as they are; llama3 has 4, yarn 32.", above=0.0, max=1e6
+        32.0,
+        "Channel pairs with more turns don't change; usually 4 for llama3, 32 for yarn.",
+        above=0.0,
+        max=1e6,
     )
     attention_factor: float | None = setting(
         None, "Factor of cosines and sines for yarn; null: 1 + ln(factor) / 10.", above=0.0, max=1e3

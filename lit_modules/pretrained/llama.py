@@ -191,7 +191,7 @@ def _window(fields: Fields, family: Family) -> int | None:
 
 
 def _unrotated_every(fields: Fields, depth: int) -> int | None:
-    """Return n if every n-th layer has no rotary positions; `no_rope_layers` has a 0 for each of them."""
+    """Return n if every n-th layer has no rotary positions; such a layer is a 0 in `no_rope_layers`."""
     interval = fields.integer("no_rope_layer_interval", 4)
     rotated = fields.raw("no_rope_layers") or [int(i % interval != 0) for i in range(1, depth + 1)]
     first = rotated.index(0) + 1 if 0 in rotated else None
@@ -209,17 +209,14 @@ def _rotary(fields: Fields, family: Family, context_length: int) -> tuple[float,
     scaling = RotaryScalingConfig()
     for key in ("rope_parameters", "rope_scaling"):
         inner = fields.nested(key)
-        old_name = inner.choice("type", ("default", *_SCALINGS), "default")
-        kind = inner.choice("rope_type", ("default", *_SCALINGS), old_name)
+        kinds = ("default", "linear", "llama3", "yarn")
+        kind = inner.choice("rope_type", kinds, inner.choice("type", kinds, "default"))  # `type` is older
         inner.choice("partial_rotary_factor", (1.0, 1), 1.0)
         base = inner.number("rope_theta", base)
         if kind != "default":
             scaling = _scaling(inner, kind, context_length)
         inner.finish(("original_max_position_embeddings",) if kind == "linear" else ())
     return base, scaling
-
-
-_SCALINGS = ("linear", "llama3", "yarn")
 
 
 def _scaling(inner: Fields, kind: RotaryScaling, context_length: int) -> RotaryScalingConfig:

@@ -30,7 +30,7 @@ _HARMLESS = (
     *("lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision", "target_modules"),
     *("task_type",),
 )
-"""Settings that don't change the logits of trained updates; the tensors say which layers have one."""
+"""Settings that don't change the logits. The names of the tensors tell which layers have an update."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,14 +158,15 @@ def add_adapter(network: nn.Module, adapter: Adapter) -> None:
     layers = dict(network.named_modules())
     depth = sum(name.startswith("trunk.layers.") and name.count(".") == 2 for name in layers)
     ours = {theirs: name for name, theirs in huggingface_names(depth).items()} | own_names(network)
-    state = {}
+    names: list[str] = []
+    state: dict[str, Tensor] = {}
     for theirs, (a, b) in adapter.updates.items():
         name = ours.get(theirs, theirs)
         if not isinstance(layers.get(name), nn.Linear):
             raise ValueError(f"{adapter.where}: the model {adapter.base} has no linear layer {theirs}")
+        names.append(name)
         state[f"{name}.lora_a"] = a
         state[f"{name}.lora_b"] = _reordered(b, network, name, theirs, to="adjacent_pairs")
-    names = [name.removesuffix(".lora_a") for name in state if name.endswith(".lora_a")]
     try:
         apply_lora(
             network,
