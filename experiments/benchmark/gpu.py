@@ -11,16 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from experiments.benchmark import attention, mnist
-from experiments.benchmark.full_fit import full_fit
-from experiments.benchmark.harness import Cell, Report, Sample, device_clock, interleaved, timed
+from experiments.benchmark.full_fit import StepClock, full_fit
+from experiments.benchmark.harness import Cell, Report, Sample, interleaved, timed
 from experiments.benchmark.launches import count_step
 from experiments.benchmark.lm import QUICK as QUICK_TEXT
 from experiments.benchmark.lm import Validations
@@ -28,7 +25,6 @@ from experiments.benchmark.overhead import QUICK as QUICK_IMAGES
 from experiments.config.check import load_config
 from experiments.errors import UserError
 from experiments.training.build import build_data
-from experiments.training.lightning_adapter import stop_after_this_batch
 from experiments.training.machine import default_device
 
 IMAGES, TEXT, BEST_TEXT = "mnist_cnn", "lm_char_tiny_shakespeare", "lm_char_tiny_shakespeare_best"
@@ -138,43 +134,13 @@ def measure(rows: list[Work], *, seconds: float) -> Report:
     return report
 
 
-class StepClock(Callback):
-    """Measures the time of a fit's steps, in turns of some steps.
-
-    Args:
-        sizes: Number of warm-up steps, of steps in a turn, and of turns.
-        ends: Whether the fit ends after the last turn.
-    """
-
-    def __init__(self, sizes: Sizes, *, ends: bool = True) -> None:
-        self.sizes, self.ends = sizes, ends
-        self.moments: list[float] = []
-
-    def __str__(self) -> str:
-        if len(self.moments) <= self.sizes.repeats:
-            return "too few steps"
-        turns = tuple(1e3 * (b - a) / self.sizes.steps for a, b in pairwise(self.moments))
-        return f"{Sample(turns)} ms"
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Read the clock at the ends of turns."""
-        turn, rest = divmod(trainer.global_step - self.sizes.warmup, self.sizes.steps)
-        if rest or not 0 <= turn <= self.sizes.repeats:
-            return
-        self.moments.append(device_clock())
-        if self.ends and turn == self.sizes.repeats:
-            stop_after_this_batch(trainer)
-
-
 def _step(
     sizes: Sizes, config: str, changes: tuple[dict[str, Any], ...], how: bool | str, left: float
 ) -> dict[str, Cell]:
     experiment = load_config(config, *changes, PLAIN, f"trainer.compile={str(how).lower()}")
-    clock = StepClock(sizes)
+    clock = StepClock(warmup=sizes.warmup, steps=sizes.steps, turns=sizes.repeats)
     full_fit(experiment, clock)
-    cells: dict[str, Cell] = {"measured": str(clock)}
+    cells: dict[str, Cell] = {"measured": clock.text()}
     if not how:
         counts = count_step(experiment)
         cells |= {key: counts[key] for key in ("kernels", "synchronisations")}
@@ -212,9 +178,10 @@ def _start(left: float) -> dict[str, Cell]:
 
 def _best(sizes: Sizes, left: float) -> dict[str, Cell]:
     """Measure a step and the time to the loss in one fit, and leave a tenth of the time for its test."""
-    clock, validations = StepClock(sizes, ends=False), Validations()
+    clock = StepClock(warmup=sizes.warmup, steps=sizes.steps, turns=sizes.repeats, ends=False)
+    validations = Validations()
     limit = {"trainer": {"max_minutes": 0.9 * left / 60}}
     full_fit(load_config(BEST_TEXT, sizes.text, PLAIN, limit), clock, validations)
     seconds = validations.seconds_to(sizes.loss)
     reached = f"{min(validations.losses):.4f} nats at best" if seconds is None else f"{seconds:.1f} s of fit"
-    return {"measured": f"{clock}, {reached}"}
+    return {"measured": f"{clock.text()}, {reached}"}

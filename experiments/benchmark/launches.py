@@ -1,10 +1,11 @@
-"""Operators, kernel launches and synchronisations of a training step.
+"""Operators, kernel launches and synchronisations of a training step, and what the operators do.
 
 A step of a small network on a GPU takes as long as it takes to launch its kernels. The number of operators
 shows this cost on a machine without a GPU too. An operator launches about one kernel; a view launches none.
 """
 
 import argparse
+import re
 from collections import Counter
 from typing import Any
 
@@ -29,6 +30,8 @@ LAUNCHES = (
     "cudaGraphLaunch",
 )
 SYNCHRONISATIONS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
+PRODUCTS = re.compile(r"aten::(b?mm|baddbmm|addmm|mkldnn_\w*|convolution_backward|_scaled_dot_product_\w+)")
+"""Operators that multiply matrices: the least that a step has to do."""
 QUICK = ("trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
 
 
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> Report:
     report.notes = [
         "operators: calls of PyTorch's operators from Python and from autograd. Kernels and "
         "synchronisations are counted on a GPU only.",
+        "products: convolutions, matrix products and attention as a share of the time of all operators.",
         "largest: the five operators that are called most often.",
     ]
     return report
@@ -95,7 +99,13 @@ def count_step(experiment: Config, *, steps: int = 4) -> dict[str, Cell]:
         counts[column] = None
         if torch.cuda.is_available():
             counts[column] = sum(names[call] for call in calls) / watcher.steps
-    return {**counts, "largest": most}
+    return {**counts, "products, %": 100 * _share(watcher.events, PRODUCTS), "largest": most}
+
+
+def _share(events: list[FunctionEvent], operators: re.Pattern[str]) -> float:
+    """Return the share of these operators in the time of all operators, without what they call."""
+    times = [(event.name, event.self_cpu_time_total) for event in events if event.name.startswith("aten::")]
+    return sum(time for name, time in times if operators.fullmatch(name)) / sum(time for _, time in times)
 
 
 def _is_call(event: FunctionEvent) -> bool:

@@ -28,6 +28,19 @@ def test_an_operator_within_an_operator_is_not_counted() -> None:
     assert called.count("aten::mm") == 2  # both gradients of the product; the first mm is a part of matmul
 
 
+def test_products_are_matrix_products_convolutions_and_attention() -> None:
+    x, kernel = torch.ones(4, 8, 16, 16), torch.ones(8, 8, 3, 3, requires_grad=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        image = torch.nn.functional.conv2d(x, kernel).relu()
+        text = torch.nn.functional.scaled_dot_product_attention(image, image, image) @ image.mT
+        (text + torch.ones(14)).sum().backward()
+    names = {event.name for event in profiled.events() if launches.PRODUCTS.fullmatch(event.name)}
+    assert {"aten::mkldnn_convolution", "aten::convolution_backward", "aten::bmm"} <= names
+    assert any("scaled_dot_product" in name for name in names)
+    assert not names & {"aten::relu", "aten::add", "aten::sum", "aten::mul", "aten::copy_"}
+    assert 0 < launches._share(list(profiled.events()), launches.PRODUCTS) < 1
+
+
 @pytest.mark.slow
 def test_command(tmp_path, capsys) -> None:
     assert command.main(["launches", "--quick", "--json", str(tmp_path / "launches.json")]) == 0
