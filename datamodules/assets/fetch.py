@@ -1,5 +1,6 @@
 """Fetch the files of an asset from its sources and verify each by its sha256."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -45,13 +46,28 @@ def fetch_asset(name: str, asset: Asset, root: Path | str) -> Path:
     """Fetch an asset that need not be in `ASSETS`; see `fetch`."""
     root = Path(root)
     folder = root / name
+    lock = root / f".{name}.lock"
     if not _missing(asset, folder):
+        if _remains(folder):  # of a process that was killed after its last file, or that is about to end
+            with contextlib.suppress(OSError), FileLock(lock, timeout=0):
+                _remove_remains(folder)
         return folder
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
+        with FileLock(lock):
             _fetch_missing(name, asset, root)
     return folder
+
+
+def _remains(folder: Path) -> list[Path]:
+    """Return the temporary folders of processes that fetch, or that were killed while they did."""
+    return list(folder.glob(f"{_PARTIAL}*"))
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove the temporary folders; the caller holds the lock, so no process uses them."""
+    for stale in _remains(folder):
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def _missing(asset: Asset, folder: Path) -> list[Member]:
@@ -74,8 +90,7 @@ def _fetch_missing(name: str, asset: Asset, root: Path) -> None:
     """Try the sources in order until no member is missing; the caller holds the lock."""
     root = root.resolve()  # package clients run in another folder, where a relative path would be wrong
     folder = root / name
-    for stale in folder.glob(f"{_PARTIAL}*"):  # left by a process that was killed: the lock is ours
-        shutil.rmtree(stale, ignore_errors=True)
+    _remove_remains(folder)
     missing = _missing(asset, folder)
     # Files that a user put there by hand may be compressed, or be in the data root itself.
     by_hand = (LocalFolder(str(folder.resolve())), LocalFolder(str(root.resolve())))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from datamodules.assets.asset_catalog import ASSETS, Asset
 from datamodules.assets.asset_sources import (
@@ -139,11 +140,24 @@ def test_files_put_there_by_hand_are_used(tmp_path: Path, place: str) -> None:
     assert (folder / "sub/two.txt").read_bytes() == data
 
 
-def test_remains_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["before its last file", "after its last file"])
+def test_remains_of_a_killed_process_are_swept(tmp_path: Path, killed: str) -> None:
+    if killed == "after its last file":
+        fetch_asset("words", asset(Shelf(FILES)), tmp_path)
     stale = tmp_path / "words/.partial-abc"
     stale.mkdir(parents=True)
     (stale / "member").write_bytes(b"half")
-    assert contents(fetch_asset("words", asset(Shelf(FILES)), tmp_path)) == FILES
+    folder = fetch_asset("words", asset(Shelf(FILES)), tmp_path)
+    assert contents(folder) == FILES
+    assert not list(folder.glob(".*"))
+
+
+def test_a_process_that_still_fetches_keeps_its_temporary_folder(tmp_path: Path) -> None:
+    folder = fetch_asset("words", asset(Shelf(FILES)), tmp_path)
+    (folder / ".partial-abc").mkdir()
+    with FileLock(tmp_path / ".words.lock"):
+        fetch_asset("words", asset(Shelf(FILES)), tmp_path)  # does not wait either
+    assert (folder / ".partial-abc").is_dir()
 
 
 def test_a_root_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
