@@ -10,8 +10,8 @@ from experiments.errors import EndedEarlyError
 class Pruning(Callback):
     """Reports the monitored metric after each validation, and asks whether to go on.
 
-    A fit of several processes reports too, but it is never ended early, because only one of its processes has
-    the trial.
+    In a fit of several processes, rank zero has the trial. If it ends the fit, it ends the other ranks too
+    (`lost_ranks`).
 
     Args:
         trial: The trial of the sweep; it stands for this fit.
@@ -38,7 +38,7 @@ class Pruning(Callback):
         step, value = trainer.global_step, float(trainer.callback_metrics[self.monitor])
         if step > self._last_step:
             self.trial.report(value, step)
-        if trainer.world_size == 1 and self.trial.should_prune():
+        if self.trial.should_prune():
             raise EndedEarlyError(
                 f"ended early at step {step}: {self.monitor} {value:.4g} is worse than the median"
             )

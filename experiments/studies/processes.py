@@ -30,7 +30,7 @@ def run_in_processes(
     """Run a function in a process for each of several arguments, at the same time, and wait for all.
 
     SIGINT and SIGTERM are both passed on as SIGTERM, because an interpreter that is still importing ends
-    silently on SIGTERM.
+    silently on SIGTERM. If this process dies, the others get SIGTERM too.
 
     Args:
         job: A function of a module, with picklable arguments.
@@ -41,7 +41,7 @@ def run_in_processes(
         else one that a process ended by. `None` if there is none.
     """
     context = _process_context()
-    processes = [context.Process(target=job, args=arguments) for arguments in each]
+    processes = [context.Process(target=_run, args=(job, arguments)) for arguments in each]
     received: list[int] = []
 
     def forward(signum: int, frame: Any) -> None:
@@ -92,7 +92,13 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def end_with_parent() -> None:
+def _run(job: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Run a job in its process, which ends with its parent."""
+    _end_with_parent()
+    job(*arguments)
+
+
+def _end_with_parent() -> None:
     """Send SIGTERM to this process when its parent process dies."""
     parent = multiprocessing.parent_process()
 

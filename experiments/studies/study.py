@@ -18,7 +18,7 @@ from experiments.config.sources import read_file
 from experiments.console import print_table, say, tensorboard_command
 from experiments.errors import EndedEarlyError, Interrupted, RunError, writing
 from experiments.studies.compare_runs import compare_runs
-from experiments.studies.processes import end_with_parent, run_in_process
+from experiments.studies.processes import run_in_process
 from experiments.studies.study_directory import open_directory
 from experiments.terminal_streams import outlive_terminal
 from experiments.training import recovery, resume, run_directory
@@ -214,7 +214,6 @@ def run_fit(
             return 128 + error.signum  # The study's own process prints how to continue.
         return 0
 
-    end_with_parent()
     outlive_terminal()
     with claims_end():
         status = cli.command(main)([])

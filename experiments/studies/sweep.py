@@ -7,6 +7,7 @@ fit of a study. The test split plays no part in the choice.
 import functools
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +20,14 @@ from experiments.config.messages import show
 from experiments.config.root import Config
 from experiments.console import say
 from experiments.errors import Interrupted, UserError
-from experiments.studies.processes import end_with_parent, run_in_processes
+from experiments.studies.processes import run_in_processes
 from experiments.studies.study import ENDED_EARLY, Job, note_failure, run_fit, run_job, say_failed
 from experiments.studies.study_directory import open_directory
 from experiments.terminal_streams import outlive_terminal
 from experiments.training import resume
 from experiments.training.fit import Result
 from experiments.training.run_directory import nothing_left_if_refused, read_metrics
-from experiments.training.run_lock import InUseError, claims_end
+from experiments.training.run_lock import InUseError, claims_end, slurm_step
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -38,11 +39,18 @@ def run_sweep(experiment: Config) -> Result:
 
     Raises:
         RunError: No fit finished.
-        UserError: Optuna is not installed, or the settings of a resumed sweep differ.
+        UserError: Optuna is not installed, a launcher has started several processes, or the settings of a
+            resumed sweep differ.
         Interrupted: A signal stopped the sweep; `resume` continues it.
     """
     if importlib.util.find_spec("optuna") is None:
         raise UserError('a sweep needs Optuna: pip install "optuna>=5.0"')
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1
+    if by_torchrun or slurm_step() is not None:  # they would take different trials, and wait for each other
+        raise UserError(
+            "torchrun or srun has started several processes of this sweep: start one process; sweep.jobs is "
+            "the number of fits at the same time, and resume=DIR joins a sweep from another machine"
+        )
     from experiments.studies.sweep_report import report
 
     own_code.sources_of(experiment)  # refuses classes of a notebook before there is a directory
@@ -95,7 +103,6 @@ def _worker(run_dir: str, plain: Mapping[str, Any], own: Sequence[str]) -> None:
             return 128 + error.signum  # the process that began the sweep prints how to continue
         return 0
 
-    end_with_parent()
     outlive_terminal()
     sys.exit(cli.command(main)([]))
 

@@ -15,7 +15,7 @@ from experiments.console import print_table, say
 from experiments.errors import RunError, writing
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.sweep_figure import draw
-from experiments.studies.sweep_storage import folder, open_study, short, values_of
+from experiments.studies.sweep_storage import folder, open_study, remove_locks, short, values_of
 from experiments.training import checkpoint, run_directory
 from experiments.training.build import restore
 from experiments.training.fit import Result
@@ -31,6 +31,7 @@ def report(experiment: Config, run_dir: Path) -> Result:
         RunError: No fit finished.
     """
     study = open_study(run_dir, experiment)
+    remove_locks(run_dir)
     trials = study.get_trials()[: experiment.sweep.trials]
     monitor = experiment.trainer.monitor
     finished = [t for t in trials if t.state == TrialState.COMPLETE]

@@ -5,11 +5,14 @@ run more than there should be. A worker holds a lock of the operating system on 
 running trial without a lock has lost its worker, and the next worker continues it.
 """
 
+import contextlib
 import itertools
 import json
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import optuna
 from filelock import FileLock, Timeout
@@ -19,9 +22,40 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments.config.root import Config
 from experiments.config.sweep import Dimension
+from experiments.errors import writing
 
 JOURNAL = "sweep.journal"
 _NAME = "sweep"
+_LONGEST_LINE = 1 << 20
+
+
+class Journal(JournalFileBackend):
+    """A journal file with a lock of the operating system, which ends with its process.
+
+    Optuna's own lock is a file. It outlives a process that is killed while it writes. The others then wait
+    for 30 s, or for ever if the path is relative. What a killed process has written of a line is removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
+        """Add lines, which all are on the disk at the end."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with writing(self._path), FileLock(self._path.with_suffix(".lock")), self._path.open("r+b") as file:
+            _cut_torn_line(file)
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    """Go to the end of a file, and remove a last line that does not end."""
+    start = max(0, file.seek(0, os.SEEK_END) - _LONGEST_LINE)
+    file.seek(start)
+    file.truncate(start + file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
 
 
 def open_study(run_dir: Path, experiment: Config) -> optuna.Study:
@@ -29,7 +63,7 @@ def open_study(run_dir: Path, experiment: Config) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         study_name=_NAME,
-        storage=JournalStorage(JournalFileBackend(str(run_dir / JOURNAL))),
+        storage=JournalStorage(Journal(run_dir / JOURNAL)),
         direction="minimize" if experiment.trainer.monitor_mode == "min" else "maximize",
         pruner=optuna.pruners.MedianPruner()
         if experiment.sweep.settings.prune
@@ -80,6 +114,13 @@ def next_trial(study: optuna.Study, run_dir: Path, total: int) -> tuple[Trial, F
         if not any(t.state == TrialState.RUNNING for t in trials):
             return None
         time.sleep(0.5)
+
+
+def remove_locks(run_dir: Path) -> None:
+    """Remove the files of the locks, when all trials have ended."""
+    for path in run_dir.glob("*.lock"):
+        with contextlib.suppress(OSError):  # another worker is about to end
+            path.unlink()
 
 
 def folder(trial: Trial | FrozenTrial) -> str:

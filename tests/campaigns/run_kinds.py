@@ -169,4 +169,10 @@ def _several_fits() -> dict[str, dict[str, Any]]:
             variants={"plain": {}, "shifted": {"data.augment.shift": 1}},
             baselines={"logistic_regression": {}},
         ),
+        "sweep": _run(
+            _MLP,
+            _DIGITS,
+            trainer={"max_epochs": 2},
+            sweep={"optimizer.lr": [0.01, 0.02, 0.03], "jobs": 2, "prune": False},
+        ),
     }

@@ -11,7 +11,7 @@ from experiments.errors import EndedEarlyError
 
 
 def trainer(step: int, value: float, **more: Any) -> Any:
-    state = {"sanity_checking": False, "is_global_zero": True, "world_size": 1, **more}
+    state = {"sanity_checking": False, "is_global_zero": True, **more}
     return SimpleNamespace(
         state=SimpleNamespace(fn="fit"), global_step=step, callback_metrics={"val/loss": value}, **state
     )
@@ -43,8 +43,6 @@ def test_only_validations_of_the_fit_count(study: optuna.Study) -> None:
     pruning.on_validation_end(trainer(10, 9.0, sanity_checking=True), None)
     pruning.on_validation_end(trainer(10, 9.0, is_global_zero=False), None)
     assert not study.get_trials()[-1].intermediate_values
-    pruning.on_validation_end(trainer(10, 9.0, world_size=2), None)
-    assert study.get_trials()[-1].intermediate_values == {10: 9.0}
 
 
 def test_a_fit_that_goes_on_reports_no_step_twice(study: optuna.Study) -> None:

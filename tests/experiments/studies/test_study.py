@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +24,6 @@ from experiments.training import checkpoint
 from experiments.training.confusion import read_confusion
 
 # ------------------------------------------------------------------------------ studies, in this process
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Run a study's fits here, which is quicker; one test below starts the real processes."""
-    started = []
-
-    def call(job: Any, arguments: tuple[Any, ...]) -> tuple[int, int | None]:
-        started.append(Path(arguments[0]).as_posix())
-        kept = sys.argv[:]
-        try:
-            job(*arguments)
-        except SystemExit as error:
-            return int(error.code or 0), None
-        finally:
-            sys.argv[:] = kept
-        raise AssertionError("a job ends with an exit status")
-
-    monkeypatch.setattr(study, "run_in_process", call)
-    monkeypatch.setattr(study, "end_with_parent", lambda: None)
-    return started
 
 
 STUDY: dict[str, Any] = {
@@ -255,6 +235,25 @@ def test_a_study_of_real_processes_stops_on_a_signal_and_continues(tiny: dict[st
     assert not (work / "out/long/seed_1").exists()
     saved = checkpoint.load(work / "out/long/seed_0/checkpoints/last.ckpt")
     assert saved["global_step"] > 0
+
+
+@pytest.mark.slow
+def test_the_fits_of_a_killed_study_end_with_it_and_the_study_is_taken_up_again(
+    tiny: dict[str, Any],
+    work: Path,
+    kill_when: Callable[[Mapping[str, Any], Sequence[Path]], None],
+    in_this_process: list[str],
+) -> None:
+    first = work / "out/tiny/seed_0"
+    longer = {**tiny, "seeds": [0, 1], "trainer": {**tiny["trainer"], "max_epochs": 1000}}
+    kill_when(longer, [first / "checkpoints/best.ckpt"])
+    step = checkpoint.load(first / "checkpoints/last.ckpt")["global_step"]
+    assert not (first / "metrics.json").exists()
+    result = experiments.run("resume=out", f"trainer.max_steps={step + 6}")
+    assert in_this_process == ["out/tiny/seed_0", "out/tiny/seed_1"]
+    assert f"step {step}" in (first / "run.log").read_text()
+    assert (result.run_dir / "comparison.csv").exists()
+    assert [path.parent.name for path in sorted(work.glob("out/tiny/*/metrics.json"))] == ["seed_0", "seed_1"]
 
 
 def test_a_signal_between_two_fits_is_the_studys(

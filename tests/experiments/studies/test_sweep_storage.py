@@ -1,5 +1,6 @@
 """Workers share the trials of a sweep: none is lost, none runs twice, and what was drawn stays."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -9,6 +10,7 @@ from optuna.trial import TrialState
 
 from experiments.config.check import load_config
 from experiments.config.root import Config
+from experiments.errors import RunError
 from experiments.studies.sweep_storage import folder, next_trial, open_study, plan, settings_of, values_of
 
 BASE = {"model.name": "mlp", "data.name": "digits"}
@@ -85,6 +87,37 @@ def test_more_trials_are_added_on_a_resume(tmp_path: Path) -> None:
     planned(tmp_path, RANGE, "sweep.trials=2")
     study, _ = planned(tmp_path, RANGE, "sweep.trials=5")
     assert [t.state for t in study.get_trials()] == [TrialState.WAITING] * 5
+
+
+def test_a_worker_that_was_killed_while_it_wrote_stops_no_other(work: Path) -> None:
+    """It leaves a part of a line, and on a file system without locks a lock file of Optuna's would stay."""
+    run_dir = Path("out")  # a relative path, as of run_dir=out
+    run_dir.mkdir()
+    planned(run_dir, RANGE, "sweep.trials=2")
+    journal = run_dir / "sweep.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"worker_id":"x","stu')
+    (run_dir / "sweep.journal.lock").symlink_to(journal)
+    (run_dir / "sweep.lock").touch()
+    study, _ = planned(run_dir, RANGE, "sweep.trials=3")
+    trial, lock = next_trial(study, run_dir, 3) or pytest.fail("there is a trial")
+    lock.release()
+    assert trial.number == 0
+    assert journal.read_bytes().startswith(whole + b"{")
+    assert len(open_study(run_dir, load_config(BASE, RANGE)).get_trials()) == 3
+
+
+def test_a_full_disk_names_the_journal(tmp_path: Path, file_size_limit: Callable[[int], None]) -> None:
+    study, experiment = planned(tmp_path, RANGE, "sweep.trials=2")
+    size = (tmp_path / "sweep.journal").stat().st_size
+    file_size_limit(size + 10)
+    with pytest.raises(RunError, match=r"^cannot write .*sweep\.journal: File too large$"):
+        next_trial(study, tmp_path, 2)
+    file_size_limit(1 << 40)
+    again = open_study(tmp_path, experiment)
+    trial, lock = next_trial(again, tmp_path, 2) or pytest.fail("there is a trial")
+    lock.release()
+    assert trial.number == 0
 
 
 def test_the_journal_is_plain_text() -> None:
