@@ -1,7 +1,7 @@
 """Settings of conversations; importing this file does not import torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from datamodules.configs.split import check_fractions
 from datamodules.configs.token_corpus import TokenizerConfig
@@ -17,6 +17,8 @@ class ChatConfig:
     Each line is one conversation: {"messages": [{"role": "user", "content": "Hi"}, …]}. The roles are system,
     user and assistant. The conversations are split in order: training, validation, test.
     """
+
+    NO_FOLDS: ClassVar[str] = "its splits are the first, the next and the last conversations"
 
     path: str = setting(help="A UTF-8 file with one JSON object per line.", is_path=True)
     template: Literal["smollm2", "chatml"] = setting(

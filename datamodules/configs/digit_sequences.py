@@ -1,7 +1,7 @@
 """Schema of the digit sequences; importing it imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from datamodules.setting import setting
 
@@ -15,6 +15,8 @@ class DigitSequencesConfig:
 
     All strings differ, within a split and between splits.
     """
+
+    NO_FOLDS: ClassVar[str] = "each split has new strings, which data.split_seed decides"
 
     task: Literal["reverse", "copy", "sort"] = setting(
         "reverse", "Target of a string: its digits reversed, unchanged or sorted."

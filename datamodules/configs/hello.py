@@ -1,6 +1,7 @@
 """Schema of the one-word lesson; importing it imports no torch."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from datamodules.setting import setting
 
@@ -12,6 +13,8 @@ class HelloConfig:
     Training, validation and test use this one pair. The lesson is to memorise it; the scores say nothing
     about other words.
     """
+
+    NO_FOLDS: ClassVar[str] = "training, validation and test have the same pair"
 
     text: str = setting("hello", "Word to read, one character per step.")
     target: str = setting("ohlol", "Word to answer, one character for each character of text.")

@@ -1,6 +1,7 @@
 """Schema of the training pairs of a steering network; importing it imports no torch."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from datamodules.setting import setting
 
@@ -11,6 +12,8 @@ class SteeringPairsConfig:
 
     Synthetic pairs: h ~ N(0, I) and z = h W + noise · ε. The entries of W and ε are standard normal.
     """
+
+    NO_FOLDS: ClassVar[str] = "its splits are new pairs, or those of its file"
 
     path: str | None = setting(
         None, "Safetensors file with h and z of equal shape N × D; null: synthetic pairs.", is_path=True

@@ -123,9 +123,10 @@ def _check_folds(fit: Layer, study: Layer) -> None:
     names = registry.CATALOG["data"]
     if name in names and "folds" not in _fields("data", str(name)):
         able = [other for other in names if "folds" in _fields("data", other)]
+        why = getattr(registry.schema("data", str(name)), "NO_FOLDS", "its schema has no setting folds")
         raise UserError(
-            f"folds ({study.origin('folds')}): data.name {name} can't be split into folds; choose from "
-            f"{', '.join(able)}, or give your own schema the settings folds and fold"
+            f"folds ({study.origin('folds')}): data.name {name} can't be split into folds: {why}; choose "
+            f"from {', '.join(able)}, or give your own schema the settings folds and fold"
         )
 
 

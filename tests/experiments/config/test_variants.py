@@ -113,9 +113,21 @@ def test_folds_run_each_variant_on_each_fold() -> None:
     assert {child.config.data.config.folds for child in loaded.children} == {3}
     assert load_config({**BASE, "folds": 2, "seeds": [4, 5]}).children[-1].path == "experiment/seed_5_fold_1"
     assert "folds" not in load_config(BASE).plain
-    with pytest.raises(
-        UserError, match=r"folds .*: data\.name hello can't be split into folds; choose from mnist"
-    ):
-        load_config({"model.name": "char_rnn", "data.name": "hello", "folds": 3})
     with pytest.raises(UserError, match="more than 1000 fits"):
         load_config({**BASE, "folds": 600, "seeds": [0, 1]})
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"name": "hello"}, "training, validation and test have the same pair"),
+        ({"name": "digit_sequences"}, r"each split has new strings, which data\.split_seed decides"),
+        ({"name": "steering_pairs"}, "its splits are new pairs, or those of its file"),
+        ({"name": "chat", "path": "x"}, "its splits are the first, the next and the last conversations"),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_data_without_folds_says_why(data: dict[str, str], why: str) -> None:
+    line = rf"folds .*: data\.name {data['name']} can't be split into folds: {why}; choose from mnist"
+    with pytest.raises(UserError, match=line):
+        load_config({"model.name": "char_rnn", "data": data, "folds": 3})
