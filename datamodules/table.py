@@ -31,7 +31,8 @@ class TableDataModule(ResidentDataModule):
         """Read and split the table; a second call changes nothing.
 
         Raises:
-            ValueError: The file is missing or malformed, or a split has less than two rows.
+            ValueError: The file is missing or malformed, a value overflows, or a split has less than two
+                rows.
         """
         if self._info is not None:
             return
@@ -58,6 +59,9 @@ class TableDataModule(ResidentDataModule):
         if config.standardize:
             features = (features - mean) / std
         numbers = rows.targets.is_floating_point()
+        _check_range(features.float().isfinite().all(0) & std.isfinite(), rows.feature_names, config.path)
+        if numbers:
+            _check_range(rows.targets.float().isfinite().all(0), rows.target_names, config.path)
         targets = rows.targets.float() if numbers else rows.targets
         self._parts = {
             name: (features[part == code].float(), targets[part == code]) for code, name in enumerate(PARTS)
@@ -79,6 +83,17 @@ class TableDataModule(ResidentDataModule):
             )
         else:
             self._info = LabelledTableInfo(**shared, class_names=rows.class_names)
+
+
+def _check_range(is_finite: Tensor, names: tuple[str, ...], path: str) -> None:
+    """Check that the values of each column are finite in fp32, and so is their standard deviation.
+
+    Raises:
+        ValueError: They are not; names the first such column.
+    """
+    if not is_finite.all():
+        name = names[int(is_finite.long().argmin())]
+        raise ValueError(f"{path}, column {name!r}: a value is too large; write the column in a larger unit")
 
 
 def moments(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import registry
-from experiments.config.messages import nearest
+from experiments.config.messages import nearest, show
 from experiments.config.root import Config
 from experiments.config.signature import schema_of
 from experiments.errors import UserError
@@ -43,12 +43,15 @@ def register(
         help: One line for `--help`.
 
     Raises:
-        UserError: The kind is unknown, the name is taken, or the class lacks what its kind must provide.
+        UserError: The kind is unknown, the name is taken, or the target is no class and no function, or lacks
+            what its kind must provide.
     """
     if kind not in KINDS:
         raise UserError(f"can't register a {kind!r}{nearest(kind, KINDS)}; allowed: {', '.join(KINDS)}")
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise UserError(f"can't register the name {name!r}; use letters, digits and _")
+    if not callable(target) or not hasattr(target, "__qualname__"):
+        raise UserError(f"can't register {show(str(target))} as {name!r}: it is no class and no function")
     names = registry.CATALOG.setdefault(kind, {})
     taken = names.get(name)
     if taken is not None and not ((kind, name) in registry.OWN and registry.is_same(taken.target, target)):
@@ -100,19 +103,19 @@ def use(path: str | Path) -> None:
         sys.path.append(str(file.parent))  # for the files beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name], _used[name]
         raise UserError(f"--use {path}: {_in_file(error, file)}") from error
 
 
-def _in_file(error: Exception, file: Path) -> str:
-    """Say in one line what went wrong, and in which line of the file."""
+def _in_file(error: Exception | SystemExit, file: Path) -> str:
+    """Say in one line what went wrong, and in which line of the file if one is known."""
     if isinstance(error, UserError):
         return str(error)
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
     line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
     text = (str(error).splitlines() or [""])[0]
-    return f"line {line}: {type(error).__name__}: {text}"
+    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {text}"
 
 
 def take_option(words: Iterable[str]) -> list[str]:

@@ -23,9 +23,8 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "metric": ("info",),
 }
 """Parameters that the suite passes if the signature names them; they are no settings."""
-_GIVEN_FIRST = {"optimizer": 1, "schedule": 1}
-"""Kinds whose first parameter the suite passes: the parameter groups, and the step. An objective that is a
-function receives the outputs and the targets."""
+_CALLED_WITH = {"optimizer": ("the parameters",), "schedule": ("the step",)}
+"""Kinds whose first parameters the suite passes; they are no settings."""
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -33,8 +32,10 @@ def schema_of(kind: str, target: Callable[..., Any]) -> type:
     """Make the schema of the settings of a class or function.
 
     Raises:
-        UserError: A parameter without a default has a type that a config cannot write.
+        UserError: A parameter without a default has a type that a config cannot write, or the parameters that
+            the suite passes are missing.
     """
+    _check_called_with(kind, target)
     hints, fields = _hints(target), []
     for name, parameter in _settings(kind, target).items():
         hint = _plain(hints.get(name), parameter.default)
@@ -73,9 +74,31 @@ def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def _settings(kind: str, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters that a config sets."""
-    given = 2 if kind == "objective" and not isinstance(target, type) else _GIVEN_FIRST.get(kind, 0)
-    parameters = list(_parameters(target).items())[given:]
-    return {name: parameter for name, parameter in parameters if name not in OFFERED.get(kind, ())}
+    passed = list(inspect.signature(target).parameters)[: len(_called_with(kind, target))]
+    others = {*passed, *OFFERED.get(kind, ())}
+    return {name: parameter for name, parameter in _parameters(target).items() if name not in others}
+
+
+def _called_with(kind: str, target: Callable[..., Any]) -> tuple[str, ...]:
+    """Return what the suite passes first, without names, for messages."""
+    if kind == "objective" and not isinstance(target, type):
+        return ("the outputs", "the targets")
+    return _CALLED_WITH.get(kind, ())
+
+
+def _check_called_with(kind: str, target: Callable[..., Any]) -> None:
+    """Check that a class or function takes what the suite passes first."""
+    expected = _called_with(kind, target)
+    try:
+        inspect.signature(target).bind_partial(*expected)
+    except TypeError as error:
+        raise UserError(
+            f"{target.__name__} can't be called with {' and '.join(expected)} of the {kind}: {error}"
+        ) from None
+    except ValueError:  # of a function in C
+        raise UserError(
+            f"the signature of {target.__name__} is unknown; register a function of your own that calls it"
+        ) from None
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:

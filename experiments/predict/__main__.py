@@ -112,7 +112,7 @@ def _lines(name: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"{'standard input' if name == '-' else name} can't be read: {reason}") from None
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in text.removeprefix("\ufeff").splitlines() if line.strip()]
 
 
 def write(predictions: "Iterable[Prediction | Exception]", form: str) -> bool:

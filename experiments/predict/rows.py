@@ -35,16 +35,20 @@ def predict_rows(model: Restored, files: Sequence[str]) -> Iterator[Prediction |
             yield error
             continue
         for first in range(0, len(cells.lines), BATCH):
-            rows = [
-                _features(model, line, cells.names, columns) for line in cells.lines[first : first + BATCH]
-            ]
+            lines = cells.lines[first : first + BATCH]
+            rows = [_features(model, line, cells.names, columns) for line in lines]
             good = [row for row in rows if isinstance(row, list)]
             answers = iter(_answers(model, good) if good else ())
-            for number, row in enumerate(rows, start=first + 1):
+            for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=first + 1):
                 given: dict[str, object] = (
                     {"row": number} if len(files) == 1 else {"file": file, "row": number}
                 )
-                yield row if isinstance(row, Exception) else _prediction(model, given, next(answers))
+                if isinstance(row, Exception):
+                    yield row
+                elif (answer := next(answers)).isfinite().all():
+                    yield _prediction(model, given, answer)
+                else:
+                    yield ValueError(f"{line.place}: the model's answer overflows; is a value too large?")
 
 
 def feature_columns(cells: Cells, names: Sequence[str], file: str) -> list[int]:

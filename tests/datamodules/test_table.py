@@ -41,6 +41,15 @@ def test_missing_values_and_constant_columns(tmp_path: Path) -> None:
     assert (data.split("train")[0][:, 0] == 0).any()
 
 
+@pytest.mark.parametrize(("column", "value"), [("x", "1e200"), ("x", "1e308"), ("y", "1e39")])
+def test_a_value_that_overflows_is_refused_by_its_column(tmp_path: Path, column: str, value: str) -> None:
+    cells = {"x": "1", "y": "0.5", column: value}
+    lines = "".join(f"{i},{i / 10}\n" for i in range(20))
+    (tmp_path / "t.csv").write_text("x,y\n" + f"{cells['x']},{cells['y']}\n" * 9 + lines)
+    with pytest.raises(ValueError, match=rf"t\.csv, column '{column}': a value is too large"):
+        TableDataModule(TableConfig(path=str(tmp_path / "t.csv"), task="numbers")).setup()
+
+
 def test_real_targets_are_split_by_the_split_seed() -> None:
     splits = [TableDataModule(TableConfig(path="diabetes", split_seed=s)).split("test") for s in (0, 0, 1)]
     assert torch.equal(splits[0][1], splits[1][1])

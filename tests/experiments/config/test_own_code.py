@@ -265,11 +265,15 @@ def test_mistakes_in_an_own_file_are_one_line(work: Path, capsys: pytest.Capture
     (work / "bad.py").write_text("x = = 1\n")
     (work / "ok.py").write_text("from beside import x\n")
     (work / "beside.py").write_text("x = 1\n")
+    (work / "leaves.py").write_text("import sys\nsys.exit('done')\n")
+    (work / "latin1.py").write_bytes(b"x = 'caf\xe9'\n")
     for words, said in (
         (["--use", "typo.py"], "--use typo.py: line 2: NameError: name 'y' is not defined"),
         (["--use=bad.py"], "--use bad.py: line 1: SyntaxError"),
         (["--use", "nowhere.py"], "--use nowhere.py: there is no such Python file"),
         (["--use"], "--use needs a file"),
+        (["--use", "leaves.py"], "--use leaves.py: line 2: SystemExit: done"),
+        (["--use", "latin1.py"], "--use latin1.py: line 1: SyntaxError: (unicode error)"),
     ):
         assert main(words) == 2
         assert said in capsys.readouterr().err
@@ -292,7 +296,13 @@ class NoSettings:
     """Nothing to set."""
 
 
+def half(outputs: Any, *, margin: float = 0.5) -> Any:
+    """An objective that forgets the targets."""
+
+
 def test_what_cannot_be_registered_is_refused_at_once() -> None:
+    import torch
+
     from lit_modules.configs.optim import AdamWConfig
 
     with pytest.raises(UserError, match=r"can't register a 'modle' \(did you mean model\?\)"):
@@ -301,6 +311,14 @@ def test_what_cannot_be_registered_is_refused_at_once() -> None:
         experiments.register("model", "a.b", NoSettings)
     with pytest.raises(UserError, match="NoSettings has no training_step"):
         experiments.register("model", "x", NoSettings)
+    with pytest.raises(
+        UserError, match="half can't be called with the outputs and the targets of the objective: too many"
+    ):
+        experiments.register("objective", "half", half)
+    with pytest.raises(UserError, match="the signature of dot is unknown; register a function of your own"):
+        experiments.register("objective", "dot", torch.dot)
+    with pytest.raises(UserError, match=r"can't register 'module:Net' as 'net': it is no class and no func"):
+        experiments.register("model", "net", "module:Net")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="schema of another optimizer"):
         experiments.register("optimizer", "x", NoSettings, AdamWConfig)
 

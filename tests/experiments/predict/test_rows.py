@@ -109,13 +109,14 @@ def test_without_names_the_columns_are_those_of_training_in_order(
 def test_a_bad_row_is_named_and_the_others_are_answered(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.csv").write_text("size,year\n70,old\n,1990\n60,1999\n")
+    (tmp_path / "a.csv").write_text("size,year\n70,old\n,1990\n60,1999\n60,1e300\n")
     assert main([str(place), str(tmp_path / "a.csv"), "--csv"]) == 1
     printed = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(printed.out)))
     assert [row["row"] for row in rows] == ["2", "3"]  # a missing size is the mean, as in training
     assert set(rows[0]) == {"row", "class", "probability"}
     assert "line 2, column 'year': 'old' is not a finite number" in printed.err
+    assert "line 5: the model's answer overflows; is a value too large?" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_lines_of_a_file_and_of_standard_input_are_inputs(
     hello: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "words.txt").write_text("hello\n\noh\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO("ho\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffho\n"))
     assert main([str(hello), "hell", "-", "--from", str(tmp_path / "words.txt"), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["text"] for row in rows] == ["hell", "ho", "hello", "oh"]
