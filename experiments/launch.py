@@ -118,7 +118,9 @@ def main(arguments: list[str]) -> int | None:
 def _outline(experiment: Config) -> str:
     """Describe in one line what an experiment runs."""
     if experiment.form == "stages":
-        return f"{experiment.name}: stages {', '.join(child.path for child in experiment.children)}"
+        names = dict.fromkeys(child.path.partition("/")[0] for child in experiment.children)
+        seeds = len(experiment.children) // len(names)
+        return f"{experiment.name}: stages {', '.join(names)}{f' with {seeds} seeds' * (seeds > 1)}"
     if experiment.form == "sweep":
         sweep = experiment.sweep
         return f"{experiment.name}: sweep over {', '.join(sweep.keys)}, {sweep.method}, {sweep.trials} fits"

@@ -85,7 +85,7 @@ def check_config(layer: Layer) -> Config:
     if form == "sweep":
         sweep = read_sweep(raw)
         layers = [(path, with_values(layer, sweep)) for path, layer in layers]
-    if form not in ("variants", "sweep") and "comparison" in layer.values:
+    if "comparison" in layer.values and not (form in ("variants", "sweep") or (layers and root.seeds)):
         raise UserError(
             f"comparison ({layer.origin('comparison')}): only a study has one; add variants, seeds or folds"
         )
@@ -157,8 +157,8 @@ def _root(layer: Layer) -> RootConfig:
             f"name = {show(root.name)} ({layer.origin('name')}): the name becomes a folder; "
             f"use at most {variants.LONGEST_NAME} letters, digits and _ - + . /"
         )
-    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.seeds or root.folds):
-        raise UserError("a config has stages, or variants with seeds and baselines: remove one of them")
+    if "stages" in values and (values.keys() & {"variants", "baselines"} or root.folds):
+        raise UserError("a config has stages, or variants with baselines and folds: remove one of them")
     others = ("seeds", "folds", "variants", "baselines", "stages")
     if values.get("sweep") is not None and any(map(values.get, others)):
         raise UserError(

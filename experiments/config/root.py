@@ -29,7 +29,9 @@ class RootConfig:
         "Run directory or checkpoint to continue exactly; auto: the newest unfinished run of this name.",
         is_path=True,
     )
-    seeds: list[int] = setting([], "Run every variant with each of these seeds.", min=0, max=MAX_SEED)
+    seeds: list[int] = setting(
+        [], "Run every variant, or all stages, with each of these seeds.", min=0, max=MAX_SEED
+    )
     folds: int | None = setting(
         None,
         "Cross-validation: split the data into this many folds, and run every variant and seed once with "
@@ -88,3 +90,8 @@ class Config:
     metrics: Mapping[str, Section] = field(default_factory=dict)
     sweep: Any = None  # the `experiments.config.sweep.Sweep` of a sweep
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)  # the report of a study
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it ends with a comparison: a study, a sweep, or a chain with `seeds`."""
+        return self.form in ("variants", "sweep") or (self.form == "stages" and "seeds" in self.plain)

@@ -1,4 +1,4 @@
-"""Expand a config with `variants` × `seeds`, or with `stages`, into the configs of its fits.
+"""Expand a config with `variants` or `stages`, × `seeds`, into the configs of its fits.
 
 This module only makes layers of plain values. `experiments.config.check` checks each as a config.
 """
@@ -6,7 +6,7 @@ This module only makes layers of plain values. `experiments.config.check` checks
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.config import registry
@@ -73,14 +73,22 @@ def named(layer: Layer, key: str) -> dict[str, Any]:
 
 
 def _stages(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
-    """Return the fits of a chain, in order."""
+    """Return the stages of a chain, in order; with `seeds`, all stages of a seed before the next seed."""
     stages = _overlays(layer, "stages")
     if not stages:
         raise UserError(f"stages ({layer.origin('stages')}) names no stage")
     _check_different("stages", stages)
-    return [
-        (name, merge(_base(layer), overlay, read_mapping({"name": f"{root.name}/{name}"})))
+    named_stages = {
+        name: merge(_base(layer), overlay, read_mapping({"name": f"{root.name}/{name}"}))
         for name, overlay in stages.items()
+    }
+    if not root.seeds:
+        return list(named_stages.items())
+    _check_seeds("stages", stages, root.seeds, layer)
+    return [
+        (f"{name}/seed_{seed}", merge(stage, read_mapping({"seed": seed}, layer.origin("seeds"))))
+        for seed in root.seeds
+        for name, stage in named_stages.items()
     ]
 
 
@@ -89,8 +97,7 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
     variants = _overlays(layer, "variants") or {root.name: Layer()}
     _check_different("variants or baselines", [*variants, *named(layer, "baselines")])
     seeds = root.seeds or [root.seed]
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
+    _check_seeds("variants", variants, seeds, layer)
     folds = [None] if root.folds is None else list(range(root.folds))
     if len(variants) * len(seeds) * len(folds) > MAX_FITS:
         of_folds = f" and {root.folds} folds" if root.folds else ""
@@ -100,10 +107,6 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
         )
     fits = []
     for name, overlay in variants.items():
-        if "seed" in overlay.values:
-            raise UserError(
-                f"variants.{name}.seed ({overlay.origin('seed')}): set seeds: once for all variants instead"
-            )
         for seed in seeds:
             seeded = read_mapping({"seed": seed, "name": f"{root.name}/{name}"}, layer.origin("seeds"))
             for fold in folds:
@@ -115,6 +118,17 @@ def _variants(layer: Layer, root: RootConfig) -> list[tuple[str, Layer]]:
                     folder += f"_fold_{fold}"
                 fits.append((folder, fit))
     return fits
+
+
+def _check_seeds(kind: str, overlays: Mapping[str, Layer], seeds: Sequence[int], layer: Layer) -> None:
+    """Check that no seed is there twice, and that no variant or stage sets its own."""
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds ({layer.origin('seeds')}) names a seed twice: {seeds}")
+    for name, overlay in overlays.items():
+        if "seed" in overlay.values:
+            raise UserError(
+                f"{kind}.{name}.seed ({overlay.origin('seed')}): set seeds: once for all {kind} instead"
+            )
 
 
 def _check_folds(fit: Layer, study: Layer) -> None:

@@ -9,7 +9,7 @@ from experiments.callbacks.checkpoints import check_monitor
 from experiments.config.root import Config
 from experiments.console import quiet_lightning, say
 from experiments.studies.stages import check_order
-from experiments.studies.tasks import check_tasks
+from experiments.studies.tasks import by_seed, check_tasks
 from experiments.training import adapters, initial_weights
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model
@@ -27,9 +27,14 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     if experiment.form == "stages":
         check_order(experiment)
         check_tasks(experiment)
+        first = by_seed(experiment)[0]  # other seeds have the same stages
+        for name, child in first.items():
+            say(f"dry run of {name}")
+            dry_run(child.config, stages=list(first))
+        return
     for child in experiment.children:
         say(f"dry run of {child.path}")
-        dry_run(child.config, stages=[c.path for c in experiment.children])
+        dry_run(child.config)
     if experiment.children:
         return
     if experiment.task is not None:

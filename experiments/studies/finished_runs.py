@@ -2,7 +2,7 @@
 
 A run directory holds `metrics.json`. If it holds only `config.yaml` or `failed.json`, the run failed. Any
 other directory is searched for runs. The runs of a study are in `<variant>/seed_<n>/`, or in
-`<variant>/seed_<n>_fold_<k>/`.
+`<variant>/seed_<n>_fold_<k>/`; those of a chain with seeds in `<stage>/seed_<n>/`.
 """
 
 import json
@@ -99,9 +99,14 @@ def group_names(runs: Sequence[Path]) -> list[str]:
 
 
 def monitored(run: Path) -> tuple[str, str] | None:
-    """Return the validation metric that a fit monitored and its mode; `None` for another run."""
+    """Return the validation metric that a fit monitored and its mode; `None` for another run.
+
+    The stages of a chain have different tasks, so no metric chooses between them: `None` for each.
+    """
     trainer = _config(run).get("trainer")
     if not isinstance(trainer, Mapping) or "monitor" not in trainer:
+        return None
+    if any("stages" in _config(folder) for folder in run.resolve().parents[:2]):
         return None
     return str(trainer["monitor"]), str(trainer.get("monitor_mode", "min"))
 

@@ -9,10 +9,11 @@ from lightning.pytorch.loggers.logger import Logger
 
 from experiments.config.check import load_config
 from experiments.config.root import Config
-from experiments.console import say, tensorboard_command
+from experiments.console import print_table, say, tensorboard_command
 from experiments.errors import Interrupted, UserError
+from experiments.studies.compare_runs import compare_runs
 from experiments.studies.study_directory import open_directory
-from experiments.studies.tasks import Stage, check_tasks, run_task, task_output
+from experiments.studies.tasks import Stage, by_seed, check_tasks, run_task, task_output
 from experiments.training import initial_weights, resume, run_directory
 from experiments.training.fit import Result, fit
 from experiments.training.run_directory import nothing_left_if_refused
@@ -25,7 +26,7 @@ def run_stages(
     """Run the fits and tasks of a chain in order.
 
     `model.init_from` and `data.from_stage` of a fit may name an earlier stage. Each fit gets the user's
-    callbacks and loggers.
+    callbacks and loggers. With `seeds`, all stages run once for each seed, and a table compares them.
 
     Raises:
         UserError: A fit uses a stage that does not come before it, or the settings of a resumed chain differ.
@@ -46,33 +47,46 @@ def _run_in(
     callbacks: Sequence[L.Callback],
     loggers: Sequence[Logger],
 ) -> Result:
-    """Run the stages in the directory of the chain."""
+    """Run the stages in the directory of the chain, seed by seed."""
     done: dict[str, Result] = {}
-    earlier: dict[str, Stage] = {}
-    for child in experiment.children:
-        say(f"stage {child.path}")
-        config = dataclasses.replace(
-            _with_data(child.config, earlier),
-            run_dir=str(run_dir / child.path),
-            resume="auto" if resumed else None,
-        )
-        try:
-            if config.task is None:
-                weighted = _with_weights(config, earlier)
-                done[child.path] = fit(weighted, callbacks=callbacks, loggers=loggers)
-            else:
-                done[child.path] = run_task(config, earlier)
-        except Interrupted as error:
-            raise Interrupted(error.signum, run_dir, error.path) from None
-        earlier[child.path] = Stage(config, run_dir / child.path)
+    for stages in by_seed(experiment):
+        earlier: dict[str, Stage] = {}
+        for name, child in stages.items():
+            say(f"stage {child.path}")
+            config = dataclasses.replace(
+                _with_data(child.config, earlier),
+                run_dir=str(run_dir / child.path),
+                resume="auto" if resumed else None,
+            )
+            try:
+                if config.task is None:
+                    weighted = _with_weights(config, earlier)
+                    done[child.path] = fit(weighted, callbacks=callbacks, loggers=loggers)
+                else:
+                    done[child.path] = run_task(config, earlier)
+            except Interrupted as error:
+                raise Interrupted(error.signum, run_dir, error.path) from None
+            earlier[name] = Stage(config, run_dir / child.path)
+    where = f"directory of all stages: {run_dir}\ndashboard:               {tensorboard_command(run_dir)}"
+    if experiment.is_compared:
+        metrics = {} if run_directory.is_worker() else _compare(experiment, run_dir, list(done))
+        say(where)
+        return Result(metrics=metrics, run_dir=run_dir, children=done)
     last = done[experiment.children[-1].path]
     metrics = {
         f"{name}/{key}": value for name, result in done.items() for key, value in result.metrics.items()
     }
     if not run_directory.is_worker():
         run_directory.write_metrics(run_dir, {**metrics, **last.metrics})
-    say(f"directory of all stages: {run_dir}\ndashboard:               {tensorboard_command(run_dir)}")
+    say(where)
     return Result(metrics=last.metrics, run_dir=run_dir, module=last.module, children=done)
+
+
+def _compare(experiment: Config, run_dir: Path, paths: Sequence[str]) -> dict[str, float]:
+    """Compare the stages over the seeds, and return the means."""
+    comparison = compare_runs([run_dir / path for path in paths], run_dir, experiment.comparison)
+    print_table(comparison.table())
+    return comparison.means()
 
 
 def check_order(experiment: Config) -> None:
@@ -81,7 +95,11 @@ def check_order(experiment: Config) -> None:
     Raises:
         UserError: A fit uses its own stage, a later stage, or a stage without the file that it needs.
     """
-    configs = {child.path: child.config for child in experiment.children}
+    for stages in by_seed(experiment):
+        _check_order({name: child.config for name, child in stages.items()})
+
+
+def _check_order(configs: Mapping[str, Config]) -> None:
     for position, (name, config) in enumerate(configs.items()):
         if config.task is not None:
             continue
@@ -111,14 +129,15 @@ def check_order(experiment: Config) -> None:
 
 def _check_same(experiment: Config, folder: Path) -> None:
     """Refuse to continue a chain with other settings of its fits or of its finished tasks."""
-    stages = {child.path: Stage(child.config, folder / child.path) for child in experiment.children}
-    for stage in stages.values():
-        # An unfinished task starts again, so its settings may differ.
-        file = "config.yaml" if stage.config.task is None else "metrics.json"
-        if (stage.run_dir / file).exists():
-            config = _with_data(stage.config, stages)
-            saved = load_config(stage.run_dir / "config.yaml")
-            resume.check_same(config.plain, saved.plain, stage.run_dir)
+    for children in by_seed(experiment):
+        stages = {name: Stage(child.config, folder / child.path) for name, child in children.items()}
+        for stage in stages.values():
+            # An unfinished task starts again, so its settings may differ.
+            file = "config.yaml" if stage.config.task is None else "metrics.json"
+            if (stage.run_dir / file).exists():
+                config = _with_data(stage.config, stages)
+                saved = load_config(stage.run_dir / "config.yaml")
+                resume.check_same(config.plain, saved.plain, stage.run_dir)
 
 
 def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:

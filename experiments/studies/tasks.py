@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from experiments.config import registry
-from experiments.config.root import Config
+from experiments.config.root import Child, Config
 from experiments.console import say
 from experiments.errors import UserError, writing
 from experiments.training import recovery, run_directory
@@ -60,20 +60,30 @@ def task_output(config: Config) -> str | None:
     return None if config.task is None else registry.target("task", config.task.name).output
 
 
+def by_seed(chain: Config) -> list[dict[str, Child]]:
+    """Return the stages of a chain by name, in order, once for each seed."""
+    found: dict[str, dict[str, Child]] = {}
+    for child in chain.children:
+        name, _, seed = child.path.partition("/")
+        found.setdefault(seed, {})[name] = child
+    return list(found.values())
+
+
 def check_tasks(chain: Config) -> None:
     """Let each task of a chain check its settings and the earlier stages, before anything runs.
 
     Raises:
         UserError: A task cannot run.
     """
-    earlier: dict[str, Config] = {}
-    for child in chain.children:
-        if (task := child.config.task) is not None:
-            try:
-                registry.target("task", task.name)(task.config).check(earlier)
-            except UserError as error:
-                raise UserError(f"stages.{child.path}: {error}") from None
-        earlier[child.path] = child.config
+    for stages in by_seed(chain):
+        earlier: dict[str, Config] = {}
+        for name, child in stages.items():
+            if (task := child.config.task) is not None:
+                try:
+                    registry.target("task", task.name)(task.config).check(earlier)
+                except UserError as error:
+                    raise UserError(f"stages.{name}: {error}") from None
+            earlier[name] = child.config
 
 
 def run_task(stage: Config, earlier: Mapping[str, Stage]) -> Result:

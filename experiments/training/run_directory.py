@@ -240,7 +240,7 @@ def _taken_by_rank_zero(config: Config, step: str) -> Path | None:
 
 def unfinished(config: Config) -> list[Path]:
     """Return the runs of this name and form that have begun but have no final result, newest first."""
-    result = "comparison.csv" if config.form in ("variants", "sweep") else "metrics.json"
+    result = "comparison.csv" if config.is_compared else "metrics.json"
     begun = "checkpoints/*.ckpt" if config.form == "fit" else "*/**/config.yaml"  # a fit of a study or chain
     runs = (p.parent for p in Path("runs", *config.name.split("/")).glob("*/config.yaml"))
     found = [r for r in runs if not (r / result).exists() and any(r.glob(begun))]
