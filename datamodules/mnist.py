@@ -19,7 +19,7 @@ from datamodules.images.idx import read_idx
 from datamodules.info import ImageInfo
 from datamodules.loading.epoch_loader import EpochLoader
 from datamodules.loading.resident import Transform
-from datamodules.loading.split import split_parts, stratified_sample
+from datamodules.loading.split import long_tail, split_parts, stratified_sample
 
 
 class ImageDataModule(ResidentDataModule):
@@ -70,6 +70,10 @@ class ImageDataModule(ResidentDataModule):
         train, val, test = ((part == code).nonzero().squeeze(1) for code in range(3))
         if config.folds:  # a fold of the training set replaces the test set
             test_images, test_targets = images[test], targets[test]
+        if config.imbalance > 1:
+            train = train[long_tail(targets[train], config.imbalance, seed=config.split_seed)]
+            counts = targets[train].bincount().tolist()
+            self.notes.append(f"training images of each class: {', '.join(map(str, counts))}")
         if config.train_samples:
             some, _ = stratified_sample(targets[train], config.train_samples, seed=config.split_seed)
             train = train[some]

@@ -74,6 +74,13 @@ class ImageDataConfig(ImageBatchesConfig):
     """Number of labelled images for training and validation; 0 if a subclass does not define it."""
 
     val_size: int = setting(5000, "Number of training images held out for validation, stratified.", min=10)
+    imbalance: float = setting(
+        1.0,
+        "Ratio of the first class to the last class of the training split; the sizes of the classes between "
+        "them fall exponentially. 1 keeps all images. Validation and test do not change.",
+        min=1,
+        max=1e6,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Split a set: stratified samples keep the share of each class."""
+"""Split a set: a stratified sample keeps the share of each class, a long tail makes classes rare."""
 
 import torch
 from torch import Tensor
@@ -40,6 +40,30 @@ def stratified_sample(targets: Tensor, count: int, *, seed: int) -> tuple[Tensor
         generator = torch.Generator().manual_seed(mix_seed(seed, label))
         chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
     return chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
+
+
+def long_tail(targets: Tensor, ratio: float, *, seed: int) -> Tensor:
+    """Sample a long tail: class c = 0 … K − 1 keeps n · ratio^(−c / (K − 1)) items, at least one.
+
+    n is the size of the smallest class, so that every class has enough items. Cui et al., "Class-Balanced
+    Loss Based on Effective Number of Samples" (2019), section 5.1, shorten data sets in this way.
+
+    Args:
+        targets: Class of each item, int64 (N,).
+        ratio: Size of the first class divided by the size of the last class.
+        seed: Seed that decides which items of each class stay.
+
+    Returns:
+        Indices of the sample, ascending.
+    """
+    labels, sizes = targets.unique(return_counts=True)
+    kept = []
+    for place, label in enumerate(labels.tolist()):
+        number = max(1, round(int(sizes.min()) * ratio ** (-place / max(1, len(labels) - 1))))
+        members = (targets == label).nonzero().squeeze(1)
+        generator = torch.Generator().manual_seed(mix_seed(seed, label))
+        kept.append(members[torch.randperm(len(members), generator=generator)[:number]])
+    return torch.cat(kept).sort().values
 
 
 def split_parts(

@@ -45,11 +45,11 @@ def usage(experiment: Config | None) -> str:
         "stages, variants, baselines",
         "  Settings by name: `stages` run in order, `variants` are compared, `baselines` are simple models.",
         "callbacks, loggers, metrics",
-        "  Own classes by name, which `experiments.register` has added.",
+        "  Classes by name: your own, which `experiments.register` has added, and the metrics below.",
         "",
     ]
-    if experiment is None or experiment.form in ("variants", "sweep"):
-        lines += _table("comparison of variants", ComparisonConfig, "comparison.", values)
+    if experiment is None or experiment.is_compared:
+        lines += _table("comparison of variants or stages", ComparisonConfig, "comparison.", values)
     if experiment is None or experiment.form == "sweep":
         lines += _table(
             "sweep: further keys are settings with a list or a range", SweepConfig, "sweep.", values
@@ -63,6 +63,7 @@ def usage(experiment: Config | None) -> str:
                 lines += _table(f"{kind}: {section.name}", schema, f"{kind}.", values)
         else:
             lines += _catalog(kind, f"{kind}.name")
+    lines += _catalog("metric", "metrics.NAME")
     if experiment is None or experiment.children:
         lines += _catalog("task", "stages.NAME.task.name")
     if experiment is None:

@@ -1,8 +1,8 @@
 """The registry: the short names that a config can use.
 
-A config names a model, data set, objective, optimizer, schedule, adapter, baseline or task by its short name.
-A file can never name an import path. The import paths are listed here, and each is imported only when a run
-needs it. Your own classes are added by `experiments.config.own_code`.
+A config names a model, data set, objective, optimizer, schedule, adapter, baseline, metric or task by its
+short name. A file can never name an import path. The import paths are listed here, and each is imported only
+when a run needs it. Your own classes are added by `experiments.config.own_code`.
 """
 
 import importlib
@@ -62,6 +62,12 @@ def _optim(schema: str, help: str) -> Entry:
 
 def _baseline(schema: str, help: str) -> Entry:
     return Entry(target=None, schema=f"experiments.config.baselines:{schema}", help=help)
+
+
+def _metric(target: str, schema: str, help: str) -> Entry:
+    return Entry(
+        target=f"lit_modules.metrics.{target}", schema=f"lit_modules.configs.metrics:{schema}", help=help
+    )
 
 
 def _task(module: str, name: str, help: str) -> Entry:
@@ -195,7 +201,19 @@ CATALOG: dict[str, dict[str, Entry]] = {
     },
     "callback": {},
     "logger": {},
-    "metric": {},
+    "metric": {
+        "macro_f1": _metric(
+            "class_metrics:macro_f1", "MacroF1Config", "The mean F1 score of all classes, rare ones included."
+        ),
+        "auc": _metric(
+            "ranking_metrics:OneVsRestAUC", "AUCConfig", "The mean area under the ROC curve of each class."
+        ),
+        "ece": _metric(
+            "class_metrics:calibration_error",
+            "CalibrationErrorConfig",
+            "The mean distance between confidence and accuracy of a classifier.",
+        ),
+    },
     "task": {
         "steering_extract": _task(
             "extract_task", "ExtractTask", "Read a prompt set with a frozen language model."

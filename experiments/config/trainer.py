@@ -90,10 +90,11 @@ class TrainerConfig:
     measure: list[str] = setting(
         [],
         "What else to measure. layer_gradients: the gradient norm of each weight matrix. mistake_gradients: "
-        "the gradient at the confident mistakes of a classifier. Of a transformer language model, "
+        "the gradient at the confident mistakes of a classifier. class_curves: its recall by class and its "
+        "accuracy by confidence, on the test split. Of a transformer language model, "
         "loss_by_position: the loss at each position of a window; decoding: bytes per token of its cache, "
         "and its speed.",
-        choices=("layer_gradients", "mistake_gradients", "loss_by_position", "decoding"),
+        choices=("layer_gradients", "mistake_gradients", "class_curves", "loss_by_position", "decoding"),
     )
     dashboard: bool = setting(
         True, "Draw pictures in TensorBoard, in addition to the scalars.", resume="free"

@@ -19,6 +19,8 @@ from experiments.training.curve_file import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
 PER_ROW = 3
+OWN_AXES = ("position", "class", "confidence")
+"""What a curve such as `recall_by_class` is drawn over, whatever `comparison.x` says."""
 Curve = list[tuple[float, float]]
 Curves = dict[str, Curve]
 """The curves of a run by name."""
@@ -48,6 +50,8 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
         first = first or (axes if settings.share_y else None)
         _draw_curves(axes, panel.groups)
         _draw_levels(axes, panel)
+        if panel.x == "confidence":
+            axes.plot([0, 100], [0, 1], color="black", linestyle=":", label="calibrated")
         _scale(axes, settings, panel.x)
         axes.set_title(literal(panel.title))
         labels = len(axes.get_legend_handles_labels()[1])
@@ -93,13 +97,22 @@ def _panels_of_lines(comparison: Comparison, settings: ComparisonConfig) -> list
         _Lines(
             title=metric,
             x=x,
-            groups={name: [run.get(metric, []) for run in runs] for name, runs in over[x].items()},
+            groups={
+                name: [run.get(metric, []) for run in runs]
+                for name, runs in over.get(x, over["step"]).items()
+            },
             levels={group.name: group.mean(metric) for group in without_curves if group.values(metric)},
         )
         for metric in matching(names, settings.curves)
-        for x in axes
+        for x in _axes_of(metric, axes)
     ]
     return panels[:MAX_PANELS]
+
+
+def _axes_of(metric: str, axes: Sequence[str]) -> Sequence[str]:
+    """Return what a curve is drawn over: the axis in its name, or else those of the settings."""
+    own = metric.rpartition("_by_")[2]
+    return [own] if own in OWN_AXES else axes
 
 
 def _curves(runs: list[Path], x: str) -> list[Curves]:

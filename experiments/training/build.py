@@ -143,6 +143,7 @@ def _check_measurable(experiment: Config, module: Any) -> None:
     is_transformer = isinstance(getattr(module, "network", None), TransformerLM)
     for measure, what, fits in (
         ("mistake_gradients", "a classifier", isinstance(module, Classifier)),
+        ("class_curves", "a classifier", isinstance(module, Classifier)),
         ("loss_by_position", "a transformer language model", is_transformer),
         ("decoding", "a transformer language model", is_transformer),
     ):

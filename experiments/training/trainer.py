@@ -15,6 +15,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from experiments.callbacks.accumulation import GroupAverage
 from experiments.callbacks.checkpoints import Checkpoints
+from experiments.callbacks.class_curves import ClassCurves
 from experiments.callbacks.early_stopping import EarlyStopping
 from experiments.callbacks.exact_resume import ExactResume
 from experiments.callbacks.layer_gradients import LayerGradients
@@ -244,6 +245,8 @@ def build_trainer(
             callbacks.append(LayerGradients(config.log_every_n_steps))
         if "mistake_gradients" in config.measure:
             callbacks.append(MistakeGradients(config.log_every_n_steps))
+        if "class_curves" in config.measure:
+            callbacks.append(ClassCurves())
         if "decoding" in config.measure:
             from experiments.callbacks.decoding_speed import DecodingSpeed  # imports the networks
 
