@@ -70,9 +70,8 @@ def run_config(
     if experiment.resume is None:  # a fit that continues may have begun on another machine
         for child in experiment.children:
             trainers.check_hardware(child.config.trainer, child.config.model.config)
-            init_from = initial_weights.init_from(child.config)
-            if experiment.form != "stages" and init_from is not None:
-                initial_weights.check_exists(init_from)
+            if experiment.form != "stages":
+                initial_weights.check_named(child.config)
 
     if experiment.form == "stages":
         return stages.run_stages(experiment, callbacks=callbacks, loggers=loggers)

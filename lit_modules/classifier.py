@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from datamodules.info import ImageInfo, LabelledTableInfo, LabelledTextInfo
 from lit_modules.base import LitModule, Stage
 from lit_modules.functional.precision import widen
+from lit_modules.objective import Distillation
 
 Batch = tuple[Tensor, Tensor]
 
@@ -51,7 +52,11 @@ class Classifier(LitModule):
         inputs, targets = batch
         outputs = widen(self.network(inputs))
         logits = class_logits(outputs.detach())
-        return {"loss": self.objective(outputs, targets), "logits": logits, "targets": targets}
+        if isinstance(self.objective, Distillation):
+            loss = self.objective(outputs, targets, inputs=inputs)
+        else:
+            loss = self.objective(outputs, targets)
+        return {"loss": loss, "logits": logits, "targets": targets}
 
     def evaluation_step(self, batch: Batch, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
         """Return cross-entropies (B,) without label smoothing, logits (B, K) and targets (B,)."""

@@ -1,8 +1,9 @@
 """Objectives: the number that training minimises, from the outputs of a network and the targets.
 
 An objective is built from its config and the description of the data. It is called with the outputs and the
-targets of a batch, and returns a scalar. The target −100 marks a position that does not count. Evaluation
-does not use the objective: it reports the same loss for all objectives of a model, so that runs compare.
+targets of a batch, and returns a scalar; distillation needs the inputs too. The target −100 marks a position
+that does not count. Evaluation does not use the objective: it reports the same loss for all objectives of a
+model, so that runs compare.
 
 Shape letters: `...` the batch dimensions, C classes or vocabulary, N targets that count.
 """
@@ -12,13 +13,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_modules.configs.objective import (
     BinaryCrossEntropyConfig,
     BinaryCrossEntropyFromProbabilitiesConfig,
     CrossEntropyConfig,
     CrossEntropyFromProbabilitiesConfig,
+    DistillationConfig,
     FocalConfig,
     KLConfig,
     MSEConfig,
@@ -182,6 +184,37 @@ class Focal:
         losses = F.cross_entropy(outputs, targets, reduction="none")
         focus = (1 - torch.exp(-losses)).clamp(min=torch.finfo(losses.dtype).tiny) ** self.config.gamma
         return (focus * losses * (1 if alpha is None else alpha[targets])).mean()
+
+
+class Distillation:
+    """The mean of (1 − λ) T² KL(softmax(a / T) ‖ softmax(x / T)) − λ log softmax(x)_t; a is the teacher's x.
+
+    λ is `label_weight`. The factor T² keeps the gradients of both terms of one size (Hinton, Vinyals and
+    Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2).
+
+    Attributes:
+        teacher: From inputs to logits (..., C). Who trains with this objective sets it; nothing else needs
+            it, so that a student can be used without its teacher.
+    """
+
+    def __init__(self, config: DistillationConfig, info: Any = None) -> None:
+        self.config = config
+        self.teacher: nn.Module | None = None
+        self.labels = CrossEntropy(CrossEntropyConfig(implementation=config.implementation))
+
+    def __call__(self, outputs: Tensor, targets: Tensor, *, inputs: Tensor) -> Tensor:
+        """Return the loss of outputs (..., C) and class indices (...) of a batch of inputs."""
+        assert self.teacher is not None
+        with torch.no_grad():
+            wanted = widen(self.teacher.to(inputs.device)(inputs))
+        outputs, heat, share = widen(outputs), self.config.temperature, self.config.label_weight
+        if self.config.implementation == "by_hand":
+            loss = kl_divergence_from_logits(wanted, outputs, temperature=heat)
+        else:
+            p, q = ((x / heat).log_softmax(-1).flatten(0, -2) for x in (wanted, outputs))
+            loss = F.kl_div(q, p, reduction="batchmean", log_target=True)
+        loss = (1 - share) * heat**2 * loss
+        return loss + share * self.labels(outputs, targets) if share else loss
 
 
 def counted(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -164,6 +164,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "mse_l1_cosine": _objective("MSEL1Cosine", "Squared and absolute error minus the cosine."),
         "kl": _objective("KL", "Divergence of the probabilities from the targets."),
         "focal": _objective("Focal", "Cross-entropy with less weight on easy examples."),
+        "distillation": _objective("Distillation", "Divergence of the probabilities from a teacher's."),
     },
     "optimizer": {
         "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),

@@ -14,6 +14,7 @@ from experiments.training import adapters, initial_weights
 from experiments.training import trainer as trainers
 from experiments.training.build import build_data, build_model
 from experiments.training.fit_checks import check_batches, check_memory
+from experiments.training.teacher import give_teacher
 
 
 def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
@@ -44,6 +45,9 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     if (stage := getattr(experiment.data.config, "from_stage", None)) in stages:
         say(f"dry run of {experiment.name}: its data exists only after the stage {stage}")
         return
+    if (teacher := initial_weights.named_files(experiment).get("objective.teacher")) in stages:
+        say(f"dry run of {experiment.name}: its teacher exists only after the stage {teacher}")
+        return
     initial = None
     name = initial_weights.init_from(experiment)
     if name is not None and name not in stages:
@@ -56,6 +60,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         module = build_model(experiment, datamodule.info)
         for line in adapters.start_from(module, experiment, initial):
             say(line)
+        give_teacher(module)
         settings = dataclasses.replace(experiment.trainer, progress_bar=False, profiler=None)
         trainer = trainers.build_trainer(
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True

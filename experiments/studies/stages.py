@@ -25,8 +25,9 @@ def run_stages(
 ) -> Result:
     """Run the fits and tasks of a chain in order.
 
-    `model.init_from` and `data.from_stage` of a fit may name an earlier stage. Each fit gets the user's
-    callbacks and loggers. With `seeds`, all stages run once for each seed, and a table compares them.
+    `model.init_from`, `objective.teacher` and `data.from_stage` of a fit may name an earlier stage. Each fit
+    gets the user's callbacks and loggers. With `seeds`, all stages run once for each seed, and a table
+    compares them.
 
     Raises:
         UserError: A fit uses a stage that does not come before it, or the settings of a resumed chain differ.
@@ -104,17 +105,15 @@ def _check_order(configs: Mapping[str, Config]) -> None:
         if config.task is not None:
             continue
         earlier = list(configs)[:position]
-        init_from, from_stage, path = initial_weights.init_from(config), _from_stage(config), _path(config)
-        if init_from in configs and init_from not in earlier:
-            raise UserError(
-                f"stages.{name}.model.init_from = {init_from!r}: that stage does not come before {name}"
-            )
-        if init_from in configs and configs[init_from].task is not None:
-            raise UserError(
-                f"stages.{name}.model.init_from = {init_from!r}: that stage is a task and has no checkpoint"
-            )
-        if init_from is not None and init_from not in configs:
-            initial_weights.check_exists(init_from)
+        from_stage, path = _from_stage(config), _path(config)
+        for key, named in initial_weights.named_files(config).items():
+            if named in configs and named not in earlier:
+                raise UserError(f"stages.{name}.{key} = {named!r}: that stage does not come before {name}")
+            if named in configs and configs[named].task is not None:
+                raise UserError(
+                    f"stages.{name}.{key} = {named!r}: that stage is a task and has no checkpoint"
+                )
+        initial_weights.check_named(config, stages=configs)
         if path in configs and not Path(path).exists():
             raise UserError(f"stages.{name}.data.path = {path!r} is a stage; write data.from_stage: {path}")
         if from_stage is None:
@@ -152,13 +151,16 @@ def _with_data(config: Config, stages: Mapping[str, Stage]) -> Config:
 
 
 def _with_weights(config: Config, stages: Mapping[str, Stage]) -> Config:
-    """Replace a `model.init_from` that names a stage by the best checkpoint of this stage."""
-    stage = stages.get(str(initial_weights.init_from(config)))
-    if stage is None:
+    """Replace each setting that names a stage, as `model.init_from` may, by the best checkpoint of it."""
+    files = {
+        key: str(stages[name].run_dir / "checkpoints" / "best.ckpt")
+        for key, name in initial_weights.named_files(config).items()
+        if name in stages
+    }
+    if not files:
         return config
     place = {key: value for key in ("run_dir", "resume") if (value := getattr(config, key)) is not None}
-    best = stage.run_dir / "checkpoints" / "best.ckpt"
-    return load_config(config.plain, {"model.init_from": str(best), **place})
+    return load_config(config.plain, {**files, **place})
 
 
 def _from_stage(config: Config) -> str | None:

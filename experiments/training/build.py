@@ -139,10 +139,12 @@ def _check_measurable(experiment: Config, module: Any) -> None:
         return
     from lit_modules.classifier import Classifier  # takes long to import, and the model has done so
     from lit_modules.networks.transformer_lm import TransformerLM
+    from lit_modules.objective import Distillation
 
     is_transformer = isinstance(getattr(module, "network", None), TransformerLM)
+    of_logits = isinstance(module, Classifier) and not isinstance(module.objective, Distillation)
     for measure, what, fits in (
-        ("mistake_gradients", "a classifier", isinstance(module, Classifier)),
+        ("mistake_gradients", "a classifier without a teacher", of_logits),
         ("class_curves", "a classifier", isinstance(module, Classifier)),
         ("loss_by_position", "a transformer language model", is_transformer),
         ("decoding", "a transformer language model", is_transformer),

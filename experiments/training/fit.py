@@ -30,6 +30,7 @@ from experiments.training.machine import peak_memory_mb
 from experiments.training.resume import Start
 from experiments.training.run_directory import nothing_left_if_refused
 from experiments.training.run_lock import claims_end
+from experiments.training.teacher import give_teacher
 from experiments.training.vocabulary import check_vocabulary
 
 SomeCallback = TypeVar("SomeCallback", bound=L.Callback)
@@ -102,9 +103,8 @@ def prepare(experiment: Config) -> Start:
     """Check the hardware, decide where the fit begins, and claim the run directory."""
     if experiment.resume is None:
         trainers.check_hardware(experiment.trainer, experiment.model.config)
-    named = init_from(experiment)
-    if named is not None and experiment.resume is None:
-        initial_weights.check_exists(named)  # a missing file stops the run before it has a directory
+    if experiment.resume is None:
+        initial_weights.check_named(experiment)  # a missing file stops the run before it has a directory
     start = resume.find_start(experiment)
     with nothing_left_if_refused(start.run_dir):
         if start.checkpoint is not None:  # the run may have begun on another machine
@@ -148,6 +148,7 @@ def build(
     for line in adapters.start_from(module, experiment, initial):
         say(line)
     own_loggers = [*create_all("logger", experiment.loggers).values(), *loggers]
+    give_teacher(module)
     trainer = trainers.build_trainer(
         settings,
         run_dir=start.run_dir,

@@ -6,7 +6,7 @@ it does not need the file again after its start.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,23 @@ def init_from(experiment: Config) -> str | None:
     return getattr(experiment.model.config, "init_from", None)
 
 
-def check_exists(name: str) -> None:
-    """Check that there is a file of this name, without reading or downloading it.
+def named_files(experiment: Config) -> dict[str, str]:
+    """Return what `model.init_from` and `objective.teacher` name, a checkpoint or a stage, by these keys."""
+    objective = None if experiment.objective is None else experiment.objective.config
+    teacher = getattr(objective, "teacher", None)
+    found = {"model.init_from": init_from(experiment), "objective.teacher": teacher}
+    return {key: name for key, name in found.items() if name is not None}
+
+
+def check_named(experiment: Config, stages: Collection[str] = ()) -> None:
+    """Check that the files that a config names are there, without reading or downloading them.
 
     Raises:
-        UserError: There is none.
+        UserError: One is missing, and is no earlier stage.
     """
-    if not is_pretrained(name):
-        find_checkpoint(name, names=tuple(ASSETS))
+    for name in named_files(experiment).values():
+        if name not in stages and not is_pretrained(name):
+            find_checkpoint(name, names=tuple(ASSETS))
 
 
 def read(name: str, experiment: Config) -> InitialWeights:

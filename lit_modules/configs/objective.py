@@ -13,6 +13,7 @@ CLASS_OBJECTIVES = (
     "mse",
     "kl",
     "focal",
+    "distillation",
 )
 """Objectives of a model that predicts one class for each input; the first is the default."""
 TOKEN_OBJECTIVES = ("cross_entropy", "cross_entropy_from_probabilities", "kl", "focal")
@@ -87,4 +88,22 @@ class FocalConfig:
         2.0, "Exponent γ; the larger, the less a class that is already probable counts.", min=0.0
     )
     alpha: list[float] = setting([], "Factor α of each class; an empty list means 1.", min=0.0)
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class DistillationConfig:
+    """T² KL(teacher ‖ student) at the temperature T; the teacher is a trained classifier of the same data."""
+
+    teacher: str = setting(
+        help="The classifier whose probabilities are learned: a checkpoint, or an earlier stage.",
+        resume="free",
+        is_path=True,
+    )
+    temperature: float = setting(
+        4.0, "Temperature T of both; larger: improbable classes count more.", above=0, max=1e6
+    )
+    label_weight: float = setting(
+        0.0, "Share of the cross-entropy of the true class in the loss; 0 needs no labels.", min=0, max=1
+    )
     implementation: Literal["fused", "by_hand"] = _implementation()
