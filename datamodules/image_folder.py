@@ -74,6 +74,7 @@ class ImageFolderDataModule(ImageDataModule):
             mean=mean,
             std=std,
             framing=config.fit,
+            views=config.views,
             **{f"{name}_size": len(self._parts[name][1]) for name in PARTS},  # type: ignore[arg-type]
         )
 

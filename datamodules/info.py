@@ -38,6 +38,8 @@ class ImageInfo(DataInfo):
     object_size: int = 0  # longest side of the depicted object in pixels; 0 if unknown
     object_center: str = "box"
     """The point of the object at the image's centre: the centre of its `mass` or of its bounding `box`."""
+    views: int = 1
+    """Number of changed versions of each image in a batch; 2: a batch is (first, second, targets)."""
     framing: str = "object"
     """How a picture becomes an image: as a light `object` on black, or whole, by `crop` or `resize`."""
 

@@ -26,9 +26,10 @@ class ImageDataModule(ResidentDataModule):
     """A labelled set of images that fits in memory, split into training, validation and test.
 
     The validation images are a stratified sample of the training set; only `split_seed` decides it.
-    A batch is (images, targets): normalised float (B, C, H, W) and int64 (B,). It is on the training device
-    (pipeline `resident`) or on the CPU (pipeline `torchvision`). `split` returns the stored images, uint8 (N,
-    C, H, W) with pixels 0 … 255, and their targets.
+    A batch is (images, targets): normalised float (B, C, H, W) and int64 (B,). With `data.views=2` it is
+    (first, second, targets), two changed versions of each image, in validation and test too. It is on the
+    training device (pipeline `resident`) or on the CPU (pipeline `torchvision`). `split` returns the stored
+    images, uint8 (N, C, H, W) with pixels 0 … 255, and their targets.
 
     A subclass defines the class attributes and `read`.
     """
@@ -89,6 +90,7 @@ class ImageDataModule(ResidentDataModule):
             std=self.std,
             object_size=self.object_size,
             object_center=self.object_center,
+            views=config.views,
             train_size=len(train),
             val_size=len(val),
             test_size=len(test_images),
@@ -100,6 +102,8 @@ class ImageDataModule(ResidentDataModule):
 
     def transform(self, part: Part) -> Transform:
         """Return the transform that augments training images and normalises all images."""
+        if self.config.views == 2:
+            return self._two_views
         return self._augmented if part == "train" else self._as_stored
 
     @property
@@ -114,6 +118,11 @@ class ImageDataModule(ResidentDataModule):
     def _augmented(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         images, targets = batch
         return self.normalize(augment(images, self.config.augment, generator)), targets
+
+    def _two_views(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        first, targets = self._augmented(batch, generator)
+        second, _ = self._augmented(batch, generator)
+        return first, second, targets
 
     def _as_stored(self, batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
         images, targets = batch

@@ -1,5 +1,6 @@
 """The image classifier: any network from images to logits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,39 +48,47 @@ class ImageClassifier(Classifier):
         Raises:
             ValueError: The type of the config is unknown, or the config does not fit the images.
         """
-        shape, num_classes = info.input_shape, self.num_outputs
-        match config:
-            case MLPConfig():
-                return MLP(
-                    input_shape=shape,
-                    num_outputs=num_classes,
-                    hidden=config.hidden,
-                    activation=config.activation,
-                    norm=config.norm,
-                    weight_init=config.weight_init,
-                    residual=config.residual,
-                    dropout=config.dropout,
-                    implementation=config.implementation,
-                )
-            case ResidualCNNConfig():
-                return ResidualCNN(
-                    image_shape=shape,
-                    num_classes=num_classes,
-                    widths=config.widths,
-                    blocks=config.blocks,
-                    stem_kernel=config.stem_kernel,
-                    stem_stride=config.stem_stride,
-                    pooling=config.pooling,
-                    activation=config.activation,
-                    dropout=config.dropout,
-                    implementation=config.implementation,
-                )
-            case ClassicCNNConfig():
-                return ClassicCNN(
-                    image_shape=shape, num_classes=num_classes, implementation=config.implementation
-                )
-            case VisionTransformerConfig():
-                return VisionTransformer(config, image_shape=shape, num_classes=num_classes)
-        raise ValueError(
-            f"there is no network for a config of type {type(config).__name__}; override build_network"
-        )
+        return image_network(config, info.input_shape, self.num_outputs)
+
+
+def image_network(config: Any, shape: Sequence[int], num_outputs: int) -> nn.Module:
+    """Build the network of a config, from images of a shape (C, H, W) to outputs (B, `num_outputs`).
+
+    Raises:
+        ValueError: The type of the config is unknown, or the config does not fit the images.
+    """
+    match config:
+        case MLPConfig():
+            return MLP(
+                input_shape=shape,
+                num_outputs=num_outputs,
+                hidden=config.hidden,
+                activation=config.activation,
+                norm=config.norm,
+                weight_init=config.weight_init,
+                residual=config.residual,
+                dropout=config.dropout,
+                implementation=config.implementation,
+            )
+        case ResidualCNNConfig():
+            return ResidualCNN(
+                image_shape=shape,
+                num_classes=num_outputs,
+                widths=config.widths,
+                blocks=config.blocks,
+                stem_kernel=config.stem_kernel,
+                stem_stride=config.stem_stride,
+                pooling=config.pooling,
+                activation=config.activation,
+                dropout=config.dropout,
+                implementation=config.implementation,
+            )
+        case ClassicCNNConfig():
+            return ClassicCNN(
+                image_shape=shape, num_classes=num_outputs, implementation=config.implementation
+            )
+        case VisionTransformerConfig():
+            return VisionTransformer(config, image_shape=shape, num_classes=num_outputs)
+    raise ValueError(
+        f"there is no network for a config of type {type(config).__name__}; override build_network"
+    )

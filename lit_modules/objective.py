@@ -22,11 +22,14 @@ from lit_modules.configs.objective import (
     CrossEntropyFromProbabilitiesConfig,
     DistillationConfig,
     FocalConfig,
+    InfoNCEConfig,
     KLConfig,
     MSEConfig,
     MSEL1CosineConfig,
+    NTXentConfig,
 )
 from lit_modules.functional.backward import sigmoid
+from lit_modules.functional.contrastive import info_nce, nt_xent
 from lit_modules.functional.cross_entropy import (
     binary_cross_entropy_from_probabilities,
     binary_cross_entropy_with_logits,
@@ -215,6 +218,44 @@ class Distillation:
             loss = F.kl_div(q, p, reduction="batchmean", log_target=True)
         loss = (1 - share) * heat**2 * loss
         return loss + share * self.labels(outputs, targets) if share else loss
+
+
+class NTXent:
+    """The NT-Xent loss (Chen et al. 2020, eq. 1): each view must find the other view of its image.
+
+    In autocast it is computed in fp32, because similarities are divided by a small temperature.
+    """
+
+    def __init__(self, config: NTXentConfig, info: Any = None) -> None:
+        self.config = config
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of the projections (B, D) of the first views and of the second views."""
+        first, second = widen(outputs), widen(targets)
+        with torch.autocast(first.device.type, enabled=False):
+            if self.config.implementation == "by_hand":
+                return nt_xent(first, second, temperature=self.config.temperature)
+            views = F.normalize(torch.cat([first, second]), dim=-1)  # (2B, D)
+            similarities = (views @ views.T / self.config.temperature).fill_diagonal_(-torch.inf)
+            partners = torch.arange(len(views), device=views.device).roll(len(first))
+            return F.cross_entropy(similarities, partners)
+
+
+class InfoNCE:
+    """The symmetric InfoNCE loss: find the second view among second views, and the first among first ones."""
+
+    def __init__(self, config: InfoNCEConfig, info: Any = None) -> None:
+        self.config = config
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of the projections (B, D) of the first views and of the second views."""
+        first, second, heat = widen(outputs), widen(targets), self.config.temperature
+        with torch.autocast(first.device.type, enabled=False):
+            if self.config.implementation == "by_hand":
+                return info_nce(first, second, temperature=heat, symmetric=True)
+            similarities = F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T / heat  # (B, B)
+            same = torch.arange(len(first), device=first.device)
+            return (F.cross_entropy(similarities, same) + F.cross_entropy(similarities.T, same)) / 2
 
 
 def counted(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

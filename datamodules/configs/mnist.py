@@ -58,12 +58,21 @@ class ImageBatchesConfig(FoldsConfig):
     augment: AugmentConfig = setting(
         help="Random changes of the training images.", default_factory=AugmentConfig
     )
+    views: int = setting(
+        1,
+        "Number of changed versions of each image in a batch. The model contrastive_encoder needs 2; then "
+        "validation and test images are changed too.",
+        min=1,
+        max=2,
+    )
 
     def __post_init__(self) -> None:
         if self.num_workers and self.pipeline == "resident":
             raise ValueError(
                 f"num_workers: {self.num_workers} needs data.pipeline torchvision; resident has no workers"
             )
+        if self.views > 1 and self.pipeline != "resident":
+            raise ValueError(f"views: {self.views} needs data.pipeline resident")
 
 
 @dataclass(kw_only=True)

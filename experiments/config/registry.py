@@ -86,6 +86,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "vision_transformer": _images(
             "VisionTransformerConfig", "A transformer encoder on patches of an image."
         ),
+        "contrastive_encoder": _model(
+            "contrastive_encoder", "ContrastiveEncoder", "A residual CNN that learns images without labels."
+        ),
         "table_classifier": replace(
             _model("table_classifier", "TableClassifier", "Logistic regression or an MLP on table rows."),
             schema="lit_modules.configs.table:TableClassifierConfig",
@@ -164,6 +167,8 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "mse_l1_cosine": _objective("MSEL1Cosine", "Squared and absolute error minus the cosine."),
         "kl": _objective("KL", "Divergence of the probabilities from the targets."),
         "focal": _objective("Focal", "Cross-entropy with less weight on easy examples."),
+        "nt_xent": _objective("NTXent", "Find the other view of an image among all views (SimCLR)."),
+        "info_nce": _objective("InfoNCE", "Find the second view of an image among second views."),
         "distillation": _objective("Distillation", "Divergence of the probabilities from a teacher's."),
     },
     "optimizer": {
@@ -229,6 +234,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
             target="experiments.studies.cross_evaluation:CrossEvaluation",
             schema="experiments.config.cross_evaluation:CrossEvaluationConfig",
             help="Test each earlier fit on the data of each earlier fit.",
+        ),
+        "probe": Entry(
+            target="experiments.studies.probe:Probe",
+            schema="experiments.config.probe:ProbeConfig",
+            help="Classify images by the features of an earlier fit.",
         ),
         "steering_generate": _task(
             "generate_task", "GenerateTask", "Generate answers to test prompts with each steering method."

@@ -75,6 +75,8 @@ def predict(model: "Restored", inputs: list[str], **options: Any) -> "Iterator[P
                 f"--{name.replace('_', '-')} is an option for words, but this model takes {takes}"
             )
     if takes == "images":
+        if not hasattr(model.module, "num_outputs"):
+            raise UserError(f"{model.experiment.model.name} predicts no classes; train a classifier from it")
         from experiments.predict.images import predict_images
 
         return predict_images(model, inputs)

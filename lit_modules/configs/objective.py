@@ -18,6 +18,8 @@ CLASS_OBJECTIVES = (
 """Objectives of a model that predicts one class for each input; the first is the default."""
 TOKEN_OBJECTIVES = ("cross_entropy", "cross_entropy_from_probabilities", "kl", "focal")
 """Objectives of a model that predicts tokens; the first is the default."""
+PAIR_OBJECTIVES = ("nt_xent", "info_nce")
+"""Objectives of a model that compares two views of each input; the first is the default."""
 VECTOR_OBJECTIVES = ("mse", "mse_l1_cosine")
 """Objectives of a model that predicts vectors; the first is the default."""
 
@@ -107,3 +109,22 @@ class DistillationConfig:
         0.0, "Share of the cross-entropy of the true class in the loss; 0 needs no labels.", min=0, max=1
     )
     implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class NTXentConfig:
+    """The cross-entropy of finding the other view of an image among all other views of the batch (SimCLR)."""
+
+    temperature: float = setting(
+        0.5, "Temperature τ; lower: the most similar other images count more.", above=0, max=1e6
+    )
+    implementation: Literal["fused", "by_hand"] = _implementation()
+
+
+@dataclass(kw_only=True)
+class InfoNCEConfig(NTXentConfig):
+    """The cross-entropy of finding an image's second view among all second views, and the reverse."""
+
+    temperature: float = setting(
+        0.1, "Temperature τ; lower: the most similar other images count more.", above=0, max=1e6
+    )
