@@ -42,6 +42,8 @@ class LitModule(L.LightningModule):
     """Short name of the callback that draws the dashboard of this kind of model."""
     info_type: type | UnionType = DataInfo
     """The descriptions of data that the model accepts."""
+    views: int = 1
+    """Changed versions of each image in a batch."""
     data_names: tuple[str, ...] = ()
     """Names of data sets that fit, for the error message."""
 
@@ -65,6 +67,8 @@ class LitModule(L.LightningModule):
                 f"{type(self).__name__} can't learn from data of the kind {kind!r}; "
                 f"choose data.name {', '.join(self.data_names) or 'of another data set'}"
             )
+        if (views := getattr(info, "views", 1)) != self.views:
+            raise ValueError(f"{type(self).__name__} needs data.views={self.views}; got {views}")
         self.config = config
         self.objective = self.default_objective() if objective is None else objective
         self.optimizer_config = optimizer

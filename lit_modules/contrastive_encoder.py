@@ -33,10 +33,9 @@ class ContrastiveEncoder(LitModule):
     Evaluation logs the objective, and `found`, the share of images whose second view is more similar to the
     first view than all other second views of the batch. Both depend on the batch size.
 
-    Raises:
-        ValueError: The data serves one view of each image.
     """
 
+    views = 2
     info_type = ImageInfo
     data_names = ("mnist", "fashion_mnist", "digits", "image_folder")
 
@@ -44,8 +43,6 @@ class ContrastiveEncoder(LitModule):
 
     def __init__(self, config: ContrastiveEncoderConfig, info: ImageInfo, **training: Any) -> None:
         super().__init__(config, info, **training)
-        if info.views != 2:
-            raise ValueError("contrastive_encoder compares two views of each image; set data.views=2")
         network = image_network(config, info.input_shape, config.projection)
         layers, width = building_blocks(config.implementation), config.widths[-1]
         network.head = nn.Sequential(

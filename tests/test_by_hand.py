@@ -22,6 +22,7 @@ from datamodules.info import (
 from experiments.config.check import load_config
 from experiments.config.root import Config
 from experiments.training.build import build_model
+from lit_modules.objective import Distillation
 from lit_modules.optim.optimizers import build_optimizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,6 +31,7 @@ LETTERS = ("<pad>", "<bos>", "<eos>", "a", "b", "c")
 SMALLER: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [12, 8]},
     "residual_cnn": {"widths": [4, 6], "blocks": [1, 1]},
+    "contrastive_encoder": {"widths": [4, 6], "blocks": [1, 1], "projection": 5},
     "char_rnn": {"hidden": 9},
     "steering": {"hidden": 7},
     "table_classifier": {},
@@ -102,8 +104,15 @@ def batch_of(config: Config) -> tuple[DataInfo, tuple[Tensor, ...]]:
         tokens, targets = torch.randint(11, (4, 6)), torch.randint(11, (4, 6))
         targets[0, 4:] = -100
         return info, (tokens, targets)
-    info = ImageInfo(input_shape=(1, 16, 16), class_names=("a", "b", "c"), mean=(0.5,), std=(0.25,))
-    return info, (torch.randn(6, 1, 16, 16).double(), torch.randint(3, (6,)))
+    info = ImageInfo(
+        input_shape=(1, 16, 16),
+        class_names=tuple("0123456789"),  # some configs have a setting for each class
+        mean=(0.5,),
+        std=(0.25,),
+        views=2 if name == "contrastive_encoder" else 1,
+    )
+    views = tuple(torch.randn(6, 1, 16, 16).double() for _ in range(info.views))
+    return info, (*views, torch.randint(3, (6,)))
 
 
 def small(plain: dict[str, Any], implementation: str) -> Config:
@@ -125,11 +134,26 @@ def small(plain: dict[str, Any], implementation: str) -> Config:
     return load_config(sections)
 
 
+def built(config: Config, info: DataInfo) -> Any:
+    """The model; a student gets a teacher."""
+    module = build_model(config, info)
+    if isinstance(module.objective, Distillation):
+        module.objective.teacher = Doubling()
+    return module
+
+
+class Doubling(nn.Module):
+    """A teacher without a kernel of the library."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 2 * images.flatten(1)[:, :10]
+
+
 def train(config: Config) -> tuple[list[float], dict[str, Tensor], nn.Module]:
     """Train for some steps in fp64: the losses, the initial weights, and the model."""
     info, batch = batch_of(config)
     torch.manual_seed(0)
-    module = build_model(config, info)
+    module = built(config, info)
     initial = {key: value.clone() for key, value in module.state_dict().items()}
     module.double().train()
     optimizer = build_optimizer(module, config.optimizer.config)
@@ -179,7 +203,7 @@ def test_by_hand_no_kernel_of_the_library_is_called(plain: dict[str, Any]) -> No
     for implementation in ("fused", "by_hand"):
         config = small(plain, implementation)
         info, batch = batch_of(config)
-        module = build_model(config, info).double().train()
+        module = built(config, info).double().train()
         with Called() as called[implementation]:
             module.training_step(batch, 0)
     assert called["by_hand"].names & KERNELS == set()

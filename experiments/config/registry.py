@@ -209,13 +209,13 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "logger": {},
     "metric": {
         "macro_f1": _metric(
-            "class_metrics:macro_f1", "MacroF1Config", "The mean F1 score of all classes, rare ones included."
+            "class_metrics:MacroF1", "MacroF1Config", "The mean F1 score of all classes, rare ones included."
         ),
         "auc": _metric(
             "ranking_metrics:OneVsRestAUC", "AUCConfig", "The mean area under the ROC curve of each class."
         ),
         "ece": _metric(
-            "class_metrics:calibration_error",
+            "class_metrics:CalibrationError",
             "CalibrationErrorConfig",
             "The mean distance between confidence and accuracy of a classifier.",
         ),

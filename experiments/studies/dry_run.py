@@ -29,8 +29,8 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
         check_order(experiment)
         check_tasks(experiment)
         first = by_seed(experiment)[0]  # other seeds have the same stages
-        for name, child in first.items():
-            say(f"dry run of {name}")
+        for stage_name, child in first.items():
+            say(f"dry run of {stage_name}")
             dry_run(child.config, stages=list(first))
         return
     for child in experiment.children:

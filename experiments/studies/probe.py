@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +29,8 @@ Encode = Callable[[Tensor], Tensor]
 MAX_ITERATIONS = 1000
 SHOWN = 2000
 """Validation images in the embedding projector."""
+SPRITE = 32
+"""Largest side of an image in the projector."""
 
 
 class Probe(Task):
@@ -64,9 +65,7 @@ class Probe(Task):
         linear = LogisticRegressionConfig(
             inverse_penalty=settings.inverse_penalty, max_iterations=MAX_ITERATIONS
         )
-        unit = features.changed(
-            lambda rows: F.normalize(rows, dim=1)
-        )  # Euclidean distances rank like cosines
+        unit = features.changed(lambda rows: F.normalize(rows, dim=1))  # so that distances rank as cosines
         metrics: dict[str, float] = {}
         for prefix, config, prepared in (
             ("", linear, features if settings.features == "pixels" else standardised(features)),
@@ -115,9 +114,10 @@ def standardised(features: Features) -> Features:
 def _show(features: Features, datamodule: Any, folder: Path) -> None:
     """Write the features of validation images for the embedding projector, with images and classes."""
     images, targets = (part[:SHOWN] for part in datamodule.split("val"))
+    images = F.adaptive_avg_pool2d(images / 255, min(SPRITE, images.shape[-1]))
     names = [datamodule.info.class_names[target] for target in targets.tolist()]
     with writing(folder), SummaryWriter(str(folder)) as to:
-        to.add_embedding(features.rows["val"][:SHOWN], metadata=names, label_img=images / 255, tag="features")
+        to.add_embedding(features.rows["val"][:SHOWN], metadata=names, label_img=images, tag="features")
 
 
 def _encoder(kind: str, stage: Stage, experiment: Config, datamodule: Any) -> Encode:
@@ -128,8 +128,9 @@ def _encoder(kind: str, stage: Stage, experiment: Config, datamodule: Any) -> En
         path, saved = open_checkpoint(stage.run_dir)
         module = restore(saved, path).module
     else:
-        L.seed_everything(experiment.seed, workers=True, verbose=False)  # as the fit began
-        module = build_model(experiment, datamodule.info).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(experiment.seed)  # as the fit began
+            module = build_model(experiment, datamodule.info).eval()
 
     @torch.inference_mode()
     def encode(images: Tensor) -> Tensor:

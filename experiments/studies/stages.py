@@ -114,7 +114,7 @@ def _check_order(configs: Mapping[str, Config]) -> None:
                     f"stages.{name}.{key} = {named!r}: that stage is a task and has no checkpoint"
                 )
         initial_weights.check_named(config, stages=configs)
-        if path in configs and not Path(path).exists():
+        if path is not None and path in configs and not Path(path).exists():
             raise UserError(f"stages.{name}.data.path = {path!r} is a stage; write data.from_stage: {path}")
         if from_stage is None:
             continue

@@ -99,6 +99,13 @@ def _add_metrics(experiment: Config, module: Any, info: Any) -> None:
     """
     if not experiment.metrics:
         return
+    from lit_modules.classifier import Classifier  # takes long to import, and the model has done so
+
+    for name, section in experiment.metrics.items():
+        if ("metric", section.name) not in registry.OWN and not isinstance(module, Classifier):
+            raise UserError(
+                f"metrics.{name}: {experiment.model.name} predicts no classes; remove this metric"
+            )
     for metrics in (getattr(module, "val_metrics", None), getattr(module, "test_metrics", None)):
         if metrics is None:
             raise UserError(f"metrics: the model {experiment.model.name} logs its own; remove this section")

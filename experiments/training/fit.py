@@ -42,11 +42,11 @@ class Result:
 
     Attributes:
         metrics: Every final metric by its logged name, and `fit_seconds`, `parameters` and so on. For
-            stages, the metrics of the last stage. For a study, the means of its table as
-            `<variant>/<metric>`, and `<variant>/<metric>/std` over several seeds.
+            stages, the metrics of the last stage. For a study, and for stages with seeds, the means of the
+            table as `<variant>/<metric>`, and `<variant>/<metric>/std` over several seeds.
         run_dir: The run directory.
-        module: The trained module with its best weights, in evaluation mode; `None` for a study, which
-            trains in other processes.
+        module: The trained module with its best weights, in evaluation mode; `None` where the result
+            is a table.
         children: The results of the stages, or the directories of a study's fits, by name.
     """
 

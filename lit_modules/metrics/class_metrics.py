@@ -3,27 +3,34 @@
 from typing import Any
 
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassF1Score
 
 
-def macro_f1(info: Any) -> Metric:
-    """Return the unweighted mean over the classes of the data of the F1 score."""
-    return MulticlassF1Score(len(info.class_names), average="macro", validate_args=False)
+class MacroF1(MulticlassF1Score):
+    """The unweighted mean of the F1 scores of all classes.
 
-
-def calibration_error(info: Any, *, bins: int = 15) -> Metric:
-    """Return the expected calibration error (ECE): the mean of |accuracy − confidence| over bins.
-
-    The confidence is the probability of the predicted class. Bins of equal width are weighted by their
-    samples. Source: Guo et al., "On Calibration of Modern Neural Networks" (2017), eq. 3.
+    Args:
+        info: The description of the data, which names the classes.
     """
-    return _CalibrationErrorOfLogits(len(info.class_names), n_bins=bins, norm="l1", validate_args=False)
+
+    def __init__(self, info: Any) -> None:
+        super().__init__(len(info.class_names), average="macro", validate_args=False)
 
 
-class _CalibrationErrorOfLogits(MulticlassCalibrationError):
-    """The library guesses from the values whether it was given logits or probabilities."""
+class CalibrationError(MulticlassCalibrationError):
+    """The expected calibration error (ECE): the mean of |accuracy − confidence| over bins of the confidence.
 
-    def update(self, logits: Tensor, targets: Tensor) -> None:  # type: ignore[override]
-        """Add a batch of logits (B, K) and targets (B,)."""
+    The confidence is the probability of the predicted class. Bins have equal widths, and weights in
+    proportion to their samples. Source: Guo et al., "On Calibration of Modern Neural Networks" (2017), eq. 3.
+
+    Args:
+        info: The description of the data, which names the classes.
+        bins: Number of bins.
+    """
+
+    def __init__(self, info: Any, *, bins: int = 15) -> None:
+        super().__init__(len(info.class_names), n_bins=bins, norm="l1", validate_args=False)
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch of logits (B, K). The library would take values in [0, 1] for probabilities."""
         super().update(logits.softmax(-1), targets)

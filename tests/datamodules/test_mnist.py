@@ -258,3 +258,31 @@ def test_folds_are_dealt_from_the_training_set_alone() -> None:
     assert len(set.union(*images)) == 1437
     assert {len(module.split("val")[0]) for module in tested} == {180}
     assert {len(module.split("train")[0]) for module in tested} == {100}
+
+
+def test_a_long_tail_changes_the_training_split_alone() -> None:
+    whole, tail = digits(), digits(imbalance=20)
+    for name in ("val", "test"):
+        assert torch.equal(whole.split(name)[0], tail.split(name)[0])
+    counts = tail.split("train")[1].bincount()
+    assert counts[0] == whole.split("train")[1].bincount().min()
+    assert float(counts[0] / counts[-1]) == pytest.approx(20, rel=0.1)
+    assert bool((counts.diff() < 0).all())
+    assert tail.info.train_size == int(counts.sum())
+    assert tail.notes == [f"training images of each class: {', '.join(map(str, counts.tolist()))}"]
+    assert whole.notes == []
+
+
+def test_two_views_are_changed_differently_and_repeatably() -> None:
+    changes = AugmentConfig(shift=1, rotation=20)
+    data = digits(views=2, augment=changes, batch_size=32)
+    assert data.info.views == 2
+    for part in ("train", "val", "test"):
+        first, second, targets = next(iter(data.loader(part)))
+        assert first.shape == second.shape
+        assert len(targets) == len(first)
+        assert not torch.equal(first, second)
+        again = next(iter(digits(views=2, augment=changes, batch_size=32).loader(part)))
+        assert all(torch.equal(a, b) for a, b in zip((first, second, targets), again, strict=True))
+    with pytest.raises(ValueError, match=r"views: 2 needs data\.pipeline resident"):
+        digits(views=2, pipeline="torchvision")

@@ -16,9 +16,12 @@ from lit_modules.objective import (
     BinaryCrossEntropyFromProbabilities,
     CrossEntropy,
     CrossEntropyFromProbabilities,
+    Distillation,
     Focal,
+    InfoNCE,
     MeanSquaredError,
     MSEL1Cosine,
+    NTXent,
 )
 
 IMAGES = ImageInfo(input_shape=(1, 2, 2), class_names=("a", "b", "c", "d"), mean=(0.0,), std=(1.0,))
@@ -150,3 +153,63 @@ def test_one_factor_for_each_class_of_the_data() -> None:
     for info, count in ((text, 3), (IMAGES, 4)):
         with pytest.raises(ValueError, match=rf"alpha has 2 entries, but the data has {count} classes"):
             Focal(configs.FocalConfig(alpha=[1.0, 2.0]), info)
+
+
+@pytest.mark.parametrize("way", BOTH)
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_distillation_mixes_the_divergence_from_a_teacher_with_the_labels(way: Any, share: float) -> None:
+    settings = configs.DistillationConfig(
+        teacher="any", temperature=3.0, label_weight=share, implementation=way
+    )
+    objective = Distillation(settings, IMAGES)
+    objective.teacher = torch.nn.Linear(5, 4).double()
+    inputs = torch.randn(7, 5, dtype=torch.float64)
+    logits, targets = batch(7)
+    loss = objective(logits, targets, inputs=inputs)
+    p, q = (objective.teacher(inputs) / 3).softmax(-1), (logits / 3).softmax(-1)
+    expected = (1 - share) * 9 * (p * (p / q).log()).sum(-1) + share * cross_entropies(logits, targets)
+    torch.testing.assert_close(loss, expected.mean())
+    (gradient,), (wanted,) = (torch.autograd.grad(x, logits) for x in (loss, expected.mean()))
+    torch.testing.assert_close(gradient, wanted)
+    assert all(p.grad is None for p in objective.teacher.parameters())
+
+
+def of_views(a: Tensor, b: Tensor, heat: float, *, across: bool) -> Tensor:
+    """The loss written as loops: each view against the views of the other side, or against all but itself."""
+    views = F.normalize(torch.cat([a, b]), dim=-1)
+    losses = []
+    for i in range(2 * len(a)):
+        partner = (i + len(a)) % (2 * len(a))
+        others = range(2 * len(a))
+        others = (
+            [j for j in others if (j >= len(a)) != (i >= len(a))] if across else [j for j in others if j != i]
+        )
+        scores = torch.stack([(views[i] @ views[j] / heat).exp() for j in others])
+        losses.append(-((views[i] @ views[partner] / heat).exp() / scores.sum()).log())
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("way", BOTH)
+@pytest.mark.parametrize(("cls", "across"), [(NTXent, False), (InfoNCE, True)])
+def test_the_contrastive_losses_are_cross_entropies_over_the_other_views(
+    cls: Any, across: bool, way: Any
+) -> None:
+    a, b = (torch.randn(6, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    schema = getattr(configs, f"{cls.__name__}Config")
+    objective = cls(schema(temperature=0.2, implementation=way))
+    loss, expected = objective(a, b), of_views(a, b, 0.2, across=across)
+    torch.testing.assert_close(loss, expected)
+    for gradient, wanted in zip(
+        torch.autograd.grad(loss, (a, b)), torch.autograd.grad(expected, (a, b)), strict=True
+    ):
+        torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("way", BOTH)
+@pytest.mark.parametrize("cls", [NTXent, InfoNCE])
+def test_similarities_of_half_precision_are_computed_in_fp32(cls: Any, way: Any) -> None:
+    a, b = torch.randn(64, 16).bfloat16(), torch.randn(64, 16).bfloat16()
+    objective = cls(getattr(configs, f"{cls.__name__}Config")(temperature=0.05, implementation=way))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective(a, b)
+    torch.testing.assert_close(loss.double(), objective(a.double(), b.double()), rtol=1e-5, atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from datamodules.loading.split import split_parts, stratified_sample
+from datamodules.loading.split import long_tail, split_parts, stratified_sample
 
 TARGETS = torch.randint(0, 7, (997,), generator=torch.Generator().manual_seed(0)) ** 2
 
@@ -58,3 +58,15 @@ def test_each_item_is_in_one_test_fold(numbers: bool) -> None:
     assert torch.equal(again, parts[2])
     with pytest.raises(ValueError, match="103 items are not enough for 200 folds"):
         split_parts(targets, val=1, test=1, seed=0, folds=200)
+
+
+def test_a_long_tail_falls_exponentially_from_the_first_class_to_the_last() -> None:
+    targets = torch.arange(5).repeat_interleave(torch.tensor([300, 200, 250, 200, 900]))
+    sample = long_tail(targets, 100, seed=1)
+    assert targets[sample].bincount().tolist() == [200, 63, 20, 6, 2]  # 200 · 100^(−c/4)
+    assert torch.equal(sample, sample.unique())
+    assert torch.equal(sample, long_tail(targets, 100, seed=1))
+    assert not torch.equal(sample, long_tail(targets, 100, seed=2))
+    assert long_tail(targets, 1e6, seed=0).numel() == 200 + 6 + 1 + 1 + 1
+    assert targets[long_tail(targets, 1, seed=0)].bincount().tolist() == [200] * 5
+    assert long_tail(torch.zeros(3, dtype=torch.int64), 10, seed=0).tolist() == [0, 1, 2]

@@ -80,6 +80,22 @@ def test_stages_complete_the_rest_of_the_config_in_order() -> None:
     assert loaded.children[1].config.name == "experiment/second"
 
 
+def test_stages_with_seeds_are_whole_chains_and_have_a_report() -> None:
+    chain = {**BASE, "name": "x", "stages": {"a": {"model.hidden": [8]}, "b": {"model.init_from": "a"}}}
+    loaded = load_config(chain, "seeds=[3,4]", "comparison.x=epoch")
+    assert [child.path for child in loaded.children] == ["a/seed_3", "b/seed_3", "a/seed_4", "b/seed_4"]
+    assert [child.config.seed for child in loaded.children] == [3, 3, 4, 4]
+    assert [child.config.name for child in loaded.children] == ["x/a", "x/b"] * 2
+    assert (loaded.form, loaded.is_compared, loaded.comparison.x) == ("stages", True, "epoch")
+    assert not load_config(chain).is_compared
+    with pytest.raises(UserError, match=r"comparison.*: only a study has one; add variants, seeds or folds"):
+        load_config(chain, "comparison.x=epoch")
+    with pytest.raises(UserError, match="names a seed twice"):
+        load_config(chain, "seeds=[3,3]")
+    with pytest.raises(UserError, match=r"stages\.a\.seed .*: set seeds: once for all stages instead"):
+        load_config(chain, "seeds=[3,4]", "stages.a.seed=5")
+
+
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", ".hidden", "a/b"])
 @pytest.mark.parametrize("form", ["variants", "baselines", "stages"])
 def test_a_name_that_leaves_its_study_is_refused(tiny: dict[str, Any], form: str, name: str) -> None:

@@ -117,3 +117,16 @@ def test_panels_fill_their_rows(panels: Panels, metrics: int, curves: int, rows:
     assert len(drawn) == metrics + curves
     assert grid.nrows == rows
     assert grid.nrows * grid.ncols - len(drawn) <= 1  # at most one place stays empty
+
+
+def test_a_curve_by_class_or_confidence_has_its_own_axis(panels: Panels) -> None:
+    curve = "0,3,test/recall_by_class,0.5\n1,3,test/recall_by_class,1\n95,3,test/accuracy_by_confidence,0.9\n"
+    make_run(panels.folder / "a" / "seed_0", curve + "10,0,train/loss,4\n")
+    found = {axes.get_title(): axes for axes in panels(curves=["test/*", "train/loss"], x="epoch")}
+    assert found["train/loss"].get_xlabel() == "epoch"
+    assert mean_line(found["test/recall_by_class"]) == [(0.0, 0.5), (1.0, 1.0)]
+    assert found["test/recall_by_class"].get_xlabel() == "class"
+    assert mean_line(found["test/accuracy_by_confidence"]) == [(95.0, 0.9)]
+    lines = found["test/accuracy_by_confidence"].get_lines()
+    assert [list(line.get_data()[1]) for line in lines if line.get_linestyle() == ":"] == [[0, 1]]
+    assert not [line for line in found["train/loss"].get_lines() if line.get_linestyle() == ":"]

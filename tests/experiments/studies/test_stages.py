@@ -82,3 +82,56 @@ def test_a_moved_chain_goes_on(tiny: dict[str, Any]) -> None:
     assert again.run_dir == moved
     assert again.metrics["test/loss"] == whole.metrics["test/loss"]
     assert not Path("chain").exists()
+
+
+TAUGHT: dict[str, Any] = {
+    "teacher": {"model.hidden": [16]},
+    "student": {"objective": {"name": "distillation", "teacher": "teacher", "temperature": 2.0}},
+}
+
+
+@pytest.mark.slow
+def test_a_chain_with_seeds_stays_within_each_seed_and_compares_the_stages(tiny: dict[str, Any]) -> None:
+    result = experiments.run(tiny, {"stages": STAGES}, "seeds=[5,6]", "run_dir=chain")
+    for seed in (5, 6):
+        first, second = (result.children[f"{name}/seed_{seed}"].metrics for name in STAGES)
+        assert second["test/loss"] == pytest.approx(first["test/loss"], abs=1e-6)
+    losses = [result.children[f"first/seed_{seed}"].metrics["test/loss"] for seed in (5, 6)]
+    assert losses[0] != losses[1]
+    assert result.metrics["first/test/loss"] == pytest.approx(sum(losses) / 2)
+    assert not Path("chain/metrics.json").exists()
+    table = Path("chain/comparison.md").read_text(encoding="utf-8")
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:4]] == ["| first", "| second"]
+    assert "best by" not in table  # stages have different tasks
+    Path("chain/second/seed_6/metrics.json").unlink()
+    Path("chain/comparison.csv").unlink()
+    again = experiments.run("resume=chain")
+    assert again.metrics["second/test/loss"] == result.metrics["second/test/loss"]
+    assert Path("chain/comparison.csv").is_file()
+
+
+def test_a_stage_can_teach_a_later_one(tiny: dict[str, Any]) -> None:
+    result = experiments.run(tiny, {"stages": TAUGHT}, "run_dir=chain", "trainer.max_epochs=20")
+    assert load_config("chain/student/config.yaml").objective.config.teacher == (  # type: ignore[union-attr]
+        "chain/teacher/checkpoints/best.ckpt"
+    )
+    taught = experiments.run(
+        tiny,
+        {"objective": {**TAUGHT["student"]["objective"], "teacher": "chain/teacher"}},
+        "run_dir=alone",
+        "trainer.max_epochs=20",
+    )
+    assert taught.metrics["test/loss"] == result.metrics["test/loss"]
+    assert taught.metrics["test/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("key", ["model.init_from", "objective.teacher"])
+def test_a_stage_that_names_a_later_one_or_a_missing_file_is_refused(
+    tiny: dict[str, Any], work: Path, key: str
+) -> None:
+    for named, said in (("second", "does not come before first"), ("missing.ckpt", "there is no checkpoint")):
+        first = {"objective": {"name": "distillation", "teacher": named}}
+        first = first if key == "objective.teacher" else {key: named}
+        with pytest.raises(UserError, match=said):
+            experiments.run(tiny, {"stages": {"first": first, "second": {}}})
+    assert not list(work.iterdir())
