@@ -13,8 +13,11 @@ from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.info import TextInfo
 from datamodules.loading.token_windows import IGNORED
 from datamodules.text.conversations import (
+    SPLITS,
     SYSTEM_MESSAGES,
+    Conversation,
     Encoded,
+    Message,
     encode_conversation,
     packed_rows,
     read_conversations,
@@ -44,13 +47,11 @@ class ChatDataModule(ResidentDataModule):
         if self._info is not None:
             return
         config = self.config
-        conversations = read_conversations(Path(config.path))
-        val = int(len(conversations) * (1 - config.val_fraction - config.test_fraction))
-        test = int(len(conversations) * (1 - config.test_fraction))
-        if not 0 < val < test < len(conversations):
+        if config.path is None:
             raise ValueError(
-                f"{config.path} has {len(conversations)} conversations, too few for three splits"
+                f"data.from_stage: {config.from_stage} works only in a chain of stages; set data.path"
             )
+        conversations, val, test = split_in_order(read_conversations(Path(config.path)), config)
         texts = [" ".join(message.content for message in messages) for messages in conversations]
         training = "\n".join(texts[:val])
         tokenizer = self.given_tokenizer or make_tokenizer(
@@ -73,6 +74,29 @@ class ChatDataModule(ResidentDataModule):
             val_size=len(self._parts["val"][0]),
             test_size=len(self._parts["test"][0]),
         )
+
+
+def split_in_order(
+    conversations: list[Conversation], config: ChatConfig
+) -> tuple[list[list[Message]], int, int]:
+    """Sort conversations by the splits that they name; without splits, keep their order.
+
+    Returns:
+        The conversations, and the indices of the first for validation and of the first for the test.
+
+    Raises:
+        ValueError: A split is empty.
+    """
+    count = len(conversations)
+    if count and conversations[0].split is not None:
+        conversations = sorted(conversations, key=lambda one: SPLITS.index(str(one.split)))
+        val, test = (sum(one.split in SPLITS[:end] for one in conversations) for end in (1, 2))
+    else:
+        val = int(count * (1 - config.val_fraction - config.test_fraction))
+        test = int(count * (1 - config.test_fraction))
+    if not 0 < val < test < count:
+        raise ValueError(f"{config.path} has {count} conversations, too few for three splits")
+    return [one.messages for one in conversations], val, test
 
 
 def rows(conversations: list[Encoded], width: int, *, packed: bool) -> tuple[Tensor, Tensor, Tensor]:

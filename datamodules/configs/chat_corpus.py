@@ -15,12 +15,14 @@ class ChatConfig:
     """Conversations in a JSONL file; only the assistant's tokens are learned.
 
     Each line is one conversation: {"messages": [{"role": "user", "content": "Hi"}, …]}. The roles are system,
-    user and assistant. The conversations are split in order: training, validation, test.
+    user and assistant. Each line may name its "split": train, validation or test. Without splits, the
+    conversations are split in order: training, validation, test.
     """
 
-    NO_FOLDS: ClassVar[str] = "its splits are the first, the next and the last conversations"
+    NO_FOLDS: ClassVar[str] = "its file names the splits, or their order in the file gives them"
 
-    path: str = setting(help="A UTF-8 file with one JSON object per line.", is_path=True)
+    path: str | None = setting(None, "A UTF-8 file with one JSON object per line.", is_path=True)
+    from_stage: str | None = setting(None, "Earlier stage of the chain that writes the file.")
     template: Literal["smollm2", "chatml"] = setting(
         "smollm2",
         "Format of a conversation: ChatML; smollm2 adds its system message to a conversation without one.",
@@ -38,10 +40,10 @@ class ChatConfig:
         8, "Largest validation or test batch, per device.", min=1, evaluation="free", max=1 << 20
     )
     val_fraction: float = setting(
-        0.1, "Fraction of the conversations for validation.", above=0, below=1, evaluation="same"
+        0.1, "Fraction of a file without splits for validation.", above=0, below=1, evaluation="same"
     )
     test_fraction: float = setting(
-        0.1, "Fraction of the conversations for the test.", above=0, below=1, evaluation="same"
+        0.1, "Fraction of a file without splits for the test.", above=0, below=1, evaluation="same"
     )
     tokenizer: TokenizerConfig = setting(
         help="Tokenizer of a new model; with model.init_from, the initial weights have their own.",
@@ -49,4 +51,6 @@ class ChatConfig:
     )
 
     def __post_init__(self) -> None:
+        if (self.path is None) == (self.from_stage is None):
+            raise ValueError(f"path: {self.path} and from_stage: {self.from_stage}; set one of them")
         check_fractions(self.val_fraction, self.test_fraction)

@@ -19,6 +19,8 @@ SYSTEM_MESSAGES = {
     "chatml": None,
 }
 """For each template, the system message of a conversation that has none."""
+SPLITS = ("train", "validation", "test")
+"""Splits that the lines of a file may name."""
 _ROLES = ("system", "user", "assistant")
 
 
@@ -36,25 +38,34 @@ class Encoded(NamedTuple):
     is_answer: list[bool]  # whether each token is the assistant's
 
 
-def read_conversations(path: Path) -> list[list[Message]]:
+class Conversation(NamedTuple):
+    """A conversation of a file, and its split: train, validation or test; None if the file has no splits."""
+
+    messages: list[Message]
+    split: str | None = None
+
+
+def read_conversations(path: Path) -> list[Conversation]:
     """Read a JSONL file; empty lines are skipped.
 
     Raises:
-        ValueError: The file can't be read, or a line isn't a conversation with an answer; the message names
-            the line.
+        ValueError: The file can't be read, a line isn't a conversation with an answer, or some lines name a
+            split and some don't. The message names the line.
     """
     found = []
     for number, line in enumerate("".join(TextFiles((path,)).chunks()).split("\n"), start=1):
         if line.strip():
             try:
                 found.append(_conversation(json.loads(line)))
+                if (found[-1].split is None) != (found[0].split is None):
+                    raise ValueError('all lines need a "split", or none')
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
     return found
 
 
-def _conversation(values: object) -> list[Message]:
-    messages = values.get("messages") if isinstance(values, dict) else None
+def _conversation(values: object) -> Conversation:
+    messages, split = (values.get(k) if isinstance(values, dict) else None for k in ("messages", "split"))
     if not isinstance(messages, list) or not messages:
         raise ValueError('expected an object with a list of "messages"')
     conversation = []
@@ -65,7 +76,9 @@ def _conversation(values: object) -> list[Message]:
         conversation.append(Message(role, content))
     if "assistant" not in [message.role for message in conversation]:
         raise ValueError("the assistant has no message, so there is nothing to learn")
-    return conversation
+    if split is not None and split not in SPLITS:
+        raise ValueError(f'the "split" is {split!r}, expected one of {", ".join(SPLITS)}')
+    return Conversation(conversation, split)
 
 
 def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, system: str | None) -> Encoded:

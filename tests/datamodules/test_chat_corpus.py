@@ -1,5 +1,6 @@
 """Conversations as rows of tokens: the same loss packed and padded."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from datamodules.chat_corpus import ChatDataModule
 from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.info import TextInfo
+from datamodules.tokenizers import tokenizer_from_dict
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
 
@@ -41,9 +43,23 @@ def test_packed_and_padded_rows_give_the_same_loss_per_token(chat_file: Path, po
     torch.testing.assert_close(losses[0][: len(counted)], counted.detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_file_may_name_the_split_of_each_line(chat_file: Path) -> None:
+    """The fractions then do nothing."""
+    splits = ["test", "train", "validation"]
+    lines = [json.loads(line) for line in chat_file.read_text().splitlines()]
+    named = [{**line, "split": splits[number % 3]} for number, line in enumerate(lines)]
+    (chat_file.parent / "named.jsonl").write_text("\n".join(map(json.dumps, named)))
+    info, ((_, y, _), *_) = batches(
+        chat_file.parent / "named.jsonl", packed=False, val_fraction=0.5, eval_batch_size=30
+    )
+    assert (info.train_size, info.val_size, info.test_size) == (10, 10, 10)
+    answers = [line["messages"][1]["content"] for line in lines[2::3]]
+    tokenizer = tokenizer_from_dict(info.tokenizer)
+    shown = [tokenizer.decode(row[row != -100].tolist()) for row in y]
+    assert shown == [f"{answer}<|im_end|>" for answer in answers]
+
+
 def test_only_the_assistants_tokens_are_targets(chat_file: Path) -> None:
     info, ((_, y, _), *_) = batches(chat_file, packed=False)
-    from datamodules.tokenizers import tokenizer_from_dict
-
     tokenizer = tokenizer_from_dict(info.tokenizer)
     assert tokenizer.decode(y[0][y[0] != -100].tolist()) == "24! 24! 24! 24! <|im_end|>"

@@ -72,7 +72,24 @@ def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, line: object, s
         read_conversations(tmp_path / "chat.jsonl")
     assert said in str(caught.value)
     (tmp_path / "chat.jsonl").write_text(f"{good}\n\n")
-    assert read_conversations(tmp_path / "chat.jsonl") == [TALK]
+    assert read_conversations(tmp_path / "chat.jsonl") == [(TALK, None)]
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        (["train", "dev"], "line 2: the \"split\" is 'dev', expected one of train, validation, test"),
+        (["train", None], 'line 2: all lines need a "split", or none'),
+        ([None, "test"], 'line 2: all lines need a "split", or none'),
+        ([["train"]], 'line 1: the "split" is'),
+    ],
+)
+def test_all_lines_name_a_split_or_none(tmp_path: Path, splits: list[object], said: str) -> None:
+    lines = [{"messages": [message._asdict() for message in TALK], "split": split} for split in splits]
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ValueError) as caught:
+        read_conversations(tmp_path / "chat.jsonl")
+    assert said in str(caught.value)
 
 
 def test_rows_take_what_fits_in_order() -> None:
