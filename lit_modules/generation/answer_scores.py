@@ -28,12 +28,20 @@ class AnswerScorer:
         network: A `TransformerLM` in evaluation mode.
         prompts: Token ids, at least one for each prompt.
         longest_answer: Largest number of tokens in an answer.
+        vocab_size: Size of the vocabulary; further outputs of the network do not count. `None`: all count.
 
     Raises:
         ValueError: A prompt is empty, or a prompt with its answer exceeds the context length.
     """
 
-    def __init__(self, network: Any, prompts: Sequence[Sequence[int]], *, longest_answer: int = 1) -> None:
+    def __init__(
+        self,
+        network: Any,
+        prompts: Sequence[Sequence[int]],
+        *,
+        longest_answer: int = 1,
+        vocab_size: int | None = None,
+    ) -> None:
         if not all(prompts):
             raise ValueError("a prompt is empty")
         longest = max(map(len, prompts)) - 1 + longest_answer
@@ -47,6 +55,7 @@ class AnswerScorer:
         self.lengths = [len(prompt) for prompt in prompts]
         self.device = device_of(network)
         self.longest_answer = longest_answer
+        self.vocab_size = vocab_size
         self._cache: list[KVCache] = network.make_cache(longest)
         before = [list(prompt[:-1]) for prompt in prompts]
         if any(before):
@@ -101,7 +110,6 @@ class AnswerScorer:
         max_new_tokens: int,
         *,
         stop_ids: Collection[int] = (),
-        vocab_size: int | None = None,
         steering: SteeringVectors | None = None,
     ) -> list[list[int]]:
         """Generate an answer to each prompt greedily.
@@ -112,7 +120,6 @@ class AnswerScorer:
         Args:
             max_new_tokens: Largest number of new tokens, at most `longest_answer`.
             stop_ids: Tokens that end an answer; they are not part of it.
-            vocab_size: Choose only from the ids 0 … `vocab_size` − 1.
             steering: One vector for each prompt; by default there is no steering.
 
         Returns:
@@ -130,8 +137,8 @@ class AnswerScorer:
         cache, tokens = copy.deepcopy(self._cache), torch.tensor(self.last, device=self.device)
         with self._steered(steering, list(range(len(written)))):
             for _ in range(max_new_tokens):
-                logits = self.network(tokens.unsqueeze(-1), cache=cache, last_only=True)[:, -1, :vocab_size]
-                tokens = greedy(logits)  # (B,)
+                logits = self.network(tokens.unsqueeze(-1), cache=cache, last_only=True)[:, -1]
+                tokens = greedy(logits[:, : self.vocab_size])  # (B,)
                 chosen = tokens.tolist()
                 going = {row for row in going if chosen[row] not in stop_ids}
                 for row in going:
@@ -148,7 +155,7 @@ class AnswerScorer:
         for layer in cache:
             layer.reorder(torch.tensor(owners, device=self.device))
         with self._steered(steering, owners):
-            return self.network(tokens, key_mask=real, cache=cache)
+            return self.network(tokens, key_mask=real, cache=cache)[..., : self.vocab_size]
 
     def _steered(self, steering: SteeringVectors | None, owners: list[int]) -> AbstractContextManager[Any]:
         if steering is None:

@@ -14,6 +14,7 @@ al. 2022, section 4.1). With s = α/r the update shrinks as the rank grows; α/�
                              └────── + ────────┘
 """
 
+import copy
 import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -186,6 +187,24 @@ def apply_lora(
         parent, _, child = name.rpartition(".")
         setattr(module.get_submodule(parent), child, adapters[layer])
     return list(chosen)
+
+
+def scaled_copy(module: nn.Module, factor: float) -> nn.Module:
+    """Copy a module with its low-rank updates multiplied by a factor: W + factor · s·BA.
+
+    The copy shares all tensors with the module, so it needs no memory for weights. Neither should be trained
+    or merged afterwards.
+
+    Args:
+        module: A module with low-rank updates that are not merged.
+        factor: 0 gives the frozen module, 1 the adapted one.
+    """
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    copied = copy.deepcopy(module, shared)
+    for layer in copied.modules():
+        if isinstance(layer, LoRALinear):
+            layer.scale *= factor
+    return copied
 
 
 def lora_state_dict(module: nn.Module) -> dict[str, Tensor]:

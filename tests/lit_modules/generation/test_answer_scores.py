@@ -79,13 +79,27 @@ def test_answers_score_as_each_text_alone(steer: SteeringVectors | None) -> None
             )
 
 
+@torch.no_grad()
+def test_outputs_without_a_token_do_not_count() -> None:
+    network = build()
+    answers = [[[1, 2]] for _ in PROMPTS]
+    scorer = AnswerScorer(network, PROMPTS, longest_answer=2, vocab_size=V - 1)
+    for row, ((score,), following) in enumerate(
+        zip(scorer.log_probabilities(answers), scorer.next_log_probabilities(), strict=True)
+    ):
+        steps = network(torch.tensor([[*PROMPTS[row], 1, 2]]))[0, len(PROMPTS[row]) - 1 :, : V - 1]
+        steps = steps.log_softmax(-1)
+        assert score == pytest.approx((steps[0, 1] + steps[1, 2]).item() / 2, rel=1e-4)
+        torch.testing.assert_close(following, steps[0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("steer", steers())
 @pytest.mark.parametrize("stop_ids", [(), (0, 2, 5, 11)])
 def test_answers_are_those_that_generating_from_each_whole_prompt_gives(
     steer: SteeringVectors | None, stop_ids: tuple[int, ...]
 ) -> None:
     network = build()
-    scorer = AnswerScorer(network, PROMPTS, longest_answer=6)
+    scorer = AnswerScorer(network, PROMPTS, longest_answer=6, vocab_size=V - 1)
     settings = SamplingConfig(temperature=0.0, max_new_tokens=6, stop_ids=list(stop_ids))
     expected = []
     for row, prompt in enumerate(PROMPTS):
@@ -99,7 +113,7 @@ def test_answers_are_those_that_generating_from_each_whole_prompt_gives(
         ) as rows:
             expected += generate(network, [prompt], settings, vocab_size=V - 1, on_read=rows.follow)
     for _ in range(2):  # the second time shows that nothing was changed by the first
-        found = scorer.write(6, stop_ids=stop_ids, vocab_size=V - 1, steering=steer)
+        found = scorer.write(6, stop_ids=stop_ids, steering=steer)
         assert found == expected
     lengths = {len(answer) for answer in found}
     assert lengths == {6} if not stop_ids else min(lengths) < 6

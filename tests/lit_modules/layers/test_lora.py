@@ -9,7 +9,13 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lit_modules.layers.linear import Linear
-from lit_modules.layers.lora import LoRALinear, apply_lora, load_lora_state_dict, lora_state_dict
+from lit_modules.layers.lora import (
+    LoRALinear,
+    apply_lora,
+    load_lora_state_dict,
+    lora_state_dict,
+    scaled_copy,
+)
 
 
 def adapted(*, seed: int = 0, dtype: torch.dtype = torch.float64, bias: bool = True, **options) -> LoRALinear:
@@ -51,6 +57,25 @@ def net() -> Net:
 
 
 TOKENS = torch.tensor([[1, 4, 10], [0, 0, 7]])
+
+
+@torch.no_grad()
+def test_a_scaled_copy_shares_its_tensors_and_multiplies_its_updates(net: Net) -> None:
+    plain = net(TOKENS)
+    apply_lora(net, ["blocks.*.0"], rank=2, alpha=4.0)
+    for layer in net.modules():
+        if isinstance(layer, LoRALinear):
+            nn.init.normal_(layer.lora_b)
+    adapted, expected = net(TOKENS), copy.deepcopy(net)
+    for layer in expected.modules():
+        if isinstance(layer, LoRALinear):
+            layer.lora_b *= 0.3
+    torch.testing.assert_close(scaled_copy(net, 0.3)(TOKENS), expected(TOKENS), rtol=0, atol=1e-12)
+    torch.testing.assert_close(scaled_copy(net, 0.0)(TOKENS), plain, rtol=0, atol=1e-12)
+    assert torch.equal(scaled_copy(net, 1.0)(TOKENS), adapted)
+    assert torch.equal(net(TOKENS), adapted)
+    pointers = [[tensor.data_ptr() for tensor in one.parameters()] for one in (net, scaled_copy(net, 0.3))]
+    assert pointers[0] == pointers[1]
 
 
 @pytest.mark.parametrize("bias", [True, False])
