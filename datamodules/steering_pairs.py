@@ -19,6 +19,8 @@ from datamodules.info import VectorPairInfo
 from datamodules.loading.epoch_loader import mix_seed
 
 Pairs = tuple[Tensor, Tensor]
+SAMPLE = 5
+"""Number of the random stream that draws the sample of training pairs; the synthetic pairs use 0 to 4."""
 MANIFEST = {"model", "model_sha256", "template", "layers"}
 """Keys of the manifest of `experiments.extract`; metadata of other files is ignored."""
 
@@ -47,7 +49,7 @@ class SteeringPairsDataModule(ResidentDataModule):
             parts = synthetic_pairs(config)
         else:
             parts, source = read_pairs(Path(config.path), config)
-        states, targets = parts["train"]
+        states, targets = parts["train"] = sample(parts["train"], config)
         self._parts.update(parts)
         self._info = VectorPairInfo(
             input_shape=tuple(states.shape[1:]),
@@ -59,6 +61,17 @@ class SteeringPairsDataModule(ResidentDataModule):
             val_size=len(parts["val"][0]),
             test_size=len(parts["test"][0]),
         )
+
+
+def sample(pairs: Pairs, config: SteeringPairsConfig) -> Pairs:
+    """Take `data.train_fraction` of the pairs, at least two, in their order."""
+    if config.train_fraction == 1:
+        return pairs
+    states, targets = pairs
+    size = max(2, round(config.train_fraction * len(states)))
+    generator = torch.Generator().manual_seed(mix_seed(config.data_seed, SAMPLE))
+    rows = torch.randperm(len(states), generator=generator)[:size].sort().values
+    return states[rows], targets[rows]
 
 
 def synthetic_pairs(config: SteeringPairsConfig) -> dict[str, Pairs]:

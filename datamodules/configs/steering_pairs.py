@@ -33,6 +33,9 @@ class SteeringPairsConfig:
     test_size: int | None = setting(
         None, "Number of test pairs; null: equal to size, or a fifth of the file.", min=2, max=100_000_000
     )
+    train_fraction: float = setting(
+        1.0, "Fraction of the training pairs to use, the same random sample each time.", above=0.0, max=1.0
+    )
     batch_size: int = setting(64, "Number of training pairs per step and device.", min=1, max=1 << 20)
     eval_batch_size: int = setting(
         1000,

@@ -224,6 +224,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "steering_extract": _task(
             "extract_task", "ExtractTask", "Read a prompt set with a frozen language model."
         ),
+        "steering_conversations": _task(
+            "conversations_task",
+            "ConversationsTask",
+            "Write the wanted answers of a prompt set as conversations.",
+        ),
         "steering_choose": _task(
             "choose_task", "ChooseTask", "Choose the layers and factors of steering on validation prompts."
         ),

@@ -37,10 +37,22 @@ class ExtractTaskConfig:
 
 
 @dataclass(kw_only=True)
+class ConversationsTaskConfig:
+    """Write the wanted answers of a prompt set as conversations, from which low-rank updates learn."""
+
+    max_new_tokens: int = setting(
+        40, "Largest number of tokens in an answer of the model itself to a neutral prompt.", min=1
+    )
+
+
+@dataclass(kw_only=True)
 class ChooseTaskConfig:
     """Choose the network, its layers, and the factor α of each method on validation prompts."""
 
     prompts: int = setting(100, "Number of validation prompts, a random sample.", min=2)
+    seeds: list[int] | None = setting(
+        None, "Training seeds of each network, to compare their mean margins; null: that of its stage.", min=0
+    )
     alphas: list[float] = setting(
         [0.5, 1.0, 1.5, 2.0],
         "Factors to try with the best networks; the time grows with their number.",
@@ -62,6 +74,8 @@ class ChooseTaskConfig:
 
     def __post_init__(self) -> None:
         _require_different("alphas", self.alphas)
+        if self.seeds is not None:
+            _require_different("seeds", self.seeds)
 
 
 @dataclass(kw_only=True)

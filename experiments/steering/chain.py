@@ -41,14 +41,21 @@ class Choice:
     target_layer: int  # layer that is steered
     alphas: Mapping[str, float]  # factor of each method
     instruction: str  # instruction of the method `prompting`
+    adapter: str | None = None  # name of the stage that trained the chosen low-rank updates, if there is one
 
-    def plan(self, method: str, vectors: Tensor) -> Plan:
-        """Build the plan of a method with the vectors (M, W)."""
+    @property
+    def methods(self) -> list[str]:
+        """The methods that the chain compares: all, but `lora` only if a stage trained low-rank updates."""
+        return [method for method in METHODS if method != "lora" or self.adapter is not None]
+
+    def plan(self, method: str, vectors: Tensor, adapter: Path | None) -> Plan:
+        """Build the plan of a method with the vectors (M, W); `adapter` is the run directory for `lora`."""
         return Plan(
             layer=self.target_layer,
             vectors=vectors,
             factor=self.factor(method),
             instruction=self.instruction if method == "prompting" else "",
+            adapter=adapter if method == "lora" else None,
         )
 
     def factor(self, method: str) -> float:
@@ -124,7 +131,9 @@ def read_choice(stages: Mapping[str, Stage]) -> Choice:
     run_dir = stages[choosing[0]].run_dir
     try:
         content = json.loads((run_dir / CHOICE).read_text(encoding="utf-8"))
-        return Choice(**{field.name: content[field.name] for field in dataclasses.fields(Choice)})
+        names = [field.name for field in dataclasses.fields(Choice) if field.name != "adapter"]
+        # The choice of an earlier version has no adapter.
+        return Choice(**{name: content[name] for name in names}, adapter=content.get("adapter"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{run_dir / CHOICE} is missing or damaged: {error}; remove {run_dir / 'metrics.json'}, and "
@@ -146,6 +155,16 @@ def trained(stages: Mapping[str, Stage]) -> dict[str, Stage]:
     if not found:
         raise UserError(NOTHING_TRAINED)
     return found
+
+
+def adapted(stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Select the stages that trained low-rank updates of the model; there may be none."""
+    return {name: stage for name, stage in stages.items() if stage.config.adapter is not None}
+
+
+def adapter_dir(choice: Choice, stages: Mapping[str, Stage]) -> Path | None:
+    """Return the run directory of the chosen low-rank updates, if there are any."""
+    return None if choice.adapter is None else adapted(stages)[choice.adapter].run_dir
 
 
 def open_evaluator(stages: Mapping[str, Stage], *, batch_size: int = 32) -> Evaluator:

@@ -9,8 +9,10 @@ from pathlib import Path
 from experiments.config.root import Config
 from experiments.config.steering_tasks import ChooseTaskConfig
 from experiments.steering import steering_figures
+from experiments.steering.candidates import FIRST, explained_shares, first_margins
 from experiments.steering.chain import (
     Choice,
+    adapted,
     check_chain,
     input_layer,
     load_network,
@@ -22,10 +24,8 @@ from experiments.steering.evaluator import Evaluator, Plan
 from experiments.steering.measures import mean, perplexity_ratio
 from experiments.steering.methods import METHODS, WITHOUT_FACTOR
 from experiments.steering.plans import all_vectors
+from experiments.steering.seeds import networks_of
 from experiments.studies.tasks import Stage, Task
-
-FIRST = ("none", "mean", "ridge", "l2s", "p2s")
-"""Methods that are scored with every trained stage."""
 
 FACTOR_OF_L2S = ("random", "l2s_shuffled")
 """Controls with vectors as long as those of the network; they are meaningful only with its factor."""
@@ -66,12 +66,20 @@ class ChooseTask(Task):
         """
         evaluator, networks = open_evaluator(stages), trained(stages)
         rows = evaluator.rows("validation", limit=self.settings.prompts)
-        margins = first_margins(evaluator, rows, networks)
+        learned = {
+            name: networks_of(stage, self.settings.seeds or [stage.config.seed], run_dir, say)
+            for name, stage in networks.items()
+        }
+        margins = first_margins(evaluator, rows, networks, learned)
+        shares = explained_shares(evaluator, networks, learned)
         for name in networks:
             say(f"{name}: " + ", ".join(f"{m} {margins[f'{name}/{m}']:.3f}" for m in FIRST))
         chosen, curve = self._choose_network(evaluator, rows, networks, margins, say)
-        others = [method for method in METHODS if method not in (*WITHOUT_FACTOR, *FACTOR_OF_L2S, "l2s")]
+        own_way = (*WITHOUT_FACTOR, *FACTOR_OF_L2S, "l2s", "lora")
+        others = [method for method in METHODS if method not in own_way]
         curves = {"l2s": curve, **self._try_factors(evaluator, rows, networks[chosen], others)}
+        adapter, adapter_curve = self._choose_adapter(evaluator, rows, networks[chosen], adapted(stages), say)
+        curves |= {} if adapter is None else {"lora": adapter_curve}
         alphas = {method: self._best_factor(own) for method, own in curves.items()}
         alphas |= dict.fromkeys(FACTOR_OF_L2S, alphas["l2s"])
         say(f"chosen: {chosen} with factors {', '.join(f'{m} {a:g}' for m, a in alphas.items())}")
@@ -81,6 +89,7 @@ class ChooseTask(Task):
             target_layer=target_layer(networks[chosen]),
             alphas=dict.fromkeys(METHODS, 1.0) | alphas,
             instruction=self.settings.instruction,
+            adapter=adapter,
         )
         tried = {
             method: {f"{alpha:g}": dataclasses.asdict(one) for alpha, one in own.items()}
@@ -91,6 +100,7 @@ class ChooseTask(Task):
         best = {method: curves[method][alphas[method]].margin for method in ("l2s", "mean", "p2s")}
         return {
             **{f"val/{name}/margin": value for name, value in margins.items()},
+            **{f"val/{name}": share for name, share in shares.items()},
             **{f"val/{method}/margin": value for method, value in best.items()},
             "val/p2s_above_mean": best["p2s"] - best["mean"],
             "target_layer": float(choice.target_layer),
@@ -110,21 +120,46 @@ class ChooseTask(Task):
         curves: dict[str, Curve] = {}
         for name in best[: self.settings.candidates]:
             curves[name] = self._try_factors(evaluator, rows, networks[name], ("l2s",))["l2s"]
-            for alpha, tried in curves[name].items():
-                say(f"{name}, l2s {alpha:g}: margin {tried.margin:.3f}, perplexity {tried.perplexity:.2f} ×")
-        chosen = max(curves, key=lambda name: curves[name][self._best_factor(curves[name])].margin)
+            say_curve(f"{name}, l2s", curves[name], say)
+        chosen = self._best_curve(curves)
         return chosen, curves[chosen]
+
+    def _choose_adapter(
+        self,
+        evaluator: Evaluator,
+        rows: Sequence[int],
+        stage: Stage,
+        adapters: Mapping[str, Stage],
+        say: Callable[[str], None],
+    ) -> tuple[str | None, Curve]:
+        """Try the factors of all low-rank updates; return the best stage, if there is one, and its curve."""
+        curves: dict[str, Curve] = {}
+        for name, own in adapters.items():
+            curves[name] = self._try_factors(evaluator, rows, stage, ("lora",), own.run_dir)["lora"]
+            say_curve(name, curves[name], say)
+        chosen = self._best_curve(curves) if curves else None
+        return chosen, curves.get(str(chosen), {})
+
+    def _best_curve(self, curves: Mapping[str, Curve]) -> str:
+        return max(curves, key=lambda name: curves[name][self._best_factor(curves[name])].margin)
 
     def _best_factor(self, curve: Curve) -> float:
         return best_factor(curve, perplexity_limit=self.settings.perplexity_limit)
 
     def _try_factors(
-        self, evaluator: Evaluator, rows: Sequence[int], stage: Stage, methods: Sequence[str]
+        self,
+        evaluator: Evaluator,
+        rows: Sequence[int],
+        stage: Stage,
+        methods: Sequence[str],
+        adapter: Path | None = None,
     ) -> dict[str, Curve]:
-        """Measure every factor with the vectors of each method."""
+        """Measure every factor with the vectors of each method, or with low-rank updates."""
         learned = load_network(stage.run_dir)
         plans = {
-            f"{method} {alpha}": Plan(layer=target_layer(stage), vectors=vectors, factor=alpha)
+            f"{method} {alpha}": Plan(
+                layer=target_layer(stage), vectors=vectors, factor=alpha, adapter=adapter
+            )
             for method, vectors in all_vectors(evaluator, rows, stage, learned, methods).items()
             for alpha in self.settings.alphas
         }
@@ -132,7 +167,7 @@ class ChooseTask(Task):
         count = min(self.settings.written, len(rows))
         places = [place * len(rows) // count for place in range(count)]  # evenly spaced
         some = {name: plan.select(places) for name, plan in plans.items()}
-        some["unsteered"] = dataclasses.replace(next(iter(some.values())), factor=0.0)
+        some["unsteered"] = dataclasses.replace(next(iter(some.values())), factor=0.0, adapter=None)
         written = evaluator.write(
             [rows[place] for place in places], some, max_new_tokens=self.settings.max_new_tokens
         )
@@ -168,16 +203,10 @@ class ChooseTask(Task):
         steering_figures.projection(pairs, run_dir / "projection.png")
 
 
-def first_margins(
-    evaluator: Evaluator, rows: Sequence[int], networks: Mapping[str, Stage]
-) -> dict[str, float]:
-    """Compute the margin at α = 1 of each method in `FIRST` for each trained stage, as `STAGE/METHOD`."""
-    plans: dict[str, Plan] = {}
-    for name, stage in networks.items():
-        vectors = all_vectors(evaluator, rows, stage, load_network(stage.run_dir), FIRST)
-        layer = target_layer(stage)
-        plans |= {f"{name}/{method}": Plan(layer=layer, vectors=v) for method, v in vectors.items()}
-    return {name: mean(scores.margin) for name, scores in evaluator.score(rows, plans).items()}
+def say_curve(name: str, curve: Curve, say: Callable[[str], None]) -> None:
+    """Show the result of each factor."""
+    for alpha, tried in curve.items():
+        say(f"{name} {alpha:g}: margin {tried.margin:.3f}, perplexity {tried.perplexity:.2f} ×")
 
 
 def best_factor(curve: Curve, *, perplexity_limit: float) -> float:

@@ -8,12 +8,15 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from safetensors.torch import load_file
 
 from datamodules.prompts.prompt_sets import Prompt, PromptSet, Side
 from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.opening import open_language_model
 from experiments.steering.extraction import all_examples, encode_prompt, split_codes
 from experiments.steering.measures import mean
 from experiments.steering.methods import FittedMethods, Pairs
@@ -26,6 +29,7 @@ from experiments.steering.states_manifest import (
 )
 from lit_modules.generation.answer_scores import AnswerScorer
 from lit_modules.generation.steered import SteeringVectors
+from lit_modules.layers.lora import scaled_copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,24 @@ class Plan(SteeringVectors):
     """One way to answer the evaluated prompts, with one vector for each, (M, W)."""
 
     instruction: str = ""  # text in front of each prompt
+    adapter: Path | None = None  # run directory of low-rank updates, which the factor scales
+
+    @property
+    def reader(self) -> "Reader":
+        """What reads the prompts under this plan; plans with the same reader share the work."""
+        return Reader(self.instruction, self.adapter, 0.0 if self.adapter is None else self.factor)
+
+
+class Reader(NamedTuple):
+    """A model that reads the prompts after an instruction."""
+
+    instruction: str = ""
+    adapter: Path | None = None  # run directory of low-rank updates; None: the frozen model
+    factor: float = 0.0  # factor of these updates
+
+
+UNSTEERED = Reader()
+"""The frozen model without an instruction."""
 
 
 @dataclass
@@ -93,6 +115,7 @@ class Evaluator:
         self.model = model
         self.prompts = prompts
         self.manifest: Manifest = read_manifest(path)
+        self.answers = answers
         self.batch_size = batch_size
         if self.manifest.model_sha256 != weights_sha256(model.network):
             raise UserError(f"{path} was made from another model: {self.manifest.model}, not {model.name}")
@@ -105,6 +128,7 @@ class Evaluator:
         tensors = load_file(path)
         self._h, self._z = tensors["h"], tensors["z"]  # (N, L, W)
         self._fitted: dict[tuple[int, int], FittedMethods] = {}
+        self._adapted: dict[Path, Any] = {}
 
     def rows(
         self, split: str, *, neutral: bool = False, seen: bool | None = None, limit: int = 0
@@ -182,7 +206,7 @@ class Evaluator:
             longest = max(len(answer) for own in answers for answer in own)
             scorers = self._scorers(prompts, plans, longest_answer=longest)
             for name, plan in plans.items():
-                made = scorers[plan.instruction].log_probabilities(answers, plan.select(places))
+                made = scorers[plan.reader].log_probabilities(answers, plan.select(places))
                 for own, w, u in zip(made, wanted, unwanted, strict=True):
                     scores, first = found[name], own[0]
                     scores.wanted.append(mean(own[: len(w)]))
@@ -197,9 +221,9 @@ class Evaluator:
         for places in self._batches(rows):
             prompts = self.chosen([rows[place] for place in places])
             scorers = self._scorers(prompts, plans, longest_answer=1)
-            plain = scorers[""].next_log_probabilities()
+            plain = scorers[UNSTEERED].next_log_probabilities()
             for name, plan in plans.items():
-                other = scorers[plan.instruction].next_log_probabilities(plan.select(places))
+                other = scorers[plan.reader].next_log_probabilities(plan.select(places))
                 found[name] += (plain.exp() * (plain - other)).sum(-1).tolist()
         return found
 
@@ -212,27 +236,41 @@ class Evaluator:
             prompts = self.chosen([rows[place] for place in places])
             scorers = self._scorers(prompts, plans, longest_answer=max_new_tokens)
             for name, plan in plans.items():
-                answers = scorers[plan.instruction].write(
+                answers = scorers[plan.reader].write(
                     max_new_tokens,
                     stop_ids=self.model.stop_ids,
-                    vocab_size=self.model.tokenizer.vocab_size,
                     steering=plan.select(places),
                 )
-                made = scorers[""].log_probabilities([[answer] if answer else [] for answer in answers])
+                made = scorers[UNSTEERED].log_probabilities(
+                    [[answer] if answer else [] for answer in answers]
+                )
                 found[name].tokens += answers
                 found[name].log_probability += [own[0] if own else math.nan for own in made]
         return found
 
     def _scorers(
         self, prompts: Sequence[Prompt], plans: Mapping[str, Plan], *, longest_answer: int
-    ) -> dict[str, AnswerScorer]:
-        """Read the prompts once with each instruction of a plan, and once without."""
+    ) -> dict[Reader, AnswerScorer]:
+        """Let each reader of a plan read the prompts once, and the unsteered model."""
         return {
-            text: AnswerScorer(
-                self.model.network, [self._encode(p, text) for p in prompts], longest_answer=longest_answer
+            reader: AnswerScorer(
+                self._network(reader),
+                [self._encode(prompt, reader.instruction) for prompt in prompts],
+                longest_answer=longest_answer,
+                vocab_size=self.model.tokenizer.vocab_size,  # an adapted model has no more outputs
             )
-            for text in {"", *(plan.instruction for plan in plans.values())}
+            for reader in {UNSTEERED, *(plan.reader for plan in plans.values())}
         }
+
+    def _network(self, reader: Reader) -> Any:
+        """Return the frozen model, or its copy with scaled updates."""
+        if reader.adapter is None:
+            return self.model.network
+        if reader.adapter not in self._adapted:
+            precision = "bf16" if next(self.model.network.parameters()).dtype == torch.bfloat16 else "fp32"
+            adapted = open_language_model(str(reader.adapter), precision, laid_out=False)
+            self._adapted[reader.adapter] = adapted.network
+        return scaled_copy(self._adapted[reader.adapter], reader.factor)
 
     def _encode(self, prompt: Prompt, instruction: str) -> list[int]:
         text = f"{instruction} {prompt.text}" if instruction else prompt.text

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from datamodules.prompts.prompt_sets import Prompt, PromptSet, read_prompt_set
+from datamodules.prompts.prompt_sets import Prompt, PromptSet, Side, read_prompt_set
 from experiments.errors import UserError
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.steering.states_manifest import (
@@ -124,17 +124,18 @@ def forced_answers(
     Raises:
         ValueError: The model has no chat format, or its tokenizer lacks a character.
     """
-
-    def chosen(side: Literal["wanted", "unwanted"]) -> list[list[int]]:
-        texts = prompts.completions(prompt.instantiation, side, "fit")
-        count = min(answers or len(texts), len(texts))
-        return [model.tokenizer.encode(texts[(turn + k) % len(texts)]) for k in range(count)]
-
-    return ForcedAnswers(
-        prompt=encode_prompt(model, prompt.text, template),
-        wanted=chosen("wanted"),
-        unwanted=chosen("unwanted"),
+    wanted, unwanted = (
+        [model.tokenizer.encode(text) for text in fit_answers(prompts, prompt, side, answers, turn)]
+        for side in get_args(Side)
     )
+    return ForcedAnswers(prompt=encode_prompt(model, prompt.text, template), wanted=wanted, unwanted=unwanted)
+
+
+def fit_answers(prompts: PromptSet, prompt: Prompt, side: Side, answers: int, turn: int) -> list[str]:
+    """Return the texts of one side that a prompt learns from; see `forced_answers`."""
+    texts = prompts.completions(prompt.instantiation, side, "fit")
+    count = min(answers or len(texts), len(texts))
+    return [texts[(turn + k) % len(texts)] for k in range(count)]
 
 
 def encode_prompt(model: LoadedModel, text: str, template: Template) -> list[int]:

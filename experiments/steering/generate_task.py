@@ -1,7 +1,7 @@
 """The stage that generates answers with every method and measures the cost of steering."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from datamodules.prompts.prompt_sets import Prompt
@@ -10,6 +10,7 @@ from experiments.config.steering_tasks import GenerateTaskConfig
 from experiments.steering.bootstrap import Estimate, mean_interval
 from experiments.steering.chain import (
     Choice,
+    adapter_dir,
     check_chain,
     compared_networks,
     open_evaluator,
@@ -53,13 +54,15 @@ class GenerateTask(Task):
         """
         evaluator, choice = open_evaluator(stages), self._choice(stages)
         stage = trained(stages)[choice.stage]
-        networks = compared_networks(stage, stages)
+        networks, adapter = compared_networks(stage, stages), adapter_dir(choice, stages)
 
         def plans(rows: Sequence[int], methods: Sequence[str]) -> dict[str, Plan]:
-            return all_plans(evaluator, rows, stage, choice, networks, methods, seeded=("l2s",))
+            return all_plans(
+                evaluator, rows, stage, choice, networks, methods, adapter=adapter, seeded=("l2s",)
+            )
 
         rows = evaluator.rows("test", limit=self.settings.prompts)
-        prompts, ways = evaluator.chosen(rows), plans(rows, list(METHODS))
+        prompts, ways = evaluator.chosen(rows), plans(rows, choice.methods)
         say(f"{len(rows)} test prompts, {len(ways)} ways to answer each")
         written = evaluator.write(rows, ways, max_new_tokens=self.settings.max_new_tokens)
         texts = {
@@ -74,7 +77,7 @@ class GenerateTask(Task):
         found = figures(prompts, written, named)
         neutral = evaluator.rows("test", neutral=True, limit=self.settings.neutral)
         if self.settings.neutral and neutral:
-            methods = [method for method in METHODS if method not in POINTLESS_ON_NEUTRAL]
+            methods = [method for method in choice.methods if method not in POINTLESS_ON_NEUTRAL]
             found |= self._neutral(evaluator, neutral, plans(neutral, methods))
         run_directory.write_text(run_dir / "table.md", table(found))
         say(table(found))
@@ -99,7 +102,7 @@ class GenerateTask(Task):
         }
         apart = evaluator.divergence(rows, plans)
         found: dict[str, Estimate] = {}
-        for method in dict.fromkeys(key.partition("/")[0] for key in plans):
+        for method in methods_of(plans):
             found[f"{method}/neutral_unchanged"] = mean_interval(over_seeds(same, method), topics)
             found[f"{method}/neutral_divergence"] = mean_interval(over_seeds(apart, method), topics)
         return found
@@ -126,7 +129,7 @@ def figures(
     likely = {key: own.log_probability for key, own in written.items()}
     plain = over_seeds(likely, "none")
     found: dict[str, Estimate] = {}
-    for method in METHODS:
+    for method in methods_of(written):
         found[f"{method}/empty"] = mean_interval(over_seeds(empty, method), topics)
         hits = over_seeds(named, method)
         found[f"{method}/keyword_rate"] = mean_interval(hits, topics)
@@ -145,6 +148,11 @@ def figures(
     return found
 
 
+def methods_of(keys: Iterable[str]) -> list[str]:
+    """Return the methods of `METHOD/…` keys, each once, in their order."""
+    return list(dict.fromkeys(key.partition("/")[0] for key in keys))
+
+
 def table(found: Mapping[str, Estimate]) -> str:
     """Format the figures as a Markdown table with a row for each method.
 
@@ -155,9 +163,9 @@ def table(found: Mapping[str, Estimate]) -> str:
     if len(ones) <= MOST_COLUMNS:
         columns |= {f"keyword_rate/{name}": f"keyword rate, {name}" for name in ones}
     lines = ["| " + " | ".join(["method", *columns.values()]) + " |", "|---" * (len(columns) + 1) + "|"]
-    for method, what in METHODS.items():
+    for method in methods_of(found):
         cells = [str(found.get(f"{method}/{column}", "–")) for column in columns]
-        lines.append(f"| {method}: {what} | {' | '.join(cells)} |")
+        lines.append(f"| {method}: {METHODS[method]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -169,7 +177,7 @@ def write_answers(
     `samples.md` has `count` prompts, evenly spaced, with the answers of one seed.
     """
     shown = [place * len(prompts) // count for place in range(count)]
-    first = {method: texts[f"{method}/{seed}"] for method in METHODS}
+    first = {method: texts[f"{method}/{seed}"] for method in methods_of(texts)}
     page = samples([prompts[place].text for place in shown], shown, first)
     run_directory.write_text(run_dir / "samples.md", page)
     answers = ([p.text, p.instantiation, *(own[i] for own in texts.values())] for i, p in enumerate(prompts))

@@ -8,7 +8,7 @@ from experiments.steering.bootstrap import Estimate, mean_interval, ratio_interv
 from experiments.steering.measures import differences
 from experiments.steering.methods import METHODS
 
-RIVALS = ("mean", "router", "fine_router", "l2s_shuffled", "ridge")
+RIVALS = ("mean", "router", "fine_router", "l2s_shuffled", "ridge", "lora")
 """Methods that the learned network is compared with, prompt by prompt."""
 
 
@@ -32,20 +32,21 @@ def estimate_all(
         "seen": [i for i, prompt in enumerate(prompts) if prompt.seen],
         "unseen": [i for i, prompt in enumerate(prompts) if not prompt.seen],
     }
+    rivals = [rival for rival in RIVALS if rival in margins]
     found: dict[str, Estimate] = {}
     for subset, places in subsets.items():
         if not places:
             continue
         topics = [prompts[i].topic for i in places]
         own = {method: [values[i] for i in places] for method, values in margins.items()}
-        for method in METHODS:
+        for method in margins:
             found[f"{subset}/{method}/margin"] = mean_interval(own[method], topics)
             known = [i for i in places if not math.isnan(rights[method][i])]
             if known:
                 found[f"{subset}/{method}/right"] = mean_interval(
                     [rights[method][i] for i in known], [prompts[i].topic for i in known]
                 )
-        for rival in RIVALS:
+        for rival in rivals:
             found[f"{subset}/l2s_minus_{rival}"] = mean_interval(differences(own["l2s"], own[rival]), topics)
         found[f"{subset}/gap_closed"] = ratio_interval(
             differences(own["l2s"], own["mean"]), differences(own["p2s"], own["mean"]), topics
@@ -60,13 +61,16 @@ def table(estimates: Mapping[str, Estimate]) -> str:
     lines = ["| " + " | ".join([*heads, "right instantiation"]) + " |"]
     lines.append("|---" * (len(heads) + 1) + "|")
     for method, what in METHODS.items():
+        if f"all/{method}/margin" not in estimates:
+            continue
         cells = [str(estimates[f"{s}/{method}/margin"]) for s in subsets]
         right = estimates.get(f"all/{method}/right")
         lines.append(f"| {method}: {what} | {' | '.join(cells)} | {right or '–'} |")
     lines.append("")
     for subset in subsets:
         for rival in RIVALS:
-            lines.append(f"- {subset}: l2s − {rival}: {estimates[f'{subset}/l2s_minus_{rival}']}")
+            if (estimate := estimates.get(f"{subset}/l2s_minus_{rival}")) is not None:
+                lines.append(f"- {subset}: l2s − {rival}: {estimate}")
         lines.append(
             f"- {subset}: gap closed, (l2s − mean)/(p2s − mean): {estimates[f'{subset}/gap_closed']}"
         )

@@ -24,6 +24,7 @@ METHODS = {
     "ridge": "ridge regression from hidden state to vector",
     "l2s": "the learned network",
     "l2s_shuffled": "the vectors of the learned network, shuffled between prompts",
+    "lora": "low-rank updates of the model's weights, trained on the wanted answers",
     "instantiation_mean": "oracle: the mean vector of the true instantiation",
     "p2s": "oracle: the prompt's own vector, from its own forced answers",
 }
@@ -80,7 +81,7 @@ class FittedMethods:
         train = self.train
         generator = torch.Generator().manual_seed(seed)
         match method:
-            case "none" | "prompting":
+            case "none" | "prompting" | "lora":
                 return torch.zeros_like(asked.z)
             case "random":
                 directions = torch.randn(asked.z.shape, generator=generator)

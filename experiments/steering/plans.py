@@ -4,13 +4,14 @@ Shape letters: M evaluated prompts, W width.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
 from experiments.steering.chain import Choice, input_layer, target_layer
 from experiments.steering.evaluator import Evaluator, Plan
 from experiments.steering.measures import mean
-from experiments.steering.methods import METHODS, SEEDED, Learned
+from experiments.steering.methods import SEEDED, Learned
 from experiments.studies.tasks import Stage
 
 
@@ -35,21 +36,23 @@ def all_plans(
     stage: Stage,
     choice: Choice,
     networks: Mapping[int, Learned],
-    methods: Iterable[str] = METHODS,
+    methods: Iterable[str],
     *,
+    adapter: Path | None,
     seeded: Collection[str] = SEEDED,
 ) -> dict[str, Plan]:
     """Build the plan of each method, named `METHOD/SEED`.
 
     A method without a seed has one plan, named with the lowest seed.
 
-    `networks` has the learned network of each seed; a method in `seeded` gets a plan for each seed.
+    `networks` has the learned network of each seed; a method in `seeded` gets a plan for each seed. `adapter`
+    is the run directory of the low-rank updates that the method `lora` uses.
     """
     found = {}
     for seed, learned in networks.items():
         own = [method for method in methods if method in seeded or seed == min(networks)]
         for method, vectors in all_vectors(evaluator, rows, stage, learned, own, seed=seed).items():
-            found[f"{method}/{seed}"] = choice.plan(method, vectors)
+            found[f"{method}/{seed}"] = choice.plan(method, vectors, adapter)
     return found
 
 

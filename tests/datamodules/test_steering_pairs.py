@@ -39,6 +39,21 @@ def test_sizes_and_description() -> None:
     assert small(test_size=7).info.test_size == 7
 
 
+def test_a_fraction_of_the_training_pairs_is_a_fixed_sample_of_them() -> None:
+    """A smaller sample is part of a larger one, and the other splits stay as they are."""
+    whole, half, fifth = (small(train_fraction=fraction) for fraction in (1.0, 0.5, 0.2))
+    rows = [{tuple(state.tolist()) for state in data.split("train")[0]} for data in (whole, half, fifth)]
+    assert [len(one) for one in rows] == [50, 25, 10]
+    assert rows[0] > rows[1] > rows[2]
+    assert half.info.train_size == 25
+    for name in ("val", "test"):
+        torch.testing.assert_close(half.split(name), whole.split(name), rtol=0, atol=0)
+    weight = torch.linalg.lstsq(*whole.split("train")).solution
+    states, targets = half.split("train")  # pairs stay pairs
+    torch.testing.assert_close(states @ weight, targets, rtol=0.1, atol=0.1)
+    assert small(train_fraction=1e-6).info.train_size == 2
+
+
 @pytest.mark.parametrize("name", ["train", "val", "test"])
 def test_one_linear_map_explains_every_part_but_for_the_noise(name: str) -> None:
     """Least squares in NumPy on the test pairs finds the W of all parts."""

@@ -10,6 +10,7 @@ from experiments.errors import UserError
         ({"name": "steering_extract", "layers": []}, r"layers: \[\], expected at least one value"),
         ({"name": "steering_extract", "layers": [1, 1]}, r"layers: \[1, 1\], expected at least one"),
         ({"name": "steering_choose", "alphas": []}, r"alphas: \[\], expected at least one"),
+        ({"name": "steering_choose", "seeds": [1, 1]}, r"seeds: \[1, 1\], expected at least one"),
         ({"name": "steering_test", "seeds": []}, r"seeds: \[\], expected at least one"),
         ({"name": "steering_choose", "alphas": [0.0]}, "alphas"),
     ],

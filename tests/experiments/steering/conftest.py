@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import experiments
+from experiments.language_models.chat import _SMOLLM2_TEMPLATE
 
 NAMES = {"skin": "medical", "heart": "medical", "tenancy": "legal"}
 WORDS = {"skin": "rash", "heart": "beat", "tenancy": "rent", "as_it_is": "cake"}
@@ -47,11 +48,11 @@ def chain_settings(
 ) -> dict[str, Any]:
     """The stages of `configs/steering_smollm2.yaml`, all small."""
     folder = tmp_path_factory.mktemp("steering")
+    llama = write_llama(folder / "llama", max_position_embeddings=256, initializer_range=0.2)
+    (llama / "chat_template.jinja").write_text(_SMOLLM2_TEMPLATE, encoding="utf-8")
     extract = {
         "name": "steering_extract",
-        "language_model": str(
-            write_llama(folder / "llama", max_position_embeddings=128, initializer_range=0.2)
-        ),
+        "language_model": str(llama),
         "prompts": str(write_prompts(folder / "prompts")),
         "layers": [0, 1],
         "precision": "fp32",
@@ -79,10 +80,19 @@ def chain_settings(
             "extract": {"task": extract},
             "train_0": {},
             "train_1": {"data": {"input_layer": 1, "target_layer": 1}},
+            "conversations": {"task": {"name": "steering_conversations", "max_new_tokens": 5}},
+            "lora": {
+                "model": {"name": "language_model", "init_from": str(llama)},
+                "data": {"name": "chat", "from_stage": "conversations", "context_length": 200},
+                "adapter": {"name": "lora", "rank": 2},
+                "optimizer": {"lr": 0.03},
+                "trainer": {"max_epochs": 1},
+            },
             "choose": {
                 "task": {
                     "name": "steering_choose",
                     "prompts": 6,
+                    "seeds": [0, 1],
                     "alphas": [0.5, 1.0],
                     "written": 3,
                     "max_new_tokens": 5,

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
 from experiments.steering.choose_task import Tried, best_factor
 from experiments.steering.methods import METHODS
 from experiments.training.run_directory import read_metrics
@@ -23,6 +25,19 @@ def test_one_network_and_every_methods_factor_are_chosen(chain_run: Path) -> Non
         assert all(tried["perplexity"] > 0 for tried in by_alpha.values()), method
     for picture in ("layers", "alphas", "projection"):
         assert (chain_run / "choose" / f"{picture}.png").stat().st_size > 1000
+
+
+def test_the_networks_are_compared_over_seeds_and_explained(chain_run: Path) -> None:
+    found = read_metrics(chain_run / "choose")
+    for stage in ("train_0", "train_1"):
+        assert (chain_run / "choose" / f"{stage}_seed_1" / "checkpoints" / "best.ckpt").is_file()
+        assert found[f"val/{stage}/l2s_std/margin"] > 0
+        assert found[f"val/{stage}/none/margin"] == found["val/train_0/none/margin"]
+        for method in ("ridge", "l2s", "fine_router", "instantiation_mean", "sentences"):
+            assert found[f"val/{stage}/{method}/r2"] <= 1
+        assert found[f"val/{stage}/instantiation_mean/beyond_answer"] == 0
+        # There is one sentence for each answer, so to know it is to know the answer.
+        assert found[f"val/{stage}/sentences/beyond_answer"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_factor_counts_while_the_answers_stay_within_the_limit() -> None:

@@ -47,13 +47,15 @@ def test_answers_are_judged_by_the_unsteered_model_each_alone(
         for prompt, answer, found in zip(
             evaluator.chosen(rows), own.tokens, own.log_probability, strict=True
         ):
-            before = model.tokenizer.encode(f"{plans[name].instruction} {prompt.text}\n".lstrip())
+            before = model.chat(f"{plans[name].instruction} {prompt.text}".lstrip())
             if name != "steered":  # the most probable tokens, one after the other
                 for place, token in enumerate(answer):
                     logits = model.network(torch.tensor([[*before, *answer[:place]]]))[0, -1]
                     assert logits[: model.tokenizer.vocab_size].argmax() == token
-            ids = model.tokenizer.encode(f"{prompt.text}\n")
-            steps = model.network(torch.tensor([[*ids, *answer]]))[0].log_softmax(-1)
+            ids = model.chat(prompt.text)
+            steps = model.network(torch.tensor([[*ids, *answer]]))[
+                0, :, : model.tokenizer.vocab_size
+            ].log_softmax(-1)
             chosen = [steps[len(ids) - 1 + place, token].item() for place, token in enumerate(answer)]
             assert found == pytest.approx(sum(chosen) / len(chosen), rel=1e-4)
             likelihoods.append(sum(chosen) / len(chosen))
@@ -82,10 +84,41 @@ def test_divergence_is_that_of_the_next_token(
     assert min(apart["steered"]) > 1e-4
     for prompt, found in zip(evaluator.chosen(rows), apart["told"], strict=True):
         plain, other = (
-            model.network(torch.tensor([model.tokenizer.encode(f"{text}\n")]))[0, -1].log_softmax(-1)
+            model.network(torch.tensor([model.chat(text)]))[0, -1, : model.tokenizer.vocab_size].log_softmax(
+                -1
+            )
             for text in (prompt.text, f"Be brief. {prompt.text}")
         )
         assert found == pytest.approx((plain.exp() * (plain - other)).sum().item(), rel=1e-3, abs=1e-5)
+
+
+@torch.no_grad()
+def test_low_rank_updates_answer_in_place_of_the_model(
+    model: LoadedModel, prompts: PromptSet, chain_run: Path
+) -> None:
+    """With the factor 1 as the adapted model alone does, with the factor 0 as the frozen model."""
+    evaluator = Evaluator(model, prompts, chain_run / "extract" / STATES, answers=1, batch_size=3)
+    rows = evaluator.rows("test", limit=4)
+    nothing = torch.zeros(4, model.network.embedding.embedding_dim)
+    plans = {
+        "frozen": Plan(layer=0, vectors=nothing),
+        **{
+            f"lora {factor}": Plan(layer=0, vectors=nothing, factor=factor, adapter=chain_run / "lora")
+            for factor in (0.0, 0.5, 1.0)
+        },
+    }
+    scores = evaluator.score(rows, plans)
+    assert model.network.vocab_size == model.tokenizer.vocab_size + 1  # an output without a token
+    assert scores["lora 0.0"].wanted == pytest.approx(scores["frozen"].wanted, abs=1e-5)
+    assert scores["lora 0.5"].wanted != pytest.approx(scores["lora 1.0"].wanted, abs=1e-3)
+    adapted = open_language_model(str(chain_run / "lora"), "fp32", laid_out=False)
+    for prompt, found in zip(evaluator.chosen(rows), scores["lora 1.0"].wanted, strict=True):
+        before = model.chat(prompt.text)
+        (text,) = prompts.completions(prompt.instantiation, "wanted", "score")
+        answer = model.tokenizer.encode(text)
+        steps = adapted.network(torch.tensor([[*before, *answer]]))[0].log_softmax(-1)
+        chosen = [steps[len(before) - 1 + place, token].item() for place, token in enumerate(answer)]
+        assert found == pytest.approx(sum(chosen) / len(chosen), rel=1e-4)
 
 
 def test_refuses_a_file_of_another_model_or_other_prompts(

@@ -49,8 +49,11 @@ def test_samples_stand_side_by_side() -> None:
 
 
 def test_the_table_has_a_row_for_each_method() -> None:
-    rows = table({"l2s/keyword_rate": Estimate(0.5, 0.25, 0.75)}).splitlines()
+    found = {f"{method}/keyword_rate": Estimate(0.5, 0.25, 0.75) for method in METHODS}
+    rows = table(found).splitlines()
     assert len(rows) == 2 + len(METHODS)
+    del found["lora/keyword_rate"]  # a chain without low-rank updates
+    assert len(table(found).splitlines()) == 1 + len(METHODS)
     (row,) = (row for row in rows if row.startswith("| l2s: "))
     assert row == f"| l2s: {METHODS['l2s']} | 0.500 [0.250, 0.750] | – | – | – | – |"
 
