@@ -30,7 +30,8 @@ def test_an_operator_within_an_operator_is_not_counted() -> None:
 
 def test_products_are_matrix_products_convolutions_and_attention() -> None:
     x, kernel = torch.ones(4, 8, 16, 16), torch.ones(8, 8, 3, 3, requires_grad=True)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, acc_events=True) as profiled:
         image = torch.nn.functional.conv2d(x, kernel).relu()
         text = torch.nn.functional.scaled_dot_product_attention(image, image, image) @ image.mT
         (text + torch.ones(14)).sum().backward()

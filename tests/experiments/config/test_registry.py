@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,16 +25,7 @@ class Own:
     """
 
 
-@pytest.fixture(autouse=True)
-def _catalog_put_back() -> Iterator[None]:
-    kept = {kind: dict(names) for kind, names in registry.CATALOG.items()}
-    own = set(registry.OWN)
-    yield
-    for kind, names in kept.items():
-        registry.CATALOG[kind].clear()
-        registry.CATALOG[kind].update(names)
-    registry.OWN.clear()
-    registry.OWN.update(own)
+pytestmark = pytest.mark.usefixtures("own_code_forgotten")
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k, names in registry.CATALOG.items() for n in names])
