@@ -9,6 +9,7 @@ everything between the marker and `<!-- end -->`:
     <!-- results: mnist -->              a table with its commands and how it was measured
     <!-- configs: all -->                one row per config; or the names of some configs
     <!-- machine: all -->                the machine of all figures
+    <!-- pictures: all -->               the picture of each config, with the commands that make it
 """
 
 import json
@@ -23,7 +24,7 @@ from typing import Any
 from experiments.config.help import summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"<!-- (results|configs|machine): (.+?) -->\n.*?<!-- end -->", re.S)
+BLOCK = re.compile(r"<!-- (results|configs|machine|pictures): (.+?) -->\n.*?<!-- end -->", re.S)
 
 
 class Figure(str):
@@ -49,7 +50,7 @@ class Results:
         content = json.loads(path.read_text(encoding="utf-8"))
         self.machine: str = content["machine"]
         self.tables: dict[str, dict[str, Any]] = content["tables"]
-        self.configs: dict[str, dict[str, str]] = content["configs"]
+        self.configs: dict[str, dict[str, Any]] = content["configs"]
         self.figures = {
             name: {
                 row[0]: dict(zip(table["columns"], map(Figure, row), strict=True)) for row in table["rows"]
@@ -78,6 +79,27 @@ class Results:
             rows.append([link, summary(path), self.fill(config["result"]), self.fill(config["time"])])
         return "\n".join(markdown_table(["config", "what it shows", "result", "time"], rows))
 
+    def picture(self, name: str) -> str:
+        """Render the section of a config in `docs/results/pictures.md`.
+
+        A config may name its `pictures`, by default `NAME.png`, and the `commands` that make them. A config
+        without a picture says why in `no_picture`.
+        """
+        config = self.configs[name]
+        run = f"python -m experiments.run configs/{name}.yaml run_dir=runs/{name}"
+        commands = config.get("commands", [run, f"python -m experiments.compare runs/{name}"])
+        said = summary(REPOSITORY / "configs" / f"{name}.yaml")
+        parts = [
+            f"## {name}",
+            said if said.endswith("?") else f"{said}.",
+            "\n".join(["```sh", *commands, "```"]),
+        ]
+        if "no_picture" in config:
+            parts.append(f"No picture: {config['no_picture']}")
+        else:
+            parts += [f"![{name}](../pictures/{file})" for file in config.get("pictures", [f"{name}.png"])]
+        return "\n\n".join(parts)
+
     def document(self, path: Path) -> str:
         """Return a document's text with all marked blocks rendered."""
 
@@ -87,6 +109,8 @@ class Results:
                 body = textwrap.fill(self.machine, 110, break_on_hyphens=False)
             elif kind == "results":
                 body = self.table(names)
+            elif kind == "pictures":
+                body = "\n\n".join(self.picture(name) for name in self.configs)
             else:
                 chosen = list(self.configs) if names == "all" else names.split()
                 body = self.config_table(chosen, path.parent)

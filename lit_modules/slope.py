@@ -34,6 +34,7 @@ class Slope(LitModule):
         ValueError: The data has more than one feature or more than one target.
     """
 
+    dashboard = "regression"
     info_type = TableInfo
     data_names = ("table",)
 

@@ -32,6 +32,7 @@ class Steering(LitModule):
     Source: Parekh et al. 2025, "Learning to Steer" (arXiv 2508.12815), formula 8.
     """
 
+    dashboard = "regression"
     info_type = VectorPairInfo
     data_names = ("steering_pairs",)
 

@@ -25,6 +25,7 @@ class TableRegression(LitModule):
     Evaluation logs the mean squared error per target as the loss, and R² over all rows of the epoch.
     """
 
+    dashboard = "regression"
     info_type = TableInfo
     data_names = ("table",)
 

@@ -9,6 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 RENDER = runpy.run_path(str(REPOSITORY / "docs" / "render.py"))
 RESULTS: Any = RENDER["Results"]()
+LARGEST_PICTURE = 60_000
 
 
 def test_every_document_shows_the_stored_figures() -> None:
@@ -27,6 +28,23 @@ def test_every_table_is_shown_once() -> None:
 
 def test_every_config_has_a_result_and_every_result_a_config() -> None:
     assert sorted(RESULTS.configs) == sorted(path.stem for path in (REPOSITORY / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RESULTS.configs)
+def test_every_config_has_a_picture_or_says_why_not(name: str) -> None:
+    config = RESULTS.configs[name]
+    if "no_picture" in config:
+        assert config["no_picture"].endswith(".")
+        return
+    for file in config.get("pictures", [f"{name}.png"]):
+        path = REPOSITORY / "docs" / "pictures" / file
+        assert path.is_file(), "run the config and `compare`, and copy comparison.png; or give no_picture"
+        assert path.stat().st_size < LARGEST_PICTURE, path.name
+
+
+def test_the_pictures_of_the_docs_are_small() -> None:
+    for path in (REPOSITORY / "docs" / "pictures").iterdir():
+        assert path.stat().st_size < LARGEST_PICTURE, path.name
 
 
 @pytest.mark.parametrize("name", RESULTS.tables)

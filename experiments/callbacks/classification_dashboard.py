@@ -3,31 +3,34 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
+from experiments.callbacks.dashboard import (
+    OutputsDashboard,
+    described_rows,
+    pictures_due,
+    places_in_split,
+    samples,
+)
 from experiments.callbacks.summary import inspection, is_sharded
-from experiments.callbacks.tensorboard import add_picture, layout, writer
+from experiments.callbacks.tensorboard import add_picture, writer
 from experiments.training.confusion import Confusion
 
-PICTURE_DRAWINGS = 10
-"""Largest number of drawings of a picture in a fit; TensorBoard shows this many per tag by default."""
 MISTAKES_SHOWN = 24
-FEATURES_SHOWN = 6
-"""Largest number of values of a table row that a list of mistakes shows."""
 EMBEDDED_SAMPLES = 1000
 SPRITE = 32
 """Largest side of an image in the embedding projector. Its picture of all images has at most 8192 pixels."""
 
 
-class ClassificationDashboard(Callback):
+class ClassificationDashboard(OutputsDashboard):
     """Draws the dashboard of a classifier of images, texts or table rows.
 
     The module's steps return `logits` (B, K) and `targets` (B,), and its `features(inputs)` returns the
@@ -42,41 +45,20 @@ class ClassificationDashboard(Callback):
     - After a test: its confusion matrix and worst mistakes. The matrix is also written to
       `test_confusion.csv` in the run directory.
 
-    Each batch costs two list appends, and nothing is read from the device before the epoch is over. With
-    several processes, matrices and accuracies cover all samples; curves and mistakes only those of rank zero.
+    With several processes, matrices and accuracies cover all samples; curves and mistakes only those of rank
+    zero.
     """
 
+    trained = ("accuracy",)
+    charts = MappingProxyType({"accuracy by class, validation": ("^val_class/",)})
+
     def __init__(self) -> None:
-        self._logits: list[Tensor] = []
-        self._targets: list[Tensor] = []
+        super().__init__()
         self._undrawn: tuple[Tensor, Tensor, Tensor] | None = None
-
-    # Collecting ---------------------------------------------------------------------------------------------
-
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Clear the results of the last epoch."""
-        self._logits, self._targets = [], []
-
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the results of the step."""
-        self._logits.append(outputs["logits"].detach())
-        self._targets.append(outputs["targets"])
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
 
     def _collected(self, trainer: L.Trainer) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (N, K) and targets (N,) of this rank, and counts (K, K) of all ranks, on the CPU."""
-        logits, targets = torch.cat(self._logits).float(), torch.cat(self._targets)
-        self._logits, self._targets = [], []
+        logits, targets = self.outputs()
         counts = confusion_counts(logits, targets)
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
         return logits.cpu(), targets.cpu(), counts.cpu()
@@ -134,8 +116,7 @@ class ClassificationDashboard(Callback):
             to, f"{stage}/confusion_matrix", pictures.confusion_matrix(counts.numpy(), names, title), step
         )
         chosen = worst_mistakes(logits, targets, MISTAKES_SHOWN)
-        # Rank r evaluates the samples r, r + world_size, … of the split.
-        places = chosen * trainer.world_size + trainer.global_rank
+        places = places_in_split(trainer, chosen)
         probabilities, predicted = logits[chosen].softmax(1).max(1)
         true, said = ([names[i] for i in classes.tolist()] for classes in (targets[chosen], predicted))
         tag = f"{stage}/worst_mistakes"
@@ -156,12 +137,11 @@ class ClassificationDashboard(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the layout, and draw the initial filters of a new fit."""
+        super().on_train_start(trainer, pl_module)
         self._undrawn = None
         to = writer(trainer)
-        if to is not None:
-            to.add_custom_scalars(layout(["accuracy"], classes={"accuracy by class": ["^val_class/"]}))
-            if trainer.global_step == 0 and not is_sharded(trainer):
-                _draw_filters(to, trainer, pl_module)
+        if to is not None and trainer.global_step == 0 and not is_sharded(trainer):
+            _draw_filters(to, trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last validation if it is not drawn yet, the filters and the embedding."""
@@ -171,17 +151,6 @@ class ClassificationDashboard(Callback):
         if to is not None and not is_sharded(trainer):
             _draw_filters(to, trainer, pl_module)
             _embed(to, trainer, pl_module)
-
-
-def pictures_due(epoch: int, max_epochs: int | None) -> bool:
-    """Return whether pictures are drawn after this epoch: at most ten times, evenly, and after the last.
-
-    It depends only on the epoch, so that a resumed run draws the same pictures.
-    """
-    if max_epochs is None or max_epochs < 0:
-        return True
-    every = math.ceil(max_epochs / PICTURE_DRAWINGS)
-    return (epoch + 1) % every == 0 or epoch + 1 == max_epochs
 
 
 def confusion_counts(logits: Tensor, targets: Tensor) -> Tensor:
@@ -261,7 +230,7 @@ def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
             if len(labels) >= EMBEDDED_SAMPLES:
                 break
     names = _class_names(trainer)
-    indices = torch.arange(len(labels)) * trainer.world_size
+    indices = places_in_split(trainer, torch.arange(len(labels)))
     sprites = None
     if _texts(trainer, "val", indices) is None:
         images = pictures.as_rgb(_images(trainer, "val", indices))
@@ -281,29 +250,16 @@ def _class_names(trainer: L.Trainer) -> Sequence[str]:
     return datamodule.info.class_names
 
 
-def _images(trainer: L.Trainer, stage: str, indices: Tensor) -> np.ndarray:
+def _images(trainer: L.Trainer, stage: str, places: Tensor) -> np.ndarray:
     """Return samples of a split as they are stored, (N, C, H, W)."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    return _inputs(datamodule, stage, indices).reshape(-1, *datamodule.info.input_shape).numpy()
+    return samples(datamodule, stage, places).reshape(-1, *datamodule.info.input_shape).numpy()
 
 
-def _inputs(datamodule: Any, stage: str, indices: Tensor) -> Tensor:
-    inputs = datamodule.split(stage)[0]
-    return inputs[indices.to(inputs.device)].cpu()
-
-
-def _texts(trainer: L.Trainer, stage: str, indices: Tensor) -> list[str] | None:
+def _texts(trainer: L.Trainer, stage: str, places: Tensor) -> list[str] | None:
     """Return samples of a split as texts; `None` if they are images."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     if hasattr(datamodule, "texts"):
         texts = datamodule.texts(stage)
-        return [texts[i] for i in indices.tolist()]
-    if len(datamodule.info.input_shape) == 3:
-        return None
-    rows = _inputs(datamodule, stage, indices).flatten(1)
-    names = getattr(datamodule.info, "feature_names", [str(i + 1) for i in range(rows.shape[1])])
-    texts = []
-    for place, row in zip(indices.tolist(), rows[:, :FEATURES_SHOWN].tolist(), strict=True):
-        values = [f"{name} {value:.4g}" for name, value in zip(names, row, strict=False)]
-        texts.append(f"sample {place}: {', '.join(values)}")
-    return texts
+        return [texts[place] for place in places.tolist()]
+    return None if len(datamodule.info.input_shape) == 3 else described_rows(datamodule, stage, places)

@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import early_stopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from experiments.console import say
 from experiments.training import lightning_adapter
 
 
@@ -25,3 +26,11 @@ class EarlyStopping(early_stopping.EarlyStopping):
         not_finite = self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC
         if self.wait_count >= self.patience or not_finite:
             lightning_adapter.train_no_more(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say why the fit has ended, if it has ended by this."""
+        best = f"the best was {float(self.best_score):.4g}"
+        if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
+            say(f"stopped early: {self.monitor} is not finite; {best}")
+        elif self.wait_count >= self.patience:
+            say(f"stopped early: no better {self.monitor} in the last {self.wait_count} validations; {best}")

@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
+from experiments.callbacks.dashboard import Dashboard
 from experiments.callbacks.flops import measured_peak, number_format, training_flops
 from experiments.callbacks.milestones import parts_over
 from experiments.callbacks.summary import inspection, is_sharded, si
-from experiments.callbacks.tensorboard import Layout, add_picture, writer
+from experiments.callbacks.tensorboard import add_picture, writer
 from experiments.callbacks.training_curve import TrainingCurve, log_values, tokens_per_sample
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.generation.generate import generate
@@ -28,7 +29,7 @@ PROMPT_TOKENS, SENTENCE_TOKENS = 32, 24
 SHOWN_LAYERS, SHOWN_HEADS = 12, 12
 
 
-class LanguageDashboard(Callback):
+class LanguageDashboard(Dashboard):
     """Draws the dashboard of a language model.
 
     The module has a `network` that returns logits of the next tokens. `trainer.datamodule` has a `tokenizer`
@@ -43,6 +44,9 @@ class LanguageDashboard(Callback):
 
     With several processes, rank zero draws. Sharded networks are not sampled.
     """
+
+    trained = ("perplexity",)
+    charts = MappingProxyType({"model FLOP utilisation": ("^train/flop_utilisation$",)})
 
     def __init__(self) -> None:
         self._flops = 0
@@ -64,6 +68,7 @@ class LanguageDashboard(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the layout, and measure the peak of the machine."""
+        super().on_train_start(trainer, pl_module)
         self._curve = next((c for c in trainer.callbacks if isinstance(c, TrainingCurve)), None)  # type: ignore[attr-defined]
         self._point = {} if self._curve is None else self._curve.point
         over = parts_over(trainer, pl_module, DRAWINGS)
@@ -72,7 +77,6 @@ class LanguageDashboard(Callback):
         to = writer(trainer)
         if to is None:
             return
-        to.add_custom_scalars(page())
         self._flops = 0 if is_sharded(trainer) else training_flops(pl_module)
         if self._flops:
             dtype = number_format(str(trainer.precision))
@@ -130,17 +134,6 @@ class LanguageDashboard(Callback):
             if isinstance(pl_module.network, TransformerLM):
                 sentence = text[: min(SENTENCE_TOKENS, pl_module.network.context_length)]
                 _draw_attention(to, pl_module.network, tokenizer, sentence, step)
-
-
-def page() -> Layout:
-    """Lay out the page of custom scalars: quality, speed, optimizer."""
-    charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", "perplexity")}
-    charts["bits per byte"] = ["^val/bits_per_byte$"]
-    charts["tokens per second"] = ["^train/tokens_per_second$"]
-    charts["model FLOP utilisation"] = ["^train/flop_utilisation$"]
-    charts["learning rate"] = ["^train/learning_rate$"]
-    charts["gradient norm"] = ["^train/gradient_norm$"]
-    return {"language model": {title: ["Multiline", tags] for title, tags in charts.items()}}
 
 
 def written(network: Any, tokenizer: Any, prompt: Sequence[int]) -> str:

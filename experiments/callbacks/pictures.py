@@ -4,50 +4,25 @@ A Matplotlib figure of the same content takes over 100 ms, which is noticeable i
 are about as wide as a card on TensorBoard's page of images; it shrinks wider ones until text is illegible.
 """
 
-import importlib.util
 import math
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from experiments.callbacks import fonts
+from experiments.callbacks.fonts import Colour
 
 Pixels = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
 CARD = 350
 """Width of a card in pixels."""
-SMALL, TITLE = 11, 12
+SMALLEST, SMALL, TITLE = 9, 11, 12
 """Font sizes in pixels."""
 
 INK, FAINT, RED, PAPER, EMPTY = (38, 38, 38), (140, 140, 140), (196, 32, 32), (255, 255, 255), (246, 246, 246)
 GREEN, ORANGE, BLUE = (61, 145, 96), (222, 94, 28), (24, 78, 140)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # DejaVu Sans, part of Matplotlib, has the letters of most languages; Pillow's own font is ASCII.
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if path.exists():
-            return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
-
-
-def _width(text: str, size: int) -> int:
-    return math.ceil(_font(size).getlength(text))
-
-
-def _fit(text: str, size: int, width: int) -> str:
-    """Shorten a text with an ellipsis if it is wider than `width` pixels."""
-    if _width(text, size) <= width:
-        return text
-    while text and _width(text + "…", size) > width:
-        text = text[:-1]
-    return text + "…"
 
 
 def _blend(colour: Colour, strength: float) -> Colour:
@@ -107,18 +82,18 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
     mistakes = counts - np.diag(np.diag(counts))
     worst = max(1, int(mistakes.max(initial=0)))
 
-    names = [_fit(name, SMALL, 100) for name in class_names] if named else [""] * classes
-    longest = max((_width(name, SMALL) for name in names), default=0)
+    names = [fonts.fit(name, SMALL, 100) for name in class_names] if named else [""] * classes
+    longest = max((fonts.width(name, SMALL) for name in names), default=0)
     upright = longest <= cell - 4
     left, top = 24 + longest, 44 + (14 if upright else longest + 4)
     side = classes * cell
-    image = Image.new("RGB", (max(left + side + 44, _width(title, TITLE) + 12), top + side + 8), PAPER)
+    image = Image.new("RGB", (max(left + side + 44, fonts.width(title, TITLE) + 12), top + side + 8), PAPER)
     draw = ImageDraw.Draw(image)
 
     def write(x: float, y: float, text: str, ink: Colour = INK, anchor: str = "mm") -> None:
-        draw.text((x, y), text, ink, font=_font(SMALL), anchor=anchor)
+        fonts.write(draw, (x, y), text, ink, SMALL, anchor)
 
-    draw.text((6, 4), title, INK, font=_font(TITLE))
+    fonts.write(draw, (6, 4), title, INK, TITLE)
     write(left + side / 2, 34, "predicted", FAINT)
     _rotated(image, "true", (2, top + side // 2), FAINT)
     if named:
@@ -129,7 +104,9 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
         if upright:
             write(near + cell / 2, top - 10, names[i])
         else:
-            _rotated(image, names[i], (near + cell // 2 - 8, top - 4 - _width(names[i], SMALL) // 2), INK)
+            _rotated(
+                image, names[i], (near + cell // 2 - 8, top - 4 - fonts.width(names[i], SMALL) // 2), INK
+            )
         for j in range(classes):
             count, x = int(counts[i, j]), left + j * cell
             if i == j:
@@ -139,18 +116,28 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
             fill = _blend(GREEN if i == j else ORANGE, strength) if count else EMPTY
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill)
             if count and cell >= 26:
-                write(x + cell / 2 - 1, y + cell / 2, f"{count}", PAPER if strength > 0.6 else INK)
+                number, size = _number(count, cell - 4)
+                ink = PAPER if strength > 0.6 else INK
+                fonts.write(draw, (x + cell / 2 - 1, y + cell / 2), number, ink, size, "mm")
         if named and row_totals[i]:
             write(left + side + 23, y + cell / 2, f"{100 * counts[i, i] / row_totals[i]:.1f}")
     return image
+
+
+def _number(count: int, room: int) -> tuple[str, int]:
+    """Return a count and the font size that fits it into `room` pixels; if none does, thousands as `12k`."""
+    sizes = range(SMALL, SMALLEST - 1, -1)
+    fitting = (size for size in sizes if fonts.width(str(count), size) <= room)
+    size = next(fitting, None)
+    return (f"{count / 1000:.0f}k", SMALLEST) if size is None else (str(count), size)
 
 
 def _rotated(image: Image.Image, text: str, at: tuple[int, int], ink: Colour) -> None:
     """Write text from bottom to top, with its left edge at `at[0]` and its middle at `at[1]`."""
     if not text:
         return
-    strip = Image.new("RGB", (_width(text, SMALL) + 2, 16), PAPER)
-    ImageDraw.Draw(strip).text((1, 8), text, ink, font=_font(SMALL), anchor="lm")
+    strip = Image.new("RGB", (fonts.width(text, SMALL) + 2, 16), PAPER)
+    fonts.write(ImageDraw.Draw(strip), (1, 8), text, ink, SMALL, "lm")
     turned = strip.rotate(90, expand=True)
     image.paste(turned, (at[0], at[1] - turned.height // 2))
 
@@ -170,7 +157,7 @@ def mistake_grid(
     _, height, width, _ = images.shape
     shares = [f" {100 * p:.0f}%" for p in probabilities]
     labels = [guess + share for guess, share in zip(predicted, shares, strict=True)]
-    widest = min(100, max((_width(label, SMALL) for label in [*true, *labels]), default=0))
+    widest = min(100, max((fonts.width(label, SMALL) for label in [*true, *labels]), default=0))
     step_x, step_y = max(width, widest) + 8, height + 36
     columns = max(1, (CARD - 6) // step_x)
     rows = max(1, math.ceil(len(images) / columns))
@@ -180,11 +167,11 @@ def mistake_grid(
         canvas[y : y + height, x : x + width] = tile
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    draw.text((6, 4), title, INK, font=_font(TITLE))
+    fonts.write(draw, (6, 4), title, INK, TITLE)
     for (x, y), truth, guess, share in zip(corners, true, predicted, shares, strict=True):
-        draw.text((x, y + height + 2), _fit(truth, SMALL, step_x - 6), INK, font=_font(SMALL))
-        guess = _fit(guess, SMALL, step_x - 6 - _width(share, SMALL))
-        draw.text((x, y + height + 16), guess + share, RED, font=_font(SMALL))
+        fonts.write(draw, (x, y + height + 2), fonts.fit(truth, SMALL, step_x - 6), INK, SMALL)
+        guess = fonts.fit(guess, SMALL, step_x - 6 - fonts.width(share, SMALL))
+        fonts.write(draw, (x, y + height + 16), guess + share, RED, SMALL)
     return picture
 
 
@@ -213,7 +200,7 @@ def filter_grid(weights: NDArray[np.floating], title: str, limit: int = 64) -> I
         x, y = 6 + (i % columns) * step_x, 32 + (i // columns) * step_y
         canvas[y : y + height, x : x + width] = tile
     picture = Image.fromarray(canvas)
-    ImageDraw.Draw(picture).text((6, 4), title, INK, font=_font(TITLE))
+    fonts.write(ImageDraw.Draw(picture), (6, 4), title, INK, TITLE)
     return picture
 
 
@@ -227,14 +214,13 @@ def attention_grid(maps: NDArray[np.floating], title: str) -> Image.Image:
     down, across = height * cell + 5, width * cell + 5
     image = Image.new("RGB", (max(CARD, 26 + heads * across), 44 + layers * down), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((6, 4), _fit(title, TITLE, image.width - 12), INK, font=_font(TITLE))
+    fonts.write(draw, (6, 4), fonts.fit(title, TITLE, image.width - 12), INK, TITLE)
     for head in range(heads):
         place = (26 + head * across + across // 2, 34)
-        draw.text(
-            place, f"head {head + 1}" if across > 45 else f"{head + 1}", FAINT, font=_font(SMALL), anchor="mm"
-        )
+        name = f"head {head + 1}" if across > 45 else f"{head + 1}"
+        fonts.write(draw, place, name, FAINT, SMALL, "mm")
     for layer in range(layers):
-        draw.text((14, 44 + layer * down + down // 2), f"{layer + 1}", FAINT, font=_font(SMALL), anchor="mm")
+        fonts.write(draw, (14, 44 + layer * down + down // 2), f"{layer + 1}", FAINT, SMALL, "mm")
         for head in range(heads):
             image.paste(_shades(maps[layer, head], cell), (26 + head * across, 44 + layer * down))
     return image
@@ -249,20 +235,47 @@ def attention_map(
     """
     cell = 12 if seen is None else 18
     down, across = (
-        [_fit(t, SMALL, 60) for t in texts] for texts in (tokens, tokens if seen is None else seen)
+        [fonts.fit(t, SMALL, 60) for t in texts] for texts in (tokens, tokens if seen is None else seen)
     )
-    left, top = (max((_width(n, SMALL) for n in names), default=0) + 8 for names in (down, across))
+    left, top = (max((fonts.width(n, SMALL) for n in names), default=0) + 8 for names in (down, across))
     top += 24
     width, height = len(across) * cell, len(down) * cell
     image = Image.new("RGB", (max(CARD, left + width + 8), top + height + 8), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((6, 4), _fit(title, TITLE, image.width - 12), INK, font=_font(TITLE))
+    fonts.write(draw, (6, 4), fonts.fit(title, TITLE, image.width - 12), INK, TITLE)
     for i, name in enumerate(down):
-        draw.text((left - 5, top + i * cell + cell // 2), name, INK, font=_font(SMALL), anchor="rm")
+        fonts.write(draw, (left - 5, top + i * cell + cell // 2), name, INK, SMALL, "rm")
     for i, name in enumerate(across):
         middle = left + i * cell + cell // 2
-        _rotated(image, name, (middle - 8, top - 3 - _width(name, SMALL) // 2), INK)
+        _rotated(image, name, (middle - 8, top - 3 - fonts.width(name, SMALL) // 2), INK)
     image.paste(_shades(weights, cell), (left, top))
+    return image
+
+
+def density(true: NDArray[np.floating], predicted: NDArray[np.floating], title: str) -> Image.Image:
+    """Show how many predictions lie where, over the true values; on the grey diagonal they are right.
+
+    The shade is the square root of the share of the fullest cell. Values that are not finite are left out.
+    """
+    x, y = true.ravel().astype(np.float64), predicted.ravel().astype(np.float64)
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    values = np.concatenate([x, y]) if len(x) else np.zeros(1)
+    low, high = values.min(), values.max()
+    high = high if high > low else low + 1
+    side, cells, left, top = 256, 64, 76, 26
+    counts = np.histogram2d(y, x, bins=cells, range=[[low, high], [low, high]])[0][::-1]  # large y on top
+    image = Image.new("RGB", (CARD, top + side + 40), PAPER)
+    draw = ImageDraw.Draw(image)
+    fonts.write(draw, (6, 4), fonts.fit(title, TITLE, CARD - 12), INK, TITLE)
+    image.paste(_shades(counts / max(1, counts.max()), side // cells), (left, top))
+    draw.line((left, top + side - 1, left + side - 1, top), FAINT)
+    draw.rectangle((left - 1, top - 1, left + side, top + side), outline=FAINT)
+    for number, across, down in ((low, left, top + side - 6), (high, left + side, top + 6)):
+        fonts.write(draw, (left - 6, down), f"{number:.4g}", INK, SMALL, "rm")
+        fonts.write(draw, (across, top + side + 10), f"{number:.4g}", INK, SMALL, "mm")
+    fonts.write(draw, (left + side // 2, top + side + 26), "true", FAINT, SMALL, "mm")
+    _rotated(image, "predicted", (8, top + side // 2), FAINT)
     return image
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -162,14 +163,16 @@ class Progress(Callback):
     def _bar(self, line: dict[str, str], fraction: float) -> Text:
         """Build the bar: the most important parts first, and of the others those that fit the terminal."""
         done, left = "━━" if self.console.encoding.startswith("utf") else "#-"
-        filled = round(BAR_WIDTH * min(1.0, fraction))
-        order = ("left", "where", "step", "rate")
-        rest = [line[key] for key in order if key in line] + [line[k] for k in line if "/" in k]
+        width = min(BAR_WIDTH, self.console.width // 6)
+        filled = round(width * min(1.0, fraction))
+        metrics = sorted((key for key in line if "/" in key), key=lambda key: not key.endswith("/loss"))
+        order = ("left", "where", *metrics, "step", "rate")
+        rest = [line[key] for key in order if key in line]
         text = Text.assemble(
             (line["epoch"], "bold"),
             "  ",
             (done * filled, "green"),
-            (left * (BAR_WIDTH - filled), "bright_black"),
+            (left * (width - filled), "bright_black"),
             no_wrap=True,
             overflow="crop",
         )
@@ -180,7 +183,9 @@ class Progress(Callback):
         return text
 
     def _write(self, line: dict[str, str]) -> None:
-        self.console.print(Text("  ".join(line.values())), soft_wrap=True)
+        width = self.console.width if self.console.is_terminal else math.inf
+        for row in rows(list(line.values()), width):
+            self.console.print(Text(row), soft_wrap=True)
         self.console.file.flush()
 
     def _line(self, trainer: L.Trainer, *, epoch_done: bool = False, where: str = "") -> dict[str, str]:
@@ -237,6 +242,18 @@ class Progress(Callback):
             if trainer.max_steps >= 0
             else batches
         )
+
+
+def rows(parts: Sequence[str], width: float) -> list[str]:
+    """Join parts to rows of at most `width` columns without breaking one; later rows are indented."""
+    found = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{found[-1]}  {part}"
+        if cell_len(longer) <= width:
+            found[-1] = longer
+        else:
+            found.append(f"  {part}")
+    return found
 
 
 def _epochs(trainer: L.Trainer) -> float:

@@ -9,14 +9,14 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.callbacks import pictures
+from experiments.callbacks.dashboard import Dashboard
 from experiments.callbacks.milestones import parts_over
 from experiments.callbacks.summary import inspection, is_sharded
-from experiments.callbacks.tensorboard import Layout, add_picture, layout, writer
+from experiments.callbacks.tensorboard import add_picture, writer
 from lit_modules.functional.edit_distance import edit_alignment
 from lit_modules.generation.special_tokens import BOS, EOS, PAD
 from lit_modules.metrics.error_rates import Nearest, content_lengths, nearest_answers
@@ -38,7 +38,7 @@ class Written(NamedTuple):
     alternatives: Tensor  # int64 (N, A, T)
 
 
-class Seq2SeqDashboard(Callback):
+class Seq2SeqDashboard(Dashboard):
     """Draws the dashboard of a sequence-to-sequence model.
 
     Batches of validation and test are `(source, target, alternatives)`. The module's steps return the output
@@ -100,13 +100,11 @@ class Seq2SeqDashboard(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the layout."""
+        super().on_train_start(trainer, pl_module)
         over = trainer.strategy.broadcast(parts_over(trainer, pl_module, DRAWINGS))
         # A part that was over before a resume but is not drawn yet is drawn at the next validation.
         self._drawn = over if self._drawn is None else min(over, self._drawn)
         self._undrawn = None
-        to = writer(trainer)
-        if to is not None:
-            to.add_custom_scalars(page(pl_module.info.error_names))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw if it is due; with averaged weights, the module holds the average here."""
@@ -171,13 +169,6 @@ class Seq2SeqDashboard(Callback):
         add_picture(to, f"{stage}/confusion_matrix", picture, step)
         to.add_text(f"{stage}/confusions", most_confused(counts, names), step)
         to.add_text(f"{stage}/worst", worst(written, info), step)
-
-
-def page(error_names: Sequence[str]) -> Layout:
-    """Lay out the page of custom scalars: error rates, loss, optimizer."""
-    token, sequence, _ = error_names
-    charts = {f"{name} error rate": [f"^val/{name}_error_rate"] for name in (sequence, token)}
-    return {"error rates": {title: ["Multiline", tags] for title, tags in charts.items()}, **layout()}
 
 
 def token_classes(info: Any) -> tuple[list[str], Tensor]:

@@ -10,7 +10,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
+TRAINING = "training (Smoothing 0 shows the exact values)"
+"""Title of the section of all models. TensorBoard smooths curves unless it is told not to."""
 Layout = dict[str, dict[str, list[Any]]]
 
 
@@ -22,21 +25,26 @@ def writer(trainer: L.Trainer) -> SummaryWriter | None:
     return loggers[0].experiment if loggers else None
 
 
-def layout(quality: Sequence[str] = (), **categories: Mapping[str, Sequence[str]]) -> Layout:
-    """Lay out the page of custom scalars, with training and validation in one chart.
+def layout(sections: Mapping[str, Mapping[str, Sequence[str]]]) -> Layout:
+    """Lay out the page of custom scalars. The section on training, the same for all models, is first.
+
+    TensorBoard draws all tags of a run in one colour, so a chart shows training or validation, not both.
 
     Args:
-        quality: Metrics with a chart of their own, such as `("accuracy",)`.
-        categories: More sections, each from the title of a chart to regular expressions of scalar tags.
+        sections: More sections. Each has regular expressions of scalar tags by the title of a chart; a
+            section without a chart is left out.
     """
-    charts = {name: [f"^train/{name}$", f"^val/{name}$"] for name in ("loss", *quality)}
-    charts["learning rate"] = ["^train/learning_rate$"]
-    charts["gradient norm"] = ["^train/gradient_norm$"]
-    charts["throughput"] = ["^train/(samples|tokens)_per_second$"]
-    sections: dict[str, Mapping[str, Sequence[str]]] = {"training": charts, **categories}
+    training = {
+        "loss, training": ["^train/loss$"],
+        "loss, validation": ["^val/loss$"],
+        "learning rate": ["^train/learning_rate$"],
+        "gradient norm": ["^train/gradient_norm$"],
+        "samples or tokens per second": ["^train/(samples|tokens)_per_second$"],
+    }
     return {
-        section: {title: ["Multiline", list(tags)] for title, tags in content.items()}
-        for section, content in sections.items()
+        section: {title: ["Multiline", list(tags)] for title, tags in charts.items()}
+        for section, charts in {TRAINING: training, **sections}.items()
+        if charts
     }
 
 
@@ -54,30 +62,37 @@ def add_picture(to: SummaryWriter, tag: str, picture: Image.Image, step: int) ->
     to._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def log_hyperparameters(trainer: L.Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+def log_hyperparameters(
+    trainer: L.Trainer, settings: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
     """Fill the run's row in the HPARAMS tab. Call this once, when the final metrics are known.
 
-    The metrics are written as scalars `final/<name>`, because the tab shows the last value of a scalar. For a
-    curve such as `val/loss` that would be the last epoch, not the checkpoint that was chosen.
+    The tab shows the last value of each scalar. For `val/loss` that would be the last epoch, so the metrics
+    of the chosen checkpoint are written as `val_best/<name>`, and those of the run as `whole_fit/<name>`. The
+    metrics of the test are scalars already.
 
-    Without a TensorBoard logger nothing happens. Numbers stay numbers; other values become text.
+    TensorBoard chooses the columns itself: first the settings that differ between runs, then the others. It
+    would take them from one run alone if a summary of the experiment were written too.
+
+    Args:
+        trainer: The Trainer of the fit. Without a TensorBoard logger nothing happens.
+        settings: What was set, by its dotted key. Numbers stay numbers; other values become text.
+        metrics: The final metrics.
     """
-    # The tab's table opens on the first metric.
-    names = sorted(metrics, key=lambda name: not name.startswith("test/"))
-    final = {f"final/{name}": float(metrics[name]) for name in names}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_flat(config), final)
-            logger.experiment.flush()
+    to = writer(trainer)
+    if to is None:
+        return
+    for name, value in metrics.items():
+        if not name.startswith("test/"):
+            tag = name.replace("val/", "val_best/", 1) if name.startswith("val/") else f"whole_fit/{name}"
+            to.add_scalar(tag, value, trainer.global_step)
+    _, start, end = hparams({key: _plain(value) for key, value in settings.items()}, {})
+    for summary in (start, end):
+        to._get_file_writer().add_summary(summary)
+    to.flush()
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]:
-    flat: dict[str, float | str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            flat[f"{prefix}{key}"] = value
-        else:  # as YAML writes it
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+def _plain(value: Any) -> float | str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    return value if isinstance(value, str) else json.dumps(value)  # as YAML writes it

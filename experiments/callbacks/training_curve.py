@@ -33,6 +33,8 @@ class _Pending:
 class TrainingCurve(Callback):
     """Averages the results of training steps and logs them every `every_n_steps` optimizer steps.
 
+    A fit with fewer steps has one point, at its last step.
+
     Reading a value in each step would wait for the device in each step. The loss and logits of a step are
     therefore kept, and read together when a point of the curve is due, a checkpoint is written, or many are
     waiting. The running sums are part of a checkpoint, so that a resumed curve equals an uninterrupted one.
@@ -65,10 +67,13 @@ class TrainingCurve(Callback):
         tokens = tokens_per_sample(pl_module)
         return {"samples_per_second": samples} | ({"tokens_per_second": samples * tokens} if tokens else {})
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Start the clock of the throughput, and look up what every step needs."""
         self._group = trainer.optimizers[0].param_groups[0]
         self._factor = trainer.accumulate_grad_batches
+        steps = pl_module.total_steps() if hasattr(pl_module, "total_steps") else trainer.max_steps
+        if steps > 0:  # a plain module may train for an unknown number of steps
+            self.every_n_steps = min(self.every_n_steps, steps)
         self._total_samples, self._seconds = 0, 0.0
         self._start_lap(trainer)
 

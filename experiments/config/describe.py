@@ -75,6 +75,20 @@ def settings_of(plain: Mapping[str, Any]) -> list[Setting]:
     return settings
 
 
+def values_set(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a plain config that differ from their defaults, by dotted key."""
+    defaults = {setting.key: setting.default for setting in settings_of(plain)}
+    return {key: value for key, value in flat(plain).items() if show(value) != defaults.get(key)}
+
+
+def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested sections by dotted key."""
+    values: dict[str, Any] = {}
+    for key, value in plain.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
+
+
 def _choices(hint: Any, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """List the accepted values of a field; empty if there are too many to list."""
     options = typing.get_args(hint)

@@ -251,12 +251,14 @@ CATALOG: dict[str, dict[str, Entry]] = {
     },
 }
 
-DASHBOARDS: dict[str, str] = {
+DASHBOARDS: dict[str | None, str] = {
+    None: "experiments.callbacks.dashboard:Dashboard",
     "classification": "experiments.callbacks.classification_dashboard:ClassificationDashboard",
     "seq2seq": "experiments.callbacks.seq2seq_dashboard:Seq2SeqDashboard",
     "language": "experiments.callbacks.language_dashboard:LanguageDashboard",
+    "regression": "experiments.callbacks.regression_dashboard:RegressionDashboard",
 }
-"""The dashboard callback of a model, by the model's `dashboard` attribute."""
+"""The dashboard callback of a model, by the model's `dashboard` attribute. `None` shows curves only."""
 
 OWN: set[tuple[str, str]] = set()
 """The kinds and names that `own_code.register` has added."""
@@ -300,7 +302,7 @@ def objectives(model: str) -> tuple[str, ...]:
     return (*suited, *(name for kind, name in sorted(OWN) if kind == "objective")) if suited else ()
 
 
-def dashboard(name: str) -> Any:
+def dashboard(name: str | None) -> Any:
     """Return the callback class of a dashboard."""
     return _resolve(DASHBOARDS[name])
 

@@ -91,10 +91,18 @@ class TrainerConfig:
         [],
         "What else to measure. layer_gradients: the gradient norm of each weight matrix. mistake_gradients: "
         "the gradient at the confident mistakes of a classifier. class_curves: its recall by class and its "
-        "accuracy by confidence, on the test split. Of a transformer language model, "
-        "loss_by_position: the loss at each position of a window; decoding: bytes per token of its cache, "
-        "and its speed.",
-        choices=("layer_gradients", "mistake_gradients", "class_curves", "loss_by_position", "decoding"),
+        "accuracy by confidence, on the test split. histograms: weights and gradients, and graph: the "
+        "model's operations, both in TensorBoard. Of a transformer language model, loss_by_position: the "
+        "loss at each position of a window; decoding: bytes per token of its cache, and its speed.",
+        choices=(
+            "layer_gradients",
+            "mistake_gradients",
+            "class_curves",
+            "histograms",
+            "graph",
+            "loss_by_position",
+            "decoding",
+        ),
     )
     dashboard: bool = setting(
         True, "Draw pictures in TensorBoard, in addition to the scalars.", resume="free"
@@ -110,7 +118,11 @@ class TrainerConfig:
     )
     deterministic: bool = setting(False, "Raise an error at an operation that is not deterministic.")
     profiler: str | None = setting(
-        None, "Profiler of the fit.", choices=("simple", "advanced", "pytorch"), resume="free"
+        None,
+        "Measure where the time goes: simple: each hook; advanced: each Python function; pytorch: each "
+        "operation, with a trace. The table is printed and is in profile/ of the run directory.",
+        choices=("simple", "advanced", "pytorch"),
+        resume="free",
     )
 
     def __post_init__(self) -> None:

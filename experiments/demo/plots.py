@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.demo.trials import reservoir_off_by_one, shares, shuffle_from_all_places
-from experiments.errors import writing
+from experiments.studies.figures import save
 from lit_modules import functional
 from lit_modules.layers.attention import Attention
 from lit_modules.layers.positional import RotaryPositions, SinusoidalPositions
@@ -21,12 +20,10 @@ from lit_modules.layers.scaled_dot_product import attention_weights
 def draw(name: str, path: Path) -> None:
     """Write the picture of a piece; the caller's random state is put back."""
     figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         PLOTS[name](figure)
-    with writing(path):
-        figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def _kl_divergence(figure: Figure) -> None:

@@ -98,11 +98,11 @@ def loss_curves(run: Path) -> dict[str, Curve]:
 def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float], path: Path) -> None:
     """Draw the training loss (thin) and held-out loss of each run, with a horizontal line for each bound."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from experiments.studies.figures import save
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     palette = colormaps["tab10"]
     for number, (name, run) in enumerate(curves.items()):
@@ -126,7 +126,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], floors: Mapping[str, float],
     axes.legend(fontsize="small")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, Path]:

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.errors import writing
 from experiments.steering.methods import Pairs
+from experiments.studies.figures import save
 
 
 def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequence[str], path: Path) -> None:
@@ -24,8 +23,7 @@ def layers(margins: Mapping[str, float], stages: Sequence[str], methods: Sequenc
     for row, column in np.ndindex(values.shape):
         axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", color="w", fontsize=8)
     figure.colorbar(image, label="margin, nats per token")
-    with writing(path):
-        figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
@@ -39,8 +37,7 @@ def factors(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
     axes.set_ylabel("log p(wanted) − log p(unwanted), nats per token")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    with writing(path):
-        figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def projection(pairs: Pairs, path: Path) -> None:
@@ -64,11 +61,8 @@ def projection(pairs: Pairs, path: Path) -> None:
     axes.set_xlabel("first component")
     axes.set_ylabel("second component")
     axes.legend(fontsize="small")
-    with writing(path):
-        figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")

@@ -13,6 +13,7 @@ from experiments.studies.comparison import Comparison, Group, matching
 from experiments.studies.finished_runs import find_runs, group_names, monitored, read_run
 from experiments.training import run_directory
 from experiments.training.checkpoint_path import similar
+from experiments.training.curve_file import read_curves
 
 
 def compare_runs(
@@ -101,8 +102,12 @@ def _saved_settings(runs: Sequence[Path]) -> ComparisonConfig:
 def write_comparison(
     comparison: Comparison, output: Path, settings: ComparisonConfig, panels: Sequence[str]
 ) -> None:
-    """Write `comparison.csv` (every metric), `comparison.md` and `comparison.png` to a folder."""
+    """Write `comparison.csv` (every metric), `comparison.md` and `comparison.png` to a folder.
+
+    The picture of a single fit shows training beside validation.
+    """
     from experiments.studies.comparison_figure import draw  # matplotlib takes a second to import
+    from experiments.studies.fit_figure import draw_fit
 
     rows: list[list[object]] = [["variant", "metric", "mean", "std", "runs", "failed", "best", "values"]]
     for group in comparison.groups:
@@ -115,7 +120,12 @@ def write_comparison(
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     run_directory.write_text(output / "comparison.md", comparison.markdown())
-    draw(comparison, output / "comparison.png", settings, panels)
+    runs = [run for group in comparison.groups for run in group.runs]
+    own = settings.curves != ComparisonConfig().curves
+    if len(runs) == 1 and not own and any(name.startswith("val/") for name in read_curves(runs[0].path)):
+        draw_fit(runs[0], output / "comparison.png")
+    else:
+        draw(comparison, output / "comparison.png", settings, panels)
     run_directory.write_csv(output / "comparison.csv", rows)  # the last file: with it a study is finished
 
 

@@ -9,12 +9,11 @@ from statistics import fmean
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.config.comparison import ComparisonConfig
-from experiments.errors import writing
 from experiments.studies.comparison import Comparison, matching
+from experiments.studies.figures import save
 from experiments.training.curve_file import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
@@ -38,7 +37,6 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
     per_row = max(1, math.ceil((len(metrics) + len(lines)) / rows))
     height = 1.2 + 0.3 * len(comparison.groups)
     figure = Figure(figsize=(4.5 * per_row, rows * max(3.0, height)), layout="constrained")
-    FigureCanvasAgg(figure)
     for number, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(rows, per_row, number)
         _draw_metric(axes, comparison, metric)
@@ -59,8 +57,7 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
             fullest = axes, labels
     if fullest:  # one legend, in the first of the panels that show the most groups
         fullest[0].legend(fontsize="small")
-    with writing(path):
-        figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 @dataclass(frozen=True, kw_only=True)

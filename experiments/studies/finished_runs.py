@@ -14,6 +14,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from experiments.config.describe import flat
+
 MAY_DIFFER = {
     *("seed", "run_dir", "resume"),
     *("trainer.progress_bar", "trainer.dashboard", "trainer.profiler"),  # how a run was shown
@@ -90,11 +92,11 @@ def group_names(runs: Sequence[Path]) -> list[str]:
         else:
             alone.setdefault(str(configs[place].get("name") or place.name), []).append(place)
     for name, group in alone.items():
-        flat = {place: _flatten(configs[place]) for place in group}
-        keys = sorted({key for values in flat.values() for key in values} - MAY_DIFFER)
-        differing = [key for key in keys if len({values.get(key) for values in flat.values()}) > 1]
+        texts = {place: {k: str(v) for k, v in flat(configs[place]).items()} for place in group}
+        keys = sorted({key for values in texts.values() for key in values} - MAY_DIFFER)
+        differing = [key for key in keys if len({values.get(key) for values in texts.values()}) > 1]
         for place in group:
-            names[place] = " ".join([name, *(f"{key}={flat[place].get(key)}" for key in differing)])
+            names[place] = " ".join([name, *(f"{key}={texts[place].get(key)}" for key in differing)])
     return [names[place] for place in places]
 
 
@@ -128,13 +130,3 @@ def _config(run: Path) -> dict[str, Any]:
     except Exception:  # YAML and OmegaConf raise many kinds of errors; only the name is lost.
         return {}
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
-
-
-def _flatten(config: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat

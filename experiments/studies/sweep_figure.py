@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
@@ -13,6 +12,7 @@ from experiments.config.messages import show
 from experiments.config.root import Config
 from experiments.config.sweep import Dimension
 from experiments.studies.comparison_figure import PER_ROW, literal, spans_decades
+from experiments.studies.figures import save
 from experiments.studies.sweep_storage import values_of
 
 MAX_PANELS = 8  # of settings; the most important ones
@@ -37,7 +37,6 @@ def draw(
     rows = math.ceil(panels / PER_ROW)
     per_row = math.ceil(panels / rows)
     figure = Figure(figsize=(4.5 * per_row, 3.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     for number, dimension in enumerate(dimensions, start=1):
         axes = figure.add_subplot(rows, per_row, number)
         _draw_setting(axes, experiment, dimension, finished)
@@ -49,7 +48,7 @@ def draw(
         axes.set_xlim(0, 1)
         axes.set_title("importance")
     figure.suptitle("Each dot is a fit; the star is the best one")
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def _draw_setting(

@@ -45,15 +45,17 @@ class EventLog(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add one scalar for each metric; Lightning's method hides what went wrong."""
+        """Add one scalar for each metric, without the epoch, which would be the first chart.
+
+        Lightning's method hides what went wrong.
+        """
         for name, value in metrics.items():
-            self.experiment.add_scalar(name, value, step)
+            if name != "epoch":
+                self.experiment.add_scalar(name, value, step)
 
     @rank_zero_only
     def save(self) -> None:
-        """Write `hparams.yaml`, which Lightning adds beside the events."""
-        with writing(Path(self.log_dir, self.NAME_HPARAMS_FILE)):
-            super().save()
+        """Do nothing; Lightning would write `hparams.yaml`, but `config.yaml` has the settings."""
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

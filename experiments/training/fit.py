@@ -15,6 +15,7 @@ from experiments.callbacks.exact_resume import ExactResume
 from experiments.callbacks.summary import parameter_count
 from experiments.callbacks.tensorboard import log_hyperparameters
 from experiments.callbacks.training_curve import TrainingCurve
+from experiments.config.describe import values_set
 from experiments.config.root import Config
 from experiments.console import print_table, recorded, say, tensorboard_command
 from experiments.errors import RunError
@@ -220,7 +221,7 @@ def record(parts: Parts, experiment: Config, run_dir: Path) -> dict[str, float]:
         run_directory.write_metrics(run_dir, metrics)
         if experiment.adapter is not None:
             adapters.save(run_dir / "adapter", parts.module, experiment)
-        log_hyperparameters(trainer, experiment.plain, metrics)
+        log_hyperparameters(trainer, values_set(experiment.plain), metrics)
         _print(metrics, run_dir)
         if note := getattr(parts.module, "progress_note", str)():
             say(note)

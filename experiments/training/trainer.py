@@ -18,9 +18,12 @@ from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.class_curves import ClassCurves
 from experiments.callbacks.early_stopping import EarlyStopping
 from experiments.callbacks.exact_resume import ExactResume
+from experiments.callbacks.histograms import Histograms
 from experiments.callbacks.layer_gradients import LayerGradients
 from experiments.callbacks.milestones import Milestones
 from experiments.callbacks.mistake_gradients import MistakeGradients
+from experiments.callbacks.model_graph import ModelGraph
+from experiments.callbacks.plateau import Plateau
 from experiments.callbacks.progress import Progress
 from experiments.callbacks.summary import Summary
 from experiments.callbacks.training_curve import TrainingCurve
@@ -31,9 +34,17 @@ from experiments.errors import UserError
 from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.curve_log import CurveLog
 from experiments.training.event_log import EventLog
+from experiments.training.fit_profiler import build_profiler
 from experiments.training.lightning_adapter import NEVER
 from experiments.training.threads import usable_cores
 from lit_modules.functional.precision import multiplies_bf16
+
+MEASURED: dict[str, type[LayerGradients | MistakeGradients | Histograms]] = {
+    "layer_gradients": LayerGradients,
+    "mistake_gradients": MistakeGradients,
+    "histograms": Histograms,
+}
+"""Names in `trainer.measure` of callbacks that log every few steps."""
 
 _LAUNCHED = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "NODE_RANK", "SLURM_NTASKS", "LSB_JOBID", "PMI_SIZE")
 """Variables of which a launcher sets at least one."""
@@ -217,7 +228,7 @@ def build_trainer(
     Args:
         config: The `trainer` section.
         run_dir: The directory for logs and checkpoints; `None` writes nothing.
-        dashboard: The short name of the model's dashboard callback.
+        dashboard: The short name of the model's dashboard callback; `None` for one with curves only.
         resume: The callback that makes checkpoints exact; `None` for a Trainer that only evaluates.
         resumed_step: The step that a resumed run continues from; later log entries are dropped.
         checkpoint_io: Reads and writes checkpoints; for a resumed run it already holds the checkpoint.
@@ -241,25 +252,19 @@ def build_trainer(
         if config.ema_decay is not None:
             callbacks.append(WeightAverage(config.ema_decay))
         callbacks += [TrainingCurve(config.log_every_n_steps), Summary()]
-        if "layer_gradients" in config.measure:
-            callbacks.append(LayerGradients(config.log_every_n_steps))
-        if "mistake_gradients" in config.measure:
-            callbacks.append(MistakeGradients(config.log_every_n_steps))
+        callbacks += [MEASURED[name](config.log_every_n_steps) for name in MEASURED if name in config.measure]
         if "class_curves" in config.measure:
             callbacks.append(ClassCurves())
+        if "graph" in config.measure:
+            callbacks.append(ModelGraph())
         if "decoding" in config.measure:
             from experiments.callbacks.decoding_speed import DecodingSpeed  # imports the networks
 
             callbacks.append(DecodingSpeed())
-        if config.early_stopping_patience is not None:
-            callbacks.append(
-                EarlyStopping(
-                    config.monitor,
-                    mode=config.monitor_mode,
-                    patience=config.early_stopping_patience,
-                    min_delta=0.0,
-                )
-            )
+        if (patience := config.early_stopping_patience) is None:
+            callbacks.append(Plateau(config.monitor, config.monitor_mode))
+        else:
+            callbacks.append(EarlyStopping(config.monitor, mode=config.monitor_mode, patience=patience))
     if "loss_by_position" in config.measure:  # an evaluation and a dry run log its two losses too
         from experiments.callbacks.loss_by_position import LossByPosition
 
@@ -271,7 +276,7 @@ def build_trainer(
             EventLog(run_dir, resumed_step=resumed_step),
             CurveLog(run_dir / "metrics.csv", resumed_step=resumed_step),
         ]
-        if config.dashboard and dashboard is not None:
+        if config.dashboard:
             callbacks.append(registry.dashboard(dashboard)())
         if resume is not None:
             callbacks.append(
@@ -299,7 +304,7 @@ def build_trainer(
         limit_test_batches=config.limit_test_batches,
         log_every_n_steps=0,  # the callback TrainingCurve logs instead
         deterministic=config.deterministic or None,  # False would import the compiler, which takes seconds
-        profiler=config.profiler,
+        profiler=build_profiler(config.profiler, run_dir) if config.profiler and run_dir else None,
         num_sanity_val_steps=1,
         fast_dev_run=fast_dev_run,
         use_distributed_sampler=False,  # the datamodules shard, without padding evaluation

@@ -19,7 +19,6 @@ from experiments.callbacks.classification_dashboard import (
     first_layer_filters,
     mistake_table,
     per_class_accuracy,
-    pictures_due,
     worst_mistakes,
 )
 from experiments.training.confusion import read_confusion
@@ -264,13 +263,6 @@ def test_without_tensorboard_nothing_is_drawn(tmp_path):
     quiet.loggers = []
     quiet.fit(Model(), datamodule=Data())
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("max_epochs", [1, 2, 9, 10, 11, 19, 20, 21, 99, 100, 101])
-def test_pictures_are_drawn_at_most_ten_times_and_at_the_end(max_epochs):
-    due = [epoch for epoch in range(max_epochs) if pictures_due(epoch, max_epochs)]
-    assert due[-1] == max_epochs - 1
-    assert min(max_epochs, 6) <= len(due) <= 10
 
 
 def test_confusion_counts_are_scikit_learns():

@@ -138,3 +138,32 @@ def test_large_images_are_averaged_to_the_size_of_a_tile():
     grid = pictures.mistake_grid(images, ["a", "b"], ["b", "a"], [0.5, 0.5], "t")
     assert grid.width <= 400
     assert (40, 80, 120) in colours(grid)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(7, "7"), (980, "980"), (5421, "5421"), (60_000, "60k")])
+def test_digits_of_a_confusion_matrix_fit_its_cells(count, shown):
+    text, size = pictures._number(count, 24)
+    assert text == shown
+    assert pictures.fonts.width(text, size) <= 24
+    assert size >= pictures.SMALLEST
+
+
+def test_a_confusion_matrix_of_ten_classes_is_as_wide_as_a_card():
+    counts = np.full((10, 10), 9999)
+    image = pictures.confusion_matrix(counts, [str(i) for i in range(10)], "test: 1,234 of 10,000 wrong")
+    assert image.width <= pictures.CARD + 10
+
+
+def test_predictions_are_counted_over_the_true_values_and_the_diagonal_is_right():
+    true = np.array([[0.0], [1.0], [0.0], [np.nan]])
+    predicted = np.array([[0.0], [1.0], [1.0], [0.5]])
+    picture = np.asarray(pictures.density(true, predicted, "t"))
+    blue = (picture == pictures.BLUE).all(-1)
+    rows, columns = np.nonzero(blue)
+    corners = {(r > 26 + 128, c > 76 + 128) for r, c in zip(rows, columns, strict=True)}
+    assert corners == {(True, False), (False, True), (False, False)}  # low-low, high-high, and one too high
+
+
+@pytest.mark.parametrize("values", [[], [2.0], [np.inf, np.nan]])
+def test_few_or_no_predictions_are_drawn_too(values):
+    assert pictures.density(np.array(values), np.array(values), "t").width == pictures.CARD

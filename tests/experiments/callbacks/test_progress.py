@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.callbacks import progress
 from experiments.callbacks.milestones import Milestones
-from experiments.callbacks.progress import Progress, duration
+from experiments.callbacks.progress import Progress, duration, rows
 
 # Lightning 2.6 asks PyTorch's pytree in a way that PyTorch 2.15 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
@@ -174,6 +174,33 @@ def test_a_narrow_terminal_keeps_epoch_and_time_left_on_one_row_of_whole_parts(w
         parts = re.split(r"  +", row.strip())[2:]
         assert all(re.fullmatch(whole, part) for part in parts), parts
     assert "left 0:0" in bars[-1]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_no_line_of_a_terminal_breaks_inside_a_part(width):
+    file = io.StringIO()
+    fit(Progress(Console(file=file, force_terminal=True, width=width)))
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip() and "━" not in line]
+    assert all(len(line) <= width for line in lines)
+    parts = [part for line in lines for part in re.split(r"  +", line.strip())]
+    whole = r"epoch \d/3|left [\d:]+|step \d+/\d+|[\d,]+ samples/s|\w+/\w+ \d+\.\d{4}"
+    assert all(re.fullmatch(whole, part) for part in parts), parts
+    assert sum(part.startswith("val/loss") for part in parts) == 3
+
+
+def test_rows_are_full_and_a_part_that_is_too_long_has_its_own():
+    assert rows(["epoch 1", "step 2", "a" * 30, "b"], 20) == ["epoch 1  step 2", "  " + "a" * 30, "  b"]
+    assert rows(["学习", "率", "x"], 8) == ["学习  率", "  x"]  # two columns each
+    assert rows(["a", "b"], math.inf) == ["a  b"]
+
+
+@pytest.mark.parametrize(("width", "shown"), [(60, "train/loss"), (80, "val/loss")])
+def test_the_bar_shows_the_loss_before_the_step_and_the_rate(width, shown, eager):
+    file = io.StringIO()
+    fit(Progress(Console(file=file, force_terminal=True, width=width)))
+    bars = [row for row in re.split(r"[\r\n]", file.getvalue()) if "━" in row]
+    assert any(shown in bar for bar in bars)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])

@@ -9,7 +9,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
-from experiments.callbacks.tensorboard import add_picture, layout, log_hyperparameters, writer
+from experiments.callbacks.tensorboard import TRAINING, add_picture, layout, log_hyperparameters, writer
 
 
 def trainer(logger):
@@ -36,17 +36,19 @@ def test_only_rank_zero_writes(tmp_path, monkeypatch):
     assert writer(follower) is None
 
 
-def test_layout_puts_training_and_validation_in_one_chart(tmp_path):
+def test_no_chart_of_the_layout_shows_training_and_validation_in_one_colour(tmp_path):
     to = SummaryWriter(tmp_path)
-    to.add_custom_scalars(layout(["accuracy"], classes={"by class": ["^val_class/"]}))
+    to.add_custom_scalars(layout({"classes": {"by class": ["^val_class/"]}, "nothing": {}}))
     to.close()
     (event,) = read(tmp_path).Tensors("custom_scalars__config__")
     page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     charts = {(c.title, chart.title): list(chart.multiline.tag) for c in page.category for chart in c.chart}
-    assert charts["training", "loss"] == ["^train/loss$", "^val/loss$"]
-    assert charts["training", "accuracy"] == ["^train/accuracy$", "^val/accuracy$"]
+    assert charts[TRAINING, "loss, training"] == ["^train/loss$"]
+    assert charts[TRAINING, "loss, validation"] == ["^val/loss$"]
     assert charts["classes", "by class"] == ["^val_class/"]
-    assert next(iter(charts)) == ("training", "loss")
+    assert next(iter(charts)) == (TRAINING, "loss, training")
+    assert all(len({tag[:4] for tag in tags}) == 1 for tags in charts.values())
+    assert [category.title for category in page.category] == [TRAINING, "classes"]
 
 
 def test_picture_is_read_back_pixel_by_pixel(tmp_path):
@@ -67,33 +69,28 @@ def test_hyperparameters_carry_their_final_metrics(tmp_path, closed_before):
     board.experiment.add_scalar("val/loss", 0.9, 1)
     if closed_before:  # as a Trainer leaves it
         board.experiment.close()
-    config = {
-        "name": "run",
-        "model": {"width": 16, "dropout": None, "sizes": [3, 4]},
-        "trainer": {"compile": True, "ema": {}},
-    }
-    log_hyperparameters(trainer(board), config, {"val/loss": 0.25, "test/accuracy": 0.99})
+    config = {"model.width": 16, "model.dropout": None, "model.sizes": [3, 4], "trainer.compile": True}
+    metrics = {"val/loss": 0.25, "test/accuracy": 0.99, "fit_seconds": 3.0}
+    log_hyperparameters(trainer(board), config, metrics)
     board.experiment.close()
     events = read(tmp_path / "tensorboard")
     assert {t: events.Scalars(t)[-1].value for t in events.Tags()["scalars"]} == pytest.approx(
-        {"val/loss": 0.9, "final/val/loss": 0.25, "final/test/accuracy": 0.99}
+        {"val/loss": 0.9, "val_best/loss": 0.25, "whole_fit/fit_seconds": 3.0}
     )
     plugin = events.PluginTagToContent("hparams")
+    # An experiment's own summary would make TensorBoard read the columns from the first run alone.
+    assert set(plugin) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
     start = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/session_start_info"])
     values = {
         name: v.number_value if v.HasField("number_value") else v.string_value
         for name, v in start.session_start_info.hparams.items()
     }
     assert values == {
-        "name": "run",
         "model.width": 16,
         "model.dropout": "null",
         "model.sizes": "[3, 4]",
         "trainer.compile": "true",
     }
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
-    shown = [metric.name.tag for metric in experiment.metric_infos]
-    assert sorted(shown) == ["final/test/accuracy", "final/val/loss"]
     # One folder is one run: a second one would appear as a second row.
     assert len({p.parent for p in tmp_path.rglob("events*")}) == 1
 

@@ -71,6 +71,14 @@ def test_each_point_averages_the_steps_since_the_last(noted: dict[str, Any]) -> 
     assert set(points(result.run_dir, "samples_per_second")) == {4, 8, 12}
 
 
+def test_a_fit_shorter_than_the_interval_has_one_point_at_its_end(noted: dict[str, Any]) -> None:
+    result = experiments.run(noted, "trainer.log_every_n_steps=50")
+    for name in ("loss", "gradient_norm", "learning_rate", "samples_per_second"):
+        assert list(points(result.run_dir, name)) == [12]
+    losses = [step["loss"] for step in Noted.steps]
+    assert points(result.run_dir, "loss")[12] == pytest.approx(sum(losses) / 12, rel=1e-6)
+
+
 def test_the_norm_is_that_before_clipping(noted: dict[str, Any]) -> None:
     result = experiments.run(noted, "trainer.gradient_clip_norm=0.001", "trainer.log_every_n_steps=1")
     norms = points(result.run_dir, "gradient_norm")

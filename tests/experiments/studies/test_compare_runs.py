@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.config.comparison import ComparisonConfig
 from experiments.errors import UserError
+from experiments.studies import comparison_figure
 from experiments.studies.compare_runs import compare_runs
 from experiments.studies.comparison import direction_of
 from experiments.studies.comparison_figure import finite_curves
@@ -236,7 +237,7 @@ def test_curves_end_where_the_file_was_cut(tmp_path: Path) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved, with no file of their own."""
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures.append(self))
+    monkeypatch.setattr(comparison_figure, "save", lambda figure, path: figures.append(figure))
     return figures
 
 

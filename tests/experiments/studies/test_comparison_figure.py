@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from experiments.config.check import load_config
 from experiments.config.comparison import ComparisonConfig
 from experiments.errors import UserError
+from experiments.studies import comparison_figure
 from experiments.studies.compare_runs import compare_runs
 
 
@@ -30,7 +31,7 @@ class Panels:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.drawn: list[Figure] = []
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: self.drawn.append(figure))
+        monkeypatch.setattr(comparison_figure, "save", lambda figure, path: self.drawn.append(figure))
 
     def __call__(self, **settings: object) -> list[Axes]:
         """Draw with these settings; without any panel of final metrics if none is asked for."""

@@ -1,0 +1,36 @@
+"""Figures are small files, and their labels are drawn in fonts that have them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments.studies import figures
+
+
+def test_a_figure_is_a_small_picture_that_looks_the_same(tmp_path: Path) -> None:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    for number in range(6):
+        axes = figure.add_subplot(2, 3, number + 1)
+        axes.plot(np.random.default_rng(number).standard_normal((200, 3)).cumsum(0), alpha=0.5)
+    figures.save(figure, tmp_path / "ours.png")
+    figure.savefig(tmp_path / "plain.png", dpi=120)
+    ours, plain = (tmp_path / f"{name}.png" for name in ("ours", "plain"))
+    assert ours.stat().st_size < 0.6 * plain.stat().st_size
+    pixels = [np.asarray(Image.open(path).convert("RGB")).astype(int) for path in (ours, plain)]
+    assert pixels[0].shape == pixels[1].shape == (480, 960, 3)
+    assert np.abs(pixels[0] - pixels[1]).mean() < 2
+
+
+@pytest.mark.filterwarnings("ignore:Glyph 20013:UserWarning")  # in truth, neither font has it
+def test_a_label_gets_the_fonts_that_it_needs(tmp_path: Path, monkeypatch) -> None:
+    serif = Path(figures.default_file()).with_name("DejaVuSerif.ttf")
+    monkeypatch.setattr(figures, "file_with", lambda c: serif if c == "中" else figures.default_file())
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.set_title("标 中".replace("标", "é"))
+    figures.save(figure, tmp_path / "figure.png")
+    assert axes.title.get_fontfamily() == ["DejaVu Sans", "DejaVu Serif"]
+    assert axes.xaxis.label.get_fontfamily() != axes.title.get_fontfamily()
