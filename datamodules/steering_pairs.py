@@ -5,6 +5,7 @@ Shape letters: N pairs, D width of both vectors.
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +149,19 @@ def read_pairs(path: Path, config: SteeringPairsConfig) -> tuple[dict[str, Pairs
     return splits, source
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read all tensors of a safetensors file by name, and its manifest, empty if there is none.
+def read_tensors(
+    path: Path, manifest_keys: Collection[str] = MANIFEST
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read all tensors of a safetensors file by name, and its manifest, empty if it lacks one of the keys.
 
-    A file of `experiments.extract` is verified by the checksum in its metadata.
+    A file of `experiments.extract` or `experiments.steering` is verified by the checksum in its metadata.
 
     Raises:
         ValueError: The file is missing, not a safetensors file, or damaged.
     """
     check_ordinary(path)
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; expected safetensors with h and z")
+        raise ValueError(f"there is no file {path}; expected a safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -168,8 +171,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     wanted = metadata.get("sha256")
     if wanted is not None and content_sha256(tensors, metadata.get("manifest", "")) != wanted:
-        raise ValueError(f"{path} is damaged: its content does not match its sha256; extract it again")
-    return tensors, manifest if isinstance(manifest, dict) and manifest.keys() >= MANIFEST else {}
+        raise ValueError(f"{path} is damaged: its content does not match its sha256; make it again")
+    return tensors, manifest if isinstance(manifest, dict) and manifest.keys() >= set(manifest_keys) else {}
 
 
 def content_sha256(tensors: dict[str, Tensor], manifest: str) -> str:

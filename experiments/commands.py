@@ -24,9 +24,10 @@ COMMANDS = {
     "run": Command("experiments.launch", "Train and test what a config describes."),
     "evaluate": Command("experiments.evaluate", "Test a checkpoint again, or score a text with it."),
     "predict": Command("experiments.predict", "Classify images, or predict an answer for each word."),
-    "sample": Command("experiments.sample", "Continue texts with a language model."),
+    "sample": Command("experiments.sample", "Continue texts with a language model, or talk to it."),
     "compare": Command("experiments.compare", "Compare finished runs in a table."),
     "extract": Command("experiments.extract", "Save the hidden states of a language model."),
+    "steering": Command("experiments.steering", "Make a steering vector from contrasting sentences."),
     "steering.floor": Command(
         "experiments.steering.floor", "Compute the lowest error that a steering network can reach."
     ),

@@ -6,6 +6,7 @@ such as `# wide.py` is saved under that name, as the page asks its reader to do.
 
 import dataclasses
 import importlib
+import io
 import os
 import re
 import shlex
@@ -171,6 +172,7 @@ def test_a_page_runs_from_top_to_bottom(
     page: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (work / "docs").symlink_to(REPOSITORY / "docs")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hi\n")))
     if "smollm2" in "\n".join(commands(page)):
         write_tiny_chat(work / "tiny_chat")
         monkeypatch.setattr(extraction, "read_prompt_set", few_prompts)

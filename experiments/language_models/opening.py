@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.language_models.chat import chat_of
-from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.loaded_model import LoadedModel, fast_precision
 from experiments.language_models.pretrained_models import ASSETS, find_file, is_pretrained, open_pretrained
 from experiments.training.checkpoint_path import find_checkpoint, open_checkpoint
 from experiments.training.machine import default_device
@@ -17,7 +17,7 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
 
     Args:
         name: A checkpoint, a run directory, a model that `is_pretrained`, or the folder of an adapter.
-        precision: One of `PRECISIONS`; `int8` is for transformers.
+        precision: One of `PRECISIONS`; `int8` is for transformers that are laid out.
         laid_out: Lay a transformer out for fast generation. Otherwise, the hidden states of its layers can be
             read and changed.
 
@@ -34,9 +34,12 @@ def open_language_model(name: str, precision: str = "fp32", *, laid_out: bool = 
     from lit_modules.networks.decoding_lm import DecodingLM
     from lit_modules.networks.transformer_lm import TransformerLM
 
-    device = default_device()
-    model.network.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    if isinstance(model.network, TransformerLM) and laid_out:
+    fast = isinstance(model.network, TransformerLM) and laid_out
+    if precision == "auto":
+        precision = fast_precision(int8=fast)
+    model.network.to(default_device(), torch.bfloat16 if precision == "bf16" else torch.float32)
+    model = replace(model, precision=precision)
+    if fast:
         weights: Any = "int8" if precision == "int8" else "as_they_are"
         return replace(model, network=DecodingLM(model.network, weights=weights))
     if precision == "int8":

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.language_models.chat import chat_format
-from experiments.language_models.loaded_model import LoadedModel
+from experiments.language_models.loaded_model import LoadedModel, fast_precision
 from experiments.training.machine import default_device
 
 ASSETS = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf"}
@@ -39,6 +39,8 @@ def open_pretrained(
     from lit_modules.networks.decoding_lm import DecodingLM
     from lit_modules.pretrained.readers import build_network
 
+    if precision == "auto":
+        precision = fast_precision(int8=laid_out)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     network: Any = build_network(pretrained, dtype=dtype).to(default_device())
     if laid_out:
@@ -49,6 +51,7 @@ def open_pretrained(
         network=network,
         tokenizer=tokenizer,
         context_length=pretrained.context_length,
+        precision=precision,
         stop_ids=tuple(sorted(ends.union(pretrained.end_ids))),
         chat=chat_format(template, tokenizer),
     )

@@ -4,10 +4,17 @@ The model is a checkpoint or run directory of this suite, or a pre-trained model
 config.json and safetensors files (Llama, GPT-2), or a GGUF file. Several prompts are continued at once, each
 independently of the others: a prompt and a seed determine a text. For line ends in a prompt or stop string,
 write $'\n\n' in the shell.
+
+--chat without a text is a dialogue. The model answers each line of standard input and remembers the
+conversation. /reset forgets it, and /exit or Ctrl-D ends it. Ctrl-C stops an answer.
+
+--steer takes vectors from experiments.steering or a steering network. Give --steer and --alpha once for all
+prompts, or once for each prompt.
 """
 
 import argparse
 import dataclasses
+import math
 import typing
 from collections.abc import Sequence
 
@@ -26,18 +33,40 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sampling
         UserError: A value is out of range, or options contradict each other.
     """
     options = build_parser().parse_intermixed_args(arguments)
+    options.dialogue = options.chat == [None]
     if options.prompt and options.chat:
         raise UserError("--prompt continues a text and --chat answers a message: give one of them")
+    if options.chat and None in options.chat and not options.dialogue:
+        raise UserError("--chat without a text is a dialogue: leave out the other --chat")
+    if options.system is not None and not options.chat:
+        raise UserError("--system is for a chat model: give --chat too")
     if options.samples < 1:
         raise UserError(f"--samples {options.samples}: allowed are integers ≥ 1")
+    if options.samples != 1 and options.dialogue:
+        raise UserError("a dialogue has one answer for each message: leave out --samples")
     settings = _sampling_settings(options)
-    if options.steer is None and options.alpha is not None:
-        raise UserError("--alpha is the factor of steering vectors: name the steering network with --steer")
-    if options.steer is not None and (options.samples != 1 or options.stop or options.no_cache):
-        raise UserError("--steer shows one answer per method: leave out --samples, --stop and --no-cache")
-    if options.steer is not None and options.precision == "int8":
-        raise UserError("--steer changes hidden states: --precision can be fp32 or bf16")
+    _check_steering(options)
     return options, settings
+
+
+def _check_steering(options: argparse.Namespace) -> None:
+    if not options.steer:
+        if options.alpha:
+            raise UserError("--alpha is the factor of a steering vector: name the vector with --steer")
+        return
+    if options.precision == "int8":
+        raise UserError("--steer changes hidden states: --precision can be fp32 or bf16")
+    if not options.dialogue and (options.samples != 1 or options.stop or options.no_cache):
+        raise UserError("--steer shows one answer of each kind: leave out --samples, --stop and --no-cache")
+    count = 1 if options.dialogue else max(1, len(options.chat or options.prompt or ()))
+    for name, values in (("steer", options.steer), ("alpha", options.alpha)):
+        if len(values) not in (0, 1, count):
+            raise UserError(
+                f"--{name} is given {len(values)} times for {count} prompt(s): give it once, or once for each"
+            )
+    wrong = [alpha for alpha in options.alpha if not math.isfinite(alpha)]
+    if wrong:
+        raise UserError(f"--alpha {wrong[0]}: allowed are finite numbers")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="a checkpoint, a run directory, or a pre-trained model",
     )
     add("--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated")
-    add("--chat", action="append", metavar="TEXT", help="message for a chat model; may be repeated")
+    text = "message for a chat model; may be repeated. Without TEXT: a dialogue"
+    add("--chat", action="append", nargs="?", metavar="TEXT", help=text)
+    add("--system", metavar="TEXT", help="system message of a chat; default: that of the model")
     add(
         "--samples", type=int, default=1, metavar="N", help="texts per prompt, with seeds --seed, --seed+1, …"
     )
@@ -68,11 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
             add(f"--{field.name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper(), help=text)
     text = "compute all tokens again for each new token: slower, and the same text except for rounding"
     add("--no-cache", action="store_true", help=text)
-    text = "number format of the weights; default: fp32, or with --steer the format of its training data"
+    text = "number format of the weights; auto: what is fast here. Default: fp32; auto in a dialogue; with "
+    text += "--steer the format that the vector was made in"
     add("--precision", choices=PRECISIONS, help=text)
-    text = "steering network: answer without steering, with the mean vector, and with this network"
-    add("--steer", type=cli.file_or_name, metavar="CHECKPOINT", help=text)
-    add("--alpha", type=float, metavar="FLOAT", help="factor of the steering vectors; default: 1")
+    text = "steering vector (.safetensors): answer without and with it. Or a steering network: answer also "
+    text += "with the mean vector. May be repeated"
+    add("--steer", action="append", default=[], type=cli.file_or_name, metavar="FILE", help=text)
+    text = "factor of the steering vector; default: 1. May be repeated"
+    add("--alpha", action="append", default=[], type=float, metavar="FLOAT", help=text)
     add("--json", action="store_true", help="print one JSON object per text when all texts are done")
     return parser
 

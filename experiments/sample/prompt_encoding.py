@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.errors import UserError
+from experiments.language_models.chat import ChatML
 from experiments.language_models.loaded_model import LoadedModel
 
 START = "\n"
@@ -43,11 +44,24 @@ def encode_message(model: LoadedModel, message: str) -> list[int]:
     """Encode a conversation in which the model answers a message.
 
     Raises:
-        UserError: The model has no chat format.
+        UserError: The model has no chat format, or the message has characters that the vocabulary lacks.
+    """
+    chat = require_chat(model)
+    try:
+        return chat(message)
+    except ValueError as error:
+        raise UserError(f"--chat {shorten(message)!r}: {error}") from error
+
+
+def require_chat(model: LoadedModel) -> ChatML:
+    """Return the chat format of a model.
+
+    Raises:
+        UserError: The model has none.
     """
     if model.chat is None:
         raise UserError(f"{model.name} is not a chat model; continue a text with --prompt")
-    return model.chat(message)
+    return model.chat
 
 
 def shorten(text: str, limit: int = 60) -> str:

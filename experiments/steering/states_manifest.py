@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,8 +36,8 @@ class Manifest:
     position: AnswerPosition  # position of the hidden state of an answer, `last` or `mean`
 
 
-def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Manifest) -> None:
-    """Write a file of hidden states and its sha256 under a temporary name and rename it.
+def save_with_manifest(path: Path, tensors: dict[str, Tensor], manifest: Any) -> None:
+    """Write a file with its manifest, a dataclass, and its sha256 under a temporary name and rename it.
 
     Raises:
         RunError: The file cannot be written.

@@ -18,7 +18,8 @@ class Decoding:
     Args:
         network: A `TransformerLM`, a `RecurrentLM` or a module with the same call. Without a
             `context_length` its context is unlimited.
-        max_new_tokens: Largest number of new tokens per text, which limits the memory of the cache.
+        max_new_tokens: Largest number of tokens that a text gets after it was first read, which limits the
+            memory of the cache.
         use_cache: Keep keys and values, or states. The logits are the same without a cache, up to rounding.
     """
 
@@ -28,7 +29,7 @@ class Decoding:
         self.max_new_tokens = max_new_tokens
         self.use_cache = use_cache
         self._cache: Any = None
-        self._rows = 0
+        self._held: Rows = []  # the tokens of each row in the cache; empty if they are not known
 
     def next_logits(self, rows: Rows, kept: list[int] | None) -> Tensor:
         """Compute the logits of the next token of each text.
@@ -36,25 +37,36 @@ class Decoding:
         Args:
             rows: B texts of at least one token and at most `context_length` tokens.
             kept: For each text, the index of the text of the previous call that it extends by one token.
-                `None` if the texts are unrelated to that call; all tokens are then read again.
+                `None` if the texts are not known to extend earlier ones. All tokens are then read again,
+                except the beginning of a single text if the cache holds exactly that.
 
         Returns:
             (B, V).
         """
         device = device_of(self.network)
+        # An exception within the network, such as Ctrl-C, leaves half of the layers extended.
+        held, self._held = self._held, []
+        key_mask = None
         if self._cache is not None and kept is not None:
-            if kept != list(range(self._rows)):
+            if kept != list(range(len(held))):
                 for layer in self._cache:
                     layer.reorder(torch.tensor(kept, device=device))
-            self._rows = len(rows)
+                held = [list(held[index]) for index in kept]
             tokens = torch.tensor([[row[-1]] for row in rows], device=device)  # (B, 1)
-            return self.network(tokens, cache=self._cache, last_only=True)[:, -1]
-        self._rows = len(rows)
-        tokens, key_mask = left_padded(rows, device)
+        elif len(rows) == len(held) == 1 and rows[0][: len(held[0])] == held[0] != rows[0]:
+            tokens = torch.tensor([rows[0][len(held[0]) :]], device=device)
+        else:
+            held = [[] for _ in rows]
+            tokens, key_mask = left_padded(rows, device)
+            if self.use_cache:
+                capacity = tokens.shape[1] + self.max_new_tokens
+                self._cache = self.network.make_cache(min(capacity, self.context_length or capacity))
+        logits = self.network(tokens, key_mask=key_mask, cache=self._cache, last_only=True)[:, -1]
         if self.use_cache:
-            capacity = tokens.shape[1] + self.max_new_tokens
-            self._cache = self.network.make_cache(min(capacity, self.context_length or capacity))
-        return self.network(tokens, key_mask=key_mask, cache=self._cache, last_only=True)[:, -1]
+            for old, row in zip(held, rows, strict=True):
+                old += row[len(old) :]
+            self._held = held
+        return logits
 
 
 def left_padded(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor | None]:

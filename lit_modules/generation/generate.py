@@ -31,6 +31,7 @@ def generate(
     settings: SamplingConfig,
     *,
     use_cache: bool = True,
+    decoding: Decoding | None = None,
     seeds: Sequence[int] | None = None,
     vocab_size: int | None = None,
     on_token: OnToken | None = None,
@@ -58,6 +59,8 @@ def generate(
         prompts: Token ids, at least one per prompt.
         settings: How to choose tokens and when to stop.
         use_cache: Keep the results of earlier tokens.
+        decoding: Decoding of this network with a cache of its own, which may hold the beginning of a single
+            prompt from an earlier call; a new one by default.
         seeds: One seed per prompt; by default `settings.seed` for all, so that equal prompts get equal
             samples.
         vocab_size: Choose only from the ids 0 … `vocab_size` − 1; some networks have more
@@ -80,7 +83,7 @@ def generate(
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts need one seed each, got {len(seeds)}")
     chances = [random.Random(seed) for seed in seeds]
-    state = Decoding(network, max_new_tokens=settings.max_new_tokens, use_cache=use_cache)
+    state = decoding or Decoding(network, max_new_tokens=settings.max_new_tokens, use_cache=use_cache)
     context = state.context_length
     device = device_of(network)
     seen = _seen(prompts, vocab_size, device) if settings.repetition_penalty != 1 else None

@@ -4,14 +4,15 @@ Shape letters: B rows, T tokens of one call, W width of the model.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
+from lit_modules.functional.precision import widen
 from lit_modules.layers.kv_cache import KVCache
 
 SteeredPositions = Literal["prompt", "generated", "both"]
@@ -23,11 +24,29 @@ class SteeringVectors:
 
     layer: int  # index of the layer, 0 … depth − 1
     vectors: Tensor  # one vector for each row, (B, W)
-    factor: float = 1.0  # factor α of all vectors; 0 means no steering
+    factor: float | Tensor = 1.0
+    """Factor α of all vectors, or one factor for each row, (B,); 0 means no steering."""
 
     def select(self, rows: Sequence[int]) -> Self:
-        """Take the vectors of some rows, in the given order."""
-        return dataclasses.replace(self, vectors=self.vectors[list(rows)])
+        """Take the vectors and factors of some rows, in the given order."""
+        factor = self.factor[list(rows)] if isinstance(self.factor, Tensor) else self.factor
+        return dataclasses.replace(self, vectors=self.vectors[list(rows)], factor=factor)
+
+    def shifts(self) -> Tensor:
+        """Compute what to add to each row, (B, W); exactly zero where the factor is 0."""
+        vectors = widen(self.vectors)
+        factors = torch.as_tensor(self.factor, dtype=torch.float64).to(vectors)
+        factors = factors.expand(len(vectors)).unsqueeze(-1)  # (B, 1)
+        return torch.where(factors == 0, 0, factors * vectors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSteering:
+    """What steers one row of a batch."""
+
+    layer: int  # index of the layer
+    vector: Tensor  # (W,)
+    factor: float = 1.0  # factor α of the vector; 0 means no steering
 
 
 class SteeredRows:
@@ -93,15 +112,16 @@ def steered(
 ) -> Iterator[SteeredRows]:
     """Add `factor` times the vector of each row to the output of one layer, within a `with` block.
 
-    A token gets the same vector with and without the cache. The hook is removed at the end, also after an
-    error. With `factor = 0` there is no hook, so the outputs are bit-identical to the plain network.
+    A token gets the same vector with and without the cache, alone and in a batch. The hook is removed at the
+    end, also after an error. If all factors are 0 there is no hook, so the outputs are bit-identical to the
+    plain network.
 
         with steered(network, steering, positions="generated") as rows:
             generate(network, prompts, settings, on_read=rows.follow)
 
     Args:
         network: A `TransformerLM` that is not laid out for generation.
-        steering: The layer, one vector for each row of a batch, and the factor.
+        steering: The layer, one vector for each row of a batch, and one factor or one for each row.
         positions: `prompt`: tokens of the prompt. `generated`: tokens that are followed by a
             generated token, from the last prompt token on. `both`: all tokens.
         prompt_lengths: Number of prompt tokens in each row, counted from the first real token. Not needed
@@ -111,7 +131,7 @@ def steered(
         An object that follows the rows of the batch.
 
     Raises:
-        ValueError: The layer does not exist, or the vectors have the wrong width or number.
+        ValueError: The layer does not exist, or the vectors or factors have the wrong width or number.
     """
     layers = layers_of(network)
     check_layer(network, steering.layer)
@@ -120,12 +140,17 @@ def steered(
         raise ValueError(
             f"vectors have shape {tuple(steering.vectors.shape)}, expected (rows, {width}), the model's width"
         )
+    if isinstance(steering.factor, Tensor) and steering.factor.shape != steering.vectors.shape[:1]:
+        raise ValueError(
+            f"factors have shape {tuple(steering.factor.shape)}, expected one factor for each of "
+            f"{len(steering.vectors)} vectors"
+        )
     if positions not in get_args(SteeredPositions):
         raise ValueError(
             f"positions is {positions!r}, expected one of {', '.join(map(repr, get_args(SteeredPositions)))}"
         )
-    rows = SteeredRows(steering.factor * steering.vectors, positions, prompt_lengths)
-    if steering.factor == 0:
+    rows = SteeredRows(steering.shifts(), positions, prompt_lengths)
+    if not torch.as_tensor(steering.factor).any():
         yield rows
         return
 
@@ -137,6 +162,38 @@ def steered(
         yield rows
     finally:
         handle.remove()
+
+
+@contextmanager
+def each_row_steered(
+    network: Any, rows: Sequence[RowSteering], *, positions: SteeredPositions = "both"
+) -> Iterator[Callable[[Sequence[int], Sequence[int]], None]]:
+    """Steer each row of a batch at a layer, with a vector and a factor of its own; see `steered`.
+
+        with each_row_steered(network, [happy, sad]) as follow:
+            generate(network, prompts, settings, on_read=follow)
+
+    Yields:
+        The function to pass to `generate` as `on_read`.
+
+    Raises:
+        ValueError: A layer does not exist, or a vector has the wrong width.
+    """
+    vectors = torch.stack([row.vector for row in rows])  # (B, W)
+    with ExitStack() as stack:
+        hooked = []
+        for layer in sorted({row.layer for row in rows}):
+            factors = [row.factor if row.layer == layer else 0.0 for row in rows]
+            steering = SteeringVectors(
+                layer=layer, vectors=vectors, factor=torch.tensor(factors, dtype=torch.float64)
+            )
+            hooked.append(stack.enter_context(steered(network, steering, positions=positions)))
+
+        def follow(active: Sequence[int], prompt_lengths: Sequence[int]) -> None:
+            for one in hooked:
+                one.follow(active, prompt_lengths)
+
+        yield follow
 
 
 def layers_of(network: Any) -> nn.ModuleList:

@@ -69,7 +69,7 @@ def test_answers_stand_side_by_side(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--samples", "2"], "--steer shows one answer per method"),
+        (["--samples", "2"], "--steer shows one answer of each kind"),
         (["--precision", "int8"], "--precision can be fp32 or bf16"),
         (["--precision", "bf16"], "if they are the same model, leave out --precision"),
     ],
@@ -91,7 +91,7 @@ def test_the_model_is_read_as_the_network_learned_it(
             steered_samples, "open_steering", lambda checkpoint, source=source: (None, source)
         )
         for asked, expected in ((None, dtype), ("bf16", torch.bfloat16), ("fp32", torch.float32)):
-            opened = open_steered(str(language_run), "steering.ckpt", asked)
+            opened = open_steered(str(language_run), ["steering.ckpt"], asked)
             assert opened.network.embedding.weight.dtype == expected
 
 
@@ -104,7 +104,7 @@ def test_refuses_what_is_no_steering_network(
     assert main([*arguments, "--steer", str(tmp_path)]) == 2
     assert "there is no checkpoint in" in capsys.readouterr().err
     assert main([*arguments, "--alpha", "2"]) == 2
-    assert "name the steering network with --steer" in capsys.readouterr().err
+    assert "name the vector with --steer" in capsys.readouterr().err
 
 
 def test_refuses_a_network_of_synthetic_pairs(

@@ -1,7 +1,12 @@
+from typing import Any
+
+import pytest
 import torch
 
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.generation.decoding import Decoding, device_of, left_padded
+from lit_modules.networks.decoding_lm import DecodingLM
+from lit_modules.networks.recurrent_lm import RecurrentLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
 CPU = torch.device("cpu")
@@ -52,6 +57,44 @@ def test_the_cache_holds_no_more_than_the_context_or_the_growth() -> None:
     Decoding(model, max_new_tokens=4).next_logits([[1, 2, 3]], None)
     Decoding(model, max_new_tokens=400).next_logits([[1, 2, 3]], None)
     assert sizes == [7, 12]
+
+
+@pytest.mark.parametrize("kind", ["transformer", "laid out", "recurrent"])
+@torch.no_grad()
+def test_a_text_that_grows_between_calls_is_read_on(kind: str) -> None:
+    """The second call reads what is new; every other text is read whole."""
+    if kind == "recurrent":
+        torch.manual_seed(0)
+        model: Any = RecurrentLM(vocab_size=10, hidden_size=8).double().eval()
+    else:
+        model = network(40) if kind == "transformer" else DecodingLM(network(40))
+    read: list[int] = []
+    call = model.forward
+    model.forward = lambda tokens, **more: read.append(tokens.shape[1]) or call(tokens, **more)  # type: ignore[func-returns-value]
+    decoding = Decoding(model, max_new_tokens=20)
+    texts = [[1, 2, 3], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], [1, 2, 7, 4, 5, 6, 8], [1, 2]]
+    for text in texts:
+        got = decoding.next_logits([text], None)
+        torch.testing.assert_close(got, call(torch.tensor([text]))[:, -1], rtol=1e-9, atol=1e-12)
+    assert read == [3, 3, 6, 7, 2]
+
+
+@torch.no_grad()
+def test_after_an_exception_the_cache_is_not_continued() -> None:
+    """Ctrl-C may come when some of the layers have stored the new tokens and others have not."""
+    model = network()
+    decoding = Decoding(model, max_new_tokens=9)
+    decoding.next_logits([[1, 2]], None)
+    handle = model.trunk.layers[1].register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        decoding.next_logits([[1, 2, 3]], None)
+    handle.remove()
+    got = decoding.next_logits([[1, 2, 3, 4]], None)
+    torch.testing.assert_close(got, model(torch.tensor([[1, 2, 3, 4]]))[:, -1], rtol=1e-9, atol=1e-12)
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_network_is_where_its_weights_are() -> None:

@@ -8,8 +8,15 @@ from torch import Tensor, nn
 
 from lit_modules.configs.generation import SamplingConfig
 from lit_modules.configs.language_model import LanguageModelConfig
+from lit_modules.generation.decoding import left_padded
 from lit_modules.generation.generate import generate
-from lit_modules.generation.steered import SteeredPositions, SteeringVectors, steered
+from lit_modules.generation.steered import (
+    RowSteering,
+    SteeredPositions,
+    SteeringVectors,
+    each_row_steered,
+    steered,
+)
 from lit_modules.networks.decoding_lm import DecodingLM
 from lit_modules.networks.transformer_lm import TransformerLM
 
@@ -123,6 +130,64 @@ def test_rows_are_continued_as_each_would_be_alone(
     assert made != [row[:end] for row, end in zip(generate(network, PROMPTS, settings), ends, strict=True)]
 
 
+def own_steering() -> list[RowSteering]:
+    """A layer, a vector and a factor for each prompt; one row is not steered."""
+    rows = zip((0, 1, 1), vectors().double(), (0.5, 0.0, -1.3), strict=True)
+    return [RowSteering(layer=layer, vector=vector, factor=factor) for layer, vector, factor in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_rows_with_their_own_layers_vectors_and_factors_are_as_each_alone(kind: str) -> None:
+    network, steering = build(kind).double(), own_steering()
+    tokens, key_mask = left_padded(PROMPTS, torch.device("cpu"))
+    with each_row_steered(network, steering):
+        together = network(tokens, key_mask=key_mask)
+    for row, (prompt, own) in enumerate(zip(PROMPTS, steering, strict=True)):
+        with each_row_steered(network, [own]):
+            alone = network(torch.tensor([prompt]))
+        logits = together[row, -len(prompt) :]
+        torch.testing.assert_close(logits, alone[0], rtol=1e-9, atol=1e-9)
+        shift = own.factor * own.vector
+        expected = by_hand(network, prompt, len(prompt), shift, own.layer, "both")
+        torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_own_steering_stays_with_its_row_when_others_end(positions: SteeredPositions) -> None:
+    network, steering, ends = build().double(), own_steering(), [12, 5, 20]
+    settings = SamplingConfig(temperature=0, max_new_tokens=20)
+    counts = [0, 0, 0]
+
+    def count(row: int, token: int) -> bool:
+        counts[row] += 1
+        return counts[row] == ends[row]
+
+    with each_row_steered(network, steering, positions=positions) as follow:
+        made = generate(network, PROMPTS, settings, on_read=follow, on_token=count)
+    assert made == [
+        continue_by_hand(
+            network, prompt, end, shift=own.factor * own.vector, layer=own.layer, positions=positions
+        )
+        for prompt, end, own in zip(PROMPTS, ends, steering, strict=True)
+    ]
+
+
+@torch.no_grad()
+def test_a_row_with_factor_zero_is_not_touched_by_its_vector() -> None:
+    network = build()
+    shifts = torch.stack([torch.full((WIDTH,), torch.inf), *vectors(1)])
+    factors = torch.tensor([0.0, 2.0])
+    steering = SteeringVectors(layer=1, vectors=shifts, factor=factors)
+    assert steering.select([1, 1]).factor.tolist() == [2.0, 2.0]  # type: ignore[union-attr]
+    tokens = torch.tensor([PROMPTS[0]] * 2)
+    plain = network(tokens)
+    with steered(network, steering):
+        logits = network(tokens)
+    torch.testing.assert_close(logits[0], plain[0], rtol=0, atol=0)
+    assert not torch.allclose(logits[1], plain[1])
+
+
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_the_cache_makes_no_difference_beyond_the_context(positions: SteeredPositions) -> None:
     network, settings = build(context=12), SamplingConfig(temperature=0, max_new_tokens=30)
@@ -193,6 +258,12 @@ def test_refuses_what_does_not_fit() -> None:
     with (
         pytest.raises(ValueError, match=r"vectors have shape \(1, 8\), expected \(rows, 16\)"),
         steered(network, SteeringVectors(layer=0, vectors=vectors(1)[:, :8], factor=1.0)),
+    ):
+        pass
+    wrong = SteeringVectors(layer=0, vectors=vectors(2), factor=torch.ones(3))
+    with (
+        pytest.raises(ValueError, match=r"factors have shape \(3,\), expected one factor for each of 2"),
+        steered(network, wrong),
     ):
         pass
     with (
