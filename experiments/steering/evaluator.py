@@ -36,6 +36,7 @@ from lit_modules.layers.lora import scaled_copy
 class Plan(SteeringVectors):
     """One way to answer the evaluated prompts, with one vector for each, (M, W)."""
 
+    factor: float = 1.0  # one factor for all prompts
     instruction: str = ""  # text in front of each prompt
     adapter: Path | None = None  # run directory of low-rank updates, which the factor scales
 
