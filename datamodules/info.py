@@ -59,6 +59,9 @@ class TextInfo(DataInfo):
             token, divided by this number and by ln 2, is in bits per byte.
         test_bytes_per_token: The same for the test targets.
         chat_template: Format of the conversations that the text consists of; empty for plain text.
+        answer_length: If each window is a prompt and its answer, the number of tokens in the longest answer,
+            its end included; else 0.
+        answer_end: The token that ends an answer.
     """
 
     kind = "text"
@@ -71,6 +74,8 @@ class TextInfo(DataInfo):
     bytes_per_token: float = 0.0
     test_bytes_per_token: float = 0.0
     chat_template: str = ""
+    answer_length: int = 0
+    answer_end: int = 0
 
     @property
     def train_length(self) -> int:

@@ -30,6 +30,7 @@ KINDS = {
     "optimizer": "Optimizers",
     "schedule": "Schedules",
     "adapter": "Adapters",
+    "reward": "Rewards",
     "baseline": "Baselines",
     "metric": "Metrics",
     "task": "Tasks of a stage",

@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--retrain", metavar="SEEDS", help="run that command with these seeds, such as 0,1,2")
     add("--columns", metavar="A,B", help=f"names or patterns; default: those of the study, or {DEFAULT}")
+    add("--curves", metavar="A,B", help="names or patterns of the curves in the figure; default: val/*")
     return parser
 
 
@@ -43,9 +44,9 @@ def main(arguments: list[str]) -> None:
     """Compare the runs named on the command line."""
     options = build_parser().parse_args(arguments)
     output = options.output or (options.runs[0] if len(options.runs) == 1 else Path("runs") / "comparison")
-    columns = options.columns.split(",") if options.columns else None
+    columns, curves = (names.split(",") if names else None for names in (options.columns, options.curves))
     announce(f"comparing {', '.join(map(str, options.runs))}")
-    comparison = compare_runs(options.runs, output, columns=columns)
+    comparison = compare_runs(options.runs, output, columns=columns, curves=curves)
     terminal = console()
     print_table(comparison.table(), terminal)
     for line in comparison.failures():

@@ -61,6 +61,7 @@ OFFLINE = (
     "data.name=digits",
     "search.yaml",
     "configs/char_rnn_hello.yaml",
+    "configs/lm_grpo.yaml",
     "data.name=pairs",
 )
 """What marks a run that reads no downloaded data; the pages on own code make theirs."""
@@ -90,6 +91,8 @@ def small(arguments: list[str]) -> list[str]:
         short.append("trainer.max_epochs=1")
     if "configs/digits_study.yaml" in arguments:
         short.append("seeds=[0]")
+    if "configs/lm_grpo.yaml" in arguments:
+        short += ["data.val_size=8", "data.test_size=8", "data.longer_size=8", "data.batch_size=2"]
     return short if any(mark in arguments for mark in OFFLINE) else [*short, DATA]
 
 

@@ -27,6 +27,7 @@ class _Pending:
     rates: list[float] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)  # (B, K), of classifiers
     targets: list[Tensor] = field(default_factory=list)  # (B,)
+    curves: list[dict[str, Tensor]] = field(default_factory=list)  # own curves of the module
     held: int = 0  # elements of the logits
 
 
@@ -34,6 +35,9 @@ class TrainingCurve(Callback):
     """Averages the results of training steps and logs them every `every_n_steps` optimizer steps.
 
     A fit with fewer steps has one point, at its last step.
+
+    A module may return more curves in the entry `curves` of a step: scalars by name, which are averaged like
+    the loss, each over the steps that have it.
 
     Reading a value in each step would wait for the device in each step. The loss and logits of a step are
     therefore kept, and read together when a point of the curve is due, a checkpoint is written, or many are
@@ -52,6 +56,7 @@ class TrainingCurve(Callback):
         )
         self._loss = 0.0
         self._correct = self._batches = self._labelled = 0
+        self._curves: dict[str, list[float]] = {}  # sum and number of steps, by name
         self._logged_step = 0
         self.point: dict[str, float] = {}
         """The last point of the curve by name; each point is a new dictionary."""
@@ -110,6 +115,7 @@ class TrainingCurve(Callback):
             pending.losses.append(outputs["loss"])
             pending.steps.append(step)
             pending.rates.append(self._group["lr"])
+            pending.curves.append(outputs.get("curves", {}))
         targets = outputs.get("targets")
         self._samples += batch_size(batch) if targets is None else len(targets)
         if targets is not None:
@@ -150,6 +156,10 @@ class TrainingCurve(Callback):
             if self._broken is None and not math.isfinite(loss):
                 self._broken = (loss, step, rate)
         self._batches += len(pending.losses)
+        for curves in pending.curves:
+            for name, value in curves.items():
+                total, steps = self._curves.get(name, [0.0, 0])
+                self._curves[name] = [total + float(value), steps + 1]
         if pending.targets:
             targets = torch.cat(pending.targets)
             self._correct += int((torch.cat(pending.logits).argmax(1) == targets).sum())
@@ -161,6 +171,7 @@ class TrainingCurve(Callback):
             values = {"train/loss": self._loss / self._batches, **values}
         if self._labelled:
             values["train/accuracy"] = self._correct / self._labelled
+        values |= {f"train/{name}": total / steps for name, (total, steps) in self._curves.items()}
         steps, samples, seconds = self._lap(trainer)
         values["train/steps_per_second"] = steps / seconds
         if samples:
@@ -171,7 +182,7 @@ class TrainingCurve(Callback):
         self.point = values
         shown = {k: torch.tensor(v) for k, v in values.items() if k in ("train/loss", "train/accuracy")}
         show_metrics(trainer, shown)
-        self._loss, self._correct, self._batches, self._labelled = 0.0, 0, 0, 0
+        self._loss, self._correct, self._batches, self._labelled, self._curves = 0.0, 0, 0, 0, {}
 
     def _start_lap(self, trainer: L.Trainer) -> None:
         self._samples, self._since, self._since_step = 0, time.perf_counter(), trainer.global_step
@@ -211,6 +222,7 @@ class TrainingCurve(Callback):
             "correct": self._correct,
             "batches": self._batches,
             "labelled": self._labelled,
+            "curves": {name: list(sums) for name, sums in self._curves.items()},
             "logged_step": self._logged_step,
         }
 
@@ -220,6 +232,7 @@ class TrainingCurve(Callback):
         self._correct = int(state_dict["correct"])
         self._batches = state_dict["batches"]
         self._labelled = state_dict["labelled"]
+        self._curves = dict(state_dict.get("curves", {}))  # older checkpoints have none
         self._logged_step = state_dict["logged_step"]
 
 

@@ -228,6 +228,8 @@ def _sections(layer: Layer) -> dict[str, Any]:
     for kind in SECTIONS[1:]:
         if kind == "adapter":
             sections[kind] = _adapter(layer, sections["model"])
+        elif kind == "reward":
+            sections[kind] = _reward(layer, sections["model"])
         elif kind not in replaced:
             sections[kind] = _section(kind, layer)
         elif mapping_or_none(layer, kind):
@@ -257,6 +259,17 @@ def _adapter(layer: Layer, model: Section) -> Section | None:
     if getattr(model.config, "init_from", None) is None:
         raise UserError(f"{where}: name the weights that stay frozen with model.init_from")
     return _section("adapter", layer)
+
+
+def _reward(layer: Layer, model: Section) -> Section | None:
+    """Check the section `reward`, which only a model that generates answers has."""
+    if getattr(registry.schema("model", model.name), "has_reward", False):
+        return _section("reward", layer)
+    if layer.values.get("reward") is not None:
+        raise UserError(
+            f"reward ({layer.origin('reward')}): {model.name} generates no answers; remove this section"
+        )
+    return None
 
 
 def _section(

@@ -19,7 +19,10 @@ from experiments.config.root import Config
 from experiments.config.signature import schema_of
 from experiments.errors import UserError
 
-KINDS = ("model", "data", "objective", "optimizer", "schedule", "baseline", "callback", "logger", "metric")
+KINDS = (
+    *("model", "data", "objective", "reward", "optimizer", "schedule"),
+    *("baseline", "callback", "logger", "metric"),
+)
 _used: dict[str, Path] = {}
 """The files that `use` has loaded, by the name of their module."""
 

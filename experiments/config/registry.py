@@ -1,8 +1,8 @@
 """The registry: the short names that a config can use.
 
-A config names a model, data set, objective, optimizer, schedule, adapter, baseline, metric or task by its
-short name. A file can never name an import path. The import paths are listed here, and each is imported only
-when a run needs it. Your own classes are added by `experiments.config.own_code`.
+A config names a model, data set, objective, optimizer, schedule, adapter, reward, baseline, metric or task by
+its short name. A file can never name an import path. The import paths are listed here, and each is imported
+only when a run needs it. Your own classes are added by `experiments.config.own_code`.
 """
 
 import importlib
@@ -107,6 +107,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "language_model": _model(
             "language_model", "LanguageModel", "A decoder-only transformer, from GPT-2 to Llama."
         ),
+        "answer_model": _model(
+            "answer_model", "AnswerModel", "A language model that answers prompts, trained also by rewards."
+        ),
         "char_rnn": _model("char_rnn", "CharRNN", "An RNN, GRU or LSTM that reads characters."),
         "seq2seq": _model(
             "seq2seq", "Seq2Seq", "An encoder–decoder transformer from one sequence to another."
@@ -146,6 +149,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "digit_sequences": _data(
             "digit_sequences", "DigitSequences", "Strings of digits to reverse, copy or sort."
         ),
+        "addition": _data("addition", "Addition", "Sums with worked answers, such as 47+85=12,13,132."),
         "steering_pairs": _data(
             "steering_pairs",
             "SteeringPairs",
@@ -170,6 +174,10 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "nt_xent": _objective("NTXent", "Find the other view of an image among all views (SimCLR)."),
         "info_nce": _objective("InfoNCE", "Find the second view of an image among second views."),
         "distillation": _objective("Distillation", "Divergence of the probabilities from a teacher's."),
+        "grpo": replace(
+            _objective("GRPO", "Rewards of sampled answers, compared within groups."),
+            target="lit_modules.grpo:GRPO",
+        ),
     },
     "optimizer": {
         "sgd": _optim("SGDConfig", "Stochastic gradient descent with momentum."),
@@ -190,6 +198,13 @@ CATALOG: dict[str, dict[str, Entry]] = {
             target=None,
             schema="lit_modules.configs.adapter:LoRAConfig",
             help="Low-rank updates of chosen linear layers.",
+        ),
+    },
+    "reward": {
+        "final_answer": Entry(
+            target="lit_modules.rewards:final_answer",
+            schema="lit_modules.configs.reward:FinalAnswerConfig",
+            help="1 if the final answer is correct, else 0.",
         ),
     },
     "baseline": {

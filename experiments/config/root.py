@@ -82,6 +82,7 @@ class Config:
     plain: dict[str, Any]
     """The whole config with its defaults as plain containers; saved in `config.yaml` and checkpoints."""
     adapter: Section | None = None  # `None` trains all weights
+    reward: Section | None = None  # `None` if the model takes none
     task: Section | None = None  # the task of a stage that does not fit a model
     children: tuple[Child, ...] = ()
     baselines: Mapping[str, Section] = field(default_factory=dict)

@@ -23,7 +23,11 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "metric": ("info",),
 }
 """Parameters that the suite passes if the signature names them; they are no settings."""
-_CALLED_WITH = {"optimizer": ("the parameters",), "schedule": ("the step",)}
+_CALLED_WITH = {
+    "optimizer": ("the parameters",),
+    "schedule": ("the step",),
+    "reward": ("the prompt", "an answer", "the given answer"),
+}
 """Kinds whose first parameters the suite passes; they are no settings."""
 _PLAIN = (bool, int, float, str, type(None))
 

@@ -24,8 +24,8 @@ from experiments.config.yaml_text import (
 )
 from experiments.errors import UserError
 
-SECTIONS = ("model", "data", "objective", "optimizer", "schedule", "adapter")
-_DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant", "adapter": "lora"}
+SECTIONS = ("model", "data", "objective", "optimizer", "schedule", "adapter", "reward")
+_DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant", "adapter": "lora", "reward": "final_answer"}
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """The folder of the packages; in a checkout, the root of the repository."""

@@ -97,8 +97,9 @@ def open_trained(checkpoint: str | Path) -> LoadedModel:
             f"{path} is not a language model: it was trained with the model "
             f"{restored.experiment.model.name!r} on the data {restored.experiment.data.name!r}"
         )
+    info = restored.info
     try:
-        tokenizer = tokenizer_from_dict(restored.info.tokenizer)
+        tokenizer = tokenizer_from_dict(info.tokenizer)
     except ValueError as error:
         raise UserError(f"cannot read the vocabulary in {path}: {error}") from error
     if tokenizer.vocab_size != network.vocab_size:
@@ -111,6 +112,6 @@ def open_trained(checkpoint: str | Path) -> LoadedModel:
         network=network,
         tokenizer=tokenizer,
         context_length=getattr(network, "context_length", None),
-        stop_ids=tuple(tokenizer.special_tokens.values()),
-        chat=chat_of(restored.info.chat_template, tokenizer),
+        stop_ids=(*tokenizer.special_tokens.values(), *((info.answer_end,) if info.answer_length else ())),
+        chat=chat_of(info.chat_template, tokenizer),
     )

@@ -22,6 +22,7 @@ def compare_runs(
     settings: ComparisonConfig | None = None,
     *,
     columns: Sequence[str] | None = None,
+    curves: Sequence[str] | None = None,
 ) -> Comparison:
     """Read run and study directories into one comparison.
 
@@ -32,6 +33,7 @@ def compare_runs(
             or else the defaults.
         columns: Names or patterns (`val/*`) of the metrics in the table and the figure, instead of those of
             the settings.
+        curves: Names or patterns (`train/*`) of the curves in the figure, instead of those of the settings.
 
     Raises:
         UserError: A directory is missing, no run is found, no run has metrics, or no metric is in
@@ -51,6 +53,8 @@ def compare_runs(
     settings = settings or _saved_settings(runs)
     if columns is not None:
         settings = dataclasses.replace(settings, columns=list(columns), panels=None)
+    if curves is not None:
+        settings = dataclasses.replace(settings, curves=list(curves))
     shown = matching(names, settings.columns)
     if not shown:
         wanted = ", ".join(settings.columns)

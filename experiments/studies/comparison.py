@@ -14,7 +14,8 @@ from experiments.studies.finished_runs import Run
 from experiments.training.confusion import pooled
 
 HIGHER_IS_BETTER = {
-    *("accuracy", "auc", "auroc", "bleu", "cosine", "f1", "map", "mrr", "precision", "r2", "recall"),
+    *("accuracy", "auc", "auroc", "bleu", "cosine", "f1", "map", "match", "mrr", "pass"),
+    *("precision", "r2", "recall"),
     *("reward", "success"),
 }
 LOWER_IS_BETTER = {

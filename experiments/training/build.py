@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ def build_model(experiment: Config, info: Any) -> Any:
     if experiment.objective is not None:
         with user_mistakes("objective"):
             parts["objective"] = create("objective", experiment.objective, info=info)
+    if experiment.reward is not None:
+        parts["reward"] = _reward_of_tokens(experiment.reward, info)
     with user_mistakes("model"):
         module = create("model", experiment.model, info=info, **parts)
     _add_metrics(experiment, module, info)
@@ -73,9 +75,18 @@ def create(kind: str, section: Section, **offered: Any) -> Any:
         info = [offered.pop("info")] if "info" in offered else []
         return target(section.config, *info, **offered)
     values = arguments(kind, target, section.config, offered)
-    if kind == "objective" and not isinstance(target, type):
+    if kind == "reward" or (kind == "objective" and not isinstance(target, type)):
         return functools.partial(target, **values)
     return target(**values)
+
+
+def _reward_of_tokens(section: Section, info: Any) -> Callable[..., float]:
+    """Return a reward that gets tokens and passes them on as texts."""
+    from datamodules.tokenizers import tokenizer_from_dict  # slow to import, and rarely needed
+
+    reward = create("reward", section)
+    tokenizer = tokenizer_from_dict(getattr(info, "tokenizer", None) or {"kind": "byte"})
+    return lambda *texts: float(reward(*map(tokenizer.decode, texts)))
 
 
 def create_all(kind: str, sections: Mapping[str, Section], **offered: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ class ModelConfig:
     objectives: ClassVar[tuple[str, ...]] = ()
     """Names of the objectives that suit the model; the first is the default. Without any, a config of the
     model has no section `objective`."""
+    has_reward: ClassVar[bool] = False
+    """Whether a config of the model has a section `reward`."""
 
     init_from: str | None = setting(
         None,

@@ -20,6 +20,8 @@ TOKEN_OBJECTIVES = ("cross_entropy", "cross_entropy_from_probabilities", "kl", "
 """Objectives of a model that predicts tokens; the first is the default."""
 PAIR_OBJECTIVES = ("nt_xent", "info_nce")
 """Objectives of a model that compares two views of each input; the first is the default."""
+ANSWER_OBJECTIVES = (*TOKEN_OBJECTIVES, "grpo")
+"""Objectives of a model that answers prompts; the first is the default."""
 VECTOR_OBJECTIVES = ("mse", "mse_l1_cosine")
 """Objectives of a model that predicts vectors; the first is the default."""
 
@@ -127,4 +129,51 @@ class InfoNCEConfig(NTXentConfig):
 
     temperature: float = setting(
         0.1, "Temperature τ; lower: the most similar other images count more.", above=0, max=1e6
+    )
+
+
+@dataclass(kw_only=True)
+class GRPOConfig:
+    """−min(ρ A, clip(ρ) A) + β KL over answers that the model has sampled itself.
+
+    A group is the answers to one prompt. The advantage A compares the reward of an answer with those of its
+    group, and ρ is the probability of the answer divided by that when it was sampled.
+    """
+
+    group_size: int = setting(8, "Number of answers sampled to each prompt.", min=1, max=10_000)
+    temperature: float = setting(1.0, "Temperature of the sampling.", above=0.0)
+    inner_epochs: int = setting(
+        1,
+        "Number of optimizer steps on the same answers. From the second on, the ratio differs from 1, and "
+        "the next batches of prompts are left out.",
+        min=1,
+        max=1000,
+    )
+    advantage: Literal["normalized", "centered", "raw"] = setting(
+        "normalized",
+        "normalized: (reward − mean) / deviation of the group; centered: without the division; raw: reward.",
+    )
+    unbiased_std: bool = setting(
+        False, "Divide by n − 1 instead of n in the standard deviation of n rewards, as TRL does."
+    )
+    ratio: Literal["token", "sequence", "none"] = setting(
+        "token",
+        "Ratio of each token (GRPO), or the mean ratio of the whole answer (GSPO). none: 1 always, as if the "
+        "model had just sampled the answers (REINFORCE).",
+    )
+    clip: float = setting(0.2, "Distance ε; ratios below 1 − ε are clipped.", min=0.0)
+    clip_high: float | None = setting(None, "Ratios above 1 + this are clipped; null: clip.", min=0.0)
+    kl_weight: float = setting(
+        0.0, "Factor β of the divergence from the initial model. Above 0 it costs memory and time.", min=0.0
+    )
+    normalization: Literal["sequence", "token", "constant", "none"] = setting(
+        "sequence",
+        "What the sum over tokens is divided by. sequence: the length of each answer, then the number of "
+        "answers (GRPO); token: all tokens (DAPO); constant: the length of the longest correct answer, times "
+        "the number of answers (Dr. GRPO); none: 1.",
+    )
+    skip_zero_advantages: bool = setting(
+        False,
+        "Leave out answers with advantage 0 (DAPO). It saves time; without a kl_weight such answers teach "
+        "nothing.",
     )

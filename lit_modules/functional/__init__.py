@@ -27,6 +27,7 @@ from lit_modules.functional.numerics import (
 )
 from lit_modules.functional.perplexity import perplexity, perplexity_of_windows
 from lit_modules.functional.policy import (
+    clip_fraction,
     group_advantages,
     grpo_loss,
     k3_divergence,
@@ -51,6 +52,7 @@ __all__ = [
     "SquareRoot",
     "binary_cross_entropy_from_probabilities",
     "binary_cross_entropy_with_logits",
+    "clip_fraction",
     "cross_entropy",
     "cross_entropy_from_probabilities",
     "edit_alignment",

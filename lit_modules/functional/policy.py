@@ -16,7 +16,8 @@ from lit_modules.functional.precision import widen
 from lit_modules.functional.softmax import log_softmax, softmax
 
 AdvantageMethod = Literal["normalized", "centered", "raw"]
-Normalization = Literal["sequence", "token", "constant"]
+Ratio = Literal["token", "sequence"]
+Normalization = Literal["sequence", "token", "constant", "none"]
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -86,7 +87,9 @@ def token_entropy(logits: Tensor) -> Tensor:
     return entropies.reshape(logits.shape[:-1])
 
 
-def group_advantages(rewards: Tensor, *, method: AdvantageMethod = "normalized", eps: float = 1e-6) -> Tensor:
+def group_advantages(
+    rewards: Tensor, *, method: AdvantageMethod = "normalized", unbiased: bool = False, eps: float = 1e-6
+) -> Tensor:
     """Compute how much better each answer is than the others of its group.
 
         normalized  (r − mean) / (std + ε)   GRPO: Shao et al., "DeepSeekMath" (2024), section 4.1.2
@@ -94,13 +97,13 @@ def group_advantages(rewards: Tensor, *, method: AdvantageMethod = "normalized",
                                              Liu et al., "Understanding R1-Zero-Like Training" (2025)
         raw         r                        REINFORCE without a baseline: Williams (1992)
 
-    The standard deviation is the biased one. If all rewards of a group are equal, or the group has one
-    answer, its centred advantages are exactly 0.
+    If all rewards of a group are equal, or the group has one answer, its centred advantages are exactly 0.
 
     Args:
         rewards: (..., G), a group along the last dimension.
         method: One of the three rows above.
-        eps: ε, which limits the advantages of almost equal rewards.
+        unbiased: Divide the sum of squares by G − 1 instead of G before the root, as TRL does.
+        eps: ε, which limits the advantages of almost equal rewards. TRL uses 1e-4.
 
     Returns:
         (..., G), in at least fp32, without gradients.
@@ -118,7 +121,8 @@ def group_advantages(rewards: Tensor, *, method: AdvantageMethod = "normalized",
     centered = centered.masked_fill(alike, 0)  # the mean of equal numbers can have a rounding error
     if method == "centered":
         return centered
-    return centered / (centered.square().mean(-1, keepdim=True).sqrt() + eps)
+    count = max(rewards.shape[-1] - unbiased, 1)
+    return centered / ((centered.square().sum(-1, keepdim=True) / count).sqrt() + eps)
 
 
 def k3_divergence(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -147,6 +151,7 @@ def grpo_loss(
     *,
     old_log_probs: Tensor | None = None,
     reference_log_probs: Tensor | None = None,
+    ratio: Ratio = "token",
     clip: float = 0.2,
     clip_high: float | None = None,
     kl_weight: float = 0.0,
@@ -155,19 +160,39 @@ def grpo_loss(
 ) -> Tensor:
     """Compute the loss of Group Relative Policy Optimization, or of one of its variants.
 
-    With the ratio ρ = π / π_old, the loss of a token is
+    With a ratio ρ of π and π_old, the loss of a token is
 
         −min(ρ A, clip(ρ, 1 − ε, 1 + ε_high) A) + β (π_ref/π − log(π_ref/π) − 1)
 
+    The ratio belongs to
+
+        token     the token itself, ρ_it = π / π_old            GRPO: Shao et al., "DeepSeekMath" (2024)
+        sequence  its sequence, ρ_i = (Π_t ρ_it)^(1 / |o_i|)    GSPO: Zheng et al. (2025), eq. 7
+
     With |o_i| the number of unmasked tokens of sequence i, the loss of a batch is
 
-        sequence  mean over i of (Σ_t / |o_i|)   GRPO: Shao et al., "DeepSeekMath" (2024), eq. 3
+        sequence  mean over i of (Σ_t / |o_i|)   GRPO: Shao et al. (2024), eq. 3
         token     Σ_it / Σ_i |o_i|               DAPO: Yu et al. (2025), eq. 8; it also raises ε_high
         constant  Σ_it / (B · max_length)        Dr. GRPO: Liu et al. (2025); no bias by length
+        none      Σ_it
 
     Without `old_log_probs` the current policy has sampled the answers. Then ρ is 1, nothing is clipped, and
     the gradient is that of −A log π: REINFORCE, without a baseline for raw and with one for centred
     advantages.
+
+    Example:
+        Two answers to one prompt have two tokens and one token. The first answer is right. Since sampling,
+        its tokens have become more probable by the factors 1.5 and 1.1, the other token less probable by
+        0.9. The advantages are ±1 (up to ε = 1e-6). The factor 1.5 is clipped to 1.2, so the losses of the
+        tokens are −1.2 and −1.1, and 0.9. The loss is the mean of (−1.2 − 1.1) / 2 and 0.9.
+
+        >>> advantages = group_advantages(torch.tensor([[1.0, 0.0]])).flatten()
+        >>> old_log_probs = torch.tensor([[0.4, 0.5], [0.6, 1.0]]).log()
+        >>> log_probs = torch.tensor([[0.6, 0.55], [0.54, 1.0]]).log()
+        >>> mask = torch.tensor([[True, True], [True, False]])
+        >>> loss = grpo_loss(log_probs, advantages, mask, old_log_probs=old_log_probs)
+        >>> print(f"{loss:.4f}")
+        -0.1250
 
     Args:
         log_probs: (B, T), log π of the sampled tokens.
@@ -176,10 +201,11 @@ def grpo_loss(
             sequence without such tokens has loss 0, but counts in B.
         old_log_probs: (B, T), log π_old of the policy that sampled; None if it is the current one.
         reference_log_probs: (B, T), log π_ref; required if `kl_weight` is not 0.
+        ratio: One of the two kinds of ratio above.
         clip: ε.
         clip_high: ε_high; None for ε.
         kl_weight: β.
-        normalization: One of the three rows above.
+        normalization: One of the four rows above.
         max_length: The divisor of `constant`.
 
     Returns:
@@ -190,17 +216,15 @@ def grpo_loss(
     """
     _check_grpo(log_probs, advantages, mask, old_log_probs, reference_log_probs)
     mask = mask.bool()
-    advantages = widen(advantages.detach())
-    advantages = (advantages if advantages.dim() == 2 else advantages[:, None]).masked_fill(~mask, 0)
+    advantages = _of_each_token(advantages, mask)
     new = widen(log_probs)
     old = new.detach() if old_log_probs is None else widen(old_log_probs.detach())
 
     # The minimum limits ρ from above where A ≥ 0 and from below where A < 0. Do that before exp: an inf that
     # is clipped or masked after exp becomes NaN in the gradient. A ratio that equals its limit keeps its
     # gradient, unlike with clamp: at ε = 0 the first step after sampling has ρ = 1 for every token.
-    log_ratio = (new - old).masked_fill(~mask, 0)
-    ceiling = math.log1p(clip if clip_high is None else clip_high)
-    floor = math.log1p(-clip) if clip < 1 else -math.inf
+    log_ratio = _log_ratio(new, old, mask, ratio)
+    floor, ceiling = _limits(clip, clip_high)
     log_ratio = log_ratio.masked_fill((advantages >= 0) & (log_ratio > ceiling), ceiling)
     log_ratio = log_ratio.masked_fill((advantages < 0) & (log_ratio < floor), floor)
     losses = -log_ratio.exp() * advantages  # (B, T)
@@ -219,9 +243,67 @@ def grpo_loss(
         if max_length is None or max_length < 1:
             raise ValueError(f"constant normalization needs a max_length of at least 1; got {max_length}")
         return losses.sum() / max(len(losses) * max_length, 1)
+    if normalization == "none":
+        return losses.sum()
     raise ValueError(
         f"normalization must be one of {', '.join(get_args(Normalization))}; got {normalization!r}"
     )
+
+
+def clip_fraction(
+    log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    old_log_probs: Tensor | None = None,
+    ratio: Ratio = "token",
+    clip: float = 0.2,
+    clip_high: float | None = None,
+) -> Tensor:
+    """Compute the share of tokens whose ratio `grpo_loss` clips, so that they do not move the policy.
+
+    Args:
+        log_probs: See `grpo_loss`, as for the other arguments.
+        advantages: A token with advantage 0 is never clipped.
+        mask: Tokens that count.
+        old_log_probs: None for the current policy, which is never clipped.
+        ratio: The kind of ratio.
+        clip: ε.
+        clip_high: ε_high.
+
+    Returns:
+        A scalar in [0, 1], without a gradient; 0 if no token counts.
+    """
+    _check_grpo(log_probs, advantages, mask, old_log_probs)
+    mask = mask.bool()
+    advantages = _of_each_token(advantages, mask)
+    new = widen(log_probs.detach())
+    log_ratio = _log_ratio(new, new if old_log_probs is None else widen(old_log_probs.detach()), mask, ratio)
+    floor, ceiling = _limits(clip, clip_high)
+    clipped = ((advantages > 0) & (log_ratio > ceiling)) | ((advantages < 0) & (log_ratio < floor))
+    return clipped.sum() / mask.sum().clamp(min=1)
+
+
+def _of_each_token(advantages: Tensor, mask: Tensor) -> Tensor:
+    """Return advantages (B, T), 0 where the mask is False."""
+    advantages = widen(advantages.detach())
+    return (advantages if advantages.dim() == 2 else advantages[:, None]).masked_fill(~mask, 0)
+
+
+def _log_ratio(new: Tensor, old: Tensor, mask: Tensor, ratio: Ratio) -> Tensor:
+    """Return log ρ of each token, (B, T); of a sequence, it is the mean over its tokens."""
+    if ratio not in get_args(Ratio):
+        raise ValueError(f"ratio must be one of {', '.join(get_args(Ratio))}; got {ratio!r}")
+    log_ratio = (new - old).masked_fill(~mask, 0)
+    if ratio == "token":
+        return log_ratio
+    mean = log_ratio.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+    return mean.expand_as(log_ratio)
+
+
+def _limits(clip: float, clip_high: float | None) -> tuple[float, float]:
+    """Return the smallest and the largest log ρ."""
+    return math.log1p(-clip) if clip < 1 else -math.inf, math.log1p(clip if clip_high is None else clip_high)
 
 
 def _check_grpo(log_probs: Tensor, advantages: Tensor, mask: Tensor, *others: Tensor | None) -> None:

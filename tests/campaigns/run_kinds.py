@@ -141,6 +141,26 @@ def _sequences(folder: Path) -> dict[str, dict[str, Any]]:
             },
             trainer={"max_epochs": 2, "monitor": "val/sequence_error_rate"},
         ),
+        "rewards": _run(
+            {"name": "answer_model", "depth": 1, "width": 16, "num_heads": 2, "test_samples": 2},
+            {
+                "name": "addition",
+                "max_digits": 2,
+                "train_size": 60,
+                "val_size": 10,
+                "test_size": 10,
+                "longer_size": 5,
+                "batch_size": 5,
+            },
+            objective={"name": "grpo", "group_size": 3, "inner_epochs": 3, "kl_weight": 0.1},
+            trainer={
+                "max_epochs": 2,
+                "accumulate_grad_batches": 2,
+                "checkpoint_every_n_steps": 1,
+                "monitor": "val/exact_match",
+                "monitor_mode": "max",
+            },
+        ),
         "text_classifier": _run(
             {"name": "text_classifier", "depth": 1, "width": 8, "num_heads": 1, "token_dropout": 0.3},
             {"name": "play_passages", "passage_words": 1000, "batch_size": 64},

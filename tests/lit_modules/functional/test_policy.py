@@ -1,3 +1,4 @@
+import doctest
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_modules.functional import blocks
+from lit_modules.functional import blocks, policy
 from lit_modules.functional.policy import (
+    clip_fraction,
     group_advantages,
     grpo_loss,
     k3_divergence,
@@ -169,14 +171,19 @@ def test_advantages_equal_their_formulas() -> None:
 
     close(group_advantages(rewards), (rewards - mean) / (spread + 1e-6))
     close(group_advantages(rewards, eps=0.5), (rewards - mean) / (spread + 0.5))
+    as_in_trl = (rewards - mean) / (rewards.std(-1, keepdim=True) + 1e-4)
+    close(group_advantages(rewards, unbiased=True, eps=1e-4), as_in_trl)
     close(group_advantages(rewards, method="centered"), rewards - mean)
     assert torch.equal(group_advantages(rewards, method="raw"), rewards)
 
 
+@pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("method", ["normalized", "centered"])
 @pytest.mark.parametrize("rewards", [[[0.1, 0.1, 0.1]], [[0.7]], [[1e4, 1e4]], [[0, 0, 0, 0]]])
-def test_a_group_of_equal_rewards_has_zero_advantages(rewards: list[list[float]], method: Any) -> None:
-    advantages = group_advantages(torch.tensor(rewards), method=method)
+def test_a_group_of_equal_rewards_has_zero_advantages(
+    rewards: list[list[float]], method: Any, unbiased: bool
+) -> None:
+    advantages = group_advantages(torch.tensor(rewards), method=method, unbiased=unbiased)
     assert advantages.tolist() == [[0.0] * len(rewards[0])]
 
 
@@ -223,6 +230,7 @@ def plain_grpo(
     beta: float,
     normalization: str,
     max_length: int,
+    of_sequence: bool = False,
 ) -> Tensor:
     """Compute the objective token by token, as printed in the papers."""
     batch, length = log_probs.shape
@@ -236,6 +244,9 @@ def plain_grpo(
                 continue
             advantage = float(advantages[i] if advantages.dim() == 1 else advantages[i, t])
             ratio = torch.exp(log_probs[i, t] - float(old[i, t]))
+            if of_sequence:  # the geometric mean of the ratios
+                ratios = torch.exp(log_probs[i] - old[i])[mask[i]]
+                ratio = ratios.prod() ** (1 / len(ratios))
             if advantage >= 0:
                 surrogate = advantage * (ratio if ratio.item() <= 1 + high else ratio.detach() * 0 + 1 + high)
             else:
@@ -247,16 +258,19 @@ def plain_grpo(
             total = total + sequence / max(count, 1) / batch
         elif normalization == "token":
             total = total + sequence / max(tokens, 1)
+        elif normalization == "none":
+            total = total + sequence
         else:
             total = total + sequence / (batch * max_length)
     return total
 
 
-@pytest.mark.parametrize("normalization", ["sequence", "token", "constant"])
+@pytest.mark.parametrize("normalization", ["sequence", "token", "constant", "none"])
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 @pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
 def test_grpo_equals_the_plain_loop(
-    per_token: bool, beta: float, normalization: Any, assert_equal_in_fp64: Check
+    ratio: Any, per_token: bool, beta: float, normalization: Any, assert_equal_in_fp64: Check
 ) -> None:
     shape = (5, 6)
     mask = torch.arange(6) < torch.tensor([[6], [3], [1], [0], [4]])
@@ -272,6 +286,7 @@ def test_grpo_equals_the_plain_loop(
             reference_log_probs=reference,
             clip=0.2,
             clip_high=0.28,
+            ratio=ratio,
             kl_weight=beta,
             normalization=normalization,
             max_length=9,
@@ -287,9 +302,30 @@ def test_grpo_equals_the_plain_loop(
             beta=beta,
             normalization=normalization,
             max_length=9,
+            of_sequence=ratio == "sequence",
         ),
         old + normal(*shape, seed=3, scale=0.3),
     )
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_the_clip_fraction_is_the_share_of_tokens_that_do_not_move_the_policy(ratio: Any) -> None:
+    mask = torch.arange(6) < torch.tensor([[6], [3], [1], [0], [4]])
+    old, advantages = -normal(5, 6).abs(), normal(5, seed=2)
+    new = (old + 0.2 + normal(5, 6, seed=3, scale=0.3)).requires_grad_()
+    clips: Any = {"old_log_probs": old, "clip": 0.01, "clip_high": 0.02, "ratio": ratio}
+    loss = grpo_loss(new, advantages, mask, normalization="none", **clips)
+    (slope,) = torch.autograd.grad(loss, new)
+    expected = (slope[mask] == 0).double().mean().item()
+    assert 0 < expected < 1
+    assert clip_fraction(new, advantages, mask, **clips).item() == pytest.approx(expected)
+    assert clip_fraction(new, advantages, torch.zeros_like(mask), **clips) == 0
+
+
+def test_the_worked_example_of_the_docstring() -> None:
+    found = doctest.DocTestFinder().find(grpo_loss, globs=vars(policy).copy())
+    assert sum(len(test.examples) for test in found) == 6
+    assert doctest.DocTestRunner().run(found[0]).failed == 0
 
 
 def test_a_clip_beyond_one_has_no_floor() -> None:
@@ -333,12 +369,17 @@ def test_on_policy_it_has_the_gradient_of_reinforce(method: Any) -> None:
 @pytest.mark.parametrize("clip", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("clip_high", [None, 0.0, 0.5])
 @pytest.mark.parametrize("given", [False, True])
-def test_no_clip_hides_the_gradient_on_policy(clip: float, clip_high: float | None, given: bool) -> None:
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_no_clip_hides_the_gradient_on_policy(
+    ratio: Any, clip: float, clip_high: float | None, given: bool
+) -> None:
     """With ρ = 1 for all tokens the gradient is that of −A log π, also where ρ is exactly at its limit."""
     log_probs, mask = -normal(4, 3).abs().requires_grad_(), torch.ones(4, 3)
     advantages = torch.tensor([1.0, -1.0, 0.0, 2.0], dtype=torch.float64)
     old = log_probs.detach().clone() if given else None
-    loss = grpo_loss(log_probs, advantages, mask, old_log_probs=old, clip=clip, clip_high=clip_high)
+    clips: Any = {"old_log_probs": old, "clip": clip, "clip_high": clip_high, "ratio": ratio}
+    loss = grpo_loss(log_probs, advantages, mask, **clips)
+    assert clip_fraction(log_probs, advantages, mask, **clips) == 0
     reinforce = (-advantages[:, None] * log_probs).mean()
     torch.testing.assert_close(
         torch.autograd.grad(loss, log_probs)[0], torch.autograd.grad(reinforce, log_probs)[0]
@@ -386,7 +427,7 @@ def test_ratios_beyond_all_bounds_are_clipped_or_idle() -> None:
     assert slope.tolist() == [[0], [0]]
 
 
-@pytest.mark.parametrize("normalization", ["sequence", "token", "constant"])
+@pytest.mark.parametrize("normalization", ["sequence", "token", "constant", "none"])
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 0)])
 def test_a_fully_masked_batch_costs_zero(shape: tuple[int, int], normalization: Any) -> None:
     log_probs = torch.zeros(shape, requires_grad=True)
@@ -420,5 +461,7 @@ def test_grpo_refuses_mismatched_arguments() -> None:
     for bad in (None, 0):
         with pytest.raises(ValueError, match=f"max_length of at least 1; got {bad}"):
             grpo_loss(x, a, m, normalization="constant", max_length=bad)
-    with pytest.raises(ValueError, match=r"sequence, token, constant; got 'batch'"):
+    with pytest.raises(ValueError, match=r"sequence, token, constant, none; got 'batch'"):
         grpo_loss(x, a, m, normalization="batch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"ratio must be one of token, sequence; got 'word'"):
+        grpo_loss(x, a, m, ratio="word")  # type: ignore[arg-type]
