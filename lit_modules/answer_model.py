@@ -201,7 +201,7 @@ class AnswerModel(LanguageModel):
         self._saved_reference = checkpoint.get("reference")
         self._rollouts = []
         for saved in checkpoint.get("rollouts", []):
-            own = {
+            own: dict[str, Any] = {
                 name: None if value is None else value[min(self.global_rank, len(value) - 1)]
                 for name, value in saved.items()
             }

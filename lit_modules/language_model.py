@@ -30,9 +30,9 @@ class LanguageModel(LitModule):
         ValueError: The settings of the network do not fit together.
     """
 
-    dashboard = "language"
+    dashboard: str | None = "language"
     info_type = TextInfo
-    data_names = ("shakespeare", "tiny_shakespeare", "text", "chat")
+    data_names: tuple[str, ...] = ("shakespeare", "tiny_shakespeare", "text", "chat")
 
     config: LanguageModelConfig
     info: TextInfo

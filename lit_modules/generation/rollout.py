@@ -55,7 +55,7 @@ class Rollout:
 
     def to(self, device: torch.device) -> "Rollout":
         """Return the rollout on a device."""
-        return Rollout(**{k: None if v is None else v.to(device) for k, v in self.to_dict().items()})
+        return replace(self, **{k: v.to(device) for k, v in self.to_dict().items() if v is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tensors by name, for a checkpoint."""

@@ -89,7 +89,9 @@ def test_a_run_that_samples_continues_exactly_from_any_step(accumulate: int) -> 
 def test_only_a_model_that_answers_has_a_reward() -> None:
     with pytest.raises(UserError, match=r"reward \(.*\): mlp generates no answers; remove this section"):
         experiments.run({"model": {"name": "mlp"}, "data": {"name": "digits"}, "reward": {"name": "zeros"}})
-    with pytest.raises(UserError, match="unknown reward 'zero'; did you mean zeros"):
+    with pytest.raises(UserError, match=r"unknown reward 'zero' \(did you mean zeros\?\)"):
         experiments.run(SETTINGS, "reward.name=zero")
-    with pytest.raises(UserError, match=r"reward.digits .*unknown.*|unknown key reward.digits"):
+    with pytest.raises(
+        UserError, match=r"unknown key reward\.digits .*did you mean reward\.digit|unknown key reward\.digits"
+    ):
         experiments.run(SETTINGS, "reward.digits=1")
