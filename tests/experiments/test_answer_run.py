@@ -91,7 +91,5 @@ def test_only_a_model_that_answers_has_a_reward() -> None:
         experiments.run({"model": {"name": "mlp"}, "data": {"name": "digits"}, "reward": {"name": "zeros"}})
     with pytest.raises(UserError, match=r"unknown reward 'zero' \(did you mean zeros\?\)"):
         experiments.run(SETTINGS, "reward.name=zero")
-    with pytest.raises(
-        UserError, match=r"unknown key reward\.digits .*did you mean reward\.digit|unknown key reward\.digits"
-    ):
+    with pytest.raises(UserError, match=r"unknown key reward\.digits .*did you mean .*digit"):
         experiments.run(SETTINGS, "reward.digits=1")
