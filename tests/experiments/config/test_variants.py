@@ -139,7 +139,7 @@ def test_folds_run_each_variant_on_each_fold() -> None:
         ({"name": "hello"}, "training, validation and test have the same pair"),
         ({"name": "digit_sequences"}, r"each split has new strings, which data\.split_seed decides"),
         ({"name": "steering_pairs"}, "its splits are new pairs, or those of its file"),
-        ({"name": "chat", "path": "x"}, "its splits are the first, the next and the last conversations"),
+        ({"name": "chat", "path": "x"}, "its file names the splits, or their order in the file gives them"),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )
