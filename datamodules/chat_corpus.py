@@ -91,6 +91,8 @@ def split_in_order(
     if count and conversations[0].split is not None:
         conversations = sorted(conversations, key=lambda one: SPLITS.index(str(one.split)))
         val, test = (sum(one.split in SPLITS[:end] for one in conversations) for end in (1, 2))
+        if missing := [split for split in SPLITS if split not in {one.split for one in conversations}]:
+            raise ValueError(f"{config.path} has no conversation of the split {missing[0]}")
     else:
         val = int(count * (1 - config.val_fraction - config.test_fraction))
         test = int(count * (1 - config.test_fraction))

@@ -21,6 +21,7 @@ from experiments.steering.states_manifest import STATES
 from experiments.studies.tasks import Stage
 from experiments.training import checkpoint, run_directory
 from experiments.training.build import restore
+from experiments.training.initial_weights import init_from
 from experiments.training.machine import default_device
 from lit_modules.functional.precision import multiplies_bf16
 
@@ -94,7 +95,8 @@ def check_chain(earlier: Mapping[str, Config], *, chosen: bool) -> None:
     With `chosen`, a stage must have chosen layers and factors.
 
     Raises:
-        UserError: No stage extracts, trains or chooses, or a stage trains on a layer that is not extracted.
+        UserError: No stage extracts, trains or chooses, a stage trains on a layer that is not extracted, or
+            low-rank updates change another model.
     """
     extracting = find_task(earlier, ExtractTaskConfig)
     if extracting is None:
@@ -104,7 +106,13 @@ def check_chain(earlier: Mapping[str, Config], *, chosen: bool) -> None:
         raise UserError(NOTHING_TRAINED)
     if chosen and find_task(earlier, ChooseTaskConfig) is None:
         raise UserError(NOTHING_CHOSEN)
-    layers = extracting[1].layers
+    layers, model = extracting[1].layers, extracting[1].language_model
+    for name, config in earlier.items():
+        if config.adapter is not None and (base := init_from(config)) != model:
+            raise UserError(
+                f"stage {name}: model.init_from is {base}, but the hidden states are those of {model}; set "
+                f"model.init_from={model}"
+            )
     for name, data in fits.items():
         for key in ("input_layer", "target_layer"):
             if (layer := getattr(data, key, None)) is not None and layer not in layers:

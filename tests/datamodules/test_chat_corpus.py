@@ -57,6 +57,9 @@ def test_a_file_may_name_the_split_of_each_line(chat_file: Path) -> None:
     tokenizer = tokenizer_from_dict(info.tokenizer)
     shown = [tokenizer.decode(row[row != -100].tolist()) for row in y]
     assert shown == [f"{answer}<|im_end|>" for answer in answers]
+    (chat_file.parent / "named.jsonl").write_text("\n".join(map(json.dumps, named[:2])))
+    with pytest.raises(ValueError, match=r"named\.jsonl has no conversation of the split validation"):
+        batches(chat_file.parent / "named.jsonl")
 
 
 def test_only_the_assistants_tokens_are_targets(chat_file: Path) -> None:

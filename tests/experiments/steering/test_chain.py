@@ -196,6 +196,17 @@ def test_refuses_a_layer_that_is_not_extracted_before_anything_is_run(
         dry_run(load_config(settings))
 
 
+def test_refuses_low_rank_updates_of_another_model(chain_settings: dict[str, Any], tmp_path: Path) -> None:
+    lora = {**chain_settings["stages"]["lora"], "model": {"name": "language_model", "init_from": "smollm2"}}
+    settings = {**chain_settings, "stages": {**chain_settings["stages"], "lora": lora}}
+    said = (
+        r"stages\.choose: stage lora: model\.init_from is smollm2, but the hidden states are those of .*llama"
+    )
+    with pytest.raises(UserError, match=said):
+        experiments.run({**settings, "run_dir": str(tmp_path / "chain")})
+    assert not (tmp_path / "chain").exists()
+
+
 def test_refuses_a_task_outside_a_chain(chain_settings: dict[str, Any], tmp_path: Path) -> None:
     alone = {**chain_settings, "task": {"name": "steering_choose"}, "run_dir": str(tmp_path / "run")}
     with pytest.raises(UserError, match=r"task \(.*\): a task belongs inside one of the stages"):
