@@ -34,7 +34,8 @@ def read_photos(
         try:
             images[index] = _read(paths[index], shape, fit=fit)
         except (OSError, ValueError) as error:
-            faults[paths[index]] = str(error).removeprefix(f"{paths[index]}: ")
+            path = paths[index]
+            faults[path] = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} is ")
 
     with errors_for_bombs(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         list(pool.map(read, range(len(paths))))

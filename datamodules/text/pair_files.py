@@ -57,7 +57,9 @@ def _json_pair(line: str, place: str) -> tuple[str, str]:
         raise ValueError(f"{place} is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{place}: expected an object with source and target")
-    source, target = record.get("source"), record.get("target")
-    if not isinstance(source, str) or not isinstance(target, str):
+    if not record.keys() >= {"source", "target"}:
         raise ValueError(f"{place}: expected the texts source and target; it has {', '.join(record)[:100]}")
+    source, target = record["source"], record["target"]
+    if not isinstance(source, str) or not isinstance(target, str):
+        raise ValueError(f"{place}: source and target must be texts")
     return source, target

@@ -207,5 +207,5 @@ def check_monitor(monitor: str, trainer: L.Trainer) -> None:
     if monitor not in logged:
         raise UserError(
             f"trainer.monitor = {monitor!r} is not logged in validation{nearest(monitor, logged)}; "
-            f"logged: {', '.join(sorted(logged))}"
+            f"logged: {', '.join(sorted(logged)) or 'nothing'}"
         )

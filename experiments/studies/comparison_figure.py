@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,6 +19,7 @@ from experiments.training.curve_file import read_curves
 
 MAX_PANELS = 6  # For final metrics, and again for curves: more would be too small to read.
 PER_ROW = 3
+WIDTH = 45  # Characters of a legend that fit below a panel.
 OWN_AXES = ("position", "class", "confidence")
 """What a curve such as `recall_by_class` is drawn over, whatever `comparison.x` says."""
 Curve = list[tuple[float, float]]
@@ -55,8 +57,14 @@ def draw(comparison: Comparison, path: Path, settings: ComparisonConfig, metrics
         labels = len(axes.get_legend_handles_labels()[1])
         if labels > (fullest[1] if fullest else 0):
             fullest = axes, labels
-    if fullest:  # one legend, in the first of the panels that show the most groups
-        fullest[0].legend(fontsize="small")
+    if fullest:  # one legend for all, where it covers no curve: in the free place, or else below
+        shown = fullest[0].get_legend_handles_labels()
+        has_place = rows * per_row > len(metrics) + len(lines)
+        columns = max(1, per_row * WIDTH // (4 + max(map(len, shown[1]))))
+        where: dict[str, Any] = (
+            {"loc": "lower right"} if has_place else {"loc": "outside lower center", "ncols": columns}
+        )
+        figure.legend(*shown, fontsize="small", **where)
     save(figure, path)
 
 
@@ -171,8 +179,8 @@ def _seconds(steps: np.ndarray, rates: Curve) -> np.ndarray:
 
 
 def _colour(number: int) -> tuple[float, ...]:
-    palette = colormaps["tab10" if number < 10 else "tab20"]
-    return tuple(palette(number % palette.N))
+    """Return one of 20 colours: ten strong ones, and then a light one of each."""
+    return tuple(colormaps["tab20"](2 * (number % 10) + number // 10 % 2))
 
 
 def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> None:

@@ -16,6 +16,7 @@ from experiments.studies.figures import save
 from experiments.studies.sweep_storage import values_of
 
 MAX_PANELS = 8  # of settings; the most important ones
+WIDTH = 35  # of a panel, in characters
 
 
 def draw(
@@ -59,7 +60,9 @@ def _draw_setting(
     heights = [float(trial.value or 0.0) for trial in finished]
     if dimension.values:  # one place for each value of a list
         places = [float(list(dimension.values).index(value)) for value in chosen]
-        axes.set_xticks(range(len(dimension.values)), [literal(show(value)) for value in dimension.values])
+        names = [literal(show(value)) for value in dimension.values]
+        turned = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > WIDTH else {}
+        axes.set_xticks(range(len(names)), names, **turned)
         axes.set_xlim(-0.5, len(dimension.values) - 0.5)
     else:
         places = [float(value) for value in chosen]

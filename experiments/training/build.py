@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ from experiments.config.sources import merge, read_mapping, read_override
 from experiments.console import say
 from experiments.errors import UserError
 from experiments.training import adapters, own_optim
+
+BASES = {
+    "callback": "lightning.pytorch.callbacks:Callback",
+    "logger": "lightning.pytorch.loggers:Logger",
+    "metric": "torchmetrics:Metric",
+}
+"""The class of what users register, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +83,35 @@ def create(kind: str, section: Section, **offered: Any) -> Any:
         info = [offered.pop("info")] if "info" in offered else []
         return target(section.config, *info, **offered)
     values = arguments(kind, target, section.config, offered)
-    if kind == "reward" or (kind == "objective" and not isinstance(target, type)):
+    if kind == "reward":
         return functools.partial(target, **values)
+    if kind == "objective" and not isinstance(target, type):
+        return OwnObjective(section.name, functools.partial(target, **values))
     return target(**values)
+
+
+@dataclass(frozen=True)
+class OwnObjective:
+    """A function that a user has registered as an objective, with its settings."""
+
+    name: str
+    function: Any
+
+    def __call__(self, outputs: Any, targets: Any) -> Any:
+        """Return the loss.
+
+        Raises:
+            UserError: It is no scalar tensor, or does not depend on the outputs.
+        """
+        import torch
+
+        loss = self.function(outputs, targets)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            found = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise UserError(f"objective {self.name!r} must return one number as a tensor, got {found}")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise UserError(f"objective {self.name!r} returns a loss that has no gradient to the outputs")
+        return loss
 
 
 def _reward_of_tokens(section: Section, info: Any) -> Callable[..., float]:
@@ -93,13 +127,21 @@ def create_all(kind: str, sections: Mapping[str, Section], **offered: Any) -> di
     """Build own callbacks, loggers or metrics by their names.
 
     Raises:
-        UserError: One of them refuses its settings.
+        UserError: One of them refuses its settings, or is not of the class of its kind.
     """
     built = {}
     for name, section in sections.items():
         with user_mistakes(f"{kind}s.{name}"):
             built[name] = create(kind, section, **offered)
+        _check_class(f"{kind}s.{name}", built[name], BASES[kind])
     return built
+
+
+def _check_class(what: str, built: Any, base: str) -> None:
+    """Check that a registered component is an object of a class, given as `"module:Class"`."""
+    module, _, name = base.partition(":")
+    if not isinstance(built, getattr(importlib.import_module(module), name)):
+        raise UserError(f"{what}: {type(built).__name__} is no {module.partition('.')[0]} {name}")
 
 
 def _add_metrics(experiment: Config, module: Any, info: Any) -> None:

@@ -38,7 +38,7 @@ def test_both_formats_give_the_same_pairs(tmp_path: Path) -> None:
             "p.jsonl",
             "expected the texts source and target; it has input, target",
         ),
-        ('{"source": 3, "target": "b"}\n', "p.jsonl", "expected the texts"),
+        ('{"source": 3, "target": "b"}\n', "p.jsonl", "line 1: source and target must be texts"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, content: str | bytes, name: str, message: str) -> None:

@@ -347,3 +347,46 @@ def test_a_function_is_an_objective(own: str, tiny: dict[str, Any]) -> None:
     result = experiments.run(tiny, {"objective": objective, "optimizer.weight_decay": 0.0})
     start = experiments.run(tiny, {"optimizer.lr": 1e-30})
     assert result.metrics["test/loss"] == pytest.approx(start.metrics["test/loss"])  # no gradient, no step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "body", "settings", "message"),
+    [
+        (
+            "objective",
+            "return outputs",
+            "objective.name=own",
+            r"must return one number as a tensor, got shape",
+        ),
+        ("objective", "return 1.0", "objective.name=own", "must return one number as a tensor, got float"),
+        (
+            "objective",
+            "return outputs.detach().sum()",
+            "objective.name=own",
+            "has no gradient to the outputs",
+        ),
+        ("optimizer", "return None", "optimizer.name=own", "optimizer 'own': NoneType is no torch Optimizer"),
+        ("schedule", "return 'x'", "schedule.name=own", "schedule 'own' must return a number, got str"),
+        ("callback", "return {}", "callbacks.own={}", r"callbacks\.own: dict is no lightning Callback"),
+        ("metric", "return {}", "metrics.own={}", r"metrics\.own: dict is no torchmetrics Metric"),
+    ],
+)
+def test_an_own_part_of_the_wrong_class_is_refused_and_leaves_nothing(
+    kind: str,
+    body: str,
+    settings: str,
+    message: str,
+    tiny: dict[str, Any],
+    work: Path,
+    own_code_forgotten: None,
+) -> None:
+    first = {"objective": "outputs, targets", "optimizer": "groups", "schedule": "step"}.get(kind, "")
+    (work / "own.py").write_text(
+        f"from experiments import register\ndef own({first}):\n    {body}\nregister({kind!r}, 'own', own)\n"
+    )
+    own_code.use(work / "own.py")
+    plain = {key: value for key, value in tiny.items() if key != kind}
+    with pytest.raises(UserError, match=message):
+        experiments.run(plain, settings)
+    assert not (work / "runs").exists()

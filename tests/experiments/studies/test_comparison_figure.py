@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -131,3 +132,22 @@ def test_a_curve_by_class_or_confidence_has_its_own_axis(panels: Panels) -> None
     lines = found["test/accuracy_by_confidence"].get_lines()
     assert [list(line.get_data()[1]) for line in lines if line.get_linestyle() == ":"] == [[0, 1]]
     assert not [line for line in found["train/loss"].get_lines() if line.get_linestyle() == ":"]
+
+
+def test_twenty_groups_have_twenty_colours() -> None:
+    assert len({comparison_figure._colour(number) for number in range(20)}) == 20
+    assert comparison_figure._colour(3) == colormaps["tab10"](3)
+
+
+@pytest.mark.parametrize("curves", [1, 2, 3])
+def test_the_legend_covers_no_curve(panels: Panels, curves: int) -> None:
+    """It is in the free place, or below the panels."""
+    for name in ("a", "b"):
+        rows = "".join(f"{step},0,loss_{k},{4**step}\n" for step in range(5) for k in range(curves))
+        make_run(panels.folder / name / "seed_0", rows)
+    axes = panels(curves=["loss_*"], panels=["test/loss", "test/accuracy"])
+    figure = panels.drawn[-1]
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert not any(box.overlaps(panel.get_window_extent()) for panel in axes)
