@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ def _draw_setting(
     if dimension.values:  # one place for each value of a list
         places = [float(list(dimension.values).index(value)) for value in chosen]
         names = [literal(show(value)) for value in dimension.values]
-        turned = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > WIDTH else {}
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > WIDTH else {}
         axes.set_xticks(range(len(names)), names, **turned)
         axes.set_xlim(-0.5, len(dimension.values) - 0.5)
     else:
