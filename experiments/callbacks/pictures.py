@@ -20,6 +20,8 @@ CARD = 350
 """Width of a card in pixels."""
 SMALLEST, SMALL, TITLE = 9, 11, 12
 """Font sizes in pixels."""
+SMALLEST_WITH_NUMBERS = 18
+"""Size of the smallest cell of a confusion matrix that has a number."""
 
 INK, FAINT, RED, PAPER, EMPTY = (38, 38, 38), (140, 140, 140), (196, 32, 32), (255, 255, 255), (246, 246, 246)
 GREEN, ORANGE, BLUE = (61, 145, 96), (222, 94, 28), (24, 78, 140)
@@ -76,14 +78,14 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
         title: The title above the picture.
     """
     classes = len(class_names)
-    cell = 28 if classes <= 20 else max(4, 600 // classes)
-    named = cell >= 14  # names of smaller cells would overlap
+    named = classes <= 42  # names of smaller cells would overlap
     row_totals = counts.sum(1)
     mistakes = counts - np.diag(np.diag(counts))
     worst = max(1, int(mistakes.max(initial=0)))
 
     names = [fonts.fit(name, SMALL, 100) for name in class_names] if named else [""] * classes
     longest = max((fonts.width(name, SMALL) for name in names), default=0)
+    cell = _cell(counts, CARD - longest - 68)
     upright = longest <= cell - 4
     left, top = 24 + longest, 44 + (14 if upright else longest + 4)
     side = classes * cell
@@ -115,7 +117,7 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
                 strength = 0.12 + 0.88 * count / worst
             fill = _blend(GREEN if i == j else ORANGE, strength) if count else EMPTY
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill)
-            if count and cell >= 26:
+            if count and cell >= SMALLEST_WITH_NUMBERS:
                 number, size = _number(count, cell - 4)
                 ink = PAPER if strength > 0.6 else INK
                 fonts.write(draw, (x + cell / 2 - 1, y + cell / 2), number, ink, size, "mm")
@@ -124,12 +126,24 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
     return image
 
 
+def _cell(counts: NDArray[np.integer], room: int) -> int:
+    """Return the size of a cell, so that a matrix with whole numbers is no wider than `room`, if possible.
+
+    TensorBoard draws a wider picture smaller, by leaving out rows and columns of pixels.
+    """
+    classes = len(counts)
+    widest = fonts.width(_number(int(counts.max(initial=0)), 0)[0], SMALLEST) + 4
+    fitting = min(28, room // max(1, classes))
+    if fitting >= max(widest, SMALLEST_WITH_NUMBERS):
+        return fitting
+    return 28 if classes <= 20 else max(4, 600 // classes)
+
+
 def _number(count: int, room: int) -> tuple[str, int]:
-    """Return a count and the font size that fits it into `room` pixels; if none does, thousands as `12k`."""
-    sizes = range(SMALL, SMALLEST - 1, -1)
-    fitting = (size for size in sizes if fonts.width(str(count), size) <= room)
-    size = next(fitting, None)
-    return (f"{count / 1000:.0f}k", SMALLEST) if size is None else (str(count), size)
+    """Return a count, above 9,999 as `12k`, and the largest font size that fits it into `room` pixels."""
+    text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+    sizes = (size for size in range(SMALL, SMALLEST, -1) if fonts.width(text, size) <= room)
+    return text, next(sizes, SMALLEST)
 
 
 def _rotated(image: Image.Image, text: str, at: tuple[int, int], ink: Colour) -> None:

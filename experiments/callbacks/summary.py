@@ -155,11 +155,12 @@ def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD
                 handle.remove()
     total, trainable = parameter_count(pl_module), parameter_count(pl_module, trainable_only=True)
     table = Table(box=style, show_footer=True, header_style="bold", footer_style="bold")
-    table.add_column("part", footer=type(pl_module).__name__)
-    table.add_column("type", footer="" if trainable == total else f"{trainable:,} trainable")
+    # In a narrow terminal the first columns get more lines, because a number that is cut is a wrong number.
+    table.add_column("part", footer=type(pl_module).__name__, overflow="fold")
+    table.add_column("type", footer="" if trainable == total else f"{trainable:,} trainable", overflow="fold")
     table.add_column("output", footer="")
-    table.add_column("parameters", footer=f"{total:,}", justify="right")
-    table.add_column("FLOP/sample", footer=si(flops.get("")), justify="right")
+    table.add_column("parameters", footer=f"{total:,}", justify="right", no_wrap=True)
+    table.add_column("FLOP/sample", footer=si(flops.get("")), justify="right", no_wrap=True)
     for name, child in listed:
         table.add_row(
             name,

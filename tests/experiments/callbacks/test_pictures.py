@@ -148,10 +148,13 @@ def test_digits_of_a_confusion_matrix_fit_its_cells(count, shown):
     assert size >= pictures.SMALLEST
 
 
-def test_a_confusion_matrix_of_ten_classes_is_as_wide_as_a_card():
-    counts = np.full((10, 10), 9999)
-    image = pictures.confusion_matrix(counts, [str(i) for i in range(10)], "test: 1,234 of 10,000 wrong")
-    assert image.width <= pictures.CARD + 10
+@pytest.mark.parametrize(
+    ("names", "largest"),
+    [([str(i) for i in range(10)], 9999), ([str(i) for i in range(10)], 70_000), (["sneaker"] * 10, 999)],
+)
+def test_a_matrix_of_ten_classes_fits_a_card_which_would_cut_the_digits_of_a_wider_one(names, largest):
+    image = pictures.confusion_matrix(np.full((10, 10), largest), names, "test: 1,234 of 10,000 wrong")
+    assert image.width <= pictures.CARD
 
 
 def test_predictions_are_counted_over_the_true_values_and_the_diagonal_is_right():

@@ -195,6 +195,17 @@ def test_table_in_a_terminal_is_styled():
     assert "\x1b[1m" in printed(Model(), force_terminal=True, width=100)
 
 
+def test_numbers_are_whole_in_a_narrow_terminal():
+    model = Model()
+    model.body = nn.Linear(30_000, 4_000, device="meta")
+    file = io.StringIO()
+    Console(file=file, width=60, force_terminal=True, color_system=None).print(summary_table(model))
+    lines = file.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= 60 for line in lines)
+    assert sum("120,004,000" in line for line in lines) == 1
+    assert "…" not in file.getvalue()
+
+
 def test_a_model_of_unknown_input_has_parameters_only():
     model = Model()
     model.info = None
