@@ -43,13 +43,17 @@ def _characters(path: Path) -> frozenset[int]:
 
 @cache
 def _other_files() -> tuple[Path, ...]:
-    """Return the font files of this machine; upright fonts without serifs first."""
+    """Return the font files of this machine; upright fonts without serifs first.
+
+    Apple's Last Resort has a box for every character, so it is left out.
+    """
     from matplotlib.font_manager import findSystemFonts
 
     def rank(path: Path) -> tuple[bool, bool, str]:
         return "sans" not in path.name.lower(), "regular" not in path.name.lower(), str(path)
 
-    return tuple(sorted(map(Path, findSystemFonts()), key=rank))
+    files = (Path(file) for file in findSystemFonts() if "lastresort" not in file.lower())
+    return tuple(sorted(files, key=rank))
 
 
 @cache
@@ -74,14 +78,14 @@ def pieces(text: str, size: int) -> Iterator[tuple[Font, str]]:
         return
     missing = "".join(dict.fromkeys(c for c in text if not c.isspace() and file_with(c) is None))
     if missing:
-        _say_missing()
+        say_missing()
         text = "".join(f"U+{ord(c):04X}" if c in missing else c for c in text)
     for path, characters in itertools.groupby(text, lambda c: file_with(c) or default_file()):
         yield _font(path, size), "".join(characters)
 
 
 @cache
-def _say_missing() -> None:
+def say_missing() -> None:
     """Say once what to install."""
     say(
         "the pictures show some characters by their numbers, because no font of this machine has them; "

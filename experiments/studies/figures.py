@@ -1,5 +1,6 @@
 """Save a Matplotlib figure: small files, and labels of any script."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
 from PIL import Image
 
-from experiments.callbacks.fonts import default_file, file_with
+from experiments.callbacks.fonts import default_file, file_with, say_missing
 from experiments.errors import writing
 
 COLOURS = 64
@@ -22,7 +23,9 @@ def save(figure: Figure, path: Path, *, dpi: int = 120) -> None:
         _choose_fonts(text)
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # `say_missing` has said it
+        canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS)
     with writing(path):
         picture.save(path, "PNG", optimize=True)
@@ -31,6 +34,8 @@ def save(figure: Figure, path: Path, *, dpi: int = 120) -> None:
 def _choose_fonts(text: Text) -> None:
     """Let a label use fonts that have its characters, if Matplotlib's own lacks them."""
     found = [file_with(c) for c in dict.fromkeys(text.get_text()) if not c.isascii()]
+    if None in found:
+        say_missing()
     others = dict.fromkeys(path for path in found if path not in (None, default_file()))
     if others:
         for path in others:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from experiments.console import say
+from experiments.errors import writing
 from experiments.training import run_directory
 
 FOLDER = "profile"
@@ -26,7 +27,8 @@ class _Told(_Base):
         table, folder = self.summary().expandtabs(), Path(self.dirpath or ".")
         if table and self.local_rank == 0 and self._stage == "fit":
             path = folder / f"{self.filename}.txt"
-            folder.mkdir(exist_ok=True)
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
             run_directory.write_text(path, table + "\n")
             say("\n".join(line.rstrip() for line in table.strip().splitlines()[:ROWS_SHOWN]))
             traces = " · traces beside it: *.pt.trace.json" if any(folder.glob("*.pt.trace.json")) else ""

@@ -37,7 +37,7 @@ def machine_fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A machine whose only fonts are those of a folder."""
 
     def forget() -> None:
-        for cached in (fonts._other_files, fonts.file_with, fonts._say_missing):
+        for cached in (fonts._other_files, fonts.file_with, fonts.say_missing):
             cached.cache_clear()
 
     def found(*args: object, **options: object) -> list[str]:

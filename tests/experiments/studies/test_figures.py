@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,7 +23,6 @@ def test_a_figure_is_a_small_picture_that_looks_the_same(tmp_path: Path) -> None
     assert np.abs(pixels[0] - pixels[1]).mean() < 2
 
 
-@pytest.mark.filterwarnings("ignore:Glyph 20013:UserWarning")  # in truth, neither font has it
 def test_a_label_gets_the_fonts_that_it_needs(tmp_path: Path, monkeypatch) -> None:
     serif = Path(figures.default_file()).with_name("DejaVuSerif.ttf")
     monkeypatch.setattr(figures, "file_with", lambda c: serif if c == "中" else figures.default_file())
@@ -34,3 +32,13 @@ def test_a_label_gets_the_fonts_that_it_needs(tmp_path: Path, monkeypatch) -> No
     figures.save(figure, tmp_path / "figure.png")
     assert axes.title.get_fontfamily() == ["DejaVu Sans", "DejaVu Serif"]
     assert axes.xaxis.label.get_fontfamily() != axes.title.get_fontfamily()
+
+
+def test_a_character_that_no_font_has_is_said_in_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    figures.say_missing.cache_clear()
+    monkeypatch.setattr(figures, "file_with", lambda c: None)
+    figure = Figure()
+    figure.add_subplot().set_title("中")
+    figures.save(figure, tmp_path / "figure.png")
+    assert "fonts-noto-cjk" in capsys.readouterr().out
+    figures.say_missing.cache_clear()
