@@ -52,6 +52,7 @@ READ_PROMPT_SET = prompt_sets.read_prompt_set
 OFFLINE = (
     "configs/digits_study.yaml",
     "configs/steering_synthetic.yaml",
+    "data.name=steering_pairs",
     "steer.yaml",
     "data.name=text",
     "data.name=image_folder",
