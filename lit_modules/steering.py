@@ -44,6 +44,7 @@ class Steering(LitModule):
         if not info.target_scale:
             raise ValueError("all training targets are zero vectors, so there is nothing to learn")
         (width,) = info.input_shape
+        usual_length = info.target_scale * math.sqrt(width)
         self.network = SteeringMLP(
             width=width,
             hidden=config.hidden,
@@ -55,7 +56,8 @@ class Steering(LitModule):
             input_mean=info.mean if config.normalize_inputs else None,
             input_std=info.std if config.normalize_inputs else None,
             output_scale=info.target_scale if config.normalize_targets else 1.0,
-            min_length=config.min_length * info.target_scale * math.sqrt(width),
+            min_length=config.min_length * usual_length,
+            equal_length=usual_length if config.equal_length else None,
         )
         self.example_input_array = torch.zeros(1, width)
 

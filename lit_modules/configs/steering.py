@@ -43,3 +43,7 @@ class SteeringConfig(LayersConfig, ModelConfig):
         min=0.0,
         max=1e6,
     )
+    equal_length: bool = setting(
+        False,
+        "In evaluation, scale all other vectors to the root mean square length of the training vectors.",
+    )

@@ -38,6 +38,8 @@ class SteeringMLP(nn.Module):
         output_scale: s.
         min_length: In evaluation, a vector shorter than this becomes zero, so that a prompt that needs no
             steering is not changed at all.
+        equal_length: In evaluation, all other vectors are scaled to this length; `None` leaves them alone.
+            Squared error makes a vector shorter where the direction is uncertain, and this undoes it.
         implementation: PyTorch's layers, or the same by hand.
 
     Raises:
@@ -63,6 +65,7 @@ class SteeringMLP(nn.Module):
         input_std: Sequence[float] | None = None,
         output_scale: float = 1.0,
         min_length: float = 0.0,
+        equal_length: float | None = None,
         implementation: LayerImplementation = "fused",
     ) -> None:
         super().__init__()
@@ -85,6 +88,7 @@ class SteeringMLP(nn.Module):
         self.dropout = blocks.dropout(dropout)
         self.output_scale = output_scale
         self.min_length = min_length
+        self.equal_length = equal_length
         self.register_buffer("input_mean", _vector("input_mean", input_mean, width, 0.0))
         std = _vector("input_std", input_std, width, 1.0)
         self.register_buffer("input_std", std.where(std != 0, 1.0))
@@ -97,9 +101,14 @@ class SteeringMLP(nn.Module):
         if self.skip is not None:
             vectors = vectors + self.skip(x)
         vectors = self.output_scale * vectors
-        if self.training or not self.min_length:
+        if self.training:
             return vectors
-        return torch.where(vectors.norm(dim=-1, keepdim=True) < self.min_length, 0.0, vectors)
+        lengths = vectors.norm(dim=-1, keepdim=True)
+        if self.min_length:
+            vectors = torch.where(lengths < self.min_length, 0.0, vectors)
+        if self.equal_length is not None:
+            vectors = vectors * (self.equal_length / lengths.where(lengths > 0, 1.0))
+        return vectors
 
 
 def _vector(name: str, values: Sequence[float] | None, width: int, default: float) -> Tensor:

@@ -89,6 +89,9 @@ def test_what_is_too_short_is_told_in_the_vectors_lengths() -> None:
     network = Steering(SteeringConfig(hidden=5, min_length=0.5), INFO).network
     assert network.min_length == pytest.approx(0.5 * 7 * 6**0.5)  # 6 entries of root mean square 7
     assert Steering(SteeringConfig(hidden=5), INFO).network.min_length == 0
+    assert network.equal_length is None
+    equal = Steering(SteeringConfig(hidden=5, equal_length=True), INFO).network
+    assert equal.equal_length == pytest.approx(7 * 6**0.5)
 
 
 @pytest.mark.slow

@@ -120,3 +120,16 @@ def test_short_vectors_become_zero_in_evaluation() -> None:
     assert torch.equal(kept[lengths < network.min_length], torch.zeros(24, 4))
     assert torch.equal(kept[lengths >= network.min_length], made[lengths >= network.min_length])
     assert torch.equal(network.train()(states(50, 4)), made)
+
+
+def test_equal_lengths_keep_the_direction_and_leave_zeros_in_evaluation() -> None:
+    torch.manual_seed(0)
+    network = SteeringMLP(width=4, hidden=7)
+    made = network(states(50, 4)).detach()
+    network.min_length, network.equal_length = float(made.norm(dim=-1).median()), 3.0
+    scaled = network.eval()(states(50, 4)).detach()
+    kept = made.norm(dim=-1) >= network.min_length
+    assert torch.equal(scaled[~kept], torch.zeros(24, 4))
+    torch.testing.assert_close(scaled[kept].norm(dim=-1), torch.full((26,), 3.0))
+    torch.testing.assert_close(nn.functional.cosine_similarity(scaled[kept], made[kept]), torch.ones(26))
+    assert torch.equal(network.train()(states(50, 4)), made)
