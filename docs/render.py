@@ -79,8 +79,13 @@ class Results:
             rows.append([link, summary(path), self.fill(config["result"]), self.fill(config["time"])])
         return "\n".join(markdown_table(["config", "what it shows", "result", "time"], rows))
 
-    def picture(self, name: str) -> str:
-        """Render the section of a config in `docs/results/pictures.md`.
+    def pictures(self) -> str:
+        """Render a section for each config. A picture of several configs is shown once."""
+        shown: dict[str, str] = {}  # the config that shows a picture
+        return "\n\n".join(self.picture(name, shown) for name in self.configs)
+
+    def picture(self, name: str, shown: dict[str, str]) -> str:
+        """Render the section of a config.
 
         A config may name its `pictures`, by default `NAME.png`, and the `commands` that make them. A config
         without a picture says why in `no_picture`.
@@ -96,8 +101,14 @@ class Results:
         ]
         if "no_picture" in config:
             parts.append(f"No picture: {config['no_picture']}")
-        else:
-            parts += [f"![{name}](../pictures/{file})" for file in config.get("pictures", [f"{name}.png"])]
+            return "\n\n".join(parts)
+        for file in config.get("pictures", [f"{name}.png"]):
+            first = shown.setdefault(file, name)
+            parts.append(
+                f"![{name}](../pictures/{file})"
+                if first == name
+                else f"See the picture of [{first}](#{first})."
+            )
         return "\n\n".join(parts)
 
     def document(self, path: Path) -> str:
@@ -110,7 +121,7 @@ class Results:
             elif kind == "results":
                 body = self.table(names)
             elif kind == "pictures":
-                body = "\n\n".join(self.picture(name) for name in self.configs)
+                body = self.pictures()
             else:
                 chosen = list(self.configs) if names == "all" else names.split()
                 body = self.config_table(chosen, path.parent)

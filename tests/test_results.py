@@ -82,3 +82,15 @@ def test_rendering_replaces_the_figures_of_a_document_and_of_a_head(tmp_path: Pa
     assert "stale" not in head
     assert head.endswith("#\n# C.\nname: x\n")
     assert "# Reaches: 99.22 % test accuracy" in head
+
+
+def test_a_column_is_drawn_as_dots_with_their_spread() -> None:
+    figure = runpy.run_path(str(REPOSITORY / "docs" / "figure.py"))
+    cells = {"99.56 ± 0.08": (99.56, 0.08), "14 (the same seeds)": (14, 0), "2,669": (2669, 0), "–": None}
+    assert {cell: figure["numbers"](cell) for cell in cells} == cells
+    (axes,) = figure["draw"](RESULTS, "hello", "right").axes
+    rows = RESULTS.figures["hello"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(rows)
+    dots = [bar.lines[0].get_xdata()[0] for bar in axes.containers]
+    assert dots == [figure["numbers"](row["right"])[0] for row in rows.values()]
+    assert [text.get_text() for text in axes.texts] == [row["right"] for row in rows.values()]
