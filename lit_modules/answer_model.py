@@ -62,8 +62,6 @@ class AnswerModel(LanguageModel):
         self, config: AnswerModelConfig, info: TextInfo, *, reward: Reward | None = None, **training: Any
     ) -> None:
         super().__init__(config, info, **training)
-        if not info.answer_length:
-            raise ValueError("answer_model needs one answer to each prompt; choose data.name addition")
         self.reward = reward
         is_grpo = isinstance(self.objective, GRPO)
         if is_grpo and max(config.dropout, config.hidden_dropout, config.attention_dropout) > 0:
@@ -72,6 +70,15 @@ class AnswerModel(LanguageModel):
         self._reference: list[TransformerLM] = []
         self._saved_reference: dict[str, Tensor] | None = None
         self._rollouts: list[Rollout] = []  # of the batches of one optimizer step
+
+    def check_data(self, info: TextInfo) -> None:
+        """Refuse data without one answer to each prompt.
+
+        Raises:
+            ValueError: The data has none.
+        """
+        if not info.answer_length:
+            raise ValueError("answer_model needs one answer to each prompt; choose data.name addition")
 
     def build_metrics(self, stage: Stage) -> dict[str, Metric]:
         """Measure greedy answers; in the test also sampled answers and longer problems."""

@@ -31,8 +31,9 @@ class CharRNN(LitModule):
     `success`, the share of sequences without a mistake.
 
     Raises:
-        ValueError: The data is conversations; `carry_state` is set, but the batches of the data do not
-            continue each other; or there is no read-out and `hidden` differs from the size of the vocabulary.
+        ValueError: The data is conversations, or prompts with answers; `carry_state` is set, but the batches
+            of the data do not continue each other; or there is no read-out and `hidden` differs from the size
+            of the vocabulary.
     """
 
     info_type = TextInfo | SequenceLabellingInfo
@@ -48,6 +49,8 @@ class CharRNN(LitModule):
         super().__init__(config, info, **training)
         if isinstance(info, TextInfo) and info.chat_template:
             raise ValueError("char_rnn can't learn conversations; choose the model language_model")
+        if isinstance(info, TextInfo) and info.answer_length:
+            raise ValueError("char_rnn can't read prompts with answers; choose the model answer_model")
         if config.carry_state and not (isinstance(info, TextInfo) and info.continuous):
             raise ValueError(
                 "carry_state: true needs batches that continue each other; set data.sampling to sequential, "

@@ -39,8 +39,18 @@ class LanguageModel(LitModule):
 
     def __init__(self, config: LanguageModelConfig, info: TextInfo, **training: Any) -> None:
         super().__init__(config, info, **training)
+        self.check_data(info)
         self.network = self.build_network(config, info)
         self.example_input_array = torch.zeros(1, info.train_length, dtype=torch.long)
+
+    def check_data(self, info: TextInfo) -> None:
+        """Refuse data that the model can't read. The constructor calls it once.
+
+        Raises:
+            ValueError: The data is prompts with one answer each.
+        """
+        if info.answer_length:
+            raise ValueError("language_model can't read prompts with answers; choose the model answer_model")
 
     def build_network(self, config: LanguageModelConfig, info: TextInfo) -> nn.Module:
         """Build the network from tokens (B, T) to logits (B, T, V). The constructor calls it once."""

@@ -63,7 +63,7 @@ def grpo() -> Outcome:
 
     Formula: −min(ρA, clip(ρ, 1 ± ε) A) + β k3 with ρ = π / π_old, A = (r − mean r) / std r
     Source: Shao et al. 2024, "DeepSeekMath", eq. 3
-    Mistake: The unbiased std; clipping without the minimum, which keeps bad answers from being corrected.
+    Mistake: No mean subtracted; clipping without the minimum, which keeps bad answers from being corrected.
     Code: lit_modules/functional/policy.py
     """
     rewards, mask, name = numbers(1, 0, 0, 1), torch.ones(4, 2, dtype=torch.bool), "formula in PyTorch"
@@ -82,7 +82,7 @@ def grpo() -> Outcome:
                 a,
                 "torch.std",
                 centred / (rewards.std(correction=0) + 1e-6),
-                wrong=("unbiased std", centred / rewards.std()),
+                wrong=("no mean subtracted", rewards / (rewards.std(correction=0) + 1e-6)),
             ),
             Result("loss, ε = 0.2", ours(), name, loss.mean(), ("no minimum", -clipped.mean())),
             Result(

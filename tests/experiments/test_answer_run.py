@@ -78,7 +78,7 @@ def test_a_run_that_samples_continues_exactly_from_any_step(accumulate: int) -> 
     assert {"train/reward", "train/kl", "train/entropy", "train/clip_fraction"} < curves.keys()
     assert {"train/answer_length", "train/token_passes", "val/exact_match"} < curves.keys()
     assert {"test/pass_at_2", "test/exact_match_longer"} < whole.metrics.keys()
-    for after in (1, 2, 3, 6, 11, 12):
+    for after in (2, 7, 12):  # between two steps on the same answers, in another epoch, in the last step
         run_dir = f"run_dir=cut_{after}"
         with pytest.raises(Interrupted):
             experiments.run(SETTINGS, change, run_dir, callbacks=[Stop(after)])

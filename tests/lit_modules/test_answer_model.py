@@ -12,11 +12,15 @@ from datamodules.addition import ALPHABET, AdditionDataModule
 from datamodules.configs.addition import AdditionConfig
 from datamodules.info import TextInfo
 from lit_modules.answer_model import AnswerModel
+from lit_modules.char_rnn import CharRNN
 from lit_modules.configs.answer_model import AnswerModelConfig
+from lit_modules.configs.char_rnn import CharRNNConfig
+from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.configs.objective import CrossEntropyConfig, GRPOConfig
 from lit_modules.functional import policy
 from lit_modules.generation.rollout import Rollout, answer_log_probs
 from lit_modules.grpo import GRPO
+from lit_modules.language_model import LanguageModel
 from lit_modules.objective import CrossEntropy
 
 SIZES = {"train_size": 12, "val_size": 4, "test_size": 6, "longer_size": 2, "batch_size": 6}
@@ -202,6 +206,11 @@ def test_a_cut_off_answer_has_no_reward(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="one answer to each prompt; choose"):
         AnswerModel(CONFIG, TextInfo(vocab_size=5, context_length=4))
+    config = LanguageModelConfig(depth=1, width=16, num_heads=2)
+    with pytest.raises(ValueError, match="language_model can't read prompts with answers"):
+        LanguageModel(config, data().info)
+    with pytest.raises(ValueError, match="char_rnn can't read prompts with answers"):
+        CharRNN(CharRNNConfig(), data().info)
     for name in ("dropout", "hidden_dropout", "attention_dropout"):
         with pytest.raises(ValueError, match="set every dropout to 0"):
             model(AnswerModelConfig(depth=1, width=16, num_heads=2, **{name: 0.1}))
