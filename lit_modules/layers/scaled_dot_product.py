@@ -211,7 +211,7 @@ def _fused(
             dropout_p=dropout,
             is_causal=top_left_is_bottom_right,
             scale=scale,
-            enable_gqa=query.shape[1] != kv_heads,
+            enable_gqa=bool(query.shape[1] != kv_heads),  # in a trace a size is a tensor
         ).to(dtype)
     if fold:
         output = unstack_groups(output, heads)

@@ -26,6 +26,13 @@ def test_a_fit_with_the_graph_is_the_same_fit(tiny: dict[str, Any]) -> None:
         assert torch.equal(tensor, drawn.module.state_dict()[name]), name
 
 
+@pytest.mark.slow
+def test_a_transformer_is_traced(language_settings: dict[str, Any], tmp_path: Any) -> None:
+    trainer = {**language_settings["trainer"], "measure": ["graph"], "max_epochs": 1}
+    result = experiments.run({**language_settings, "trainer": trainer, "run_dir": str(tmp_path / "run")})
+    assert has_graph(result.run_dir)
+
+
 def test_a_model_that_cannot_be_traced_trains_and_says_so_in_one_line(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
