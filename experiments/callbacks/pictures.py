@@ -17,7 +17,7 @@ from experiments.callbacks.fonts import Colour
 Pixels = NDArray[np.uint8]
 
 CARD = 350
-"""Width of a card in pixels."""
+"""Width of a card in pixels. TensorBoard repeats or leaves out pixels of a picture of another width."""
 SMALLEST, SMALL, TITLE = 9, 11, 12
 """Font sizes in pixels."""
 SMALLEST_WITH_NUMBERS = 18
@@ -89,7 +89,8 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
     upright = longest <= cell - 4
     left, top = 24 + longest, 44 + (14 if upright else longest + 4)
     side = classes * cell
-    image = Image.new("RGB", (max(left + side + 44, fonts.width(title, TITLE) + 12), top + side + 8), PAPER)
+    width = max(CARD, left + side + 44, fonts.width(title, TITLE) + 12)
+    image = Image.new("RGB", (width, top + side + 8), PAPER)
     draw = ImageDraw.Draw(image)
 
     def write(x: float, y: float, text: str, ink: Colour = INK, anchor: str = "mm") -> None:
@@ -127,10 +128,7 @@ def confusion_matrix(counts: NDArray[np.integer], class_names: Sequence[str], ti
 
 
 def _cell(counts: NDArray[np.integer], room: int) -> int:
-    """Return the size of a cell, so that a matrix with whole numbers is no wider than `room`, if possible.
-
-    TensorBoard draws a wider picture smaller, by leaving out rows and columns of pixels.
-    """
+    """Return the size of a cell, so that a matrix with whole numbers is no wider than `room`, if possible."""
     classes = len(counts)
     widest = fonts.width(_number(int(counts.max(initial=0)), 0)[0], SMALLEST) + 4
     fitting = min(28, room // max(1, classes))

@@ -9,10 +9,10 @@ def colours(image):
 
 
 def cell(image, classes, row, column):
-    """The background of a cell, found from the picture's right and lower edges, where margins are fixed."""
+    """The background of a cell, beside names of one letter and above the lower edge."""
     pixels = np.asarray(image.convert("RGB"))
-    right, bottom = image.width - 44, image.height - 8
-    return tuple(pixels[bottom - (classes - row) * 28 + 2, right - (classes - column) * 28 + 2].tolist())
+    left, bottom = 24 + pictures.fonts.width("b", pictures.SMALL), image.height - 8
+    return tuple(pixels[bottom - (classes - row) * 28 + 2, left + column * 28 + 2].tolist())
 
 
 def test_mistakes_stand_out_against_the_hits_however_rare_they_are():
@@ -154,7 +154,7 @@ def test_digits_of_a_confusion_matrix_fit_its_cells(count, shown):
 )
 def test_a_matrix_of_ten_classes_fits_a_card_which_would_cut_the_digits_of_a_wider_one(names, largest):
     image = pictures.confusion_matrix(np.full((10, 10), largest), names, "test: 1,234 of 10,000 wrong")
-    assert image.width <= pictures.CARD
+    assert image.width == pictures.CARD
 
 
 def test_predictions_are_counted_over_the_true_values_and_the_diagonal_is_right():
