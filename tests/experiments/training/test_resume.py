@@ -830,3 +830,9 @@ def test_a_chain_that_was_moved_has_the_same_settings(work: Path) -> None:
     copied.touch()
     with pytest.raises(UserError, match=r"data\.path"):  # a copy: the first one may differ
         check(there, str(copied))
+    seeded = "chain/extract/seed_1/states.safetensors"
+    check_same(
+        {"data": {"path": str(work / seeded)}},
+        {"data": {"path": f"elsewhere/{seeded}"}},
+        work / "chain" / "train" / "seed_1",
+    )
