@@ -132,6 +132,22 @@ def test_no_hidden_key_or_value_reaches_outputs_or_gradients(
         assert_same(results[1], results[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("implementation", ["fused", "by_hand"])
+def test_no_hidden_key_or_value_reaches_a_compiled_graph(implementation: str):
+    """A graph can't look for them as an eager call on a CPU does; the padding is cleared there too."""
+    mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    mask[0, ..., 3:] = False
+    query, key, value = (x.detach() for x in heads(kv=2))
+    hidden = ~mask[:, :, 0, :, None]
+    dirty = (query, key.masked_fill(hidden, torch.nan), value.masked_fill(hidden, torch.nan))
+    compiled = torch.compile(scaled_dot_product_attention, backend="aot_eager", fullgraph=True)
+    for is_causal in (False, True):
+        options = {"mask": mask, "is_causal": is_causal, "implementation": implementation}
+        expected = scaled_dot_product_attention(query, key, value, **options)
+        torch.testing.assert_close(compiled(*dirty, **options), expected)
+
+
 def alone(inputs: Heads, visible: Tensor) -> Tensor:
     """The formula for each query with copies of the keys that it may see, and no others."""
     query, key, value = inputs
