@@ -261,6 +261,10 @@ def _failure_noted(folder: Path) -> Iterator[None]:
 
 def note_failure(folder: Path, **what: Any) -> None:
     """Add an `error` or an `exit_status` to `failed.json`, from which the comparison reads it."""
+    run_directory.write_text(folder / "failed.json", json.dumps({**failure(folder), **what}) + "\n")
+
+
+def failure(folder: Path) -> dict[str, Any]:
+    """Read what `note_failure` has written; empty if there is nothing."""
     path = folder / "failed.json"
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    run_directory.write_text(path, json.dumps({**noted, **what}) + "\n")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -21,7 +21,7 @@ from experiments.config.root import Config
 from experiments.console import say
 from experiments.errors import Interrupted, UserError
 from experiments.studies.processes import run_in_processes
-from experiments.studies.study import ENDED_EARLY, Job, note_failure, run_fit, run_job, say_failed
+from experiments.studies.study import ENDED_EARLY, Job, failure, note_failure, run_fit, run_job, say_failed
 from experiments.studies.study_directory import open_directory
 from experiments.terminal_streams import outlive_terminal
 from experiments.training import resume
@@ -31,7 +31,10 @@ from experiments.training.run_lock import InUseError, claims_end, slurm_step
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
+
+MOST_REFUSED = 3
+"""Number of refused fits after which a sweep without any other fit ends."""
 
 
 def run_sweep(experiment: Config) -> Result:
@@ -87,9 +90,11 @@ def _work(experiment: Config, run_dir: Path) -> None:
         _run_trials(experiment, run_dir)
         return
     arguments = (str(run_dir), experiment.plain, own_code.sources_of(experiment))
-    _, signum = run_in_processes(_worker, [arguments] * jobs)
+    statuses, signum = run_in_processes(_worker, [arguments] * jobs)
     if signum is not None:
         raise Interrupted(signum, run_dir, run_dir)
+    if all(status == 2 for status in statuses):
+        raise UserError("no worker could run a fit; the lines above say why")
 
 
 def _worker(run_dir: str, plain: Mapping[str, Any], own: Sequence[str]) -> None:
@@ -116,8 +121,27 @@ def _run_trials(experiment: Config, run_dir: Path) -> None:
         trial, lock = found
         try:
             _run_trial(experiment, run_dir, trial)
+            _check_not_all_refused(study.get_trials(deepcopy=False), run_dir)
         finally:
             lock.release()
+
+
+def _check_not_all_refused(trials: "Sequence[FrozenTrial]", run_dir: Path) -> None:
+    """End a sweep whose first fits have all been refused: the mistake is in what they share.
+
+    Raises:
+        UserError: At least `MOST_REFUSED` fits were refused, and no fit has begun.
+    """
+    from optuna.trial import TrialState
+
+    from experiments.studies.sweep_storage import folder
+
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    if any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials):
+        return
+    notes = [failure(run_dir / folder(trial)) for trial in failed]
+    if len(notes) >= MOST_REFUSED and all(note.get("exit_status") == 2 for note in notes):
+        raise UserError(f"the first {len(notes)} fits were refused; the last one: {notes[-1].get('error')}")
 
 
 def _run_trial(experiment: Config, run_dir: Path, trial: "Trial") -> None:
@@ -140,7 +164,9 @@ def _run_trial(experiment: Config, run_dir: Path, trial: "Trial") -> None:
         return
     callbacks = functools.partial(_pruning, str(run_dir), experiment.plain, trial._trial_id)
     own = own_code.sources(config.plain)
-    job = Job(path=path, function=run_fit, arguments=(config.plain, True, own, callbacks), is_finished=False)
+    has_begun = (run_dir / path).exists()  # a new fit that is refused leaves nothing
+    arguments = (config.plain, has_begun, own, callbacks)
+    job = Job(path=path, function=run_fit, arguments=arguments, is_finished=False)
     status = run_job(job, run_dir)
     value = math.nan if status else read_metrics(run_dir / path).get(monitor, math.nan)
     if status == ENDED_EARLY:

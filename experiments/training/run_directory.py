@@ -35,7 +35,7 @@ RESULTS = ("config.yaml", "metrics.csv", "metrics.json", "comparison.csv", "chec
 
 LEFT_BY_A_START = (
     *("config.yaml", "environment.json", "metrics.csv", "run.log", "study.yaml", "failed.json"),
-    "events.out.tfevents.*",
+    *("events.out.tfevents.*", "sweep.journal", "*.lock"),
 )
 """Files that a run without any result may have written."""
 

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 import experiments
-from experiments.errors import UserError
+from experiments.errors import RunError, UserError
 from experiments.training import checkpoint
 
 
@@ -93,6 +93,19 @@ def test_a_killed_sweep_is_taken_up_again_and_runs_each_trial_once(
     assert [row["state"] for row in rows(result.run_dir)] == ["complete"] * 3
     for folder, step in zip(folders, steps, strict=False):
         assert f"step {step}" in (folder / "run.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_mistake_of_all_fits_ends_the_sweep_and_leaves_nothing(
+    tiny: dict[str, Any], work: Path, in_this_process: list[str]
+) -> None:
+    wrong = {**tiny, "data": {"name": "image_folder", "path": "/nowhere"}}
+    with pytest.raises(UserError, match="the first 3 fits were refused; the last one: data: there is no"):
+        experiments.run(wrong, "sweep.optimizer.lr=[0.1,0.2,0.3,0.4]", "run_dir=out")
+    assert len(in_this_process) == 3
+    with pytest.raises(RunError, match="none of the 2 fits finished"):
+        experiments.run(wrong, "sweep.optimizer.lr=[0.1,0.2]", "run_dir=out")
+    assert not list(work.iterdir())
 
 
 def test_several_processes_of_a_launcher_are_refused(
