@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from datamodules.info import DataInfo
 from experiments.config import own_code, registry
@@ -115,12 +116,26 @@ class OwnObjective:
 
 
 def _reward_of_tokens(section: Section, info: Any) -> Callable[..., float]:
-    """Return a reward that gets tokens and passes them on as texts."""
+    """Return a reward that gets tokens and passes them on as texts.
+
+    Raises:
+        UserError: A call of it does not return a finite number.
+    """
     from datamodules.tokenizers import tokenizer_from_dict  # slow to import, and rarely needed
 
     reward = create("reward", section)
     tokenizer = tokenizer_from_dict(getattr(info, "tokenizer", None) or {"kind": "byte"})
-    return lambda *texts: float(reward(*map(tokenizer.decode, texts)))
+
+    def reward_of_tokens(*tokens: Sequence[int]) -> float:
+        texts = [tokenizer.decode(each) for each in tokens]
+        value = reward(*texts)
+        if not (isinstance(value, SupportsFloat) and math.isfinite(value)):
+            raise UserError(
+                f"reward {section.name!r} must return a finite number, got {value!r} for the answer {texts[1]!r}"
+            )
+        return float(value)
+
+    return reward_of_tokens
 
 
 def create_all(kind: str, sections: Mapping[str, Section], **offered: Any) -> dict[str, Any]:

@@ -177,3 +177,10 @@ class GRPOConfig:
         "Leave out answers with advantage 0 (DAPO). It saves time; without a kl_weight such answers teach "
         "nothing.",
     )
+
+    def __post_init__(self) -> None:
+        if self.group_size == 1 and self.advantage != "raw":
+            raise ValueError(
+                f"group_size: 1 with advantage {self.advantage} makes every advantage 0; "
+                "use at least 2, or advantage raw"
+            )

@@ -9,10 +9,14 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 import experiments
+from datamodules.info import DataInfo
 from experiments import register
 from experiments.config import registry
-from experiments.errors import Interrupted, UserError
+from experiments.config.root import Section
+from experiments.errors import Interrupted, RunError, UserError
+from experiments.training import build
 from experiments.training.curve_file import read_curves
+from lit_modules.configs.objective import GRPOConfig
 from tests.campaigns.same_runs import differences
 
 SETTINGS: dict[str, Any] = {
@@ -93,3 +97,23 @@ def test_only_a_model_that_answers_has_a_reward() -> None:
         experiments.run(SETTINGS, "reward.name=zero")
     with pytest.raises(UserError, match=r"unknown key reward\.digits .*did you mean .*digit"):
         experiments.run(SETTINGS, "reward.digits=1")
+
+
+@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf")])
+def test_a_reward_that_is_no_finite_number_is_named(value: Any) -> None:
+    register("reward", "odd", lambda prompt, answer, given: value)
+    try:
+        reward = build._reward_of_tokens(Section("odd", registry.schema("reward", "odd")()), DataInfo())
+        with pytest.raises(
+            RunError, match="reward odd: it returned .* for the prompt '1' and the answer '2'"
+        ):
+            reward([ord("1")], [ord("2")], [ord("3")])
+    finally:
+        del registry.CATALOG["reward"]["odd"]
+        registry.OWN.discard(("reward", "odd"))
+
+
+def test_a_group_of_one_answer_needs_raw_rewards() -> None:
+    GRPOConfig(group_size=1, advantage="raw")
+    with pytest.raises(ValueError, match="group_size: 1 with advantage centered makes every advantage 0"):
+        GRPOConfig(group_size=1, advantage="centered")
