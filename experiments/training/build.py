@@ -131,7 +131,8 @@ def _reward_of_tokens(section: Section, info: Any) -> Callable[..., float]:
         value = reward(*texts)
         if not (isinstance(value, SupportsFloat) and math.isfinite(value)):
             raise UserError(
-                f"reward {section.name!r} must return a finite number, got {value!r} for the answer {texts[1]!r}"
+                f"reward {section.name!r} must return a finite number, got {value!r} for the answer "
+                f"{texts[1]!r}"
             )
         return float(value)
 

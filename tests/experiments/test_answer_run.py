@@ -13,7 +13,7 @@ from datamodules.info import DataInfo
 from experiments import register
 from experiments.config import registry
 from experiments.config.root import Section
-from experiments.errors import Interrupted, RunError, UserError
+from experiments.errors import Interrupted, UserError
 from experiments.training import build
 from experiments.training.curve_file import read_curves
 from lit_modules.configs.objective import GRPOConfig
@@ -104,9 +104,8 @@ def test_a_reward_that_is_no_finite_number_is_named(value: Any) -> None:
     register("reward", "odd", lambda prompt, answer, given: value)
     try:
         reward = build._reward_of_tokens(Section("odd", registry.schema("reward", "odd")()), DataInfo())
-        with pytest.raises(
-            RunError, match="reward odd: it returned .* for the prompt '1' and the answer '2'"
-        ):
+        message = r"reward 'odd' must return a finite number, got .* for the answer '2'"
+        with pytest.raises(UserError, match=message):
             reward([ord("1")], [ord("2")], [ord("3")])
     finally:
         del registry.CATALOG["reward"]["odd"]
