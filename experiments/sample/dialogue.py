@@ -73,7 +73,7 @@ class Dialogue:
 
         prompt, dropped = self._conversation.ask(message, room=self._settings.max_new_tokens)
         if dropped:
-            _note(f"the conversation is too long for the model: its first {dropped} turns are forgotten")
+            _note(f"the conversation is too long for the model; first turns forgotten: {dropped}")
         tokenizer = self._model.tokenizer
         stream, ids = TextStream(tokenizer.token_bytes, self._stop), list[int]()
 

@@ -107,7 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steer", action="append", default=[], type=cli.file_or_name, metavar="FILE", help=text)
     text = "factor of the steering vector; default: 1. May be repeated"
     add("--alpha", action="append", default=[], type=float, metavar="FLOAT", help=text)
-    add("--json", action="store_true", help="print one JSON object per text when all texts are done")
+    text = "print one JSON object per text, when all texts are done; in a dialogue, when each answer is done"
+    add("--json", action="store_true", help=text)
     return parser
 
 

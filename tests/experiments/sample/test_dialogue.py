@@ -127,7 +127,7 @@ def test_a_conversation_beyond_the_context_loses_its_first_turns(
     assert status == 0
     assert len(out.splitlines()) >= 8
     assert set(err.splitlines()) == {
-        "note: the conversation is too long for the model: its first 3 turns are forgotten"
+        "note: the conversation is too long for the model; first turns forgotten: 3"
     }
 
 

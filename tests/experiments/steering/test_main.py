@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from experiments.language_models import chat
 from experiments.sample.__main__ import main as sample
 from experiments.steering.__main__ import main
+from experiments.steering.contrast_vector import read_vector, save_vector
 
 SENTENCES = ["--plus", "I am so happy!", "--plus", "Joy", "--minus", "I am so sad."]
 
@@ -140,6 +142,16 @@ def test_a_vector_of_another_model_is_refused(
     other = write_llama(tmp_path / "llama", initializer_range=0.1)
     assert sample([str(other), "--prompt", "the", "--steer", vectors[0]]) == 2
     assert f"was made on {chat_model}, not on {other} with these weights" in capsys.readouterr().err
+
+
+def test_a_file_with_a_layer_that_the_model_lacks_is_refused(
+    chat_model: str, vectors: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = read_vector(vectors[0])
+    file = tmp_path / "forged.safetensors"
+    save_vector(file, replace(made, origin=replace(made.origin, layer=2)))
+    assert sample([chat_model, "--chat", "Hi", "--steer", str(file)]) == 2
+    assert "layer 2 is out of range, the model has 0 … 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,24 @@ def test_answers_stand_side_by_side(
     assert {other["mean vector"], other["learned"]} != {other["unsteered"]}
 
 
+def test_each_prompt_has_its_own_factor(
+    language_run: Path, steering: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts of different lengths, together and one by one."""
+    options = [str(language_run), "--steer", str(steering), "--temperature", "0", "--max-new-tokens", "9"]
+    prompts = [
+        ["--prompt", text, f"--alpha={alpha}"]
+        for text, alpha in (("the cat sat", 200), ("a", -300), ("the dog", 0))
+    ]
+    assert main([*options, "--json", *(word for prompt in prompts for word in prompt)]) == 0
+    together = capsys.readouterr().out
+    for prompt in prompts:
+        assert main([*options, "--json", *prompt]) == 0
+    assert together == capsys.readouterr().out
+    steered = [json.loads(line)["learned"] != json.loads(line)["unsteered"] for line in together.splitlines()]
+    assert steered == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
