@@ -71,8 +71,10 @@ def _font(path: Path, size: int) -> Font:
 def pieces(text: str, size: int) -> Iterator[tuple[Font, str]]:
     """Split a text into pieces of one font each.
 
-    A character that no font has becomes its number, such as `U+4E2D`, and a line says once what to install.
+    Line ends and other control characters become spaces. A character that no font has becomes its number,
+    such as `U+4E2D`, and a line says once what to install.
     """
+    text = "".join(" " if c < " " else c for c in text)
     if all(c < END_OF_LATIN for c in text):
         yield _font(default_file(), size), text
         return

@@ -20,6 +20,8 @@ CARD = 350
 """Width of a card in pixels. TensorBoard repeats or leaves out pixels of a picture of another width."""
 SMALLEST, SMALL, TITLE = 9, 11, 12
 """Font sizes in pixels."""
+LARGEST = 1e300
+"""Bound of the values that are drawn; the span of larger ones could overflow."""
 SMALLEST_WITH_NUMBERS = 18
 """Size of the smallest cell of a confusion matrix that has a number."""
 
@@ -270,7 +272,7 @@ def density(true: NDArray[np.floating], predicted: NDArray[np.floating], title: 
     The shade is the square root of the share of the fullest cell. Values that are not finite are left out.
     """
     x, y = true.ravel().astype(np.float64), predicted.ravel().astype(np.float64)
-    finite = np.isfinite(x) & np.isfinite(y)
+    finite = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST)  # false for NaN
     x, y = x[finite], y[finite]
     values = np.concatenate([x, y]) if len(x) else np.zeros(1)
     low, high = values.min(), values.max()

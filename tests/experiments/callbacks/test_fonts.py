@@ -82,6 +82,10 @@ def test_texts_of_the_default_font_are_one_piece(text: str, machine_fonts: Path)
     assert len(list(fonts.pieces(text, 11))) == (1 if text else len(list(fonts.pieces(text, 11))))
 
 
+def test_line_ends_and_tabs_are_spaces() -> None:
+    assert [piece for _, piece in fonts.pieces("a\nb\tc", 11)] == ["a b c"]
+
+
 def test_a_text_that_is_too_long_ends_in_an_ellipsis() -> None:
     short = fonts.fit("a long name", 11, 40)
     assert short.endswith("…")

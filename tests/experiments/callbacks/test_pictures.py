@@ -167,6 +167,6 @@ def test_predictions_are_counted_over_the_true_values_and_the_diagonal_is_right(
     assert corners == {(True, False), (False, True), (False, False)}  # low-low, high-high, and one too high
 
 
-@pytest.mark.parametrize("values", [[], [2.0], [np.inf, np.nan]])
+@pytest.mark.parametrize("values", [[], [2.0], [np.inf, np.nan], [1e308, -1e308]])
 def test_few_or_no_predictions_are_drawn_too(values):
     assert pictures.density(np.array(values), np.array(values), "t").width == pictures.CARD
