@@ -103,6 +103,14 @@ def test_a_name_that_leaves_its_study_is_refused(tiny: dict[str, Any], form: str
         load_config({**tiny, form: {name: {"name": "majority_class"} if form == "baselines" else {}}})
 
 
+@pytest.mark.parametrize("form", ["stages", "variants", "baselines"])
+@pytest.mark.parametrize("name", ["config.yaml", "Metrics.JSON", "checkpoints", "tensorboard"])
+def test_a_name_that_a_run_directory_uses_itself_is_refused(form: str, name: str) -> None:
+    settings = {"name": "majority_class"} if form == "baselines" else {}
+    with pytest.raises(UserError, match=rf"^{form}\.{name} .*: a run directory uses such names itself"):
+        load_config({**BASE, form: {name: settings}})
+
+
 def test_two_of_one_name_are_refused_whatever_their_case(tiny: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="two variants or baselines are named 'a'"):
         load_config({**tiny, "variants": {"a": {}}, "baselines": {"A": {"name": "majority_class"}}})
