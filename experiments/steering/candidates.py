@@ -19,8 +19,8 @@ FIRST = ("none", "mean", "ridge", "l2s", "p2s")
 
 SIDES: tuple[Side, ...] = get_args(Side)
 
-EXPLAINED = ("ridge", "l2s", "fine_router", "instantiation_mean")
-"""Methods that predict vectors, and the oracle that knows the answer; see `explained_shares`."""
+EXPLAINED = ("ridge", "fine_router", "instantiation_mean")
+"""Methods that predict vectors besides the network, and the oracle that knows the answer."""
 
 
 def first_margins(
@@ -61,22 +61,30 @@ def explained_shares(
 ) -> dict[str, float]:
     """Compute `STAGE/METHOD/r2` and `STAGE/METHOD/beyond_answer` on all validation prompts; see `explained`.
 
-    The network has its lowest seed. A further oracle, `sentences`, knows from which sentences a vector was
-    made: it is the mean training vector of the same sentences.
+    The shares of a network are means over its seeds, `STAGE/l2s_std/…` their sample standard deviations. A
+    further oracle, `sentences`, knows from which sentences a vector was made: it is the mean training vector
+    of the same sentences.
     """
     train, rows = evaluator.rows("train"), evaluator.rows("validation")
     made_from, known = sentences(evaluator, rows), sentences(evaluator, train)
     found: dict[str, float] = {}
     for name, stage in networks.items():
-        network = learned[name][min(learned[name])]
-        vectors = all_vectors(evaluator, rows, stage, network, ("p2s", *EXPLAINED))
+        some = learned[name][min(learned[name])]  # needed, but not used by these methods
+        vectors = all_vectors(evaluator, rows, stage, some, ("p2s", *EXPLAINED))
+        target, means = vectors.pop("p2s"), vectors["instantiation_mean"]
         if set(made_from) <= set(known):
             pairs = evaluator.pairs(train, input_layer=input_layer(stage), target_layer=target_layer(stage))
             vectors["sentences"] = group_means(pairs.z, known, made_from)
-        target = vectors.pop("p2s")
         for method, predicted in vectors.items():
-            shares = explained(target, predicted, vectors["instantiation_mean"])
-            found |= {f"{name}/{method}/{key}": value for key, value in vars(shares).items()}
+            shares = vars(explained(target, predicted, means))
+            found |= {f"{name}/{method}/{key}": value for key, value in shares.items()}
+        pairs = evaluator.pairs(rows, input_layer=input_layer(stage), target_layer=target_layer(stage))
+        of_seeds = [explained(target, network(pairs.h), means) for network in learned[name].values()]
+        for key in vars(of_seeds[0]):
+            values = [getattr(one, key) for one in of_seeds]
+            found[f"{name}/l2s/{key}"] = mean(values)
+            if len(values) > 1:
+                found[f"{name}/l2s_std/{key}"] = statistics.stdev(values)
     return found
 
 

@@ -32,6 +32,7 @@ def test_the_networks_are_compared_over_seeds_and_explained(chain_run: Path) -> 
     for stage in ("train_0", "train_1"):
         assert (chain_run / "choose" / f"{stage}_seed_1" / "checkpoints" / "best.ckpt").is_file()
         assert found[f"val/{stage}/l2s_std/margin"] > 0
+        assert found[f"val/{stage}/l2s_std/r2"] > 0
         assert found[f"val/{stage}/none/margin"] == found["val/train_0/none/margin"]
         for method in ("ridge", "l2s", "fine_router", "instantiation_mean", "sentences"):
             assert found[f"val/{stage}/{method}/r2"] <= 1
