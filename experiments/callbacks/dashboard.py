@@ -30,7 +30,7 @@ TITLES = {
 
 
 class Dashboard(Callback):
-    """Lays out the page of custom scalars: a section `training`, and one for the kind of model.
+    """Lays out the page of custom scalars: a section on training, and one for the kind of model.
 
     The charts of the second section are those of the module's validation metrics. A subclass adds charts,
     and draws pictures.
@@ -111,7 +111,7 @@ def pictures_due(epoch: int, max_epochs: int | None) -> bool:
 
 
 def places_in_split(trainer: L.Trainer, chosen: Tensor) -> Tensor:
-    """Return the places in the split of this rank's samples; it evaluates every `world_size`-th."""
+    """Return the places in the split of this rank's samples, which are every `world_size`-th."""
     return chosen * trainer.world_size + trainer.global_rank
 
 

@@ -28,7 +28,7 @@ class EarlyStopping(early_stopping.EarlyStopping):
             lightning_adapter.train_no_more(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say why the fit has ended, if it has ended by this."""
+        """Say why the fit has ended, if early stopping has ended it."""
         best = f"the best was {float(self.best_score):.4g}"
         if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
             say(f"stopped early: {self.monitor} is not finite; {best}")

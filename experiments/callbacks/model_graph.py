@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from experiments.callbacks.summary import example_input, inspection, is_sharded
 from experiments.callbacks.tensorboard import writer
 from experiments.console import say
+from experiments.errors import RunError
 
 
 class ModelGraph(Callback):
@@ -38,5 +39,8 @@ class ModelGraph(Callback):
                 contextlib.redirect_stdout(io.StringIO()),
             ):
                 to.add_graph(pl_module, trainer.strategy.batch_to_device(sample), use_strict_trace=False)
+        except RunError:  # the event file cannot be written
+            raise
         except Exception as error:
-            say(f"no graph: PyTorch cannot trace the model: {str(error).strip().splitlines()[0]}")
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            say(f"no graph: PyTorch cannot trace the model: {reason}")

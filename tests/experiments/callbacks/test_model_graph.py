@@ -7,6 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import experiments
+from experiments.errors import RunError
 from lit_modules.image_classifier import ImageClassifier
 
 
@@ -31,6 +32,21 @@ def test_a_transformer_is_traced(language_settings: dict[str, Any], tmp_path: An
     trainer = {**language_settings["trainer"], "measure": ["graph"], "max_epochs": 1}
     result = experiments.run({**language_settings, "trainer": trainer, "run_dir": str(tmp_path / "run")})
     assert has_graph(result.run_dir)
+
+
+def test_an_error_without_words_is_named_and_a_failed_write_is_not_hidden(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures: list[Exception] = [AssertionError(), RunError("cannot write x: No space left on device")]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise failures.pop(0)
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_graph", fail)
+    experiments.run(tiny, "trainer.measure=[graph]", "run_dir=first")
+    assert "cannot trace the model: AssertionError\n" in capsys.readouterr().out
+    with pytest.raises(RunError, match="No space left"):
+        experiments.run(tiny, "trainer.measure=[graph]", "run_dir=second")
 
 
 def test_a_model_that_cannot_be_traced_trains_and_says_so_in_one_line(
