@@ -93,7 +93,13 @@ def small(arguments: list[str]) -> list[str]:
     if "configs/digits_study.yaml" in arguments:
         short.append("seeds=[0]")
     if "configs/lm_grpo.yaml" in arguments:
-        short += ["data.val_size=8", "data.test_size=8", "data.longer_size=8", "data.batch_size=2"]
+        short += [
+            "seeds=[0]",
+            "data.val_size=8",
+            "data.test_size=8",
+            "data.longer_size=8",
+            "data.batch_size=2",
+        ]
     return short if any(mark in arguments for mark in OFFLINE) else [*short, DATA]
 
 

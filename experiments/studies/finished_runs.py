@@ -74,18 +74,15 @@ def _reason(path: Path) -> str:
 
 
 def group_names(runs: Sequence[Path]) -> list[str]:
-    """Return the group name of each run: the variant of a study, the stage of a chain, or the config's name.
+    """Return the group name of each run: the variant in a study, else the name in its config.
 
-    The stages of chains in folders `seed_<n>` are grouped over these folders. If runs have the same name but
-    different settings, the settings that differ are added to the name.
+    If runs have the same name but different settings, the settings that differ are added to the name.
     """
     places = [run.resolve() for run in runs]
     configs = {place: _config(place) for place in places}
-    variants = {place: _without_seed(place) for place in places}
+    variants = {place: place.parent if _is_seed(place) else place for place in places}
     studies = {place.parent.parent for place in places if _is_seed(place)}
-    studies |= {
-        variants[place].parent for place in places if {"variants", "stages"} & _config(place.parent).keys()
-    }
+    studies |= {place.parent for place in places if {"variants", "stages"} & _config(place.parent).keys()}
     common = _common_folder(studies)
     names = {}
     alone: dict[str, list[Path]] = {}
@@ -114,14 +111,6 @@ def monitored(run: Path) -> tuple[str, str] | None:
     if any("stages" in _config(folder) for folder in run.resolve().parents[:2]):
         return None
     return str(trainer["monitor"]), str(trainer.get("monitor_mode", "min"))
-
-
-def _without_seed(place: Path) -> Path:
-    """Return the path of a run without the folder of its seed."""
-    if _is_seed(place):
-        return place.parent
-    is_stage = _is_seed(place.parent) and "stages" in _config(place.parent)
-    return place.parent.parent / place.name if is_stage else place
 
 
 def _is_seed(place: Path) -> bool:

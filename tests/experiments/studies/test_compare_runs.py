@@ -351,20 +351,10 @@ def test_an_axis_is_logarithmic_where_the_values_span_decades(tmp_path: Path, dr
     }
 
 
-def test_the_stages_of_chains_in_folders_of_seeds_are_grouped_and_their_curves_chosen(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        chain = make_run(tmp_path / "chains" / f"seed_{seed}", {"test/loss": 9}, config="stages: {}\n")
-        for stage, loss in (("start", 0.5), ("later", 0.25)):
-            curve = f"1,0,val/loss,{loss}\n1,0,train/reward,{seed}\n"
-            make_run(chain / stage, {"test/loss": loss + seed}, config="name: x\n", curve=curve)
-    stages = [tmp_path / "chains" / f"seed_{seed}" / stage for seed in (0, 1) for stage in ("start", "later")]
-    comparison = compare_runs(stages, tmp_path / "out", columns=["test/loss"], curves=["train/reward"])
-    assert {group.name: group.values("test/loss") for group in comparison.groups} == {
-        "start": [0.5, 1.5],
-        "later": [0.25, 1.25],
-    }
-    with Image.open(tmp_path / "out" / "comparison.png") as picture:
-        both = picture.size
-    compare_runs(stages, tmp_path / "out", columns=["test/loss"], curves=["*/loss", "train/reward"])
-    with Image.open(tmp_path / "out" / "comparison.png") as picture:
-        assert picture.size[0] > both[0]
+def test_the_curves_of_the_figure_can_be_chosen(study: Path) -> None:
+    sizes = []
+    for curves in (["train/loss"], ["train/loss", "val/accuracy"]):
+        compare_runs([study], study, columns=["test/accuracy"], curves=curves)
+        with Image.open(study / "comparison.png") as picture:
+            sizes.append(picture.size[0])
+    assert sizes[0] < sizes[1]
