@@ -18,7 +18,8 @@ class Classifier(LitModule):
     """A classifier of inputs (B, …) by logits (B, K), trained by cross-entropy or another objective.
 
     A subclass builds `network` with `num_outputs` outputs. Its `forward` returns logits and its `features`
-    the activations (B, F) before the last layer. More metrics are added by overriding `build_metrics`.
+    the activations (B, F) before the last layer. A network without a method `features` trains too, but the
+    dashboard then has no embedding. More metrics are added by overriding `build_metrics`.
 
     Evaluation logs the cross-entropy, for every objective, so that losses are comparable.
     """
@@ -42,6 +43,11 @@ class Classifier(LitModule):
     def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
         """Compute the logits (B, K) of inputs (B, …)."""
         return class_logits(self.network(inputs))
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the network or a subclass has a method `features`."""
+        return type(self).features is not Classifier.features or hasattr(self.network, "features")
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the activations (B, F) before the last layer for inputs (B, …)."""

@@ -35,6 +35,7 @@ def read_table(path: Path, config: TableConfig) -> TableRows:
             raise ValueError(
                 f"{place}: the target {names[target]!r} is missing; remove the line, or set data.missing=drop"
             )
+    _check_words(names, lines, columns, config, path)
     features = [[feature(line, names[i], i, config.missing) for i in columns] for line in lines]
     words = [cells[target].strip() for _, cells in lines]
     class_names: tuple[str, ...] = ()
@@ -70,6 +71,24 @@ def feature(line: Line, name: str, column: int, missing: str) -> float:
         f"{line.place}, column {name!r}: the value is missing; fill it in, or set data.missing=mean for the "
         "column's mean, or data.missing=drop to leave the line out"
     )
+
+
+def _check_words(
+    names: Sequence[str], lines: Sequence[Line], columns: Sequence[int], config: TableConfig, path: Path
+) -> None:
+    """Check that every feature column has a number in it; the error names all columns that have none."""
+    found = {}
+    for column in columns:
+        cells = [line.cells[column] for line in lines if not is_missing(line.cells[column])]
+        if cells and not any(is_number(cell) for cell in cells):
+            found[names[column]] = cells[0].strip()[:40]
+    if found:
+        shown = ", ".join(f"{name!r} ({cell!r}, …)" for name, cell in found.items())
+        ignore = ",".join(map(str, [*config.ignore, *found]))
+        raise ValueError(
+            f"{path}: a feature must be a number, but there is none in column {shown}; replace the words by "
+            f"numbers, or leave the column out with data.ignore=[{ignore}]"
+        )
 
 
 def _columns(names: Sequence[str], config: TableConfig, path: Path) -> tuple[int, list[int]]:

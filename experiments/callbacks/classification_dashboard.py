@@ -150,7 +150,8 @@ class ClassificationDashboard(OutputsDashboard):
             self._draw_undrawn(to, trainer)
         if to is not None and not is_sharded(trainer):
             _draw_filters(to, trainer, pl_module)
-            _embed(to, trainer, pl_module)
+            if getattr(pl_module, "has_features", True):
+                _embed(to, trainer, pl_module)
 
 
 def confusion_counts(logits: Tensor, targets: Tensor) -> Tensor:

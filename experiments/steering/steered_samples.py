@@ -150,8 +150,8 @@ def check_model(model: LoadedModel, file: str, *, width: int, made_on: str, sha2
         raise UserError(f"{file} steers a model of width {width}, but {model.name} has {own_width}")
     if sha256 != weights_sha256(model.network):
         raise UserError(
-            f"{file} was made on {made_on}, not on {model.name} with these weights; if they are the same "
-            "model, leave out --precision"
+            f"{file} was made on {made_on}, not on {model.name} with these weights; make one on this "
+            "model or, if they are the same model, leave out --precision"
         )
 
 

@@ -23,6 +23,11 @@ def find_checkpoint(argument: str | Path, *, names: Sequence[str] = ()) -> Path:
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         found = [folder / name for name in _BY_PREFERENCE if (folder / name).is_file()]
+        if not found and (path / "adapter_config.json").is_file():
+            raise UserError(
+                f"{path} holds an adapter, not a checkpoint; name its run directory, or use sample or "
+                "evaluate --text"
+            )
         if not found:
             raise UserError(f"there is no checkpoint in {folder}{_newest_run(path)}")
         path = found[0]

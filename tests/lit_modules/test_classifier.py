@@ -52,3 +52,16 @@ def test_whatever_a_subclass_reads_and_measures_is_trained_and_logged():
         assert logged[f"{stage}/accuracy"] == pytest.approx((logits.argmax(1) == targets).float().mean())
         expected_balance = balanced_accuracy_score(targets, logits.argmax(1))
         assert logged[f"{stage}/balanced"] == pytest.approx(expected_balance)
+
+
+def test_features_come_from_the_network_or_from_a_subclass():
+    class Cut(Own):
+        def features(self, inputs):
+            return inputs
+
+    objective = CrossEntropy(CrossEntropyConfig())
+    module = Own(ClassifierConfig(), objective=objective)
+    assert not module.has_features
+    assert Cut(ClassifierConfig(), objective=objective).has_features
+    module.network.features = nn.Identity()
+    assert module.has_features

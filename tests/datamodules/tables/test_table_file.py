@@ -84,7 +84,12 @@ def test_columns_are_chosen(tmp_path: Path) -> None:
         ("x,y\n1,2\n,3\n", {}, r"t\.csv, line 3, column 'x': the value is missing.*data\.missing=mean"),
         ("x,y\n1,2\n\nred,3\n", {}, r"line 4, column 'x': 'red' is not a finite number.*data\.ignore=\[x\]"),
         ("x,y\n1,2\ninf,3\n", {}, "line 3, column 'x': 'inf' is not a finite number"),
-        ("x,y\n1_0,2\n", {}, "line 2, column 'x': '1_0' is not"),
+        ("x,y\n1,2\n1_0,2\n", {}, "line 3, column 'x': '1_0' is not"),
+        (
+            "id,note,x,hue,y\n1,a,2,,0\n2,b,,red,1\n",
+            {"ignore": ["id"], "missing": "mean"},
+            r"none in column 'note' \('a', …\), 'hue' \('red', …\); .* data\.ignore=\[id,note,hue\]",
+        ),
         ("1,2\n3,red\n4,5\n", {"task": "numbers"}, "line 2, column '2': 'red' is not"),
         ("x,y\n1,\n2,3\n", {}, r"line 2: the target 'y' is missing; .* data\.missing=drop"),
         ("x,y\n,1\n2,?\n", {"missing": "drop"}, "every line has a missing value"),

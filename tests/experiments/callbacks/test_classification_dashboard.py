@@ -211,6 +211,14 @@ def test_the_projector_gets_features_labels_and_sprites(run):
     assert str(folder.relative_to(run.folder)) in (run.folder / "projector_config.pbtxt").read_text()
 
 
+def test_a_network_without_features_has_no_embedding(tmp_path):
+    model = Model()
+    model.has_features = False
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=Data())
+    assert "val/confusion_matrix" in read(tmp_path).Tags()["images"]
+    assert not list(tmp_path.rglob("penultimate_layer"))
+
+
 def test_rank_zero_of_two_finds_the_images_of_its_own_share(tmp_path, monkeypatch):
     class Share(Data):
         def test_dataloader(self):

@@ -19,6 +19,10 @@ def test_a_checkpoint_is_found_by_file_folder_or_run(tmp_path: Path) -> None:
         find_checkpoint(tmp_path / "x.ckpt")
     with pytest.raises(UserError, match="is a device or a pipe, not a checkpoint"):
         find_checkpoint(os.devnull)
+    (folder.parent / "adapter").mkdir()
+    (folder.parent / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds an adapter, not a checkpoint; name its run directory"):
+        find_checkpoint(folder.parent / "adapter")
     (folder / "last.ckpt").write_bytes(b"")
     assert find_checkpoint(tmp_path / "run") == folder / "last.ckpt"
     (folder / "best.ckpt").write_bytes(b"")
