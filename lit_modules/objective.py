@@ -196,8 +196,8 @@ class Distillation:
     Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2).
 
     Attributes:
-        teacher: From inputs to logits (..., C). Who trains with this objective sets it; nothing else needs
-            it, so that a student can be used without its teacher.
+        teacher: From inputs to logits (..., C). It is set before the training. A trained student works
+            without it.
     """
 
     def __init__(self, config: DistillationConfig, info: Any = None) -> None:

@@ -42,19 +42,19 @@ class ClassCurves(Callback):
         """Count a batch."""
         targets = outputs["targets"]
         confidences, predicted = outputs["logits"].softmax(-1).max(-1)
-        places = targets, (confidences * BINS).long().clamp(max=BINS - 1)
+        places = targets, (confidences * BINS).long().clamp(0, BINS - 1)  # NaN is a large negative number
         for counts, place in zip(self._counts, places, strict=True):
             counts[0] += place.bincount(minlength=counts.shape[1])
             counts[1] += place[predicted == targets].bincount(minlength=counts.shape[1])
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add up the counts of all processes, and log the curves."""
-        for name, counts in zip(("recall_by_class", "accuracy_by_confidence"), self._counts, strict=True):
+        # Not in TensorBoard, whose horizontal axis is the training step.
+        logs = [logger for logger in trainer.loggers if isinstance(logger, CurveLog)]
+        classes, middles = range(self._counts[0].shape[1]), range(50 // BINS, 100, 100 // BINS)
+        names = {"test/recall_by_class": classes, "test/accuracy_by_confidence": middles}
+        for (name, steps), counts in zip(names.items(), self._counts, strict=True):
             samples, hits = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-            width = 100 // BINS
-            for place, (total, right) in enumerate(zip(samples, hits, strict=True)):
-                step = place if name == "recall_by_class" else place * width + width // 2
-                for logger in trainer.loggers:
-                    if total and isinstance(logger, CurveLog):  # TensorBoard's horizontal axis is the step
-                        point = {f"test/{name}": right / total, "epoch": trainer.current_epoch}
-                        logger.log_metrics(point, step=step)
+            for step, total, right in zip(steps, samples, hits, strict=True):
+                for log in logs if total else ():
+                    log.log_metrics({name: right / total, "epoch": trainer.current_epoch}, step=step)

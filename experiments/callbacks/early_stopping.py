@@ -29,8 +29,8 @@ class EarlyStopping(early_stopping.EarlyStopping):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say why the fit has ended, if early stopping has ended it."""
-        best = f"the best was {float(self.best_score):.4g}"
+        best = f"; the best was {float(self.best_score):.4g}" if self.best_score.isfinite() else ""
         if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
-            say(f"stopped early: {self.monitor} is not finite; {best}")
+            say(f"stopped early: {self.monitor} is not finite{best}")
         elif self.wait_count >= self.patience:
-            say(f"stopped early: no better {self.monitor} in the last {self.wait_count} validations; {best}")
+            say(f"stopped early: no better {self.monitor} in the last {self.wait_count} validations{best}")

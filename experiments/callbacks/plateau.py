@@ -44,7 +44,7 @@ class Plateau(Callback):
             self.best, self.best_epoch, self.waited = self.sign * float(score), trainer.current_epoch + 1, 0
             return
         self.waited += 1
-        if self.waited == VALIDATIONS:
+        if self.waited == VALIDATIONS and self.best_epoch:  # some validation was finite
             say(
                 f"plateau: no better {self.monitor} in the last {VALIDATIONS} validations; the best was "
                 f"{self.sign * self.best:.4g} in epoch {self.best_epoch}"

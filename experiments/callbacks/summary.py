@@ -155,7 +155,7 @@ def summary_table(pl_module: L.LightningModule, style: box.Box = box.SIMPLE_HEAD
                 handle.remove()
     total, trainable = parameter_count(pl_module), parameter_count(pl_module, trainable_only=True)
     table = Table(box=style, show_footer=True, header_style="bold", footer_style="bold")
-    # In a narrow terminal the first columns get more lines, because a number that is cut is a wrong number.
+    # In a narrow terminal the texts wrap. A number would be wrong if it were cut.
     table.add_column("part", footer=type(pl_module).__name__, overflow="fold")
     table.add_column("type", footer="" if trainable == total else f"{trainable:,} trainable", overflow="fold")
     table.add_column("output", footer="")

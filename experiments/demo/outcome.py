@@ -77,5 +77,5 @@ def error_of(call: Callable[[], object]) -> str:
     try:
         call()
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return "no error"

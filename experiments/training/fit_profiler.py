@@ -19,8 +19,8 @@ else:
     _Base = object
 
 
-class _Told(_Base):
-    """Prints the table at the end of training, and writes it to a file; Lightning would log it."""
+class _Printed(_Base):
+    """Prints the table at the end of training, and writes it to a file; Lightning would only log it."""
 
     def describe(self) -> None:
         """Print and write the table."""
@@ -36,19 +36,19 @@ class _Told(_Base):
         self.teardown(stage=self._stage)
 
 
-class _Simple(_Told, SimpleProfiler):
+class _Simple(_Printed, SimpleProfiler):
     """Measures the time of each hook."""
 
 
-class _Advanced(_Told, AdvancedProfiler):
+class _Advanced(_Printed, AdvancedProfiler):
     """Measures each Python function."""
 
 
-class _PyTorch(_Told, PyTorchProfiler):
+class _PyTorch(_Printed, PyTorchProfiler):
     """Measures each operation, and writes a trace."""
 
 
-KINDS: dict[str, type[_Told]] = {"simple": _Simple, "advanced": _Advanced, "pytorch": _PyTorch}
+KINDS: dict[str, type[_Printed]] = {"simple": _Simple, "advanced": _Advanced, "pytorch": _PyTorch}
 
 
 def build_profiler(name: str, run_dir: Path) -> Profiler:

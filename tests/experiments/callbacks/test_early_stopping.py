@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
 import experiments
 from experiments.callbacks.early_stopping import EarlyStopping
@@ -32,10 +33,9 @@ def test_a_fit_that_goes_to_its_end_says_nothing(
 
 
 def test_a_metric_that_is_not_finite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    callback = EarlyStopping("val/loss", patience=3)
-    import torch
-
-    callback._evaluate_stopping_criteria(torch.tensor(0.5))
-    callback._evaluate_stopping_criteria(torch.tensor(math.nan))
-    callback.on_train_end(None, None)  # type: ignore[arg-type]
-    assert capsys.readouterr().out == "stopped early: val/loss is not finite; the best was 0.5\n"
+    for earlier, said in (([0.5], "; the best was 0.5"), ([], "")):
+        callback = EarlyStopping("val/loss", patience=3)
+        for score in (*earlier, math.nan):
+            callback._evaluate_stopping_criteria(torch.tensor(score))
+        callback.on_train_end(None, None)  # type: ignore[arg-type]
+        assert capsys.readouterr().out == f"stopped early: val/loss is not finite{said}\n"

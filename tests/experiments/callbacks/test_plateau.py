@@ -48,6 +48,13 @@ def test_a_resumed_fit_counts_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the best was 1 in epoch 1" in capsys.readouterr().out
 
 
+def test_a_metric_that_is_never_a_number_has_no_best(capsys: pytest.CaptureFixture[str]) -> None:
+    plateau = Plateau("val/loss", "min")
+    for _ in range(VALIDATIONS):
+        validate(plateau, float("nan"))
+    assert capsys.readouterr().out == ""
+
+
 def test_a_fit_says_it(tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     still = {**tiny, "optimizer": {"name": "sgd", "lr": 1e-30}}
     experiments.run({**still, "trainer": {**tiny["trainer"], "max_epochs": 7}})
