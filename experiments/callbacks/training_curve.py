@@ -58,6 +58,7 @@ class TrainingCurve(Callback):
         self._correct = self._batches = self._labelled = 0
         self._curves: dict[str, list[float]] = {}  # sum and number of steps, by name
         self._logged_step = 0
+        self._epoch_step = 0  # the step at which this epoch began
         self.point: dict[str, float] = {}
         """The last point of the curve by name; each point is a new dictionary."""
         self._samples = self._total_samples = 0
@@ -84,6 +85,7 @@ class TrainingCurve(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Exclude the time between two epochs from the throughput."""
+        self._epoch_step = trainer.global_step
         self._start_lap(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -134,8 +136,10 @@ class TrainingCurve(Callback):
             self._lap(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check the loss before the epoch is saved."""
+        """Check the loss before the epoch is saved; show the means so far if the epoch has no point."""
         self._read(trainer)
+        if self._logged_step <= self._epoch_step:
+            _show(trainer, self._means())
 
     def _read(self, trainer: L.Trainer) -> None:
         """Read the pending results and stop if a loss is not finite."""
@@ -166,11 +170,7 @@ class TrainingCurve(Callback):
             self._labelled += len(targets)
 
     def _point(self, trainer: L.Trainer, step: int) -> None:
-        values = {"train/learning_rate": self._group["lr"]}
-        if self._batches:
-            values = {"train/loss": self._loss / self._batches, **values}
-        if self._labelled:
-            values["train/accuracy"] = self._correct / self._labelled
+        values = {**self._means(), "train/learning_rate": self._group["lr"]}
         values |= {f"train/{name}": total / steps for name, (total, steps) in self._curves.items()}
         steps, samples, seconds = self._lap(trainer)
         values["train/steps_per_second"] = steps / seconds
@@ -180,9 +180,15 @@ class TrainingCurve(Callback):
             values[f"train/{unit}_per_second"] = samples / seconds * max(1, tokens)
         log_values(trainer, values, step)
         self.point = values
-        shown = {k: torch.tensor(v) for k, v in values.items() if k in ("train/loss", "train/accuracy")}
-        show_metrics(trainer, shown)
+        _show(trainer, values)
         self._loss, self._correct, self._batches, self._labelled, self._curves = 0.0, 0, 0, 0, {}
+
+    def _means(self) -> dict[str, float]:
+        """Return the means of loss and accuracy since the last point."""
+        means = {"train/loss": self._loss / self._batches} if self._batches else {}
+        if self._labelled:
+            means["train/accuracy"] = self._correct / self._labelled
+        return means
 
     def _start_lap(self, trainer: L.Trainer) -> None:
         self._samples, self._since, self._since_step = 0, time.perf_counter(), trainer.global_step
@@ -234,6 +240,12 @@ class TrainingCurve(Callback):
         self._labelled = state_dict["labelled"]
         self._curves = dict(state_dict.get("curves", {}))  # older checkpoints have none
         self._logged_step = state_dict["logged_step"]
+
+
+def _show(trainer: L.Trainer, values: dict[str, float]) -> None:
+    """Give the progress bar the values that it shows."""
+    shown = {k: torch.tensor(v) for k, v in values.items() if k in ("train/loss", "train/accuracy")}
+    show_metrics(trainer, shown)
 
 
 def log_values(trainer: L.Trainer, values: dict[str, float], step: int) -> None:

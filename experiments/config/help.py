@@ -115,4 +115,5 @@ def summary(path: Path) -> str:
 def list_configs() -> str:
     """List the published configs, one line each."""
     paths = sorted(PUBLISHED.glob("*.yaml"))
-    return "\n".join(f"configs/{path.name:<28} {summary(path)}" for path in paths)
+    width = max((len(path.name) for path in paths), default=0)
+    return "\n".join(f"configs/{path.name:<{width}}  {summary(path)}" for path in paths)

@@ -75,7 +75,7 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
         raise UserError(f"{path} ({layer.origin(path)}) has more than {LONGEST_LIST} entries")
     if converted is _NO:
         raise UserError(
-            f"{path} = {show(value)} ({layer.origin(path)}) is of the wrong type; "
+            f"{path} = {show(value)} ({layer.origin(path)}) {_fault(hint, value)}; "
             f"allowed: {allowed_values(hint, metadata)}{moved_to(path, value)}"
             f"{_try_each(path, value)}"
         )
@@ -87,6 +87,21 @@ def _value(hint: Any, value: Any, metadata: Mapping[str, Any], path: str, layer:
                 f"allowed: {_allowed(hint, metadata, converted)}"
             )
     return converted
+
+
+def _fault(hint: Any, value: Any) -> str:
+    """Say what is wrong: a word that is not among the choices, or the type."""
+    choices = [
+        choice
+        for part in (hint, *typing.get_args(hint))
+        if typing.get_origin(part) is Literal
+        for choice in typing.get_args(part)
+    ]
+    words = value if isinstance(value, list) else [value]
+    unknown = next((word for word in words if isinstance(word, str) and word not in choices), None)
+    if not choices or unknown is None:
+        return "is of the wrong type"
+    return f"is not allowed{nearest(unknown, choices)}"
 
 
 def _try_each(path: str, value: Any) -> str:

@@ -48,7 +48,7 @@ def self_attention() -> Outcome:
             Result(
                 "output",
                 output,
-                "F.scaled_dot_product…",
+                "F.scaled_dot_product_attention",
                 expected,
                 wrong=("no scale", torch.softmax(query @ key.T, dim=-1) @ value),
             ),
@@ -105,7 +105,7 @@ def multi_query_attention() -> Outcome:
             Result(
                 "output",
                 layer(x),
-                "F.scaled_dot_product…",
+                "F.scaled_dot_product_attention",
                 _join(layer, F.scaled_dot_product_attention(query, *expanded)),
                 wrong=(
                     "scaled by √W",
@@ -136,7 +136,7 @@ def grouped_query_attention() -> Outcome:
             Result(
                 "output",
                 layer(x),
-                "F.scaled_dot_product…",
+                "F.scaled_dot_product_attention",
                 _join(layer, right),
                 wrong=("repeat", _join(layer, wrong)),
             )
@@ -202,7 +202,7 @@ def causal_mask() -> Outcome:
             Result(
                 "output of 2 new tokens, 1 key in the cache",
                 scaled_dot_product_attention(new, key, key, is_causal=True, implementation="by_hand"),
-                "F.scaled_dot_product…",
+                "F.scaled_dot_product_attention",
                 cached,
                 wrong=("top-left", top_left),
             ),
@@ -260,7 +260,7 @@ def tiled_attention() -> Outcome:
     ours = flash_attention(query[None, None], key[None, None], value[None, None], scale=1.0, block_size=2)
     theirs = F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)
     return Outcome(
-        inputs={"scores s": scores, "V": value.T},
+        inputs={"scores s": scores, "V": value},
         results=[
             Result(
                 "after 1, 2 and 3 tiles of two keys",
@@ -270,7 +270,7 @@ def tiled_attention() -> Outcome:
                 wrong=("not rescaled", _running_softmax(scores, value.flatten(), rescale=False)),
                 columns=("m", "l", "o / l"),
             ),
-            Result("flash_attention", ours.flatten(), "F.scaled_dot_product…", theirs.flatten()),
+            Result("flash_attention", ours.flatten(), "F.scaled_dot_product_attention", theirs.flatten()),
         ],
     )
 

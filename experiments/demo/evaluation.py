@@ -17,7 +17,7 @@ def roc_auc() -> Outcome:
     Source: Hanley & McNeil 1982, "The meaning and use of the area under a ROC curve"
     Mistake: Ranking ties by their order, which gives any value between "all lost" and "all won".
     Code: lit_modules/functional/ranking.py
-    Picture: the ROC curve, with a slope where scores tie
+    Picture: the ROC curve of ten other scores, with a slope where they tie
     """
     from sklearn.metrics import roc_auc_score  # slow to import
 

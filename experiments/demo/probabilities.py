@@ -122,9 +122,9 @@ def kl_divergence() -> Outcome:
     Source: Kullback & Leibler 1951, "On information and sufficiency"
     Mistake: Exchanging p and q; clamping zeros, which hides an infinite divergence.
     Code: lit_modules/functional/divergence.py
-    Picture: two distributions, and the terms of both divergences
+    Picture: two other distributions, and the terms of both divergences
     """
-    p, q, hole = numbers(0.5, 0.25, 0.25), numbers(0.2, 0.2, 0.6), numbers(0.5, 0.5, 0)
+    p, q, hole = numbers(0.5, 0.25, 0.25), numbers(0.9, 0.05, 0.05), numbers(0.5, 0.5, 0)
     kl, entropy = functional.kl_divergence(p, q), functional.cross_entropy_from_probabilities(p, p)
     theirs, name = partial(F.kl_div, reduction="sum"), "F.kl_div"
     return Outcome(

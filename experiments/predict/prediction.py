@@ -26,8 +26,17 @@ def ranked(logits: Tensor, class_names: Sequence[str]) -> dict[str, float]:
 def describe(shown: str, probabilities: Mapping[str, float]) -> str:
     """Format one line: the input, its class and probability, and the next classes."""
     (first, most), *others = list(probabilities.items())[:SHOWN]
-    rest = ", ".join(f"{name} {value:.1%}" for name, value in others)
-    return f"{shown}: {first} {most:.1%}" + (f"  (then {rest})" if rest else "")
+    rest = ", ".join(f"{name} {percent(value)}" for name, value in others)
+    return f"{shown}: {first} {percent(most)}" + (f"  (then {rest})" if rest else "")
+
+
+def percent(probability: float) -> str:
+    """Format a probability with one decimal; only 0 and 1 themselves are 0.0% and 100.0%."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= probability < 1:
+        return ">99.9%"
+    return f"{probability:.1%}"
 
 
 def choice(shown: str, given: Mapping[str, Any], probabilities: Mapping[str, float]) -> Prediction:

@@ -142,7 +142,8 @@ def _show_steered(
             key = "chat" if options.chat else "prompt"
             print(json.dumps({key: text, "alpha": alpha, **answers}, ensure_ascii=False))
             continue
-        print(f"── {shorten(text)} ──")
+        factor = f" (α = {alpha:g})" if len(set(alphas)) > 1 else ""
+        print(f"── {shorten(text)}{factor} ──")
         for method, answer in answers.items():
             print(f"{method}: {answer.strip()}")
 

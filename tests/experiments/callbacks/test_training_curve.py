@@ -24,6 +24,10 @@ class Noted(ImageClassifier):
     """Notes what each step gave."""
 
     steps: list[dict[str, Any]]
+    shown: list[float]
+
+    def on_train_epoch_end(self) -> None:
+        Noted.shown.append(float(self.trainer.callback_metrics["train/loss"]))
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         outcome = super().training_step(batch, batch_idx)
@@ -44,7 +48,7 @@ class Noted(ImageClassifier):
 @pytest.fixture
 def noted(tiny: dict[str, Any]) -> Any:
     register("model", "noted", Noted, MLPConfig)
-    Noted.steps = []
+    Noted.steps, Noted.shown = [], []
     tiny["model"]["name"] = "noted"
     yield tiny
     del registry.CATALOG["model"]["noted"]
@@ -77,6 +81,20 @@ def test_a_fit_shorter_than_the_interval_has_one_point_at_its_end(noted: dict[st
         assert list(points(result.run_dir, name)) == [12]
     losses = [step["loss"] for step in Noted.steps]
     assert points(result.run_dir, "loss")[12] == pytest.approx(sum(losses) / 12, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("every_n_steps", "averaged"), [(50, (6, 12)), (8, (6, 8)), (2, (2, 2)), (4, (4, 4))]
+)
+def test_the_line_of_an_epoch_never_repeats_an_older_loss(
+    noted: dict[str, Any], every_n_steps: int, averaged: tuple[int, int]
+) -> None:
+    """An epoch without a point shows the mean since the last point; else its last point."""
+    experiments.run(noted, f"trainer.log_every_n_steps={every_n_steps}")
+    losses = [step["loss"] for step in Noted.steps]
+    ends = [6 if every_n_steps != 4 else 4, {50: 12, 8: 8}.get(every_n_steps, 12)]
+    for shown, count, end in zip(Noted.shown, averaged, ends, strict=True):
+        assert shown == pytest.approx(sum(losses[end - count : end]) / count, rel=1e-6)
 
 
 def test_the_norm_is_that_before_clipping(noted: dict[str, Any]) -> None:

@@ -111,6 +111,17 @@ def test_a_misspelt_choice_names_the_nearest() -> None:
         make(word="gren")
 
 
+def test_a_word_that_is_no_choice_is_not_called_a_wrong_type() -> None:
+    with pytest.raises(
+        UserError, match=r"kind = 'yy' .* is not allowed \(did you mean y\?\); allowed: x, y, 3"
+    ):
+        make(kind="yy")
+    with pytest.raises(UserError, match=r"kind = 3\.0 .* is of the wrong type"):
+        make(kind=3.0)
+    with pytest.raises(UserError, match=r"width = 'z' .* is of the wrong type"):
+        make(width="z")
+
+
 def test_an_unknown_key_names_the_nearest_or_all_there_are() -> None:
     with pytest.raises(UserError, match=r"unknown key part\.inner\.chanse .*did you mean chance\?") as caught:
         make(inner={"chanse": 1})

@@ -1,6 +1,7 @@
 """Every demo: ours is the library's, the mistake shows, the code that it names runs, and the table fits."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 from types import FrameType
@@ -56,6 +57,8 @@ def test_a_demo_agrees_with_the_library_and_shows_the_mistake(piece: Piece) -> N
         )
         assert f"wrong: {result.wrong[0]}" in text
     assert max(map(len, text.splitlines())) <= WIDTH
+    assert not re.search(r"\d\.\d{4}\S", text), "numbers touch each other"
+    assert "…" not in "".join(result.oracle for result in outcome.results), "a name is cut"
 
 
 @pytest.mark.parametrize("piece", ALL, ids=lambda piece: piece.name)

@@ -17,6 +17,7 @@ from datamodules.mnist import DigitsDataModule
 from experiments.errors import UserError
 from experiments.predict.__main__ import main, predict
 from experiments.predict.images import classify
+from experiments.predict.prediction import percent
 from experiments.training.build import Restored, restore
 from experiments.training.checkpoint_path import open_checkpoint
 
@@ -101,7 +102,16 @@ def test_lines_and_json_say_the_same(
         ranked = list(record["probabilities"].items())
         assert len(ranked) == 10
         (a, p), (b, q), (c, r) = ranked[:3]
-        assert text == f"{record['image']}: {a} {p:.1%}  (then {b} {q:.1%}, {c} {r:.1%})"
+        p, q, r = map(percent, (p, q, r))
+        assert text == f"{record['image']}: {a} {p}  (then {b} {q}, {c} {r})"
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0.0, "0.0%"), (1e-5, "<0.1%"), (0.5, "50.0%"), (0.9994, "99.9%"), (0.99985, ">99.9%"), (1.0, "100.0%")],
+)
+def test_only_certainty_is_shown_as_certainty(probability: float, text: str) -> None:
+    assert percent(probability) == text
 
 
 def test_a_bad_picture_is_named_and_the_others_are_classified(

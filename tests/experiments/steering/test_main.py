@@ -93,6 +93,16 @@ def test_a_vector_or_factor_counts_for_all_prompts(
     assert sample([chat_model, "--max-new-tokens", "4", *prompts, "--steer", vectors[0]]) == 0
     shown = capsys.readouterr().out
     assert shown.count("unsteered: ") == shown.count("\nsteered: ") == 2
+    assert "α" not in shown
+
+
+def test_answers_with_several_factors_say_which(
+    chat_model: str, vectors: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["--chat", "Hi", "--alpha=-1.5", "--chat", "Hi", "--alpha", "2"]
+    assert sample([chat_model, "--max-new-tokens", "4", *prompts, "--steer", vectors[0]]) == 0
+    headings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("── ")]
+    assert headings == ["── Hi (α = -1.5) ──", "── Hi (α = 2) ──"]
 
 
 def test_a_dialogue_is_steered_in_every_turn(
