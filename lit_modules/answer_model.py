@@ -33,9 +33,9 @@ Reward = Callable[[Tokens, Tokens, Tokens], float]
 class AnswerModel(LanguageModel):
     """A language model on rows of a prompt and its answer, evaluated by the answers that it generates.
 
-    With the objective `grpo` a training step takes only the prompts of its batch. It samples answers, asks
-    the reward how good they are, and makes the better ones of each group more probable. Any other objective
-    trains on the answers that the data gives.
+    With the objective `grpo` a training step takes only the prompts of its batch. It samples answers,
+    computes their rewards, and makes the better answers of each group more probable. Any other objective
+    trains on the answers of the data.
 
     Validation generates greedy answers and logs `exact_match`, the share of answers with reward 1. The test
     also samples k answers to each problem and logs `pass_at_k`, the share of problems with a correct one.
@@ -44,7 +44,7 @@ class AnswerModel(LanguageModel):
     Args:
         config: The network.
         info: The description of the data.
-        reward: Tells how good an answer is; needed for training with `grpo` and for any evaluation.
+        reward: The reward of an answer; needed for training with `grpo` and for any evaluation.
         training: See `LitModule`.
 
     Raises:
@@ -66,7 +66,7 @@ class AnswerModel(LanguageModel):
         is_grpo = isinstance(self.objective, GRPO)
         if is_grpo and max(config.dropout, config.hidden_dropout, config.attention_dropout) > 0:
             raise ValueError("dropout: grpo compares probabilities of one network; set every dropout to 0")
-        # In a list, so that it is not a part of the model: it is not trained, averaged or evaluated.
+        # In a list, so that the model has no such submodule: it is not trained, averaged or evaluated.
         self._reference: list[TransformerLM] = []
         self._saved_reference: dict[str, Tensor] | None = None
         self._rollouts: list[Rollout] = []  # of the batches of one optimizer step
@@ -96,7 +96,7 @@ class AnswerModel(LanguageModel):
     # --------------------------------------------------------------------------------------------- training
 
     def on_train_start(self) -> None:
-        """Copy the network that training starts from, for the divergence from it; move what was restored."""
+        """Copy the network for the divergence from it; move restored answers to the device."""
         self._rollouts = [rollout.to(self.device) for rollout in self._rollouts]
         if isinstance(self.objective, GRPO) and self.objective.config.kl_weight > 0:
             reference = copy.deepcopy(self.network).requires_grad_(False)
@@ -117,7 +117,8 @@ class AnswerModel(LanguageModel):
         whole = self._rollouts[position]
         rows = self.objective.rows(whole)
         rollout = whole.part(rows)
-        log_probs, logits = answer_log_probs(self.network, rollout)
+        temperature = self.objective.config.temperature
+        log_probs, logits = answer_log_probs(self.network, rollout, temperature=temperature)
         if whole.old_log_probs is None and self.objective.config.inner_epochs > 1:
             old = torch.zeros_like(whole.targets, dtype=log_probs.dtype)
             old[rows, : log_probs.shape[1]] = log_probs.detach()
@@ -148,7 +149,7 @@ class AnswerModel(LanguageModel):
 
     @torch.no_grad()
     def _sample(self, batch: Batch) -> tuple[Rollout, int]:
-        """Sample a group of answers to each prompt; return them, and the tokens that networks have read."""
+        """Sample a group of answers to each prompt; return them, and the number of token passes."""
         assert isinstance(self.objective, GRPO)
         settings = self.objective.config
         prompts, given = prompts_and_answers(*batch)
@@ -169,7 +170,7 @@ class AnswerModel(LanguageModel):
         passes = sum(map(len, prompts)) + sum(map(len, answers))
         for reference in self._reference:
             part = rollout.part(torch.arange(len(tokens), device=self.device))
-            log_probs, _ = answer_log_probs(reference, part)
+            log_probs, _ = answer_log_probs(reference, part, temperature=settings.temperature)
             whole = torch.zeros_like(rollout.targets, dtype=log_probs.dtype)
             whole[:, : log_probs.shape[1]] = log_probs
             rollout, passes = replace(rollout, reference_log_probs=whole), passes + part.tokens.numel()
@@ -182,7 +183,7 @@ class AnswerModel(LanguageModel):
         )
 
     def _rewards(self, prompts: list[Tokens], answers: list[Tokens], given: list[Tokens]) -> list[float]:
-        """Ask the reward about each answer; one that is cut off has reward 0."""
+        """Return the reward of each answer; an answer that is cut off has reward 0."""
         assert self.reward is not None
         end = self.info.answer_end
         return [
@@ -204,7 +205,7 @@ class AnswerModel(LanguageModel):
             ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the reference and these answers."""
+        """Restore the reference, and the answers that the next steps use again."""
         self._saved_reference = checkpoint.get("reference")
         self._rollouts = []
         for saved in checkpoint.get("rollouts", []):

@@ -32,7 +32,6 @@ class ContrastiveEncoder(LitModule):
 
     Evaluation logs the objective, and `found`, the share of images whose second view is more similar to the
     first view than all other second views of the batch. Both depend on the batch size.
-
     """
 
     views = 2

@@ -20,7 +20,7 @@ from lit_modules.generation.rollout import Rollout
 
 
 class GRPO:
-    """Makes answers more probable that have a larger reward than the others of their group.
+    """Makes an answer more probable if its reward is larger than those of the other answers of its group.
 
     Some settings have names of their own:
 

@@ -1,7 +1,7 @@
-"""Rewards: functions that tell how good an answer to a prompt is.
+"""Rewards: functions that measure how good an answer to a prompt is.
 
 A reward gets three texts: the prompt, the answer and the given answer of the data. It returns a number: 1 for
-a correct answer, less for any other. It is not asked about an answer that is cut off; that has reward 0.
+a correct answer, less for any other. An answer that is cut off has reward 0 without a call.
 """
 
 

@@ -141,7 +141,9 @@ class GRPOConfig:
     """
 
     group_size: int = setting(8, "Number of answers sampled to each prompt.", min=1, max=10_000)
-    temperature: float = setting(1.0, "Temperature of the sampling.", min=0.01, max=100.0)
+    temperature: float = setting(
+        1.0, "Temperature of the sampled and of the learned probabilities.", min=0.01, max=100.0
+    )
     inner_epochs: int = setting(
         1,
         "Number of optimizer steps on the same answers. From the second on, the ratio differs from 1, and "

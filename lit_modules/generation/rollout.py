@@ -62,9 +62,11 @@ class Rollout:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def answer_log_probs(network: TransformerLM, rollout: Rollout) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each target, (B, T), and the logits, (B, T, V)."""
-    logits = network(rollout.tokens)
+def answer_log_probs(
+    network: TransformerLM, rollout: Rollout, *, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each target, (B, T), and the logits, (B, T, V), both at a temperature."""
+    logits = network(rollout.tokens) / temperature
     return token_log_probs(logits, rollout.targets.clamp(min=0)), logits
 
 

@@ -151,6 +151,20 @@ def test_answers_are_used_again_and_the_ratio_starts_at_one(at_step: Any, ratio:
     assert module._rollouts[0] is not made
 
 
+def test_learned_probabilities_have_the_temperature_of_the_sampling(at_step: Any) -> None:
+    module = model(group_size=2, inner_epochs=2, kl_weight=0.1, temperature=0.5)
+    module.on_train_start()
+    outputs = module.training_step(batch(), 0)
+    (made,) = module._rollouts
+    logits = module.network(made.tokens) / 0.5
+    expected = logits.log_softmax(-1).gather(-1, made.targets.clamp(min=0)[..., None])[..., 0]
+    for found in (made.old_log_probs, made.reference_log_probs):
+        assert found is not None
+        torch.testing.assert_close(found[made.mask], expected[made.mask])
+    entropy = torch.distributions.Categorical(logits=logits).entropy()[made.mask].mean()
+    torch.testing.assert_close(outputs["curves"]["entropy"], entropy)
+
+
 def test_each_accumulated_batch_has_answers_of_its_own(at_step: Any) -> None:
     module = model(group_size=2, inner_epochs=2)
     at_step(0, accumulate=2)
