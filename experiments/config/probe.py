@@ -13,7 +13,7 @@ class ProbeConfig:
     fit: str = setting(help="The earlier stage whose network gives the features, and whose images are used.")
     features: Literal["trained", "untrained", "pixels"] = setting(
         "trained",
-        "trained: those of the best network of the fit; untrained: of the network before its first step; "
+        "trained: those of the best network of the fit; untrained: of the network with random weights; "
         "pixels: the images themselves.",
     )
     labels: int = setting(0, "Number of labelled training images, stratified; 0 means all.", min=0)

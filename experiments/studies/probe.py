@@ -44,7 +44,7 @@ class Probe(Task):
     settings: ProbeConfig
 
     def check(self, earlier: Mapping[str, Config]) -> None:
-        """Check that the fit comes before, and is a network on images."""
+        """Check that the fit comes before and is a network on images, and that there are enough labels."""
         fits = [
             name
             for name, config in earlier.items()
@@ -55,6 +55,10 @@ class Probe(Task):
             raise UserError(
                 f"task.fit = {self.settings.fit!r}: no earlier fit of a network on images; allowed: {known}"
             )
+        labels, neighbors = self.settings.labels, self.settings.neighbors
+        load_config(earlier[self.settings.fit].plain, {"data.train_samples": labels})
+        if 0 < labels < neighbors:
+            raise UserError(f"task.neighbors = {neighbors} is more than task.labels = {labels}")
 
     def run(self, stages: Mapping[str, Stage], run_dir: Path, say: Callable[[str], None]) -> dict[str, float]:
         """Compute the features once, and fit both classifiers on them."""

@@ -67,8 +67,12 @@ def check_named(experiment: Config, stages: Collection[str] = ()) -> None:
     Raises:
         UserError: One is missing, and is no earlier stage.
     """
-    for name in named_files(experiment).values():
-        if name not in stages and not is_pretrained(name):
+    for key, name in named_files(experiment).items():
+        if name in stages:
+            continue
+        if key != "model.init_from":
+            find_checkpoint(name)
+        elif not is_pretrained(name):
             find_checkpoint(name, names=tuple(ASSETS))
 
 

@@ -74,6 +74,19 @@ def test_a_probe_without_a_network_on_images_is_refused(tiny: dict[str, Any]) ->
     ):
         with pytest.raises(UserError, match=rf"stages\.probe: task\.fit = 'nets?': no earlier fit .*{said}"):
             run_stages(load_config({**tiny, "stages": stages}))
-    many = {"name": "probe", "fit": "net", "labels": 15}
-    with pytest.raises(UserError, match="neighbors: 20 is more than the 15 training samples"):
-        experiments.run(tiny, {"stages": {"net": {}, "probe": {"task": many}}}, "run_dir=chain")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (15, r"stages\.probe: task\.neighbors = 20 is more than task\.labels = 15"),
+        (60_000, "train_samples: 60000"),
+    ],
+)
+def test_labels_that_the_data_cannot_have_are_refused_before_the_fit(
+    tiny: dict[str, Any], labels: int, said: str
+) -> None:
+    task = {"name": "probe", "fit": "net", "labels": labels}
+    chain = {**tiny, "data": {"name": "mnist"}, "stages": {"net": {}, "probe": {"task": task}}}
+    with pytest.raises(UserError, match=said):
+        run_stages(load_config(chain))

@@ -10,6 +10,7 @@ import experiments
 from experiments.config.check import load_config
 from experiments.errors import UserError
 from experiments.evaluate.on_data import evaluate
+from experiments.studies.stages import check_order
 from experiments.training import checkpoint
 from experiments.training.build import build_data, restore
 
@@ -59,6 +60,9 @@ def test_what_cannot_teach_is_refused(tiny: dict[str, Any], teacher: str, work: 
         experiments.run(taught(tiny, "nowhere"))
     with pytest.raises(UserError, match="mistake_gradients needs a classifier without a teacher"):
         experiments.run(taught(tiny, teacher), "trainer.measure=[mistake_gradients]")
+    chain = {**tiny, "stages": {"first": {}, "student": {"objective": taught(tiny, "smollm2")["objective"]}}}
+    with pytest.raises(UserError, match="there is no checkpoint smollm2"):  # before the first stage
+        check_order(load_config(chain))
     table = {"model": {"name": "table_classifier"}, "data": {"name": "table", "path": "breast_cancer"}}
     with pytest.raises(
         UserError, match=r"objective\.teacher=teacher can't teach on this data: its kind differs"
