@@ -18,9 +18,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# What Lightning, a launcher or a run leaves in the environment of its process.
+# What Lightning, a launcher, a benchmark or a run leaves in the environment of its process.
 LEFTOVERS = (
     "EXPERIMENTS_RUN_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
     "PL_GLOBAL_SEED",
     "PL_SEED_WORKERS",
     "CUBLAS_WORKSPACE_CONFIG",

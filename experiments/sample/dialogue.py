@@ -51,7 +51,7 @@ class Dialogue:
         self._turn = 0
 
     def take(self, line: str) -> bool:
-        """Obey a command or answer a message; return False if the dialogue is to end.
+        """Run a command or answer a message; return False if the dialogue is to end.
 
         Raises:
             UserError: There is no such command, or the model cannot read the message.

@@ -252,7 +252,7 @@ class Evaluator:
     def _scorers(
         self, prompts: Sequence[Prompt], plans: Mapping[str, Plan], *, longest_answer: int
     ) -> dict[Reader, AnswerScorer]:
-        """Let each reader of a plan read the prompts once, and the unsteered model."""
+        """Read the prompts once with the reader of each plan, and once with the unsteered model."""
         return {
             reader: AnswerScorer(
                 self._network(reader),

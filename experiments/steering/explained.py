@@ -1,4 +1,4 @@
-"""How much of the vectors do a method's vectors explain, and does it know more than the answer?
+"""Shares of the variance of steering vectors that predictions explain.
 
 Shape letters: M prompts, W width.
 """
