@@ -24,6 +24,7 @@ from experiments.evaluate.on_data import SPLITS, evaluate
 from experiments.evaluate.on_text import evaluate_text
 from experiments.language_models.loaded_model import PRECISIONS
 from experiments.language_models.opening import open_language_model
+from experiments.language_models.pretrained_models import is_pretrained
 from experiments.training.checkpoint_path import find_checkpoint
 from experiments.training.run_directory import is_worker
 
@@ -60,6 +61,10 @@ def main(arguments: list[str]) -> None:
         return
     if options.stride is not None or options.precision is not None:
         raise UserError("--stride and --precision need --text")
+    if is_pretrained(options.checkpoint):
+        raise UserError(
+            f"{options.checkpoint} is a pre-trained model without a data set; score a text with --text FILE"
+        )
     path = find_checkpoint(options.checkpoint)
     announce(f"evaluating {path}")
     metrics = evaluate(path, *options.overrides, split=options.split)

@@ -138,3 +138,8 @@ def test_stride_and_precision_are_for_texts(language_run: Path, capsys: pytest.C
     for arguments in (["--stride", "4"], ["--precision", "bf16"]):
         assert main([str(language_run), *arguments]) == 2
         assert "need --text" in capsys.readouterr().err
+
+
+def test_a_pretrained_model_needs_a_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smollm2"]) == 2
+    assert "smollm2 is a pre-trained model without a data set; score a text" in capsys.readouterr().err
