@@ -54,6 +54,8 @@ def published() -> list[Any]:
     seen, found = set(), []
     for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
         for config in fits(load_config(path)):
+            if config.objective is not None and config.objective.name == "grpo":
+                continue  # it samples within a fit; the other fits of its config train the same network
             key = repr((config.model, config.objective, config.optimizer, config.data.name))
             if key not in seen:
                 seen.add(key)
@@ -99,8 +101,9 @@ def batch_of(config: Config) -> tuple[DataInfo, tuple[Tensor, ...]]:
     if name == "char_rnn" and config.data.name == "hello":
         info = SequenceLabellingInfo(class_names=("e", "h", "l", "o"), vocab_size=4, context_length=5)
         return info, (torch.randint(4, (1, 5)), torch.randint(4, (1, 5)))
-    if name in ("char_rnn", "language_model"):
-        info = TextInfo(vocab_size=11, context_length=6, continuous=True)
+    if name in ("char_rnn", "language_model", "answer_model"):
+        answers = {"answer_length": 3, "answer_end": 2} if name == "answer_model" else {"continuous": True}
+        info = TextInfo(vocab_size=11, context_length=6, **answers)
         tokens, targets = torch.randint(11, (4, 6)), torch.randint(11, (4, 6))
         targets[0, 4:] = -100
         return info, (tokens, targets)

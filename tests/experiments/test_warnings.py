@@ -25,6 +25,7 @@ PROCESSES = [
     [
         "evaluate RUN",
         "compare RUN TEXT_RUN --output comparison",
+        "steering vector TEXT_RUN --plus cat --minus mat --layer 1 -o vector.safetensors",
         "steering.floor RUN --width 32 --size 160 --hidden 16 --output floor.png",
     ],
     [

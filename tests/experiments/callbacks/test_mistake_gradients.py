@@ -58,6 +58,6 @@ def test_measuring_changes_no_training_and_logs_shares(tiny: dict[str, Any]) -> 
 
 def test_a_model_that_is_no_classifier_is_refused(work: Path) -> None:
     config = {"model": {"name": "char_rnn"}, "data": {"name": "hello"}, "run_dir": "run"}
-    with pytest.raises(UserError, match=r"needs a classifier, but model\.name is char_rnn"):
+    with pytest.raises(UserError, match=r"needs a classifier without a teacher, but model\.name is char_rnn"):
         experiments.run(config, "trainer.measure=[mistake_gradients]")
     assert not (work / "run").exists()
