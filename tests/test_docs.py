@@ -62,6 +62,7 @@ OFFLINE = (
     "data.name=digits",
     "search.yaml",
     "configs/char_rnn_hello.yaml",
+    "configs/regression_diabetes.yaml",
     "configs/lm_grpo.yaml",
     "data.name=pairs",
 )
