@@ -26,8 +26,6 @@ from experiments.training.confusion import Confusion
 
 MISTAKES_SHOWN = 24
 EMBEDDED_SAMPLES = 1000
-SPRITE = 32
-"""Largest side of an image in the embedding projector. Its picture of all images has at most 8192 pixels."""
 
 
 class ClassificationDashboard(OutputsDashboard):
@@ -234,9 +232,7 @@ def _embed(to: SummaryWriter, trainer: L.Trainer, pl_module: Any) -> None:
     indices = places_in_split(trainer, torch.arange(len(labels)))
     sprites = None
     if _texts(trainer, "val", indices) is None:
-        images = pictures.as_rgb(_images(trainer, "val", indices))
-        images = pictures.resized(images, min(SPRITE, max(images.shape[1:3])))
-        sprites = torch.from_numpy(images.transpose(0, 3, 1, 2) / 255)
+        sprites = torch.from_numpy(pictures.sprites(_images(trainer, "val", indices)))
     to.add_embedding(
         torch.cat(features),
         metadata=[names[i] for i in labels],

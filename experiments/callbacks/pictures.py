@@ -27,6 +27,8 @@ SMALLEST_WITH_NUMBERS = 18
 
 INK, FAINT, RED, PAPER, EMPTY = (38, 38, 38), (140, 140, 140), (196, 32, 32), (255, 255, 255), (246, 246, 246)
 GREEN, ORANGE, BLUE = (61, 145, 96), (222, 94, 28), (24, 78, 140)
+SPRITE = 32
+"""Largest side of an image in the embedding projector. Its picture of all images has at most 8192 pixels."""
 
 
 def _blend(colour: Colour, strength: float) -> Colour:
@@ -51,6 +53,12 @@ def as_rgb(images: NDArray[np.generic]) -> Pixels:
         images = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
     channels_last = images.transpose(0, 2, 3, 1)
     return np.ascontiguousarray(np.broadcast_to(channels_last, (*channels_last.shape[:3], 3)), dtype=np.uint8)
+
+
+def sprites(images: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return images (N, C, H, W) as the embedding projector takes them: RGB in [0, 1], (N, 3, H', W')."""
+    pixels = as_rgb(images)
+    return resized(pixels, min(SPRITE, max(pixels.shape[1:3]))).transpose(0, 3, 1, 2) / 255
 
 
 def resized(images: Pixels, size: int) -> Pixels:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from experiments.callbacks import pictures
 from experiments.config.baselines import KNearestNeighborsConfig, LogisticRegressionConfig
 from experiments.config.check import load_config
 from experiments.config.probe import ProbeConfig
@@ -29,8 +30,6 @@ Encode = Callable[[Tensor], Tensor]
 MAX_ITERATIONS = 1000
 SHOWN = 2000
 """Validation images in the embedding projector."""
-SPRITE = 32
-"""Largest side of an image in the projector."""
 
 
 class Probe(Task):
@@ -118,10 +117,10 @@ def standardised(features: Features) -> Features:
 def _show(features: Features, datamodule: Any, folder: Path) -> None:
     """Write the features of validation images for the embedding projector, with images and classes."""
     images, targets = (part[:SHOWN] for part in datamodule.split("val"))
-    images = F.adaptive_avg_pool2d(images / 255, min(SPRITE, images.shape[-1]))
+    sprites = torch.from_numpy(pictures.sprites(images.numpy()))
     names = [datamodule.info.class_names[target] for target in targets.tolist()]
     with writing(folder), SummaryWriter(str(folder)) as to:
-        to.add_embedding(features.rows["val"][:SHOWN], metadata=names, label_img=images, tag="features")
+        to.add_embedding(features.rows["val"][:SHOWN], metadata=names, label_img=sprites, tag="features")
 
 
 def _encoder(kind: str, stage: Stage, experiment: Config, datamodule: Any) -> Encode:
