@@ -86,7 +86,7 @@ class Draw:
 
 
 def worked_answer(a: int, b: int) -> str:
-    """Return the sum of each column with its carry, from the right, then the sum: `12,13,132` for 47 + 85."""
+    """Return the sum of each column, from the right, then the result: `12,13,132` for 47 + 85."""
     steps, carry = [], 0
     for place in range(max(len(str(a)), len(str(b)))):
         column = a // 10**place % 10 + b // 10**place % 10 + carry

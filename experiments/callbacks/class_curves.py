@@ -49,7 +49,7 @@ class ClassCurves(Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add up the counts of all processes, and log the curves."""
-        # Not in TensorBoard, whose horizontal axis is the training step.
+        # TensorBoard is left out: its horizontal axis is always the training step.
         logs = [logger for logger in trainer.loggers if isinstance(logger, CurveLog)]
         classes, middles = range(self._counts[0].shape[1]), range(50 // BINS, 100, 100 // BINS)
         names = {"test/recall_by_class": classes, "test/accuracy_by_confidence": middles}

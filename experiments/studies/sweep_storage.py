@@ -117,7 +117,7 @@ def next_trial(study: optuna.Study, run_dir: Path, total: int) -> tuple[Trial, F
 
 
 def remove_locks(run_dir: Path) -> None:
-    """Remove the files of the locks, when all trials have ended."""
+    """Delete the lock files once all trials have ended."""
     for path in run_dir.glob("*.lock"):
         with contextlib.suppress(OSError):  # another worker is about to end
             path.unlink()

@@ -208,7 +208,10 @@ def _moved_along(new: object, old: object, run_dir: Path) -> bool:
     """Return whether two paths are one file of a chain that was moved: the output of another stage."""
     if not isinstance(new, str) or not isinstance(old, str):
         return False
-    chain = run_dir.resolve().parents[run_dir.name.startswith("seed_")]  # a stage has a folder for each seed
+    stage = run_dir.resolve()
+    if stage.name.startswith("seed_"):  # the folder of a stage has one folder for each seed
+        stage = stage.parent
+    chain = stage.parent
     place = Path(new).resolve()
     if not place.is_relative_to(chain) or Path(old).exists():
         return False

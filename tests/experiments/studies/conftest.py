@@ -1,4 +1,4 @@
-"""Studies and sweeps whose fits run in this process, and such that are killed."""
+"""Fixtures that run the fits of a study in this process, or kill the process of a study."""
 
 import os
 import signal
