@@ -104,6 +104,11 @@ class AnswerModel(LanguageModel):
                 reference.load_state_dict(self._saved_reference)
             self._reference = [reference]
 
+    @property
+    def steps_are_alike(self) -> bool:  # type: ignore[override]
+        """Whether a step doesn't write answers first."""
+        return not isinstance(self.objective, GRPO)
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the objective, and the curves of a step.
 

@@ -42,6 +42,8 @@ class LitModule(L.LightningModule):
     """Short name of the callback that draws the dashboard of this kind of model."""
     info_type: type | UnionType = DataInfo
     """The descriptions of data that the model accepts."""
+    steps_are_alike: bool = True
+    """Whether a training step depends on nothing but its batch, the weights and random numbers."""
     views: int = 1
     """Changed versions of each image in a batch."""
     data_names: tuple[str, ...] = ()

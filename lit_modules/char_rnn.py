@@ -84,6 +84,11 @@ class CharRNN(LitModule):
             return {**super().build_metrics(stage), **text_metrics(self.info, stage)}
         return {**super().build_metrics(stage), "accuracy": TokenAccuracy(), "success": SequenceAccuracy()}
 
+    @property
+    def steps_are_alike(self) -> bool:  # type: ignore[override]
+        """Whether no state is carried from batch to batch."""
+        return not self.config.carry_state
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the objective over the targets that are not ignored."""
         tokens, targets = batch

@@ -106,12 +106,36 @@ def test_a_run_continues_exactly(digits: dict[str, Any], step: int) -> None:
     assert cut.metrics["test/loss"] == full.metrics["test/loss"]
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-@pytest.mark.parametrize("how", ["true", "reduce-overhead"])
+@pytest.mark.parametrize("how", ["true", "cuda-graph", "reduce-overhead"])
 def test_compiling_changes_a_fit_only_by_rounding(text: dict[str, Any], how: str) -> None:
     eager = experiments.run(text, "run_dir=eager")
     compiled = experiments.run(text, "run_dir=compiled", f"trainer.compile={how}")
     assert compiled.metrics["test/loss"] == pytest.approx(eager.metrics["test/loss"], rel=1e-3)
+
+
+def test_replayed_steps_change_nothing(digits: dict[str, Any]) -> None:
+    digits["data"] |= {"augment": {"shift": 1, "rotation": 10, "elastic": 1.0}}
+    digits["optimizer"] = {"name": "muon", "lr": 0.02, "adamw_lr": 0.01}
+    digits["trainer"] |= {"gradient_clip_norm": 1.0}
+    runs = [
+        experiments.run(digits, f"run_dir=compile_{how}", f"trainer.compile={how}")
+        for how in ("false", "cuda-graph")
+    ]
+    states = [
+        dict(tensors(checkpoint.load(run.run_dir / "checkpoints" / "last.ckpt")["state_dict"]))
+        for run in runs
+    ]
+    for path in states[0]:
+        torch.testing.assert_close(states[1][path], states[0][path], rtol=1e-4, atol=1e-5)
+
+
+def test_replayed_steps_continue_exactly(digits: dict[str, Any]) -> None:
+    digits["trainer"] |= {"compile": "cuda-graph", "deterministic": True}
+    full = experiments.run(digits, "run_dir=full")
+    with pytest.raises(Interrupted):
+        experiments.run(digits, "run_dir=cut", callbacks=[StopAt(STEPS_PER_EPOCH + 3)])
+    cut = experiments.run(digits, "run_dir=cut", "resume=auto")
+    assert cut.metrics["test/loss"] == full.metrics["test/loss"]
 
 
 def test_a_gpus_checkpoint_is_evaluated_on_a_cpu(digits: dict[str, Any]) -> None:

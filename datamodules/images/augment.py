@@ -56,8 +56,7 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """
     if len(mean) == 1:
         return (images * (1 / (255 * std[0]))).sub_(mean[0] / std[0])
-    means = torch.tensor(mean, device=images.device).view(-1, 1, 1)
-    stds = torch.tensor(std, device=images.device).view(-1, 1, 1)
+    means, stds = (_of_channels(tuple(values), images.device) for values in (mean, std))
     return (images / (255 * stds)).sub_(means / stds)
 
 
@@ -176,6 +175,12 @@ def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Te
 def _reach(rotation: float, scale: float, shear: float, device: torch.device) -> Tensor:
     """Return the largest rotation (radians), scale change and shear (radians), (3,)."""
     return torch.tensor([math.radians(rotation), scale, math.radians(shear)], device=device)
+
+
+@lru_cache(maxsize=8)
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return one value for each channel, (C, 1, 1)."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def _shifts(count: int, limit: int, generator: torch.Generator, device: torch.device) -> Tensor:

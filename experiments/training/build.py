@@ -185,27 +185,12 @@ def _add_metrics(experiment: Config, module: Any, info: Any) -> None:
 
 
 def compile_network(module: Any, how: bool | str) -> None:
-    """Compile the network of a model in place, as `trainer.compile` says.
-
-    `reduce-overhead` replays CUDA graphs, which write the outputs of each batch to the same memory. Callbacks
-    may keep outputs longer than a step, so they get copies.
-    """
-    if not how:
-        return
+    """Compile the network of a model in place, as `trainer.compile` says."""
     network = getattr(module, "network", module)
-    if how != "reduce-overhead":
+    if how is True:
         network.compile()
-        return
-    import torch
-    from torch.utils._pytree import tree_map_only
-
-    network.compile(mode=how, dynamic=False)  # a graph has fixed shapes; a smaller last batch gets its own
-    replay = network._compiled_call_impl
-
-    def replay_and_copy(*inputs: Any, **options: Any) -> Any:
-        return tree_map_only(torch.Tensor, torch.clone, replay(*inputs, **options))
-
-    network._compiled_call_impl = replay_and_copy
+    elif how == "reduce-overhead":
+        network.compile(dynamic=False)  # a CUDA graph has fixed shapes
 
 
 def _check_measurable(experiment: Config, module: Any) -> None:

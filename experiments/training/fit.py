@@ -164,6 +164,10 @@ def build(
         log_no_hyperparameters(part)
     check_batches(datamodule, module, trainer, settings.limit_train_batches)
     compile_network(module, settings.compile)
+    if settings.compile in ("cuda-graph", "reduce-overhead"):
+        from experiments.training.step_graph import replay_steps
+
+        replay_steps(module, datamodule, trainer)
     if not run_directory.is_worker():  # all checks have passed
         write = run_directory.write_start if start.checkpoint is None else run_directory.write_continuation
         write(start.run_dir, experiment)

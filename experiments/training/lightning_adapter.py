@@ -12,11 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils._pytree import tree_leaves
 
 from experiments.errors import Interrupted
+
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+"""Hooks of callbacks that Lightning calls in every training step."""
 
 NEVER = 2**62
 """Value of Lightning's interval between validations (in batches) that means no validation."""
@@ -87,6 +98,17 @@ def train_no_more(trainer: L.Trainer) -> None:
 
 
 # Where a fit is ---------------------------------------------------------------------------------------------
+
+
+def skip_empty_hooks(trainer: L.Trainer) -> None:
+    """Switch off the hooks of a training step that a callback doesn't define.
+
+    Lightning would call each of them within a context for its profiler, a hundred calls in a step.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for hook in STEP_HOOKS:
+            if getattr(type(callback), hook) is getattr(Callback, hook):
+                setattr(callback, hook, None)
 
 
 def batches_done(trainer: L.Trainer) -> int:

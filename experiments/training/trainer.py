@@ -35,7 +35,7 @@ from experiments.training.checkpoint import AtomicCheckpointIO
 from experiments.training.curve_log import CurveLog
 from experiments.training.event_log import EventLog
 from experiments.training.fit_profiler import build_profiler
-from experiments.training.lightning_adapter import NEVER
+from experiments.training.lightning_adapter import NEVER, skip_empty_hooks
 from experiments.training.threads import usable_cores
 from lit_modules.functional.precision import multiplies_bf16
 
@@ -91,8 +91,8 @@ def check_hardware(config: TrainerConfig, model: Any = None) -> None:
         raise UserError("trainer.precision = '16-mixed' needs a GPU; on a CPU use 32-true or bf16-mixed")
     if config.precision == "64-true" and accelerator == "mps":
         raise UserError("trainer.precision = '64-true' is not supported on MPS; use 32-true")
-    if config.compile == "reduce-overhead" and accelerator != "cuda":
-        raise UserError("trainer.compile = 'reduce-overhead' needs a CUDA GPU (for CUDA graphs); use true")
+    if isinstance(config.compile, str) and accelerator != "cuda":
+        raise UserError(f"trainer.compile = {config.compile!r} needs a CUDA GPU; use true or false")
     if getattr(model, "implementation", None) == "triton":
         _check_triton(config)
 
@@ -138,8 +138,8 @@ def at_hand(config: TrainerConfig) -> tuple[TrainerConfig, tuple[str, ...]]:
         new.strategy = "auto" if new.devices in (1, "auto") else "ddp"
     if (new.precision == "16-mixed" and kind == "cpu") or (new.precision == "64-true" and kind == "mps"):
         new.precision = "32-true"
-    if new.compile == "reduce-overhead" and kind != "cuda":
-        new.compile = True
+    if isinstance(new.compile, str) and kind != "cuda":
+        new.compile = new.compile == "reduce-overhead"
     notes = [
         f"trainer.{key} = {old!r} is not available on this machine; using {value!r}"
         for key, old in vars(config).items()
@@ -287,7 +287,7 @@ def build_trainer(
                     every_n_steps=config.checkpoint_every_n_steps,
                 )
             )
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=resolve_accelerator(config),
         devices=_devices(config),
         num_nodes=config.num_nodes,
@@ -316,6 +316,8 @@ def build_trainer(
         enable_model_summary=False,
         default_root_dir=run_dir,
     )
+    skip_empty_hooks(trainer)
+    return trainer
 
 
 def _epochs_between(config: TrainerConfig) -> int:

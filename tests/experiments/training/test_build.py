@@ -52,22 +52,17 @@ def test_overrides_lie_on_top_of_the_saved_config(best: Path) -> None:
     assert restored.experiment.trainer.max_epochs == 1
 
 
-def test_outputs_of_replayed_graphs_are_copies() -> None:
-    """A graph writes each result to the same memory, but a callback may keep it longer than a step."""
-    memory = torch.zeros(2)
-
-    class Network(nn.Module):
-        def compile(self, **options: Any) -> None:
-            assert options == {"mode": "reduce-overhead", "dynamic": False}
-            self._compiled_call_impl = lambda x: (memory.copy_(x), {"kept": memory})
-
+@pytest.mark.parametrize(
+    ("how", "calls"),
+    [(False, []), (True, [{}]), ("reduce-overhead", [{"dynamic": False}]), ("cuda-graph", [])],
+)
+def test_only_the_network_is_compiled(how: bool | str, calls: list[dict[str, Any]]) -> None:
+    options: list[dict[str, Any]] = []
     module = nn.Module()
-    module.network = Network()
-    build.compile_network(module, "reduce-overhead")
-    first, others = module.network(torch.ones(2))
-    module.network(torch.full((2,), 2.0))
-    assert torch.equal(first, torch.ones(2))
-    assert torch.equal(others["kept"], torch.ones(2))
+    module.network = nn.Linear(1, 1)
+    module.network.compile = lambda **given: options.append(given)
+    build.compile_network(module, how)
+    assert options == calls
 
 
 def test_a_model_with_tritons_kernels_is_opened_with_pytorchs(best: Path) -> None:

@@ -180,6 +180,21 @@ def test_stop_after_this_batch() -> None:
     assert probe.validated == [2], "Lightning no longer validates within an epoch before it stops"
 
 
+class EmptyHooksSkipped(Callback):
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        adapter.skip_empty_hooks(trainer)
+
+
+def test_skip_empty_hooks() -> None:
+    done: list[int] = []
+    trainer = fit(Probe(lambda _, batch_idx: done.append(batch_idx)), EmptyHooksSkipped(), profiler="simple")
+    assert done == [*range(BATCHES), *range(BATCHES)]
+    called = [name for name in trainer.profiler.recorded_durations if name.startswith("[Callback]")]  # type: ignore[attr-defined]
+    in_steps = [name for name in called if name.endswith(adapter.STEP_HOOKS)]
+    assert len(in_steps) == 1, "Lightning no longer looks whether a hook is callable"
+    assert in_steps[0].startswith("[Callback]Probe")
+
+
 def test_batches_done() -> None:
     done: list[int] = []
     fit(Probe(lambda trainer, _: done.append(adapter.batches_done(trainer))), accumulate_grad_batches=2)

@@ -1,0 +1,126 @@
+"""Without a GPU, a stand-in records: it keeps inputs and outputs in the same memory, as a graph does."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+import experiments
+from experiments.errors import UserError
+from experiments.training import checkpoint, step_graph, trainer
+from tests.test_gpu import StopAt, tensors
+
+REPLAYED = "trainer.compile=cuda-graph"
+
+
+class Memory:
+    """A function whose results always lie in the same memory."""
+
+    recorded: int = 0
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        inputs: Sequence[Tensor],
+        *,
+        generators: Sequence[torch.Generator] = (),
+    ) -> None:
+        self.function = function
+        self.inputs = tuple(x.clone() for x in inputs)
+        for _ in range(3):
+            self.outputs = tree_map_only(Tensor, torch.clone, function(*self.inputs))
+        Memory.recorded += 1
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        for own, new in zip(self.inputs, inputs, strict=True):
+            own.copy_(new)
+        results, memory = tree_flatten(self.function(*self.inputs))[0], tree_flatten(self.outputs)[0]
+        for result, place in zip(results, memory, strict=True):
+            if result is not None:
+                place.copy_(result)
+        return self.outputs
+
+
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU takes the place of the GPU."""
+    monkeypatch.setattr(Memory, "recorded", 0)
+    monkeypatch.setattr(step_graph, "CudaGraph", Memory)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", torch.get_rng_state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", torch.set_rng_state)
+    monkeypatch.setattr(trainer, "check_hardware", lambda *_: None)
+    monkeypatch.setattr(trainer, "at_hand", lambda config: (config, ()))
+
+
+def states(*runs: Any) -> list[dict[str, Tensor]]:
+    return [dict(tensors(checkpoint.load(run.run_dir / "checkpoints" / "last.ckpt"))) for run in runs]
+
+
+def changed(config: dict[str, Any]) -> dict[str, Any]:
+    """A residual network with all that a recording could disturb."""
+    return {
+        **config,
+        "model": {"name": "residual_cnn", "widths": [8], "blocks": [1], "dropout": 0.3},
+        "data": {**config["data"], "augment": {"shift": 1, "rotation": 10, "elastic": 1.0}},
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "trainer": {
+            **config["trainer"],
+            "max_epochs": 2,
+            "ema_decay": 0.9,
+            "gradient_clip_norm": 1.0,
+            "log_every_n_steps": 4,
+        },
+    }
+
+
+def test_replayed_steps_change_nothing(tiny: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    plain = experiments.run(changed(tiny), "run_dir=plain")
+    request.getfixturevalue("recording")
+    replayed = experiments.run(changed(tiny), "run_dir=replayed", REPLAYED)
+    assert Memory.recorded == 4  # steps and transforms, of whole batches and of the smaller last one
+    ours, theirs = states(replayed, plain)
+    assert ours.keys() == theirs.keys()
+    assert [path for path in ours if not torch.equal(ours[path], theirs[path])] == []
+    curves = [(run.run_dir / "metrics.csv").read_text().splitlines() for run in (replayed, plain)]
+    losses = [[line.split(",")[:3] for line in curve if "loss" in line] for curve in curves]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.usefixtures("recording")
+def test_a_replayed_run_continues_exactly(tiny: dict[str, Any]) -> None:
+    full = experiments.run(changed(tiny), "run_dir=full", REPLAYED)
+    with pytest.raises(experiments.errors.Interrupted):
+        experiments.run(changed(tiny), "run_dir=cut", REPLAYED, callbacks=[StopAt(3)])
+    cut = experiments.run(changed(tiny), "run_dir=cut", "resume=auto", REPLAYED)
+    ours, theirs = states(cut, full)
+    assert [path for path in ours if not torch.equal(ours[path], theirs[path])] == []
+
+
+@pytest.mark.usefixtures("recording")
+def test_a_model_that_keeps_a_state_between_steps_is_refused(tiny: dict[str, Any], work: Path) -> None:
+    (work / "cat.txt").write_text("the cat sat on the mat\n" * 40, encoding="utf-8")
+    config = {
+        **tiny,
+        "model": {"name": "char_rnn", "hidden": 8, "carry_state": True},
+        "data": {"name": "text", "path": "cat.txt", "context_length": 8, "sampling": "sequential"},
+    }
+    with pytest.raises(UserError, match=r"^a training step of CharRNN can't be replayed"):
+        experiments.run(config, REPLAYED)
+
+
+def test_what_cant_be_recorded_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(step_graph, "CudaGraph", refuses)
+    transform = step_graph.TransformGraph(lambda batch, generator: batch)
+    with pytest.raises(UserError) as raised:
+        transform((torch.zeros(2),), torch.Generator())
+    assert str(raised.value) == (
+        "the transform of training batches can't be recorded as a CUDA graph (operation not permitted when "
+        "stream is capturing); use trainer.compile=true or false"
+    )
