@@ -86,20 +86,20 @@ class _Tiles(NamedTuple):
 # tiles would make the bits of a run depend on the clock.
 _TILES = {
     "forward": {
-        (True, False): _Tiles(128, 64, 4, 3),
-        (True, True): _Tiles(128, 64, 8, 2),
+        (True, False): _Tiles(64, 64, 4, 4),
+        (True, True): _Tiles(64, 32, 4, 3),
         (False, False): _Tiles(64, 32, 4, 2),
         (False, True): _Tiles(64, 32, 8, 1),
     },
     "query_gradient": {
-        (True, False): _Tiles(64, 64, 4, 2),
-        (True, True): _Tiles(64, 64, 4, 2),
+        (True, False): _Tiles(64, 64, 4, 3),
+        (True, True): _Tiles(64, 32, 4, 3),
         (False, False): _Tiles(64, 32, 4, 1),
         (False, True): _Tiles(32, 32, 4, 1),
     },
     "key_value_gradient": {
-        (True, False): _Tiles(64, 128, 8, 2),
-        (True, True): _Tiles(32, 128, 8, 2),
+        (True, False): _Tiles(64, 64, 4, 2),
+        (True, True): _Tiles(32, 64, 4, 2),
         (False, False): _Tiles(32, 32, 4, 1),
         (False, True): _Tiles(16, 32, 4, 1),
     },
@@ -129,7 +129,7 @@ class _TritonAttention(Function):
         settings = _settings(query, key, value, mask, is_causal, window, scale)
         tiles = _tiles("forward", query, value)
         kernels.forward_kernel[_grid(num_queries, tiles.block_t, batch * heads)](
-            query, key, value, settings.mask, output, lse, *settings.strides, *settings.sizes,
+            query, key, value, _bytes(mask, query), output, lse, *settings.strides, *settings.sizes,
             **settings.constants, **_launch(tiles),
         )  # fmt: skip
         ctx.save_for_backward(query, key, value, mask, output, lse)
@@ -151,12 +151,12 @@ class _TritonAttention(Function):
         strides = (*settings.strides, *grad_output.stride()[:3])
         tiles = _tiles("query_gradient", query, value)
         kernels.query_gradient_kernel[_grid(num_queries, tiles.block_t, batch * heads)](
-            query, key, value, settings.mask, output, lse, grad_output, grad_lse.contiguous(), delta,
+            query, key, value, _bytes(mask, query), output, lse, grad_output, grad_lse.contiguous(), delta,
             grad_query, *strides, *settings.sizes, **settings.constants, **_launch(tiles),
         )  # fmt: skip
         tiles = _tiles("key_value_gradient", query, value)
         kernels.key_value_gradient_kernel[_grid(num_keys, tiles.block_s, batch * kv_heads)](
-            query, key, value, settings.mask, lse, grad_output, delta, grad_key, grad_value,
+            query, key, value, _bytes(mask, query), lse, grad_output, delta, grad_key, grad_value,
             *strides, *settings.sizes, **settings.constants, **_launch(tiles),
         )  # fmt: skip
         return grad_query, grad_key, grad_value, None, None, None, None
@@ -165,7 +165,6 @@ class _TritonAttention(Function):
 class _Settings(NamedTuple):
     """The arguments that all kernels share."""
 
-    mask: Tensor
     strides: tuple[int, ...]
     sizes: tuple[Any, ...]
     constants: dict[str, Any]
@@ -190,7 +189,6 @@ def _settings(
     sizes = (query.shape[1], query.shape[1] // key.shape[1], query.shape[2], key.shape[2])
     width, value_width = query.shape[-1], value.shape[-1]
     return _Settings(
-        mask=query if mask is None else mask.view(torch.uint8),  # without a mask, any tensor: it isn't read
         strides=tuple(itertools.chain(*strides)),
         sizes=(*sizes, window or 0, scale * math.log2(math.e)),
         constants={
@@ -203,6 +201,11 @@ def _settings(
             "MASK": kind,
         },
     )
+
+
+def _bytes(mask: Tensor | None, unread: Tensor) -> Tensor:
+    """Return the mask as bytes; without a mask, any tensor, because no kernel reads it."""
+    return unread if mask is None else mask.view(torch.uint8)
 
 
 def _padded(width: int) -> int:

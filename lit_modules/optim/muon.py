@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from lit_modules.functional.cuda_graph import CudaGraph
 from lit_modules.functional.precision import multiplies_bf16
 from lit_modules.optim.adam import adam_update
 
@@ -103,6 +105,7 @@ class Muon(Optimizer):
         }
         super().__init__(params, defaults)
         self.by_hand = by_hand
+        self._graphs: dict[tuple[Any, ...], CudaGraph] = {}
         for group in self.param_groups:
             if group["rule"] not in ("muon", "adamw"):
                 raise ValueError(f'a group has rule {group["rule"]!r}, expected "muon" or "adamw"')
@@ -140,7 +143,7 @@ class Muon(Optimizer):
             # One call for all members, and on a GPU one kernel; on a CPU the results are those of a loop.
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             directions = torch._foreach_lerp(gradients, momenta, group["momentum"])
-            updates = orthogonalize(
+            updates = self._orthogonalize(
                 torch.stack(directions).flatten(2),  # (members, M, N)
                 steps=group["newton_schulz_steps"],
                 dtype=torch.bfloat16 if dtype == torch.float32 and multiplies_bf16(device) else dtype,
@@ -148,6 +151,16 @@ class Muon(Optimizer):
             rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1:].numel()))
             torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(members, updates.view(-1, *shape).unbind(), alpha=-rate)
+
+    def _orthogonalize(self, matrices: Tensor, *, steps: int, dtype: torch.dtype) -> Tensor:
+        """Call `orthogonalize`; on a GPU as one CUDA graph for each shape, because its products are small."""
+        if matrices.device.type != "cuda" or type(matrices) is not Tensor:
+            return orthogonalize(matrices, steps=steps, dtype=dtype)
+        key = (matrices.shape, matrices.dtype, matrices.device, steps, dtype)
+        if key not in self._graphs:
+            iterate = partial(orthogonalize, steps=steps, dtype=dtype)
+            self._graphs[key] = CudaGraph(iterate, [matrices])
+        return self._graphs[key](matrices)
 
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if self.by_hand:
