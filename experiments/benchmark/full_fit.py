@@ -53,9 +53,11 @@ class StepClock(Callback):
         return Sample(tuple(1e3 * (b - a) / self.steps for a, b in pairwise(self._moments)))
 
     def text(self) -> str:
-        """Return the time of a step in words."""
+        """Return the median over the turns, and their range."""
         taken = self.milliseconds()
-        return "too few steps" if taken is None else f"{taken} ms"
+        if taken is None:
+            return "too few steps"
+        return f"{taken.median:.2f} ms ({min(taken.values):.2f} to {max(taken.values):.2f} ms)"
 
     def warmup_seconds(self) -> float:
         """Return the time from the start of training to the first turn: compilation, if there is any."""

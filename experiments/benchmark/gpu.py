@@ -26,9 +26,15 @@ from experiments.config.check import load_config
 from experiments.errors import UserError
 from experiments.training.build import build_data
 from experiments.training.machine import default_device
+from lit_modules.functional.cuda_graph import CudaGraph
 
 IMAGES, TEXT, BEST_TEXT = "mnist_cnn", "lm_char_tiny_shakespeare", "lm_char_tiny_shakespeare_best"
 PLAIN: dict[str, Any] = {"trainer": {"dashboard": False, "progress_bar": False}}
+START = """
+from experiments.training.quick_imports import import_lightning
+import_lightning()
+import experiments.training.fit
+"""
 LONG_EPOCH: dict[str, Any] = {"data": {"steps_per_epoch": 300}}  # no validation among the measured steps
 
 
@@ -41,7 +47,7 @@ class Sizes:
     text: dict[str, Any] = field(default_factory=dict)
     ways: tuple[str, ...] = ("tiled", "triton")
     length: int = 4096
-    compiled: tuple[Any, ...] = (False, "reduce-overhead")
+    graphs: bool = True
     warmup: int = 30
     steps: int = 20
     repeats: int = 5
@@ -53,7 +59,7 @@ QUICK = Sizes(
     images=QUICK_IMAGES,
     text={**QUICK_TEXT, "trainer": {"compile": False, "limit_val_batches": 1, "limit_test_batches": 1}},
     length=64,
-    compiled=(False,),
+    graphs=False,
     warmup=1,
     steps=1,
     repeats=2,
@@ -85,30 +91,40 @@ def run(options: argparse.Namespace) -> Report:
 
 def works(sizes: Sizes) -> list[Work]:
     """List the rows; the ones that may be cut off come last."""
-    rows = []
-    for config, changes, target in (
-        (IMAGES, (sizes.images,), 1.5),
-        (TEXT, (LONG_EPOCH, sizes.text), 4.0),
-    ):
-        for how in sizes.compiled:
-            name = f"{config}, a step" + (f", compile: {how}" if how else "")
-            rows.append(Work(name, f"≤ {target} ms", partial(_step, sizes, config, changes, how), 60.0))
-    rows += [
-        Work("mnist_cnn_sprint to 99 %", "≤ 1.0 s of fit", partial(_sprint, sizes)),
-        *(
-            Work(
-                f"attention, {way}, T = {sizes.length}, bf16",
-                "≤ 1.5 × PyTorch's kernel" if way == "triton" else "",
-                partial(_attention, sizes, way),
-            )
-            for way in sizes.ways
-        ),
-        Work("start of a command", "≤ 8 s", _start),
-        Work(
-            f"{BEST_TEXT}, a step, and to {sizes.loss} nats", "≤ 6 ms, ≤ 60 s of fit", partial(_best, sizes)
-        ),
-    ]
+    how = "cuda-graph" if sizes.graphs else False
+    rows = _steps(sizes, False)
+    if sizes.graphs:
+        rows += _steps(sizes, how)
+    rows.append(Work(f"mnist_cnn_sprint to 99 %{_with(how)}", "≤ 1.0 s of fit", partial(_sprint, sizes, how)))
+    for way in sizes.ways:
+        target = "≤ 1.5 × PyTorch's kernel" if way == "triton" else ""
+        name = f"attention, {way}, T = {sizes.length}, bf16"
+        rows.append(Work(name, target, partial(_attention, sizes, way)))
+    rows.append(Work("start of a command", "≤ 8 s", _start))
+    name = f"{BEST_TEXT}, a step, and to {sizes.loss} nats{_with(how)}"
+    rows.append(Work(name, "≤ 6 ms, ≤ 60 s of fit", partial(_best, sizes, how)))
+    if sizes.graphs:
+        rows += _steps(sizes, "reduce-overhead")
     return rows
+
+
+def _steps(sizes: Sizes, how: bool | str) -> list[Work]:
+    return [
+        Work(
+            f"{config}, a step{_with(how)}",
+            f"≤ {target} ms",
+            partial(_step, sizes, config, changes, how),
+            60.0,
+        )
+        for config, changes, target in (
+            (IMAGES, (sizes.images,), 1.5),
+            (TEXT, (LONG_EPOCH, sizes.text), 4.0),
+        )
+    ]
+
+
+def _with(how: bool | str) -> str:
+    return f", compile: {how}" if how else ""
 
 
 def measure(rows: list[Work], *, seconds: float) -> Report:
@@ -147,40 +163,43 @@ def _step(
     return cells
 
 
-def _sprint(sizes: Sizes, left: float) -> dict[str, Cell]:
-    experiment = load_config(mnist.SPRINT, sizes.images, PLAIN)
+def _sprint(sizes: Sizes, how: bool | str, left: float) -> dict[str, Cell]:
+    experiment = load_config(mnist.SPRINT, sizes.images, PLAIN, f"trainer.compile={str(how).lower()}")
     outcome = mnist.Outcome()
     outcome.add(mnist.suite_fit(experiment, seed=experiment.seed), build_data(experiment))
     seconds, accuracy = outcome.seconds_to(0.99), outcome.accuracies[0][-1]
-    reached = f"{100 * accuracy:.2f} % in {outcome.seconds[0][-1]:.1f} s of fit"
+    reached = f"{100 * accuracy:.2f} % in {outcome.seconds[0][-1]:.2f} s of fit"
     return {"measured": reached if seconds else f"not reached: {reached}"}
 
 
 def _attention(sizes: Sizes, way: str, left: float) -> dict[str, Cell]:
     inputs = attention.make_inputs((1, 8, 8, sizes.length, 64), "bfloat16", default_device())
-    both = interleaved(
-        {
-            name: timed(partial(attention.attend, name, inputs, backward=True), calls=5)
-            for name in (attention.BASELINE, way)
-        },
-        repeats=sizes.repeats,
-        warmup=2,
-    )
-    ratio: Sample = both[way].ratio_to(both[attention.BASELINE])
-    return {"measured": f"{ratio.median:.2f} × ({1e3 * both[way].median:.2f} ms)"}
+    calls = {
+        name: partial(attention.attend, name, inputs, backward=True) for name in (attention.BASELINE, way)
+    }
+    cells = []
+    for replayed in (True, False) if sizes.graphs else (False,):
+        ready = {name: CudaGraph(call, []) if replayed else call for name, call in calls.items()}
+        both = interleaved(
+            {name: timed(call, calls=5) for name, call in ready.items()}, repeats=sizes.repeats, warmup=2
+        )
+        ratio: Sample = both[way].ratio_to(both[attention.BASELINE])
+        how = "as a CUDA graph" if replayed else "called from Python"
+        cells.append(f"{ratio.median:.2f} × ({1e3 * both[way].median:.2f} ms) {how}")
+    return {"measured": ", ".join(cells)}
 
 
 def _start(left: float) -> dict[str, Cell]:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import experiments.training.fit"], check=True, timeout=left)
+    subprocess.run([sys.executable, "-c", START], check=True, timeout=left)
     return {"measured": f"{time.perf_counter() - start:.1f} s"}
 
 
-def _best(sizes: Sizes, left: float) -> dict[str, Cell]:
+def _best(sizes: Sizes, how: bool | str, left: float) -> dict[str, Cell]:
     """Measure a step and the time to the loss in one fit, and leave a tenth of the time for its test."""
     clock = StepClock(warmup=sizes.warmup, steps=sizes.steps, turns=sizes.repeats, ends=False)
     validations = Validations()
-    limit = {"trainer": {"max_minutes": 0.9 * left / 60}}
+    limit = {"trainer": {"max_minutes": 0.9 * left / 60, "compile": how}}
     full_fit(load_config(BEST_TEXT, sizes.text, PLAIN, limit), clock, validations)
     seconds = validations.seconds_to(sizes.loss)
     reached = f"{min(validations.losses):.4f} nats at best" if seconds is None else f"{seconds:.1f} s of fit"

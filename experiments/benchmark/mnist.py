@@ -121,12 +121,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seeds of the ablation; 0 leaves it out (1)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "32-true", "bf16-mixed"),
+        default="auto",
+        help="ours; 32-true is that of a machine without bf16 (auto)",
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
     """Train both with each seed, then run the ablation. A repeat is one seed."""
     repeats = options.repeats or (1 if options.quick else 3)
-    experiment = load_config(SPRINT, *([QUICK] if options.quick else []))
+    ours = f"trainer.precision={options.precision}"
+    experiment = load_config(SPRINT, *([QUICK] if options.quick else []), ours)
     data = build_data(experiment)
     precision = resolve_precision(experiment.trainer)
     classic, sprint = Outcome(), Outcome()
