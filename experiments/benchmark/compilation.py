@@ -8,6 +8,7 @@ import argparse
 import os
 import tempfile
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -57,8 +58,7 @@ def run(options: argparse.Namespace) -> Report:
     repeats = options.repeats or (1 if options.quick else 2)
     steps = options.steps or (1 if options.quick else 20)
     report = Report(title="A fit with and without trainer.compile")
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    with tempfile.TemporaryDirectory() as cache, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache):
         for name in ("mnist_mlp",) if options.quick else options.configs:
             experiment = load_config(name, *([QUICK_IMAGES] if options.quick else []), PLAIN)
             plain, compiled = [], []
