@@ -26,7 +26,8 @@ def save(figure: Figure, path: Path, *, dpi: int = 120) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # `say_missing` has said it
         canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS)
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)  # keeps colours of small marks
     with writing(path):
         picture.save(path, "PNG", optimize=True)
 

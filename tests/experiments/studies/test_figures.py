@@ -23,6 +23,20 @@ def test_a_figure_is_a_small_picture_that_looks_the_same(tmp_path: Path) -> None
     assert np.abs(pixels[0] - pixels[1]).mean() < 2
 
 
+def test_small_marks_keep_their_colours(tmp_path: Path) -> None:
+    figure = Figure(figsize=(8, 4))
+    figure.add_subplot().plot(np.random.default_rng(0).standard_normal((200, 3)).cumsum(0), alpha=0.5)
+    for number in range(8):
+        figure.axes[0].plot(10 * number, 0, "o", color=f"C{number}", markersize=5)
+    figures.save(figure, tmp_path / "ours.png")
+    figure.savefig(tmp_path / "plain.png", dpi=120)
+    pixels = [
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)
+        for name in ("ours", "plain")
+    ]
+    assert np.abs(pixels[0] - pixels[1]).max() < 60
+
+
 def test_a_label_gets_the_fonts_that_it_needs(tmp_path: Path, monkeypatch) -> None:
     serif = Path(figures.default_file()).with_name("DejaVuSerif.ttf")
     monkeypatch.setattr(figures, "file_with", lambda c: serif if c == "中" else figures.default_file())
