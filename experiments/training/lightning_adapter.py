@@ -107,7 +107,8 @@ def skip_empty_hooks(trainer: L.Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for hook in STEP_HOOKS:
-            if getattr(type(callback), hook) is getattr(Callback, hook):
+            is_own = hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook)
+            if not is_own:
                 setattr(callback, hook, None)
 
 

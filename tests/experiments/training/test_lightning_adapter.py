@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -193,6 +193,13 @@ def test_skip_empty_hooks() -> None:
     in_steps = [name for name in called if name.endswith(adapter.STEP_HOOKS)]
     assert len(in_steps) == 1, "Lightning no longer looks whether a hook is callable"
     assert in_steps[0].startswith("[Callback]Probe")
+
+
+def test_skip_empty_hooks_keeps_those_of_an_object() -> None:
+    """Lightning's `LambdaCallback` has its hooks as attributes of the object."""
+    done: list[int] = []
+    fit(LambdaCallback(on_train_batch_end=lambda *args: done.append(args[-1])), EmptyHooksSkipped())
+    assert done == [*range(BATCHES), *range(BATCHES)]
 
 
 def test_batches_done() -> None:
