@@ -1,17 +1,21 @@
 """Without a GPU, a stand-in records: it keeps inputs and outputs in the same memory, as a graph does."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 import experiments
+from datamodules.info import DataInfo
 from experiments.errors import UserError
 from experiments.training import checkpoint, step_graph, trainer
+from experiments.training.step_graph import StepGraph
+from lit_modules.base import LitModule
 from tests.test_gpu import StopAt, tensors
 
 REPLAYED = "trainer.compile=cuda-graph"
@@ -88,6 +92,77 @@ def test_replayed_steps_change_nothing(tiny: dict[str, Any], request: pytest.Fix
     curves = [(run.run_dir / "metrics.csv").read_text().splitlines() for run in (replayed, plain)]
     losses = [[line.split(",")[:3] for line in curve if "loss" in line] for curve in curves]
     assert losses[0] == losses[1]
+    assert replayed.module is not None
+    again = copy.deepcopy(replayed.module.train())  # the module that a run returns holds no graph
+    assert again.training_step((torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long)), 0)["loss"].grad_fn
+
+
+class Net(LitModule):
+    """Its gradients would share memory, have another layout, and overlap, if they were left as they come."""
+
+    def __init__(self) -> None:
+        super().__init__(None, DataInfo())
+        self.first, self.second, self.third = (nn.Parameter(torch.ones(2, 3)) for _ in range(3))
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
+        bent = torch.einsum("bi,oi->bo", batch[0], self.first + self.second).square()
+        return {"loss": bent.sum() + self.third.sum()}
+
+
+def step(module: Any, graph: StepGraph) -> None:
+    for parameter in module.parameters():
+        parameter.grad = None
+    graph.backward(graph.training_step((torch.arange(12.0).view(4, 3),), 0)["loss"])
+
+
+@pytest.mark.usefixtures("recording")
+def test_gradients_are_those_of_a_backward_pass() -> None:
+    module = Net()
+    step(module, StepGraph(module))
+    gradients = [parameter.grad for parameter in module.parameters()]
+    module.zero_grad()
+    module.training_step((torch.arange(12.0).view(4, 3),), 0)["loss"].backward()
+    for gradient, parameter in zip(gradients, module.parameters(), strict=True):
+        assert gradient is not None
+        assert torch.equal(gradient, parameter.grad)  # type: ignore[arg-type]
+        assert gradient.stride() == parameter.stride()
+    assert len({gradient.untyped_storage().data_ptr() for gradient in gradients if gradient is not None}) == 3
+
+
+@pytest.mark.usefixtures("recording")
+def test_parameters_may_be_frozen_and_thawed_in_a_fit() -> None:
+    module = Net()
+    module.second.requires_grad_(False)
+    graph = StepGraph(module)
+    step(module, graph)
+    assert module.second.grad is None
+    module.second.requires_grad_(True)
+    step(module, graph)
+    assert module.second.grad is not None
+
+
+class Logs(Net):
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
+        self.log("seen", 1.0)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.usefixtures("recording")
+def test_what_a_replay_would_leave_out_is_refused() -> None:
+    module = Net()
+    with pytest.raises(UserError, match=r"^a CUDA graph needs batches of tensors, and this one has str;"):
+        StepGraph(module).training_step((torch.ones(4, 3), "name"), 0)
+    with pytest.raises(UserError, match=r"^a training step of Logs calls self\.log, and a CUDA graph would"):
+        step(module, StepGraph(Logs()))
+    module.automatic_optimization = False
+    with pytest.raises(UserError, match=r"^a training step of Net can't be replayed"):
+        StepGraph(module)
+
+
+@pytest.mark.usefixtures("recording")
+def test_a_strategy_of_several_processes_is_refused_for_one_too(tiny: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"trainer\.strategy ddp or fsdp; set it to auto$"):
+        experiments.run(tiny, REPLAYED, "trainer.strategy=ddp", "trainer.devices=1")
 
 
 @pytest.mark.usefixtures("recording")
