@@ -29,7 +29,8 @@ def replay_steps(module: L.LightningModule, datamodule: L.LightningDataModule, t
     """
     if trainer.world_size > 1:
         raise UserError(
-            f"trainer.compile: CUDA graphs need one process, and this run has {trainer.world_size}; use true"
+            f"trainer.compile: CUDA graphs need one process, and this run has {trainer.world_size}; set "
+            "trainer.devices=1, or use trainer.compile=true or false"
         )
     if not isinstance(trainer.strategy, SingleDeviceStrategy):
         raise UserError(
@@ -54,8 +55,8 @@ class StepGraph(Callback):
     """
 
     def __init__(self, module: L.LightningModule) -> None:
-        alike = isinstance(module, LitModule) and module.steps_are_alike
-        if not (alike and module.automatic_optimization):
+        alike = isinstance(module, LitModule) and module.steps_are_alike and module.automatic_optimization
+        if not alike or type(module).backward is not L.LightningModule.backward:
             raise UserError(
                 f"a training step of {type(module).__name__} can't be replayed as a CUDA graph; use "
                 "trainer.compile=true or false"
@@ -100,8 +101,19 @@ class StepGraph(Callback):
         return tree_map_only(Tensor, torch.clone, outputs)
 
     def backward(self, loss: Tensor) -> None:
-        """Give each parameter its gradient, which the graph has computed together with the loss."""
-        for parameter, gradient in zip(self._trained(), self._gradients, strict=True):
+        """Give each parameter its gradient, which the graph has computed together with the loss.
+
+        Raises:
+            UserError: The gradients of the step before are still there, because a callback accumulates them,
+                or because the module sets them to zero instead of `None`.
+        """
+        new = list(zip(self._trained(), self._gradients, strict=True))
+        if all(parameter.grad is not None for parameter, gradient in new if gradient is not None):
+            raise UserError(
+                "a CUDA graph overwrites the gradients of the step before, and they were not set to None; "
+                "don't accumulate them, or use trainer.compile=true or false"
+            )
+        for parameter, gradient in new:
             parameter.grad = gradient
 
     def _trained(self) -> list[Parameter]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
@@ -147,6 +148,11 @@ class Logs(Net):
         return super().training_step(batch, batch_idx)
 
 
+class OwnBackward(Net):
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        (2 * loss).backward()
+
+
 @pytest.mark.usefixtures("recording")
 def test_what_a_replay_would_leave_out_is_refused() -> None:
     module = Net()
@@ -155,8 +161,16 @@ def test_what_a_replay_would_leave_out_is_refused() -> None:
     with pytest.raises(UserError, match=r"^a training step of Logs calls self\.log, and a CUDA graph would"):
         step(module, StepGraph(Logs()))
     module.automatic_optimization = False
-    with pytest.raises(UserError, match=r"^a training step of Net can't be replayed"):
-        StepGraph(module)
+    for other in (module, OwnBackward()):
+        with pytest.raises(UserError, match=rf"^a training step of {type(other).__name__} can't be replayed"):
+            StepGraph(other)
+
+
+@pytest.mark.usefixtures("recording")
+def test_accumulated_gradients_are_refused(tiny: dict[str, Any]) -> None:
+    """Lightning's callback changes what the config says."""
+    with pytest.raises(UserError, match=r"^a CUDA graph overwrites the gradients of the step before"):
+        experiments.run(tiny, REPLAYED, callbacks=[GradientAccumulationScheduler({0: 2})])
 
 
 @pytest.mark.usefixtures("recording")
