@@ -101,6 +101,12 @@ class LitModule(L.LightningModule):
         # With "disable" a NaN loss makes the mean NaN; ignoring it would make a broken model look better.
         return {"loss": MeanMetric(nan_strategy="disable")}
 
+    def measure_on(self, info: Any) -> None:
+        """Take the description of the data to evaluate: another text has other bytes per token."""
+        self.info = info
+        self.val_metrics.update(self.build_metrics("val"))
+        self.test_metrics.update(self.build_metrics("test"))
+
     def evaluation_step(self, batch: Any, batch_idx: int, stage: Stage) -> dict[str, Tensor]:
         """Evaluate one batch.
 

@@ -42,6 +42,7 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
     from experiments.training.initial_weights import init_from
     from experiments.training.trainer import global_state_kept
     from experiments.training.vocabulary import check_vocabulary
+    from lit_modules.base import LitModule
 
     restored = build.restore(saved, path, *ONE_DEVICE, *overrides)
     asked = restored.experiment.trainer
@@ -62,6 +63,8 @@ def evaluate(checkpoint: str | Path, *overrides: str, split: str = "test") -> di
         datamodule = build.build_data(restored.experiment, tokenizer)
         check_vocabulary(saved, datamodule.info, path)
         check_data(restored.info, datamodule.info)
+        if isinstance(restored.module, LitModule):
+            restored.module.measure_on(datamodule.info)
         build.compile_network(restored.module, settings.compile)
         trainer = trainers.build_trainer(settings, run_dir=None, dashboard=None, resume=None)
         run = trainer.test if split == "test" else trainer.validate

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -152,6 +153,13 @@ def test_other_data_is_refused(
     assert main([str(run_dir)]) == 2
     error = capsys.readouterr().err
     assert "mean is [0.25], but the model was trained with [0.3053]" in error
+
+
+def test_bits_per_byte_are_those_of_the_text_that_is_read(language_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "café.txt").write_text("a café; " * 100, encoding="utf-8")
+    found = evaluate(language_run, f"data.path={tmp_path / 'café.txt'}")
+    bytes_per_token = found["test/loss"] / math.log(2) / found["test/bits_per_byte"]
+    assert bytes_per_token == pytest.approx(9 / 8, rel=0.01)  # é takes two bytes
 
 
 def test_another_vocabulary_is_not_printed_whole() -> None:
