@@ -172,7 +172,8 @@ class GRPOConfig:
         "sequence",
         "What the sum over tokens is divided by. sequence: the length of each answer, then the number of "
         "answers (GRPO); token: all tokens (DAPO); constant: the length of the longest correct answer, times "
-        "the number of answers (Dr. GRPO); none: 1.",
+        "the number of answers (Dr. GRPO); none: 1. With trainer.accumulate_grad_batches, each batch is "
+        "divided by its own number, and a step takes the mean of its batches.",
     )
     skip_zero_advantages: bool = setting(
         False,
