@@ -66,6 +66,10 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
             settings, run_dir=None, dashboard=None, resume=None, fast_dev_run=True
         )
         check_batches(datamodule, module, trainer, settings.limit_train_batches)
+        if isinstance(settings.compile, str):
+            from experiments.training.step_graph import replay_steps
+
+            replay_steps(module, datamodule, trainer)
         trainer.fit(module, datamodule=datamodule)
         check_monitor(experiment.trainer.monitor, trainer)
         trainer.test(module, datamodule=datamodule, verbose=False)

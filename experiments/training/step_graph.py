@@ -125,6 +125,8 @@ class StepGraph(Callback):
 
         def step(*inputs: Tensor) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
             outputs = self._step(as_batch(*inputs), 0)
+            if isinstance(outputs, Tensor):  # Lightning allows the loss alone
+                outputs = {"loss": outputs}
             loss = outputs["loss"]
             with torch.autocast(loss.device.type, enabled=False):  # Lightning leaves autocast before this
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -177,11 +179,11 @@ class TransformGraph:
 
     def __init__(self, transform: Transform) -> None:
         self._transform = transform
-        self._graphs: dict[tuple[Shapes, int], CudaGraph] = {}
+        self._graphs: dict[tuple[Shapes, torch.Generator], CudaGraph] = {}
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return copies of the transformed tensors."""
-        key = tuple((x.shape, x.dtype) for x in batch), id(generator)
+        key = tuple((x.shape, x.dtype) for x in batch), generator
         if key not in self._graphs:
             state = generator.get_state()
             self._graphs[key] = _recorded(

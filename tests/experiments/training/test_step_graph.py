@@ -13,7 +13,9 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 import experiments
 from datamodules.info import DataInfo
+from experiments.config.check import load_config
 from experiments.errors import UserError
+from experiments.studies.dry_run import dry_run
 from experiments.training import checkpoint, step_graph, trainer
 from experiments.training.step_graph import StepGraph
 from lit_modules.base import LitModule
@@ -142,6 +144,18 @@ def test_parameters_may_be_frozen_and_thawed_in_a_fit() -> None:
     assert module.second.grad is not None
 
 
+class LossAlone(Net):
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:  # type: ignore[override]
+        return super().training_step(batch, batch_idx)["loss"]
+
+
+@pytest.mark.usefixtures("recording")
+def test_a_step_may_return_its_loss_alone() -> None:
+    module = LossAlone()
+    step(module, StepGraph(module))
+    assert module.first.grad is not None
+
+
 class Logs(Net):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         self.log("seen", 1.0)
@@ -199,6 +213,8 @@ def test_a_model_that_keeps_a_state_between_steps_is_refused(tiny: dict[str, Any
     }
     with pytest.raises(UserError, match=r"^a training step of CharRNN can't be replayed"):
         experiments.run(config, REPLAYED)
+    with pytest.raises(UserError, match=r"^a training step of CharRNN can't be replayed"):
+        dry_run(load_config(config, REPLAYED))
 
 
 def test_what_cant_be_recorded_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
