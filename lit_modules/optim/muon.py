@@ -154,7 +154,8 @@ class Muon(Optimizer):
 
     def _orthogonalize(self, matrices: Tensor, *, steps: int, dtype: torch.dtype) -> Tensor:
         """Call `orthogonalize`; on a GPU as one CUDA graph for each shape, because its products are small."""
-        if matrices.device.type != "cuda" or type(matrices) is not Tensor:
+        can_record = matrices.device.type == "cuda" and type(matrices) is Tensor
+        if not can_record or matrices.device.index != torch.cuda.current_device():  # recording is on that one
             return orthogonalize(matrices, steps=steps, dtype=dtype)
         key = (matrices.shape, matrices.dtype, matrices.device, steps, dtype)
         if key not in self._graphs:

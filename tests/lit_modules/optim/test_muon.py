@@ -139,3 +139,15 @@ def test_refuses_vectors_and_unknown_rules() -> None:
         Muon([{"params": [nn.Parameter(torch.ones(3))]}])
     with pytest.raises(ValueError, match="rule 'adam'"):
         Muon([{"params": [nn.Parameter(torch.ones(3))], "rule": "adam"}])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has no two CUDA devices")
+def test_a_weight_on_another_gpu_than_the_current_one_is_updated_by_its_gradients() -> None:
+    """A CUDA graph is recorded on the current GPU; it would miss the work on another one."""
+    weight = torch.zeros(4, 4, device="cuda:1", requires_grad=True)
+    optimizer = Muon([{"params": [weight], "rule": "muon"}], lr=1.0, momentum=0.0)
+    for sign in (1.0, -1.0):
+        weight.grad = sign * torch.eye(4, device="cuda:1")
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.zeros_like(weight))
