@@ -113,9 +113,9 @@ class TrainerConfig:
     compile: bool | Literal["cuda-graph", "reduce-overhead"] = setting(
         False,
         "true compiles the network with torch.compile: a slow start, then faster steps. cuda-graph records "
-        "the kernels of a training step once, and a step launches all of them together: nothing is compiled, "
-        "and small networks train several times as fast. reduce-overhead does both. The last two need one "
-        "CUDA GPU.",
+        "the kernels of the forward and backward pass once, and each step launches them together: nothing is "
+        "compiled, and small networks train several times as fast. reduce-overhead does both. The last two "
+        "need one CUDA GPU.",
         resume="free",
     )
     deterministic: bool = setting(False, "Raise an error at an operation that is not deterministic.")
