@@ -17,6 +17,9 @@ from experiments.errors import UserError
 from lit_modules.base import LitModule
 from lit_modules.functional.cuda_graph import CudaGraph
 
+MOST_GRAPHS = 16
+"""Largest number of graphs of one fit."""
+
 Shapes = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
@@ -96,6 +99,11 @@ class StepGraph(Callback):
         trained = tuple(parameter.requires_grad for parameter in self._parameters)
         key = tuple((x.shape, x.dtype) for x in leaves), trained
         if key not in self._graphs:
+            if len(self._graphs) == MOST_GRAPHS:
+                raise UserError(
+                    f"the batches have more than {MOST_GRAPHS} shapes, and each needs a CUDA graph of its own; use "
+                    "trainer.compile=true or false"
+                )
             self._graphs[key] = self._record(leaves, lambda *inputs: tree_unflatten(inputs, spec))
         outputs, self._gradients = self._graphs[key](*leaves)
         return tree_map_only(Tensor, torch.clone, outputs)
@@ -204,6 +212,8 @@ def _recorded(what: str, function: Callable[..., Any], inputs: Sequence[Tensor],
     """
     try:
         return CudaGraph(function, inputs, **options)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(

@@ -217,6 +217,13 @@ def test_a_model_that_keeps_a_state_between_steps_is_refused(tiny: dict[str, Any
         dry_run(load_config(config, REPLAYED))
 
 
+@pytest.mark.usefixtures("recording")
+def test_batches_of_many_shapes_are_refused(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_graph, "MOST_GRAPHS", 1)  # the smaller last batch is the second
+    with pytest.raises(UserError, match=r"^the batches have more than 1 shapes, and each needs a CUDA graph"):
+        experiments.run(changed(tiny), REPLAYED)
+
+
 def test_what_cant_be_recorded_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: Any, **__: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
