@@ -101,8 +101,8 @@ class StepGraph(Callback):
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
                 raise UserError(
-                    f"the batches have more than {MOST_GRAPHS} shapes, and each needs a CUDA graph of its own; "
-                    "use trainer.compile=true or false"
+                    f"the batches have more than {MOST_GRAPHS} shapes, and each needs a CUDA graph of its "
+                    "own; use trainer.compile=true or false"
                 )
             self._graphs[key] = self._record(leaves, lambda *inputs: tree_unflatten(inputs, spec))
         outputs, self._gradients = self._graphs[key](*leaves)
