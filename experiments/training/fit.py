@@ -164,7 +164,7 @@ def build(
         log_no_hyperparameters(part)
     check_batches(datamodule, module, trainer, settings.limit_train_batches)
     compile_network(module, settings.compile)
-    if settings.compile in ("cuda-graph", "reduce-overhead"):
+    if isinstance(settings.compile, str):  # with CUDA graphs
         from experiments.training.step_graph import replay_steps
 
         replay_steps(module, datamodule, trainer)

@@ -1,4 +1,4 @@
-"""Run a training step, and the changes of its batch, as CUDA graphs."""
+"""Run a training step as a CUDA graph, and the changes of its images as another."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from datamodules.loading.resident import Batch, Transform
 from datamodules.mnist import ImageDataModule
 from experiments.errors import UserError
+from experiments.training.lightning_adapter import skip_empty_hooks
 from lit_modules.base import LitModule
 from lit_modules.functional.cuda_graph import CudaGraph
 
@@ -40,12 +41,13 @@ def replay_steps(module: L.LightningModule, datamodule: L.LightningDataModule, t
             "trainer.compile: CUDA graphs can't be used with trainer.strategy ddp or fsdp; set it to auto"
         )
     trainer.callbacks.append(StepGraph(module))  # type: ignore[attr-defined]
+    skip_empty_hooks(trainer)
     if isinstance(datamodule, ImageDataModule):
         datamodule.replay = TransformGraph
 
 
 class StepGraph(Callback):
-    """Forward pass, loss and backward pass of a module's training step, as one graph for each batch size.
+    """Runs forward pass, loss and backward pass of a training step as one CUDA graph for each batch size.
 
     During a fit it takes the place of the module's `training_step` and `backward`. The graph computes the
     gradients too; `backward` only hands them to the optimizer.
@@ -151,7 +153,7 @@ class StepGraph(Callback):
         return graph
 
     def _refuse_to_log(self, *_: Any, **__: Any) -> None:
-        """Raise: a replay calls no Python, so it would log nothing."""
+        """Raise an error. A replay calls no Python, so it would log nothing."""
         raise UserError(
             f"a training step of {type(self._module).__name__} calls self.log, and a CUDA graph would log "
             "only its first step; return the values in `curves`, or use trainer.compile=true or false"

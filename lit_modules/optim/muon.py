@@ -153,7 +153,7 @@ class Muon(Optimizer):
             torch._foreach_add_(members, updates.view(-1, *shape).unbind(), alpha=-rate)
 
     def _orthogonalize(self, matrices: Tensor, *, steps: int, dtype: torch.dtype) -> Tensor:
-        """Call `orthogonalize`; on a GPU as one CUDA graph for each shape, because its products are small."""
+        """Call `orthogonalize`. On a GPU, each shape has one CUDA graph, because the products are small."""
         can_record = matrices.device.type == "cuda" and type(matrices) is Tensor
         if not can_record or matrices.device.index != torch.cuda.current_device():  # recording is on that one
             return orthogonalize(matrices, steps=steps, dtype=dtype)

@@ -101,7 +101,7 @@ def test_replayed_steps_change_nothing(tiny: dict[str, Any], request: pytest.Fix
 
 
 class Net(LitModule):
-    """Its gradients would share memory, have another layout, and overlap, if they were left as they come."""
+    """Autograd returns gradients that overlap, share memory or have a layout of their own."""
 
     def __init__(self) -> None:
         super().__init__(None, DataInfo())
