@@ -1,9 +1,9 @@
 r"""Continue texts with a language model, and show each text while it grows.
 
 The model is a checkpoint or run directory of this suite, or a pre-trained model: smollm2, a folder with
-config.json and safetensors files (Llama, GPT-2), or a GGUF file. Several prompts are continued at once, each
-independently of the others: a prompt and a seed determine a text. For line ends in a prompt or stop string,
-write $'\n\n' in the shell.
+config.json and safetensors files (Llama, Mistral, Qwen2, Qwen3, SmolLM3, GPT-2), or a GGUF file. Several
+prompts are continued at once, each independently of the others: a prompt and a seed determine a text. For
+line ends in a prompt or stop string, write $'\n\n' in the shell.
 
 --chat without a text is a dialogue. The model answers each line of standard input and remembers the
 conversation. /reset forgets it, and /exit or Ctrl-D ends it. Ctrl-C stops an answer.
