@@ -31,7 +31,6 @@ def gpt2_of_config(fields: Fields, tensors: Tensors) -> Pretrained:
     width = fields.integer("n_embd", 768)
     fields.choice("scale_attn_weights", (True,), True)
     fields.choice("scale_attn_by_inverse_layer_idx", (False,), False)
-    fields.choice("add_cross_attention", (False,), False)
     config = fields.architecture(
         depth=fields.integer("n_layer", 12),
         width=width,

@@ -33,7 +33,8 @@ def read_folder(folder: Path) -> Pretrained:
     path = folder / "config.json"
     fields = Fields(_read_json(path), str(path))
     kind = fields.choice("model_type", _READERS)
-    fields.choice("is_encoder_decoder", (False,), False)
+    for switch in ("add_cross_attention", "is_encoder_decoder"):
+        fields.choice(switch, (False,), False)
     fields.choice("pruned_heads", ({},), {})
     ends = _ids(fields.raw("eos_token_id"))
     model = _READERS[kind](fields, Tensors(_read_tensors(folder), str(folder)))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.configs.transformer import RotaryScaling, RotaryScalingConfig
-from lit_modules.pretrained.source_fields import HARMLESS, Fields, Pretrained, Tensors
+from lit_modules.pretrained.source_fields import HARMLESS, Fields, Pretrained, Tensors, shorten
 
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "smollm3"]
 HUGGINGFACE_NAMES = {
@@ -61,9 +61,9 @@ def llama_of_config(fields: Fields, tensors: Tensors, *, family: Family = "llama
     depth = fields.integer("num_hidden_layers")
     head_dim = 128 if family == "qwen3" else max(1, width // num_heads)
     fields.choice("hidden_act", ("silu", "swish"), "silu")
-    fields.choice("pretraining_tp", (1,), 1)
-    fields.choice("rope_interleaved", (False,), False)
-    qkv_bias = fields.flag("attention_bias", family == "qwen2")
+    for switch in ("rope_interleaved", "use_mrope", "use_sliding_window"):
+        fields.choice(switch, (False,), False)
+    qkv_bias = fields.flag("attention_bias", False) or family == "qwen2"
     norm_eps = fields.number("rms_norm_eps", 1e-6)
     if family == "qwen3" and norm_eps != 1e-6:  # that of our query and key norms
         raise ValueError(f"{fields.where}: rms_norm_eps = {norm_eps} isn't implemented for qwen3, only 1e-06")
@@ -75,7 +75,7 @@ def llama_of_config(fields: Fields, tensors: Tensors, *, family: Family = "llama
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
         head_dim=fields.integer("head_dim", head_dim),
-        window=_window(fields, family),
+        window=_window(fields, family, depth),
         feed_forward="swiglu",
         feed_forward_width=fields.integer("intermediate_size"),
         norm="rms_norm",
@@ -93,7 +93,7 @@ def llama_of_config(fields: Fields, tensors: Tensors, *, family: Family = "llama
         qk_norm=family == "qwen3",
     )
     vocab_size = fields.integer("vocab_size")
-    fields.finish((*HARMLESS, "attention_dropout"))
+    fields.finish((*HARMLESS, "max_window_layers"))  # a part of `use_sliding_window`
     weights = _weights(config, vocab_size, tensors, HUGGINGFACE_NAMES)
     tensors.finish((".rotary_emb.inv_freq",))
     return Pretrained(config=config, vocab_size=vocab_size, context_length=context_length, state_dict=weights)
@@ -176,28 +176,29 @@ def _weights(
     return weights
 
 
-def _window(fields: Fields, family: Family) -> int | None:
-    """Return the sliding window of all layers; other families than Mistral must not use theirs."""
+def _window(fields: Fields, family: Family, depth: int) -> int | None:
+    """Return the sliding window of all layers; Llama has none, and Qwen and SmolLM3 don't use theirs."""
+    window = None
     if family == "mistral":
-        return fields.integer_or_null("sliding_window", 4096)
-    if family != "llama":
-        fields.choice("use_sliding_window", (False,), False)
-        for unused in ("sliding_window", "max_window_layers"):
-            fields.raw(unused)
+        window = fields.integer_or_null("sliding_window", 4096)
+    elif family != "llama":
+        fields.raw("sliding_window")  # `use_sliding_window` is false
+    kind = "sliding_attention" if window else "full_attention"
     kinds = fields.raw("layer_types")
-    if kinds is not None and set(kinds) != {"full_attention"}:
-        raise ValueError(f"{fields.where}: layer_types = {kinds} isn't implemented, only 'full_attention'")
-    return None
+    if kinds not in (None, [kind] * depth):
+        raise ValueError(f"{fields.where}: layer_types = {shorten(kinds)} isn't implemented, only {kind!r}")
+    return window
 
 
 def _unrotated_every(fields: Fields, depth: int) -> int | None:
     """Return n if every n-th layer has no rotary positions; such a layer is a 0 in `no_rope_layers`."""
     interval = fields.integer("no_rope_layer_interval", 4)
     rotated = fields.raw("no_rope_layers") or [int(i % interval != 0) for i in range(1, depth + 1)]
-    first = rotated.index(0) + 1 if 0 in rotated else None
-    if rotated[:depth] != [int(first is None or i % first != 0) for i in range(1, depth + 1)]:
+    used = rotated[:depth] if isinstance(rotated, list) else []
+    first = used.index(0) + 1 if 0 in used else None
+    if used != [int(first is None or i % first != 0) for i in range(1, depth + 1)]:
         raise ValueError(
-            f"{fields.where}: no_rope_layers = {rotated} isn't implemented, only every n-th layer"
+            f"{fields.where}: no_rope_layers = {shorten(rotated)} isn't implemented, only every n-th layer"
         )
     return first
 
@@ -206,6 +207,7 @@ def _rotary(fields: Fields, family: Family, context_length: int) -> tuple[float,
     """Return base and scaling of the rotations; newer files have both in `rope_parameters`."""
     base = fields.raw("rope_theta")
     base = (2_000_000.0 if family == "smollm3" else 10_000.0) if base is None else base
+    fields.choice("partial_rotary_factor", (1.0, 1), 1.0)
     scaling = RotaryScalingConfig()
     for key in ("rope_parameters", "rope_scaling"):
         inner = fields.nested(key)
@@ -215,7 +217,7 @@ def _rotary(fields: Fields, family: Family, context_length: int) -> tuple[float,
         base = inner.number("rope_theta", base)
         if kind != "default":
             scaling = _scaling(inner, kind, context_length)
-        inner.finish(("original_max_position_embeddings",) if kind == "linear" else ())
+        inner.finish(("finetuned", "original_max_position_embeddings"))
     return base, scaling
 
 

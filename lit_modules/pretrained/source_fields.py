@@ -13,25 +13,42 @@ from torch import Tensor
 from lit_modules.configs.language_model import LanguageModelConfig
 
 _ORIGIN = """
-_attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled _name_or_path
-architectures dtype is_llama_config tokenizer_class torch_dtype torchscript transformers.js_config
-transformers_version use_bfloat16 xla_device
-"""
-_TRAINING = "finetuning_task gradient_checkpointing initializer_range problem_type task_specific_params"
+_attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash
+_flash_attn_2_enabled _from_model_config _name_or_path architectures attn_implementation auto_map
+custom_pipelines dtype is_llama_config tokenizer_class torch_dtype torchscript transformers.js_config
+transformers_version unsloth_fixed unsloth_version use_bfloat16 xla_device
+"""  # `auto_map` names Python code beside the weights; nothing here reads or runs it
+_TRAINING = """
+attention_dropout finetuning_task gradient_checkpointing initializer_range loss_type neftune_noise_alpha
+pretraining_tp problem_type task_specific_params
+"""  # `pretraining_tp` splits matrix products among devices and leaves their results as they are
 _CLASSES = "_num_labels id2label label2id num_labels"
-_TOKENS = "bos_token_id decoder_start_token_id pad_token_id prefix sep_token_id"
+_TOKENS = """
+bos_token bos_token_id decoder_start_token_id eos_token max_sequence_length model_max_length pad_token
+pad_token_id prefix sep_token sep_token_id unk_token unk_token_id
+"""
 _OUTPUTS = """
-chunk_size_feed_forward is_decoder output_attentions output_hidden_states output_past output_scores
-return_dict return_dict_in_generate tf_legacy_loss tie_encoder_decoder use_cache use_return_dict
+chunk_size_feed_forward is_decoder output_attentions output_hidden_states output_logits output_past
+output_scores return_dict return_dict_in_generate tf_legacy_loss tie_encoder_decoder use_cache use_return_dict
 """
 _GENERATION = """
-bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
-exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length min_length
-no_repeat_ngram_size num_beam_groups num_beams num_return_sequences remove_invalid_values repetition_penalty
-suppress_tokens temperature top_k top_p typical_p
+assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight assistant_lookbehind
+bad_words_ids begin_suppress_tokens cache_config cache_implementation compile_config constraints
+continuous_batching_config disable_compile diversity_penalty do_sample dola_layers early_stopping
+encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff eta_cutoff
+exponential_decay_length_penalty force_words_ids forced_bos_token_id forced_eos_token_id generation_config
+guidance_scale is_assistant length_penalty low_memory max_cache_len max_length max_matching_ngram_size
+max_new_tokens max_time min_length min_new_tokens min_p no_repeat_ngram_size num_assistant_tokens
+num_assistant_tokens_schedule num_beam_groups num_beams num_return_sequences penalty_alpha
+prefill_chunk_size prompt_lookup_num_tokens remove_invalid_values renormalize_logits repetition_penalty
+sequence_bias speculation_type stop_strings suppress_tokens target_lookbehind temperature token_healing
+top_h top_k top_p typical_p use_mtp watermarking_config
 """
 HARMLESS = tuple(" ".join((_ORIGIN, _TRAINING, _CLASSES, _TOKENS, _OUTPUTS, _GENERATION)).split())
-"""Settings of any config.json that don't change the logits; see `PretrainedConfig` of `transformers`."""
+"""Settings of any config.json that don't change the logits.
+
+See `PreTrainedConfig` and `GenerationConfig` of `transformers`; others are from published files.
+"""
 
 
 @dataclass(kw_only=True)
@@ -83,7 +100,7 @@ class Fields:
         """
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self.where}: {key} is {value!r}, expected an integer of at least 1")
+            raise ValueError(f"{self.where}: {key} is {shorten(value)}, expected an integer of at least 1")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -94,7 +111,7 @@ class Fields:
         """
         value = self._take(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ValueError(f"{self.where}: {key} is {value!r}, expected a number above 0")
+            raise ValueError(f"{self.where}: {key} is {shorten(value)}, expected a number above 0")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -105,7 +122,7 @@ class Fields:
         """
         value = self._take(key, default)
         if not isinstance(value, bool):
-            raise ValueError(f"{self.where}: {key} is {value!r}, expected true or false")
+            raise ValueError(f"{self.where}: {key} is {shorten(value)}, expected true or false")
         return value
 
     def choice(self, key: str, allowed: Iterable[Any], default: Any = None) -> Any:
@@ -116,9 +133,8 @@ class Fields:
         """
         value, choices = self._take(key, default), tuple(allowed)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
-            raise ValueError(
-                f"{self.where}: {key} = {value!r} isn't implemented, only {', '.join(map(repr, choices))}"
-            )
+            only = ", ".join(map(repr, choices))
+            raise ValueError(f"{self.where}: {key} = {shorten(value)} isn't implemented, only {only}")
         return value
 
     def raw(self, key: str) -> Any:
@@ -133,7 +149,7 @@ class Fields:
         """
         value = self._take(key, {})
         if not isinstance(value, dict):
-            raise ValueError(f"{self.where}: {key} is {_shorten(value)}, expected a mapping or null")
+            raise ValueError(f"{self.where}: {key} is {shorten(value)}, expected a mapping or null")
         return Fields(value, f"{self.where}: {key}")
 
     def architecture(self, **values: Any) -> LanguageModelConfig:
@@ -164,7 +180,7 @@ class Fields:
         known = set(harmless)
         for key, value in self._values.items():
             if key not in known and value is not None:
-                raise ValueError(f"{self.where}: {key} = {_shorten(value)} isn't implemented")
+                raise ValueError(f"{self.where}: {key} = {shorten(value)} isn't implemented")
 
     def _take(self, key: str, default: Any) -> Any:
         value = self._values.pop(key, None)
@@ -237,6 +253,7 @@ class Tensors:
             raise ValueError(f"{self._where}: tensor {left[0]}{more} isn't used by any supported layer")
 
 
-def _shorten(value: Any) -> str:
+def shorten(value: Any) -> str:
+    """Return at most 60 characters of a value for a message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
