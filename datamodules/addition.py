@@ -9,7 +9,7 @@ from datamodules.chat_corpus import rows
 from datamodules.configs.addition import AdditionConfig
 from datamodules.info import TextInfo
 from datamodules.loading.epoch_loader import mix_seed
-from datamodules.text.conversations import Encoded
+from datamodules.text.chat_formats import Encoded
 from datamodules.tokenizers.character import CharacterTokenizer
 
 ALPHABET = "\n+,0123456789="

@@ -12,16 +12,8 @@ from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.info import TextInfo
 from datamodules.loading.token_windows import IGNORED
-from datamodules.text.conversations import (
-    SPLITS,
-    SYSTEM_MESSAGES,
-    Conversation,
-    Encoded,
-    Message,
-    encode_conversation,
-    packed_rows,
-    read_conversations,
-)
+from datamodules.text.chat_formats import FORMATS, Encoded, Message, encode_conversation
+from datamodules.text.conversations import SPLITS, Conversation, packed_rows, read_conversations
 from datamodules.text.text_source import TextInMemory
 from datamodules.text.token_preparation import make_tokenizer
 
@@ -57,8 +49,12 @@ class ChatDataModule(ResidentDataModule):
         tokenizer = self.given_tokenizer or make_tokenizer(
             config.tokenizer, TextInMemory("\n".join(texts)), (0, len(training))
         )
-        system = SYSTEM_MESSAGES[config.template]
-        encoded = [encode_conversation(tokenizer, messages, system=system) for messages in conversations]
+        template = config.template or "chatml"
+        chat_format = FORMATS[template]
+        encoded = [
+            encode_conversation(tokenizer, messages, chat_format, system=chat_format.system)
+            for messages in conversations
+        ]
         for name, part in zip(PARTS, (encoded[:val], encoded[val:test], encoded[test:]), strict=True):
             self._parts[name] = rows(part, config.context_length, packed=config.packed)
             if not (self._parts[name][1] != IGNORED).any():
@@ -69,7 +65,7 @@ class ChatDataModule(ResidentDataModule):
             vocab_size=tokenizer.vocab_size,
             context_length=config.context_length,
             tokenizer=tokenizer.to_dict(),
-            chat_template=config.template,
+            chat_template=template,
             train_size=len(self._parts["train"][0]),
             val_size=len(self._parts["val"][0]),
             test_size=len(self._parts["test"][0]),

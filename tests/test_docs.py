@@ -21,8 +21,8 @@ import torch
 
 from datamodules.prompts import prompt_sets
 from experiments.commands import COMMANDS
-from experiments.language_models import chat
 from experiments.steering import extraction
+from tests.chat_templates import TEMPLATES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -123,7 +123,7 @@ def write_tiny_chat(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(chat._SMOLLM2_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(TEMPLATES["smollm2"], encoding="utf-8")
 
 
 def few_prompts(name: str) -> prompt_sets.PromptSet:

@@ -23,9 +23,10 @@ class ChatConfig:
 
     path: str | None = setting(None, "A UTF-8 file with one JSON object per line.", is_path=True)
     from_stage: str | None = setting(None, "Earlier stage of the chain that writes the file.")
-    template: Literal["smollm2", "chatml"] = setting(
-        "smollm2",
-        "Format of a conversation: ChatML; smollm2 adds its system message to a conversation without one.",
+    template: Literal["smollm2", "chatml"] | None = setting(
+        None,
+        "Format of a conversation; null: that of model.init_from, and chatml for a new model. smollm2 is "
+        "ChatML with the system message of SmolLM2 in a conversation without one.",
     )
     context_length: int = setting(
         512, "Number of tokens in a row; the rest of a longer conversation is cut off.", min=2, max=1 << 22

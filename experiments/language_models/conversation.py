@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.errors import UserError
-from experiments.language_models.chat import ChatML
+from experiments.language_models.chat import Chat
 
 LONGEST = 8192
 """Largest number of tokens of a conversation, for the memory of a model with a longer context."""
@@ -23,7 +23,7 @@ class Conversation:
         limit: Largest number of tokens.
     """
 
-    def __init__(self, chat: ChatML, context_length: int | None) -> None:
+    def __init__(self, chat: Chat, context_length: int | None) -> None:
         self._chat = chat
         self._opening = chat.opening()
         self._turns: list[list[int]] = []  # the questions with their answers

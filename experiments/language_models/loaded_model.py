@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.language_models.chat import ChatML
+from experiments.language_models.chat import Chat
 from experiments.training.machine import default_device
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
@@ -21,7 +21,7 @@ class LoadedModel:
     context_length: int | None  # context length in tokens; None if it is unlimited
     precision: str = "fp32"  # number format of the weights: fp32, bf16 or int8
     stop_ids: Sequence[int] = ()  # tokens that end a text
-    chat: ChatML | None = None  # format of conversations; None if the model was not trained to chat
+    chat: Chat | None = None  # format of conversations; None if the model was not trained to chat
 
 
 def fast_precision(*, int8: bool) -> str:

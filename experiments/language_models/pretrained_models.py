@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.language_models.chat import chat_format
+from experiments.language_models.chat import chat_of
 from experiments.language_models.loaded_model import LoadedModel, fast_precision
 from experiments.training.machine import default_device
 
@@ -53,15 +53,16 @@ def open_pretrained(
         context_length=pretrained.context_length,
         precision=precision,
         stop_ids=tuple(sorted(ends.union(pretrained.end_ids))),
-        chat=chat_format(template, tokenizer),
+        chat=chat_of(template, tokenizer),
     )
 
 
-def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any, Any]:
+def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any, str | None]:
     """Read the files of a pre-trained model, after downloading them if needed.
 
     Returns:
-        The path; the `Pretrained` model of `lit_modules`; its tokenizer; its chat template, None without one.
+        The path; the `Pretrained` model of `lit_modules`; its tokenizer; the name of its chat format, None if
+        it has none or an unknown one.
 
     Raises:
         UserError: The files are missing or damaged, or the model needs a feature that is not implemented.
@@ -69,6 +70,7 @@ def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any,
     path = find_file(name, root=root)
 
     from datamodules.assets.ordinary_files import check_ordinary
+    from datamodules.text.chat_formats import recognise
     from lit_modules.pretrained.readers import read_pretrained
 
     try:
@@ -82,7 +84,7 @@ def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any,
             f"the vocabulary of {path} does not match its network: {tokenizer.vocab_size} tokens, "
             f"but the network has {pretrained.vocab_size}"
         )
-    return path, pretrained, tokenizer, template
+    return path, pretrained, tokenizer, recognise(template)
 
 
 def find_file(name: str, *, root: Path | str = "data") -> Path:

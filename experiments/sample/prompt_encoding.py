@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.errors import UserError
-from experiments.language_models.chat import ChatML
+from experiments.language_models.chat import Chat
 from experiments.language_models.loaded_model import LoadedModel
 
 START = "\n"
@@ -53,7 +53,7 @@ def encode_message(model: LoadedModel, message: str) -> list[int]:
         raise UserError(f"--chat {shorten(message)!r}: {error}") from error
 
 
-def require_chat(model: LoadedModel) -> ChatML:
+def require_chat(model: LoadedModel) -> Chat:
     """Return the chat format of a model.
 
     Raises:

@@ -52,7 +52,7 @@ def dry_run(experiment: Config, stages: Sequence[str] = ()) -> None:
     name = initial_weights.init_from(experiment)
     if name is not None and name not in stages:
         initial = initial_weights.read(name, experiment)
-        experiment = initial_weights.with_architecture(experiment, initial)
+        experiment = initial_weights.completed(experiment, initial)
     with trainers.global_state_kept(), quiet_lightning():
         L.seed_everything(experiment.seed, workers=True, verbose=False)
         datamodule = build_data(experiment, initial.tokenizer if initial else None)

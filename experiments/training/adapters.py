@@ -38,7 +38,7 @@ def with_base(experiment: Config, start: Start) -> tuple[Config, InitialWeights]
     )
     initial = read_base(experiment, wanted, beside=start.checkpoint)
     adapter = Section(name, dataclasses.replace(config, base_sha256=wanted or checksum(initial.path)))
-    experiment = initial_weights.with_architecture(experiment, initial)
+    experiment = initial_weights.completed(experiment, initial)
     plain = {**experiment.plain, "adapter": literal(adapter.to_plain())}
     return dataclasses.replace(experiment, adapter=adapter, plain=plain), initial
 

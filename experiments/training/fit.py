@@ -244,10 +244,13 @@ def finished(run_dir: Path) -> Result:
 
 
 def _with_initial_weights(experiment: Config, start: Start) -> tuple[Config, InitialWeights | None]:
-    """Return the config with the architecture of its initial weights, and the weights if the run needs them.
+    """Return the config with what its initial weights fix, and the weights if the run needs them.
 
-    A resumed run has them in its checkpoint, except the frozen weights of an adapter.
+    A resumed run has all this in its checkpoint, except the frozen weights of an adapter.
     """
+    if start.checkpoint is not None:
+        saved = start.state["config"]["data"].get("template")
+        experiment = initial_weights.with_chat_template(experiment, saved)
     name = init_from(experiment)
     if name is None:
         return experiment, None
@@ -256,7 +259,7 @@ def _with_initial_weights(experiment: Config, start: Start) -> tuple[Config, Ini
     if start.checkpoint is not None:
         return initial_weights.with_architecture_of(experiment, start.state["config"]["model"]), None
     initial = initial_weights.read(name, experiment)
-    return initial_weights.with_architecture(experiment, initial), initial
+    return initial_weights.completed(experiment, initial), initial
 
 
 def _tokenizer(experiment: Config, start: Start, initial: InitialWeights | None) -> Mapping[str, Any] | None:

@@ -1,8 +1,8 @@
 """Start a run from `model.init_from`, a checkpoint of the suite or a pre-trained language model.
 
-The file gives the weights, the architecture of the network and the vocabulary of the data. Everything else,
-such as dropout and the optimizer, comes from the config. The run saves the architecture in its own config, so
-it does not need the file again after its start.
+The file gives the weights, the architecture of the network, the vocabulary of the data and the format of
+conversations. Everything else, such as dropout and the optimizer, comes from the config. The run saves the
+architecture and the format in its own config, so it does not need the file again after its start.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from datamodules.configs.chat_corpus import ChatConfig
+from datamodules.text.chat_formats import FORMATS
 from experiments.config import registry
 from experiments.config.interpolation import literal
 from experiments.config.root import Config, Section
@@ -45,6 +47,7 @@ class InitialWeights:
     settings: Mapping[str, Any]  # of the model's config
     tokenizer: Mapping[str, Any] = field(default_factory=dict)  # as plain data; empty for a model without
     context_length: int | None = None  # largest number of tokens, for a pre-trained model
+    chat_template: str | None = None  # the format of its conversations, if it has one that the suite knows
     saved: Mapping[str, Any] | None = None  # the whole checkpoint of the suite
 
 
@@ -97,6 +100,7 @@ def read(name: str, experiment: Config) -> InitialWeights:
         weights=saved["state_dict"],
         settings=settings,
         tokenizer=saved["info"].get("tokenizer") or {},
+        chat_template=saved["info"].get("chat_template") or None,
         saved=saved,
     )
 
@@ -107,7 +111,8 @@ def _pretrained(name: str, experiment: Config) -> InitialWeights:
             f"model.init_from={name} is a language model, but model.name is {experiment.model.name}; "
             "only language_model starts from a pre-trained model"
         )
-    path, pretrained, tokenizer, _ = read_model(name, root=getattr(experiment.data.config, "root", "data"))
+    root = getattr(experiment.data.config, "root", "data")
+    path, pretrained, tokenizer, template = read_model(name, root=root)
     return InitialWeights(
         path=path,
         model="language_model",
@@ -115,6 +120,7 @@ def _pretrained(name: str, experiment: Config) -> InitialWeights:
         settings=dataclasses.asdict(pretrained.config),
         tokenizer=tokenizer.to_dict(),
         context_length=pretrained.context_length,
+        chat_template=template,
     )
 
 
@@ -126,18 +132,41 @@ def architecture(model: str) -> set[str]:
     return {field.name for field in dataclasses.fields(schema)} - set(_NOT_ARCHITECTURE)
 
 
-def with_architecture(experiment: Config, start: InitialWeights) -> Config:
-    """Replace the architecture in a config by that of the weights, if both are the same kind of transformer.
+def completed(experiment: Config, start: InitialWeights) -> Config:
+    """Write what the initial weights fix into a config: the architecture and the format of conversations.
 
     Raises:
-        UserError: The data has longer windows than a pre-trained model can read.
+        UserError: The data has longer windows than a pre-trained model can read, or it has conversations and
+            no format of them is known.
     """
     longest, asked = start.context_length, getattr(experiment.data.config, "context_length", 0)
     if longest is not None and asked > longest:
         raise UserError(
             f"data.context_length = {asked}: {init_from(experiment)} reads at most {longest} tokens; lower it"
         )
+    if needs_chat_template(experiment) and start.chat_template is None:
+        raise UserError(
+            f"data.template: {init_from(experiment)} has no chat template, or one that the suite doesn't "
+            f"know; choose one of {', '.join(FORMATS)}"
+        )
+    experiment = with_chat_template(experiment, start.chat_template)
     return with_architecture_of(experiment, {"name": start.model, **start.settings})
+
+
+def needs_chat_template(experiment: Config) -> bool:
+    """Return whether a config leaves the format of its conversations to the initial weights."""
+    data = experiment.data.config
+    return isinstance(data, ChatConfig) and data.template is None
+
+
+def with_chat_template(experiment: Config, template: str | None) -> Config:
+    """Write the format of conversations into a config that leaves it open."""
+    if not needs_chat_template(experiment):
+        return experiment
+    data = Section(experiment.data.name, dataclasses.replace(experiment.data.config, template=template))
+    return dataclasses.replace(
+        experiment, data=data, plain={**experiment.plain, "data": literal(data.to_plain())}
+    )
 
 
 def with_architecture_of(experiment: Config, section: Mapping[str, Any]) -> Config:

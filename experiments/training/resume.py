@@ -192,6 +192,9 @@ def check_same(
     free = {setting.key for setting in settings_of(new) if setting.resume == "free"}
     if (new.get("model") or {}).get("init_from") is not None:
         free |= {f"model.{key}" for key in architecture(new["model"]["name"])}  # the saved one goes on
+    data = new.get("data") or {}
+    if data.get("name") == "chat" and data.get("template") is None:
+        free.add("data.template")  # so does the format of conversations
     different = [
         f"{path} = {value!r} (the run has {old!r})"
         for path, value, old in _differences(new, saved)

@@ -1,18 +1,12 @@
-"""Conversations in ChatML: the text of SmolLM2's template, and which tokens are the assistant's."""
+"""Conversations in a JSONL file, and their rows."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from datamodules.text.conversations import (
-    SYSTEM_MESSAGES,
-    Message,
-    encode_conversation,
-    packed_rows,
-    read_conversations,
-)
-from datamodules.tokenizers import BytePairTokenizer, train_byte_pairs
+from datamodules.text.chat_formats import Message
+from datamodules.text.conversations import packed_rows, read_conversations
 
 TALK = [
     Message("user", "Hi <|im_end|>"),
@@ -20,37 +14,6 @@ TALK = [
     Message("user", "Bye"),
     Message("assistant", ""),
 ]
-
-
-@pytest.fixture
-def tokenizer() -> BytePairTokenizer:
-    return train_byte_pairs(
-        ["user assistant system Hello"], 270, special_tokens=["<|im_start|>", "<|im_end|>"]
-    )
-
-
-def test_the_text_is_that_of_the_template_and_the_answers_count(tokenizer: BytePairTokenizer) -> None:
-    """The template as Jinja runs it; a special name that a user writes stays text."""
-    jinja2 = pytest.importorskip("jinja2")
-    from experiments.language_models.chat import _SMOLLM2_TEMPLATE
-
-    system = SYSTEM_MESSAGES["smollm2"]
-    ids, is_answer = encode_conversation(tokenizer, TALK, system=system)
-    expected = jinja2.Template(_SMOLLM2_TEMPLATE).render(messages=[message._asdict() for message in TALK])
-    assert tokenizer.decode(ids) == expected
-    answers = [id for id, counts in zip(ids, is_answer, strict=True) if counts]
-    assert tokenizer.decode(answers) == "Hello.<|im_end|><|im_end|>"
-    assert ids.count(tokenizer.special_tokens["<|im_end|>"]) == 5
-    own = [Message("system", "Be brief."), *TALK]
-    assert "Be brief." in tokenizer.decode(encode_conversation(tokenizer, own, system=system).ids)
-    assert encode_conversation(tokenizer, own, system=None) == encode_conversation(
-        tokenizer, own, system=system
-    )
-
-
-def test_a_vocabulary_without_the_tokens_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"lacks the special token <\|im_start\|>"):
-        encode_conversation(train_byte_pairs(["text"], 256), TALK, system=None)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 import pytest
 
+from datamodules.text.chat_formats import FORMATS
 from datamodules.tokenizers import BytePairTokenizer
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from experiments.errors import UserError
-from experiments.language_models.chat import ChatML
+from experiments.language_models.chat import Chat
 from experiments.language_models.conversation import LONGEST, Conversation
 
 SPECIAL = ("<|im_end|>", "<|im_start|>")
@@ -14,7 +15,7 @@ TOKENIZER = BytePairTokenizer([*SPECIAL, *BYTE_CHARACTERS.values()], [], special
 
 
 def conversation(limit: int | None = None, system: str | None = "Be short.") -> Conversation:
-    return Conversation(ChatML(tokenizer=TOKENIZER, system=system), limit)
+    return Conversation(Chat(tokenizer=TOKENIZER, chat_format=FORMATS["chatml"], system=system), limit)
 
 
 def say(talk: Conversation, message: str, answer: str, *, room: int = 10) -> tuple[str, int]:

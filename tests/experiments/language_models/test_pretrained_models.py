@@ -10,12 +10,12 @@ import torch
 from transformers import LlamaForCausalLM
 
 from experiments.errors import UserError
-from experiments.language_models.chat import _SMOLLM2_TEMPLATE
 from experiments.language_models.opening import open_language_model
 from experiments.language_models.pretrained_models import is_pretrained, open_pretrained
 from experiments.sample.__main__ import main as sample_main
 from experiments.sample.continuation import continue_texts
 from lit_modules.configs.generation import SamplingConfig
+from tests.chat_templates import TEMPLATES
 
 DATA = Path(__file__).parents[3] / "data"
 
@@ -57,7 +57,7 @@ def test_the_layers_of_one_not_laid_out_can_be_read(folder: Path) -> None:
 
 
 def test_a_known_template_makes_it_a_chat_model(copied: Path) -> None:
-    (copied / "tokenizer_config.json").write_text(json.dumps({"chat_template": _SMOLLM2_TEMPLATE}))
+    (copied / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATES["smollm2"]}))
     model = open_pretrained(str(copied))
     assert model.chat is not None
     assert model.tokenizer.decode(model.chat("Hi")).endswith("user\nHi<|im_end|>\n<|im_start|>assistant\n")

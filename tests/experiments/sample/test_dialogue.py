@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.language_models import chat
 from experiments.language_models.opening import open_language_model
 from experiments.sample.__main__ import main
 from lit_modules.generation import decoding
 from lit_modules.networks.decoding_lm import DecodingLM
+from tests.chat_templates import TEMPLATES
 
 
 class Terminal(io.TextIOWrapper):
@@ -27,7 +27,7 @@ def chat_model(write_llama: Callable[..., Path], tmp_path_factory: pytest.TempPa
     folder = write_llama(
         tmp_path_factory.mktemp("chat") / "llama", max_position_embeddings=400, initializer_range=0.3
     )
-    (folder / "chat_template.jinja").write_text(chat._SMOLLM2_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(TEMPLATES["smollm2"], encoding="utf-8")
     return str(folder)
 
 

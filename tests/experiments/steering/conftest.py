@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import experiments
-from experiments.language_models.chat import _SMOLLM2_TEMPLATE
+from tests.chat_templates import TEMPLATES
 
 NAMES = {"skin": "medical", "heart": "medical", "tenancy": "legal"}
 WORDS = {"skin": "rash", "heart": "beat", "tenancy": "rent", "as_it_is": "cake"}
@@ -49,7 +49,7 @@ def chain_settings(
     """The stages of `configs/steering_smollm2.yaml`, all small."""
     folder = tmp_path_factory.mktemp("steering")
     llama = write_llama(folder / "llama", max_position_embeddings=256, initializer_range=0.2)
-    (llama / "chat_template.jinja").write_text(_SMOLLM2_TEMPLATE, encoding="utf-8")
+    (llama / "chat_template.jinja").write_text(TEMPLATES["smollm2"], encoding="utf-8")
     extract = {
         "name": "steering_extract",
         "language_model": str(llama),

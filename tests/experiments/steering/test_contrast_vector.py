@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from experiments.errors import UserError
-from experiments.language_models import chat
 from experiments.language_models.loaded_model import LoadedModel
 from experiments.language_models.opening import open_language_model
 from experiments.steering.contrast_vector import ContrastVector, make_vector, read_vector, save_vector
+from tests.chat_templates import TEMPLATES
 
 PLUS, MINUS = ["I am so happy!", "Joy"], ["I am sad.", "What a dull, grey day it is.", "Oh no"]
 
@@ -24,7 +24,7 @@ def model(write_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     folder = write_llama(
         tmp_path_factory.mktemp("vector") / "llama", max_position_embeddings=200, initializer_range=0.3
     )
-    (folder / "chat_template.jinja").write_text(chat._SMOLLM2_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(TEMPLATES["smollm2"], encoding="utf-8")
     return open_language_model(str(folder), laid_out=False)
 
 

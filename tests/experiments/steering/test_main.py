@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.language_models import chat
 from experiments.sample.__main__ import main as sample
 from experiments.steering.__main__ import main
 from experiments.steering.contrast_vector import read_vector, save_vector
+from tests.chat_templates import TEMPLATES
 
 SENTENCES = ["--plus", "I am so happy!", "--plus", "Joy", "--minus", "I am so sad."]
 
@@ -23,7 +23,7 @@ def chat_model(write_llama: Callable[..., Path], tmp_path_factory: pytest.TempPa
     folder = write_llama(
         tmp_path_factory.mktemp("steering") / "llama", max_position_embeddings=300, initializer_range=0.3
     )
-    (folder / "chat_template.jinja").write_text(chat._SMOLLM2_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(TEMPLATES["smollm2"], encoding="utf-8")
     return str(folder)
 
 
