@@ -23,10 +23,12 @@ class ChatConfig:
 
     path: str | None = setting(None, "A UTF-8 file with one JSON object per line.", is_path=True)
     from_stage: str | None = setting(None, "Earlier stage of the chain that writes the file.")
-    template: Literal["smollm2", "chatml"] | None = setting(
+    template: (
+        Literal["smollm2", "chatml", "qwen2", "qwen2.5", "qwen3", "llama3", "llama3.1", "mistral"] | None
+    ) = setting(
         None,
-        "Format of a conversation; null: that of model.init_from, and chatml for a new model. smollm2 is "
-        "ChatML with the system message of SmolLM2 in a conversation without one.",
+        "Format of a conversation; null: that of model.init_from, and chatml for a new model. smollm2, qwen2 "
+        "and qwen2.5 are ChatML with the system message of the model in a conversation without one.",
     )
     context_length: int = setting(
         512, "Number of tokens in a row; the rest of a longer conversation is cut off.", min=2, max=1 << 22

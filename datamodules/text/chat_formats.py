@@ -12,7 +12,7 @@ looks for telling pieces in the template's text, and writes the format with its 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -44,67 +44,204 @@ class Part(NamedTuple):
     is_answer: bool  # whether it is the assistant's
 
 
+_CHATML_TURN = "'<|im_start|>'+message.role+'\n'+content+'<|im_end|>\n'"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChatFormat:
     """A format of conversations; the default is ChatML.
 
     Attributes:
         system: The system message of a conversation without one; None: it has none.
+        start: The text before the first message.
         heads: The text before a message, by role.
-        end: The text after a message. After an answer, it is the assistant's.
+        last_head: The text before an answer that ends the conversation, if it is another one.
+        ends: The text after a message, by role. After an answer, it is the assistant's.
         gap: The text after the end.
+        arrange: Changes the messages before they are written.
         marks: Pieces of a template's text that tell the format, as `_normal` writes them.
         lacks: Pieces that a template of the format does not have.
     """
 
     system: str | None = None
+    start: str = ""
     heads: Mapping[str, str] = field(
         default_factory=lambda: {role: f"<|im_start|>{role}\n" for role in ROLES}
     )
-    end: str = "<|im_end|>"
+    last_head: str | None = None
+    ends: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(ROLES, "<|im_end|>"))
     gap: str = "\n"
-    marks: tuple[str, ...] = ("'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>\n'",)
+    arrange: Callable[[Sequence[Message]], Sequence[Message]] = list
+    marks: tuple[str, ...] = (_CHATML_TURN,)
     lacks: tuple[str, ...] = ("think", "bos_token")
 
     @property
     def special_names(self) -> list[str]:
-        """Names of the special tokens that the vocabulary needs."""
-        return _SPECIAL.findall("".join([*self.heads.values(), self.end]))
+        """Names of the special tokens that the vocabulary needs, each once."""
+        texts = (self.start, *self.heads.values(), self.last_head or "", *self.ends.values())
+        return list(dict.fromkeys(_SPECIAL.findall("".join(texts))))
+
+    @property
+    def answer_head(self) -> str:
+        """The text after which the model answers."""
+        return self.heads["assistant"] if self.last_head is None else self.last_head
 
     def parts(self, messages: Sequence[Message]) -> Iterator[Part]:
-        """Yield the text of some messages."""
-        for role, content in messages:
+        """Yield the text of a conversation.
+
+        Raises:
+            ValueError: The format can't express it.
+        """
+        yield from _format_parts(self.start)
+        asked = False
+        arranged = self.arrange(messages)
+        for number, (role, content) in enumerate(arranged, start=1):
             is_answer = role == "assistant"
-            yield from _format_parts(self.heads[role])
+            is_last = is_answer and asked and number == len(arranged)
+            asked = asked or role == "user"
+            yield from _format_parts(self.answer_head if is_last else self.heads[role])
             yield Part(content, False, is_answer)
-            yield from _format_parts(self.end, is_answer=is_answer)
+            yield from _format_parts(self.ends[role], is_answer=is_answer)
             yield from _format_parts(self.gap)
 
 
+def _stripped(messages: Sequence[Message]) -> list[Message]:
+    """Strip the white space around each message."""
+    return [Message(role, content.strip()) for role, content in messages]
+
+
+def _dated(messages: Sequence[Message]) -> list[Message]:
+    """Write two dates before the system message, as Llama 3.1 to 3.3 do.
+
+    The second is today's date. Here it is always the one that the published templates use without a calendar,
+    so that a run is the same on every day.
+    """
+    messages = _stripped(messages)
+    system = ""
+    if messages and messages[0].role == "system":
+        system, messages = messages[0].content, messages[1:]
+    dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+    return [Message("system", dates + system), *messages]
+
+
+def _without_reasoning(messages: Sequence[Message]) -> list[Message]:
+    """Check that no answer has reasoning; an answer that ends the conversation has no line end before it.
+
+    Raises:
+        ValueError: An answer has reasoning.
+    """
+    if any(role == "assistant" and "</think>" in content for role, content in messages):
+        raise ValueError("an answer has </think>, but the format qwen3 learns answers without reasoning")
+    return [
+        Message(role, content.lstrip("\n") if role == "assistant" and number == len(messages) else content)
+        for number, (role, content) in enumerate(messages, start=1)
+    ]
+
+
+def _system_in_last_question(messages: Sequence[Message]) -> list[Message]:
+    """Put the system message before the last message of the user.
+
+    Raises:
+        ValueError: User and assistant don't take turns.
+    """
+    rest = list(messages)
+    system = rest.pop(0).content if rest and rest[0].role == "system" else None
+    if any(role != ("user", "assistant")[number % 2] for number, (role, _) in enumerate(rest)):
+        raise ValueError(
+            "in the format mistral, user and assistant take turns, after one system message at most"
+        )
+    if system is not None and rest:
+        last = (len(rest) - 1) // 2 * 2
+        rest[last] = Message("user", f"{system}\n\n{rest[last].content}")
+    return rest
+
+
 _CHATML = ChatFormat()
+_LLAMA3 = ChatFormat(
+    start="<|begin_of_text|>",
+    heads={role: f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ROLES},
+    ends=dict.fromkeys(ROLES, "<|eot_id|>"),
+    gap="",
+    arrange=_stripped,
+    marks=(
+        "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+content|trim+'<|eot_id|>'",
+        "bos_token",
+    ),
+    lacks=("think", "Date:", "You are"),
+)
 FORMATS = {
     "smollm2": replace(
         _CHATML, system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     ),
     "chatml": _CHATML,
+    "qwen2": replace(_CHATML, system="You are a helpful assistant."),
+    "qwen2.5": replace(
+        _CHATML, system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    ),
+    "qwen3": replace(  # answers without reasoning
+        _CHATML,
+        last_head="<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        arrange=_without_reasoning,
+        marks=(
+            _CHATML_TURN,
+            "'<|im_start|>'+message.role+'\n<think>\n'+reasoning_content.strip('\n')+'\n</think>\n\n'"
+            "+content.lstrip('\n')",
+            "'<think>\n\n</think>\n\n'",
+            "enable_thinking is false",
+        ),
+        lacks=("bos_token",),
+    ),
+    "llama3": _LLAMA3,
+    "llama3.1": replace(  # and 3.2, 3.3
+        _LLAMA3,
+        arrange=_dated,
+        marks=(
+            *_LLAMA3.marks,
+            "'Cutting Knowledge Date: December 2023\n'",
+            "'Today Date: '+date_string+'\n\n'",
+            "date_string = '26 Jul 2024'",
+        ),
+        lacks=("think", "You are"),
+    ),
+    "mistral": ChatFormat(  # version 3 of the format, for vocabularies of bytes
+        start="<s>",
+        heads={"user": "[INST]", "assistant": ""},
+        ends={"user": "[/INST]", "assistant": "</s>"},
+        gap="",
+        arrange=_system_in_last_question,
+        marks=(
+            "'[INST]'+content+'[/INST]'",
+            "'[INST]'+system_message+'\n\n'+content+'[/INST]'",
+            "loop.last",
+            "content+eos_token",
+            "bos_token",
+        ),
+        lacks=("think", "' '+content"),
+    ),
 }
 """The formats that `data.template` names."""
-_SPECIAL = re.compile(r"<\|\w+\|>")
-_TAG = re.compile(r"""\{#.*?#\}|\{[{%](?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^'"])*?[%}]\}""", re.DOTALL)
-_DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system\n([^']+)<\|im_end\|>")
+_SPECIAL = re.compile(r"(<\|\w+\|>|\[/?INST\]|</?s>|</?think>)")
+_SPACE_AND_TAG = re.compile(
+    r"""(\s*)(\{#.*?#\}|\{[{%](?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^'"])*?[%}]\})""", re.DOTALL
+)
+_DEFAULT_SYSTEM = re.compile(r"(?:<\|im_start\|>system\n|system\w{0,20} ?= ?')([^'<]+)")
+"""A system message that a template brings along, or gives to a variable."""
+_SMOLLM3 = "Knowledge Cutoff Date: June 2025"
 _LONGEST_TEMPLATE = 20_000  # characters; the longest published ones have a quarter of this
 
 
 def recognise(template: object) -> str | None:
-    """Return the name of the format that a template of a model's files describes; None if it is not known.
+    """Return the name of the format that a template of a model's files describes; nothing of it is run.
 
-    Nothing of the template is run.
+    Returns:
+        A name in `FORMATS`; or SmolLM3, which is not implemented; or None if the template is not known.
     """
     if not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE:
         return None
-    outside = _TAG.split(template)
-    if any(text.strip() or (text and not text.startswith("\n")) for text in outside):
-        return None  # text that the template writes as it stands
+    if _SMOLLM3 in template:
+        return "SmolLM3"
+    if _writes_outside_tags(template):
+        return None
     text = _normal(template)
     systems = set(_DEFAULT_SYSTEM.findall(text))
     for name, known in FORMATS.items():
@@ -117,12 +254,29 @@ def recognise(template: object) -> str | None:
     return None
 
 
+def _writes_outside_tags(template: str) -> bool:
+    """Return whether a template has text outside its tags, except white space that Jinja drops.
+
+    It drops white space beside a minus. `transformers` also drops the line end after a block or a comment,
+    and the white space before the next.
+    """
+    position, last = 0, ""
+    while found := _SPACE_AND_TAG.match(template, position):
+        space, tag = found.groups()
+        after_block = last[-2:-1] in ("%", "#") and space.startswith("\n")
+        line_end = after_block and (space == "\n" or (tag[1] != "{" and not space[1:].strip(" \t")))
+        if space and not (last[-3:-2] == "-" or tag[2] == "-" or line_end):
+            return True
+        position, last = found.end(), tag
+    return template[position:] not in ("", "\n")
+
+
 def _normal(template: str) -> str:
     """Write the same expressions of templates in the same way."""
     text = template.replace("\\n", "\n").replace('"', "'")
     text = re.sub(r"\['(\w+)'\]", r".\1", text)  # message['role'] is message.role
-    text = re.sub(r"(?<=[\w'])[ ]*([+|])[ ]*(?=[\w'])", r"\1", text)
-    return text.replace("'+'", "")
+    text = re.sub(r" ?([+|]) ?", r"\1", text)
+    return text.replace("message.content", "content").replace("'+'", "")
 
 
 def missing_special(tokenizer: Tokenizer, chat_format: ChatFormat) -> str | None:
@@ -172,6 +326,6 @@ def encode_parts(tokenizer: Tokenizer, parts: Iterator[Part]) -> Encoded:
 
 def _format_parts(text: str, *, is_answer: bool = False) -> Iterator[Part]:
     """Split a text of a format at its special tokens."""
-    for number, piece in enumerate(re.split(f"({_SPECIAL.pattern})", text)):
+    for number, piece in enumerate(_SPECIAL.split(text)):
         if piece:
             yield Part(piece, number % 2 == 1, is_answer)

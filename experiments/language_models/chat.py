@@ -40,22 +40,33 @@ class Chat:
         return [*self.opening(), *self.question(message)]
 
     def opening(self) -> list[int]:
-        """Encode the system message."""
-        return self._encode([], system=self.system)
+        """Encode what precedes the first message of the user."""
+        return self._encode([], self.system)
 
     def question(self, message: str) -> list[int]:
-        """Encode a user's message and the beginning of the answer."""
-        return [*self._encode([Message("user", message)], system=None), *self.answer_start()]
+        """Encode a user's message, the last one, and the beginning of the answer."""
+        return [*self._asked(message, self.system), *self.answer_start()]
+
+    def past_question(self, message: str) -> list[int]:
+        """Encode a user's message and the beginning of the answer, in a conversation that goes on.
+
+        Some formats mark the last question or answer. In the others, this is `question`.
+        """
+        head = self.chat_format.heads["assistant"]
+        return [*self._asked(message, None), *encode_text(self.tokenizer, head)]
 
     def answer_start(self) -> list[int]:
         """Encode what precedes an answer."""
-        return encode_text(self.tokenizer, self.chat_format.heads["assistant"])
+        return encode_text(self.tokenizer, self.chat_format.answer_head)
 
     def answer_end(self) -> list[int]:
         """Encode what follows an answer."""
-        return encode_text(self.tokenizer, self.chat_format.end + self.chat_format.gap)
+        return encode_text(self.tokenizer, self.chat_format.ends["assistant"] + self.chat_format.gap)
 
-    def _encode(self, messages: list[Message], *, system: str | None) -> list[int]:
+    def _asked(self, message: str, system: str | None) -> list[int]:
+        return self._encode([Message("user", message)], system)[len(self._encode([], system)) :]
+
+    def _encode(self, messages: list[Message], system: str | None) -> list[int]:
         return encode_conversation(self.tokenizer, messages, self.chat_format, system=system).ids
 
 

@@ -12,8 +12,8 @@ LONGEST = 8192
 class Conversation:
     """The system message and the turns so far.
 
-    Earlier tokens stay as they are, so a cache of keys and values can be continued. Only trimming and `reset`
-    change them.
+    Earlier tokens stay as they are, so a cache of keys and values can be continued. Trimming and `reset`
+    change them, and formats that mark the last question or answer.
 
     Args:
         chat: The format of the conversation.
@@ -27,6 +27,7 @@ class Conversation:
         self._chat = chat
         self._opening = chat.opening()
         self._turns: list[list[int]] = []  # the questions with their answers
+        self._asked: list[int] = []  # the last question, as the turns have it
         self.limit = min(context_length or LONGEST, LONGEST)
 
     def reset(self) -> None:
@@ -51,6 +52,7 @@ class Conversation:
         """
         try:
             question = self._chat.question(message)
+            self._asked = self._chat.past_question(message)
         except ValueError as error:
             raise UserError(str(error)) from error
         own = len(self._opening) + len(question)
@@ -67,10 +69,9 @@ class Conversation:
         earlier = [token for turn in self._turns for token in turn]
         return [*self._opening, *earlier, *question], count - len(self._turns)
 
-    def add(self, prompt: Sequence[int], answer: Sequence[int]) -> None:
-        """Add a turn: the last result of `ask` and the model's answer to it."""
-        question = prompt[len(self._opening) + self._length() :]
-        self._turns.append([*question, *answer, *self._chat.answer_end()])
+    def add(self, answer: Sequence[int]) -> None:
+        """Add a turn: the message of the last `ask` and the model's answer to it."""
+        self._turns.append([*self._asked, *answer, *self._chat.answer_end()])
 
     def _length(self) -> int:
         return sum(map(len, self._turns))

@@ -46,6 +46,9 @@ def open_pretrained(
     if laid_out:
         network = DecodingLM(network, weights="int8" if precision == "int8" else "as_they_are")
     ends = {tokenizer.special_tokens[end] for end in _END_NAMES if end in tokenizer.special_tokens}
+    chat = chat_of(template, tokenizer)
+    if chat is not None:
+        ends.add(chat.answer_end()[0])
     return LoadedModel(
         name=name,
         network=network,
@@ -53,7 +56,7 @@ def open_pretrained(
         context_length=pretrained.context_length,
         precision=precision,
         stop_ids=tuple(sorted(ends.union(pretrained.end_ids))),
-        chat=chat_of(template, tokenizer),
+        chat=chat,
     )
 
 
@@ -61,8 +64,8 @@ def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any,
     """Read the files of a pre-trained model, after downloading them if needed.
 
     Returns:
-        The path; the `Pretrained` model of `lit_modules`; its tokenizer; the name of its chat format, None if
-        it has none or an unknown one.
+        The path; the `Pretrained` model of `lit_modules`; its tokenizer; what
+        `recognise` finds in its chat template.
 
     Raises:
         UserError: The files are missing or damaged, or the model needs a feature that is not implemented.

@@ -102,7 +102,7 @@ class Dialogue:
         finally:  # the part of an answer before Ctrl-C belongs to the conversation
             self._show("\n")
             if ids:
-                self._conversation.add(prompt, ids)
+                self._conversation.add(ids)
                 self._turn += 1
         if self._as_json:
             record = {"chat": message, "text": stream.text, "tokens": len(ids)}

@@ -47,7 +47,7 @@ class InitialWeights:
     settings: Mapping[str, Any]  # of the model's config
     tokenizer: Mapping[str, Any] = field(default_factory=dict)  # as plain data; empty for a model without
     context_length: int | None = None  # largest number of tokens, for a pre-trained model
-    chat_template: str | None = None  # the format of its conversations, if it has one that the suite knows
+    chat_template: str | None = None  # the format of its conversations, if it is known
     saved: Mapping[str, Any] | None = None  # the whole checkpoint of the suite
 
 
@@ -144,10 +144,12 @@ def completed(experiment: Config, start: InitialWeights) -> Config:
         raise UserError(
             f"data.context_length = {asked}: {init_from(experiment)} reads at most {longest} tokens; lower it"
         )
-    if needs_chat_template(experiment) and start.chat_template is None:
+    if needs_chat_template(experiment) and start.chat_template not in FORMATS:
+        found = "no chat template, or an unknown one"
+        if start.chat_template is not None:
+            found = f"the chat template of {start.chat_template}, which isn't implemented"
         raise UserError(
-            f"data.template: {init_from(experiment)} has no chat template, or one that the suite doesn't "
-            f"know; choose one of {', '.join(FORMATS)}"
+            f"data.template: {init_from(experiment)} has {found}; choose one of {', '.join(FORMATS)}"
         )
     experiment = with_chat_template(experiment, start.chat_template)
     return with_architecture_of(experiment, {"name": start.model, **start.settings})

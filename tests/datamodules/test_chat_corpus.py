@@ -10,22 +10,38 @@ from torch.nn.functional import cross_entropy
 
 from datamodules.chat_corpus import ChatDataModule
 from datamodules.configs.chat_corpus import ChatConfig
+from datamodules.configs.token_corpus import TokenizerConfig
 from datamodules.info import TextInfo
+from datamodules.text.chat_formats import FORMATS
 from datamodules.tokenizers import tokenizer_from_dict
 from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.language_model import LanguageModel
 
 
-def batches(path: Path, **settings: Any) -> tuple[TextInfo, list[tuple[torch.Tensor, ...]]]:
-    data = ChatDataModule(ChatConfig(path=str(path), template="chatml", context_length=160, **settings))
+def batches(
+    path: Path, template: Any = "chatml", **settings: Any
+) -> tuple[TextInfo, list[tuple[torch.Tensor, ...]]]:
+    special = FORMATS[template].special_names
+    config = ChatConfig(
+        path=str(path),
+        template=template,
+        context_length=350,
+        tokenizer=TokenizerConfig(kind="bpe", special_tokens=special),
+        **settings,
+    )
+    data = ChatDataModule(config)
     return data.info, list(data.val_dataloader())
 
 
-@pytest.mark.parametrize("position", ["rotary", "learned"])
-def test_packed_and_padded_rows_give_the_same_loss_per_token(chat_file: Path, position: str) -> None:
+@pytest.mark.parametrize(
+    ("template", "position"), [*((name, "rotary") for name in FORMATS), ("chatml", "learned")]
+)
+def test_packed_and_padded_rows_give_the_same_loss_per_token(
+    chat_file: Path, template: str, position: str
+) -> None:
     """Each token's loss is that of its conversation alone."""
-    info, packed = batches(chat_file, packed=True, val_fraction=0.5)
-    _, padded = batches(chat_file, packed=False, val_fraction=0.5)
+    info, packed = batches(chat_file, template, packed=True, val_fraction=0.5)
+    _, padded = batches(chat_file, template, packed=False, val_fraction=0.5)
     torch.manual_seed(0)
     config = LanguageModelConfig(depth=2, width=16, num_heads=2, position=position)
     module = LanguageModel(config, info).eval()
@@ -62,7 +78,13 @@ def test_a_file_may_name_the_split_of_each_line(chat_file: Path) -> None:
         batches(chat_file.parent / "named.jsonl")
 
 
-def test_only_the_assistants_tokens_are_targets(chat_file: Path) -> None:
-    info, ((_, y, _), *_) = batches(chat_file, packed=False)
+@pytest.mark.parametrize("template", FORMATS)
+def test_only_the_assistants_tokens_are_targets(chat_file: Path, template: str) -> None:
+    """The end of the turn belongs to them."""
+    info, ((_, y, _), *_) = batches(chat_file, template, packed=False)
     tokenizer = tokenizer_from_dict(info.tokenizer)
-    assert tokenizer.decode(y[0][y[0] != -100].tolist()) == "24! 24! 24! 24! <|im_end|>"
+    answer = "24! 24! 24! 24! "
+    if template.startswith("llama3"):
+        answer = answer.strip()
+    end = FORMATS[template].ends["assistant"]
+    assert tokenizer.decode(y[0][y[0] != -100].tolist()) == answer + end

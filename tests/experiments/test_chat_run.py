@@ -48,11 +48,14 @@ def test_the_format_is_that_of_the_model_from_its_start_to_a_resumed_run(
     settings = {**language_settings, "model": {"name": "language_model", "init_from": str(folder)}}
     settings |= {"data": data, "optimizer": {"name": "sgd", "lr": 1e-30}, "trainer.max_epochs": 1}
     lora = {"adapter": {"name": "lora", "rank": 2}}
-    for template in ("", "{{ messages }}"):
+    smollm3 = "{{ 'Knowledge Cutoff Date: June 2025\\n' }}"
+    no_template, not_known = (
+        "no chat template, or an unknown one",
+        "the chat template of SmolLM3, which isn't",
+    )
+    for template, found in (("", no_template), ("{{ messages }}", no_template), (smollm3, not_known)):
         (folder / "chat_template.jinja").write_text(template)
-        with pytest.raises(
-            UserError, match=r"data\.template: .*llama has no chat template.* smollm2, chatml"
-        ):
+        with pytest.raises(UserError, match=rf"data\.template: .*llama has {found}.* smollm2, chatml"):
             experiments.run(settings)
     named = experiments.run(settings, "data.template=chatml", "run_dir=named")
     assert named.module.info.chat_template == "chatml"

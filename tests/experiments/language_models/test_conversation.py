@@ -2,7 +2,7 @@
 
 import pytest
 
-from datamodules.text.chat_formats import FORMATS
+from datamodules.text.chat_formats import FORMATS, Message, encode_conversation, encode_text
 from datamodules.tokenizers import BytePairTokenizer
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from experiments.errors import UserError
@@ -20,7 +20,7 @@ def conversation(limit: int | None = None, system: str | None = "Be short.") -> 
 
 def say(talk: Conversation, message: str, answer: str, *, room: int = 10) -> tuple[str, int]:
     prompt, dropped = talk.ask(message, room=room)
-    talk.add(prompt, TOKENIZER.encode(answer))
+    talk.add(TOKENIZER.encode(answer))
     return TOKENIZER.decode(prompt), dropped
 
 
@@ -34,6 +34,24 @@ def test_turns_follow_each_other_in_the_template() -> None:
     talk.reset()
     assert say(talk, "Hi", "Hello.") == (opening + first, 0)
     assert say(conversation(system=None), "Hi", "")[0] == first
+
+
+@pytest.mark.parametrize("system", [None, "Be short."])
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_prompt_is_the_whole_conversation_in_its_format(name: str, system: str | None) -> None:
+    """The last question and answer of some formats look different from earlier ones."""
+    chat_format = FORMATS[name]
+    special = chat_format.special_names
+    known = BytePairTokenizer([*special, *BYTE_CHARACTERS.values()], [], special_tokens=special)
+    talk = Conversation(Chat(tokenizer=known, chat_format=chat_format, system=system), None)
+    messages: list[Message] = []
+    for question, answer in (("Hi", "Hello."), ("Why?", "So."), ("Bye", "Bye.")):
+        messages.append(Message("user", question))
+        prompt, _ = talk.ask(question, room=10)
+        expected = encode_conversation(known, messages, chat_format, system=system).ids
+        assert prompt == [*expected, *encode_text(known, chat_format.answer_head)]
+        talk.add(known.encode(answer))
+        messages.append(Message("assistant", answer))
 
 
 def test_whole_turns_are_dropped_down_to_half_of_the_limit() -> None:
