@@ -1,6 +1,7 @@
 """Tokenizers: characters, bytes, and byte pairs learned from a text."""
 
 from datamodules.tokenizers.byte import ByteTokenizer
+from datamodules.tokenizers.byte_fallback import ByteFallbackTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.byte_pair_training import train_byte_pairs
 from datamodules.tokenizers.character import CharacterTokenizer
@@ -13,6 +14,7 @@ from datamodules.tokenizers.tokenizer import Tokenizer
 from datamodules.tokenizers.tokenizer_json import read_tokenizer_json
 
 __all__ = [
+    "ByteFallbackTokenizer",
     "BytePairTokenizer",
     "ByteTokenizer",
     "CharacterTokenizer",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from datamodules.tokenizers.byte import ByteTokenizer
+from datamodules.tokenizers.byte_fallback import ByteFallbackTokenizer
 from datamodules.tokenizers.byte_pair import BytePairTokenizer
 from datamodules.tokenizers.character import CharacterTokenizer
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
@@ -18,6 +19,7 @@ _BUILDERS: dict[str, Callable[..., Tokenizer]] = {
     "byte": ByteTokenizer,
     "published": PublishedTokenizer,
     "bpe": lambda implementation, **values: _IMPLEMENTATIONS[implementation](**values),
+    "byte_fallback": ByteFallbackTokenizer,
 }
 _FIELDS: dict[str, dict[str, type]] = {
     "character": {"alphabet": str},
@@ -30,6 +32,7 @@ _FIELDS: dict[str, dict[str, type]] = {
         "special_tokens": list,
         "individual_digits": bool,
     },
+    "byte_fallback": {"definition": dict},
 }
 """Names and types of the data of each kind."""
 

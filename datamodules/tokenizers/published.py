@@ -7,7 +7,7 @@ text, normalization, merges that are skipped for whole words, and white space ar
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from datamodules.tokenizers.byte_alphabet import to_bytes
 from datamodules.tokenizers.pre_tokenization import regrouped
@@ -37,18 +37,22 @@ class PublishedTokenizer(Tokenizer):
             and `start`, the names of the tokens before every text.
 
     Raises:
-        ValueError: A setting is not implemented, or tokens lack an id.
+        ValueError: A setting is not implemented or malformed, or tokens lack an id.
     """
+
+    kind: ClassVar[str] = "published"
 
     def __init__(self, definition: Mapping[str, Any]) -> None:
         self._definition = dict(definition)
-        _check(definition)
+        self._check(definition)
         names = names_by_id(definition["model"]["vocab"], definition["added_tokens"])
         self.vocab_size = len(names)
         self.special_tokens = {token["content"]: token["id"] for token in definition["added_tokens"]}
         ids = {name: id for id, name in enumerate(names)}
         self.start_ids = tuple(ids[name] for name in definition["start"])
-        self._bytes = [name.encode() if name in self.special_tokens else to_bytes(name) for name in names]
+        self._bytes = [
+            name.encode() if name in self.special_tokens else self._name_bytes(name) for name in names
+        ]
 
     def token_bytes(self, id: int) -> bytes:
         """Return the bytes of a token, see `Tokenizer.token_bytes`."""
@@ -58,7 +62,7 @@ class PublishedTokenizer(Tokenizer):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tokenizer as plain data."""
-        return {"kind": "published", "definition": self._definition}
+        return {"kind": self.kind, "definition": self._definition}
 
     def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids if text else []
@@ -93,7 +97,33 @@ class PublishedTokenizer(Tokenizer):
 
         # Without added tokens: their names in a text are text, unless they are allowed.
         parts = {key: self._definition[key] for key in ("model", "normalizer", "pre_tokenizer")}
-        return LibraryTokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **parts}))
+        try:
+            return LibraryTokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **parts}))
+        except Exception as error:  # the library has no narrower type
+            raise ValueError(f"the library tokenizers refuses it: {error}") from error
+
+    @staticmethod
+    def _name_bytes(name: str) -> bytes:
+        return to_bytes(name)
+
+    @staticmethod
+    def _check(definition: Mapping[str, Any]) -> None:
+        """Check that all settings are supported, and that a text can be encoded in chunks."""
+        normalizer = definition["normalizer"]
+        if normalizer is not None and normalizer["type"] != "NFC":
+            raise ValueError(f"normalizer = {normalizer} isn't implemented, only 'NFC'")
+        steps = pre_tokenizer_steps(definition["pre_tokenizer"])
+        for step in steps[:-1]:
+            if step["type"] == "Split":
+                pattern = step["pattern"].get("Regex")
+                if pattern not in _PATTERNS or step["behavior"] != "Isolated" or step.get("invert"):
+                    raise ValueError(
+                        f"pre_tokenizer 'Split' with the pattern {step['pattern']} isn't implemented"
+                    )
+            elif step["type"] != "Digits" or step["individual_digits"] is not True:
+                raise ValueError(f"pre_tokenizer {step} isn't implemented")
+        if not steps[-1].get("use_regex", True) and "Split" not in [step["type"] for step in steps]:
+            raise ValueError("pre_tokenizer 'ByteLevel' with use_regex false needs a 'Split' before it")
 
 
 def names_by_id(vocab: Mapping[str, int], added: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -109,25 +139,6 @@ def names_by_id(vocab: Mapping[str, int], added: Sequence[Mapping[str, Any]]) ->
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"the {len(ids)} tokens must have the ids 0 … {len(ids) - 1}, each once")
     return sorted(ids, key=ids.__getitem__)
-
-
-def _check(definition: Mapping[str, Any]) -> None:
-    """Check that all settings are supported, and that a text can be encoded in chunks."""
-    normalizer = definition["normalizer"]
-    if normalizer is not None and normalizer["type"] != "NFC":
-        raise ValueError(f"normalizer = {normalizer} isn't implemented, only 'NFC'")
-    steps = pre_tokenizer_steps(definition["pre_tokenizer"])
-    for step in steps[:-1]:
-        if step["type"] == "Split":
-            pattern = step["pattern"].get("Regex")
-            if pattern not in _PATTERNS or step["behavior"] != "Isolated" or step.get("invert"):
-                raise ValueError(
-                    f"pre_tokenizer 'Split' with the pattern {step['pattern']} isn't implemented"
-                )
-        elif step["type"] != "Digits" or step["individual_digits"] is not True:
-            raise ValueError(f"pre_tokenizer {step} isn't implemented")
-    if not steps[-1].get("use_regex", True) and "Split" not in [step["type"] for step in steps]:
-        raise ValueError("pre_tokenizer 'ByteLevel' with use_regex false needs a 'Split' before it")
 
 
 def pre_tokenizer_steps(pre_tokenizer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Read byte-level vocabularies from Hugging Face's `tokenizer.json`."""
+"""Read vocabularies of byte pairs from Hugging Face's `tokenizer.json`."""
 
 import json
 from collections.abc import Mapping
@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.assets.ordinary_files import check_ordinary
+from datamodules.tokenizers.byte_fallback import ByteFallbackTokenizer
 from datamodules.tokenizers.library import LibraryBytePairTokenizer
 from datamodules.tokenizers.published import PublishedTokenizer, names_by_id, pre_tokenizer_steps
 from datamodules.tokenizers.tokenizer import Tokenizer
 
 _NOTHING: tuple[Any, ...] = (None, False, "", [], {})
-_PLAIN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+_PLAIN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
 """Settings of a BPE model that must be off."""
 
 
 def read_tokenizer_json(path: Path) -> Tokenizer:
-    """Read a `tokenizer.json` with byte-level BPE, such as those of GPT-2, Llama 3 and Qwen.
+    """Read a `tokenizer.json` with byte-level BPE (GPT-2, Llama 3, Qwen) or byte fallback (Llama 2, Mistral).
 
     Raises:
         ValueError: The file can't be read, is malformed, or has a setting that is not implemented. The
@@ -47,7 +48,12 @@ def _build(values: Mapping[str, Any]) -> Tokenizer:
     for token in added:
         if token.get("single_word"):
             raise ValueError(f"added token {token['content']!r}.single_word = True isn't implemented")
-    start, steps = _start(values.get("post_processor")), pre_tokenizer_steps(values["pre_tokenizer"])
+    start = _start(values.get("post_processor"))
+    parts = {"model": {"type": "BPE", **model}, "pre_tokenizer": values["pre_tokenizer"]}
+    parts |= {"normalizer": values.get("normalizer"), "added_tokens": added, "start": start}
+    if model.get("byte_fallback"):
+        return _tried(ByteFallbackTokenizer(parts))
+    steps = pre_tokenizer_steps(values["pre_tokenizer"])
     like_gpt2 = (
         not start
         and not model.get("ignore_merges")
@@ -58,15 +64,23 @@ def _build(values: Mapping[str, Any]) -> Tokenizer:
         and [step.get("individual_digits") for step in steps[:-1]] in ([], [True])
     )
     if not like_gpt2:
-        parts = {"model": {"type": "BPE", **model}, "pre_tokenizer": values["pre_tokenizer"]}
-        parts |= {"normalizer": values.get("normalizer"), "added_tokens": added, "start": start}
-        return PublishedTokenizer(parts)
+        return _tried(PublishedTokenizer(parts))
     return LibraryBytePairTokenizer(
         names_by_id(model["vocab"], added),
         [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
         special_tokens=[token["content"] for token in added],
         individual_digits=len(steps) > 1,
     )
+
+
+def _tried(tokenizer: PublishedTokenizer) -> PublishedTokenizer:
+    """Let the library check the model now and not at the first text.
+
+    Raises:
+        ValueError: The library refuses the model.
+    """
+    tokenizer.encode("a")
+    return tokenizer
 
 
 def _start(post: Mapping[str, Any] | None) -> list[str]:
