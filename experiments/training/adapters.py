@@ -20,7 +20,7 @@ from experiments.training.initial_weights import InitialWeights, init_from
 from experiments.training.resume import Start
 from lit_modules.configs.adapter import LoRAConfig
 from lit_modules.layers.lora import apply_lora
-from lit_modules.pretrained.peft_format import huggingface_names, own_names, write_adapter
+from lit_modules.pretrained.peft_format import write_adapter
 
 
 def with_base(experiment: Config, start: Start) -> tuple[Config, InitialWeights]:
@@ -152,9 +152,6 @@ def save(folder: Path, module: Any, experiment: Config) -> None:
     assert experiment.adapter is not None
     base = init_from(experiment)
     assert base is not None
-    model = experiment.model.config
-    # Hugging Face's GPT-2 has query, key and value in one matrix, so its adapter keeps our names.
-    theirs = is_pretrained(base) and model.norm == "rms_norm"
-    names = huggingface_names(model.depth) if theirs else own_names(module.network)
+    config, network = experiment.adapter.config, module.network
     with writing(folder):
-        write_adapter(folder, module.network, experiment.adapter.config, base=base, names=names)
+        write_adapter(folder, network, config, base=base, huggingface=is_pretrained(base))

@@ -9,6 +9,21 @@ from lit_modules.configs.language_model import LanguageModelConfig
 from lit_modules.configs.transformer import FeedForwardKind
 from lit_modules.pretrained.source_fields import HARMLESS, Fields, Pretrained, Tensors
 
+HUGGINGFACE_NAMES = {
+    "embedding": "transformer.wte",
+    "positions.table": "transformer.wpe",
+    "head": "lm_head",
+    "trunk.final_norm": "transformer.ln_f",
+    "attention_norm": "transformer.h.{}.ln_1",
+    "attention.query": "transformer.h.{}.attn.c_attn",
+    "attention.key": "transformer.h.{}.attn.c_attn",
+    "attention.value": "transformer.h.{}.attn.c_attn",
+    "attention.output": "transformer.h.{}.attn.c_proj",
+    "feed_forward_norm": "transformer.h.{}.ln_2",
+    "feed_forward.up": "transformer.h.{}.mlp.c_fc",
+    "feed_forward.down": "transformer.h.{}.mlp.c_proj",
+}
+"""The outputs of `c_attn` are those of query, key and value, in this order."""
 _HARMLESS = (
     *(*HARMLESS, "attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "n_special", "predict_special_tokens"),
     *("reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
@@ -55,10 +70,11 @@ def _weights(
 ) -> dict[str, Tensor]:
     """Build our state dict. The file stores matrices as (inputs, outputs), and query, key, value as one."""
     width, hidden = config.width, config.feed_forward_width or 0
-    prefix = "" if "wte.weight" in tensors else "transformer."
-    embedding = tensors.take(f"{prefix}wte.weight", vocab_size, width)
-    weights = {"embedding.weight": embedding}
-    weights["positions.table.weight"] = tensors.take(f"{prefix}wpe.weight", context_length, width)
+    absent = "transformer." if "wte.weight" in tensors else ""  # older files leave it out
+    names = {ours: theirs.removeprefix(absent) for ours, theirs in HUGGINGFACE_NAMES.items()}
+    embedding = tensors.take(f"{names['embedding']}.weight", vocab_size, width)
+    positions = tensors.take(f"{names['positions.table']}.weight", context_length, width)
+    weights = {"embedding.weight": embedding, "positions.table.weight": positions}
 
     def linear(ours: str, theirs: str, inputs: int, outputs: int) -> None:
         weights[f"{ours}.weight"] = tensors.take(f"{theirs}.weight", inputs, outputs).T.contiguous()
@@ -69,18 +85,22 @@ def _weights(
             weights[f"{ours}.{part}"] = tensors.take(f"{theirs}.{part}", width)
 
     for layer in range(config.depth):
-        ours, theirs = f"trunk.layers.{layer}", f"{prefix}h.{layer}"
-        norm(f"{ours}.attention_norm", f"{theirs}.ln_1")
-        norm(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
-        matrix = tensors.take(f"{theirs}.attn.c_attn.weight", width, 3 * width).T  # (3 W, W)
-        bias = tensors.take(f"{theirs}.attn.c_attn.bias", 3 * width)
-        for number, name in enumerate(("query", "key", "value")):
+        ours = f"trunk.layers.{layer}"
+        theirs = {name: in_file.format(layer) for name, in_file in names.items()}
+        for name in ("attention_norm", "feed_forward_norm"):
+            norm(f"{ours}.{name}", theirs[name])
+        matrix = tensors.take(f"{theirs['attention.query']}.weight", width, 3 * width).T  # (3 W, W)
+        bias = tensors.take(f"{theirs['attention.query']}.bias", 3 * width)
+        for number, name in enumerate(("attention.query", "attention.key", "attention.value")):
             part = slice(number * width, (number + 1) * width)
-            weights[f"{ours}.attention.{name}.weight"] = matrix[part].contiguous()
-            weights[f"{ours}.attention.{name}.bias"] = bias[part].clone()
-        linear(f"{ours}.attention.output", f"{theirs}.attn.c_proj", width, width)
-        linear(f"{ours}.feed_forward.up", f"{theirs}.mlp.c_fc", width, hidden)
-        linear(f"{ours}.feed_forward.down", f"{theirs}.mlp.c_proj", hidden, width)
-    norm("trunk.final_norm", f"{prefix}ln_f")
-    weights["head.weight"] = tensors.take_head("lm_head.weight", embedding, config.tie_embeddings)
+            weights[f"{ours}.{name}.weight"] = matrix[part].contiguous()
+            weights[f"{ours}.{name}.bias"] = bias[part].clone()
+        for name, inputs, outputs in (
+            ("attention.output", width, width),
+            ("feed_forward.up", width, hidden),
+            ("feed_forward.down", hidden, width),
+        ):
+            linear(f"{ours}.{name}", theirs[name], inputs, outputs)
+    norm("trunk.final_norm", names["trunk.final_norm"])
+    weights["head.weight"] = tensors.take_head(f"{names['head']}.weight", embedding, config.tie_embeddings)
     return weights

@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
@@ -40,8 +41,11 @@ def spread(model: PreTrainedModel) -> PreTrainedModel:
 
 @pytest.fixture
 def make_llama() -> Callable[..., PreTrainedModel]:
-    def make(**settings: Any) -> PreTrainedModel:
-        return spread(LlamaForCausalLM(LlamaConfig(**(LLAMA | settings))))
+    """Makes a Llama, or a model of one of its kin."""
+
+    def make(family: str = "Llama", **settings: Any) -> PreTrainedModel:
+        config = getattr(transformers, f"{family}Config")(**(LLAMA | settings))
+        return spread(getattr(transformers, f"{family}ForCausalLM")(config))
 
     return make
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 import experiments
 from experiments.config.check import load_config
@@ -86,6 +86,26 @@ def test_the_adapter_loads_in_peft_with_equal_logits(tuned: Path, llama: Path) -
         expected = theirs(TOKENS).logits[..., :259]
         torch.testing.assert_close(ours.network(TOKENS), expected, rtol=1e-4, atol=1e-5)
         apart = LlamaForCausalLM.from_pretrained(llama)(TOKENS).logits[..., :259]
+        assert (expected - apart).abs().max() > 1e-3
+
+
+def test_an_adapter_of_gpt2_loads_in_peft_and_comes_back(
+    language_settings: dict[str, Any], llama: Path, work: Path
+) -> None:
+    """Its query, key and value are one layer in PEFT."""
+    shutil.copytree(llama, "gpt2")  # for its vocabulary
+    config = GPT2Config(vocab_size=260, n_positions=64, n_embd=32, n_layer=2, n_head=4, eos_token_id=258)
+    GPT2LMHeadModel(config).save_pretrained("gpt2")
+    targets = {"adapter.targets": ["query", "value", "output", "up"]}
+    run = experiments.run(language_settings, LORA, ADAMW, targets, {"model.init_from": "gpt2"})
+    ours = open_language_model(str(run.run_dir), laid_out=False)
+    back = open_language_model(str(run.run_dir / "adapter"))
+    plain = GPT2LMHeadModel.from_pretrained("gpt2")
+    with torch.inference_mode():
+        expected, apart = ours.network(TOKENS), plain(TOKENS).logits[..., :259]
+        theirs = PeftModel.from_pretrained(plain, run.run_dir / "adapter").eval()
+        torch.testing.assert_close(theirs(TOKENS).logits[..., :259], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(back.network(TOKENS)[..., :259], expected, rtol=1e-4, atol=1e-5)
         assert (expected - apart).abs().max() > 1e-3
 
 
@@ -256,7 +276,10 @@ def test_only_transformers_take_an_adapter(tiny: dict[str, Any]) -> None:
         ({"use_dora": True}, "use_dora = True isn't implemented"),
         ({"bias": "all"}, "bias = 'all' isn't implemented, only 'none'"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save = \['lm_head'\] isn't implemented"),
-        ({"rank_pattern": {"q_proj": 3}}, r"rank_pattern = .* isn't implemented"),
+        ({"rank_pattern": {"q_proj": 3}}, "has no pair of matrices of rank 3"),
+        ({"rank_pattern": {"q.*": 3}}, r"rank_pattern = .* isn't implemented, only by the ends of names"),
+        ({"rank_pattern": {"q_proj": 0}}, "rank_pattern: q_proj is 0, expected a number above 0"),
+        ({"alpha_pattern": [3]}, r"alpha_pattern = \[3\] isn't implemented"),
         ({"r": 3}, "has no pair of matrices of rank 3"),
         ({"base_model_name_or_path": "org/model"}, "its model org/model is not here; set base_model_name"),
         ({"base_model_name_or_path": "smaller"}, "has no linear layer model.layers.1.self_attn.q_proj"),
