@@ -186,7 +186,7 @@ def write_answers(
 
 def samples(prompts: Sequence[str], indices: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:
     """Format the answers at these indices side by side as a Markdown table."""
-    shown = [method for method in ("none", "mean", "l2s", "p2s") if method in texts]
+    shown = [method for method in ("none", "mean", "l2s", "lora", "p2s") if method in texts]
     lines = ["| " + " | ".join(["prompt", *shown]) + " |", "|---" * (len(shown) + 1) + "|"]
     for prompt, index in zip(prompts, indices, strict=True):
         cells = [f"{index}. {prompt}", *(texts[method][index] for method in shown)]

@@ -23,7 +23,7 @@ def test_answers_are_written_and_counted(chain_run: Path) -> None:
     assert found["test/mean/neutral_divergence"] > 0
     assert 0 <= found["test/l2s/keyword_rate"] <= 1
     shown = (chain_run / "generate" / "samples.md").read_text()
-    assert shown.startswith("| prompt | none | mean | l2s | p2s |\n|---|---|---|---|---|\n| 0. ")
+    assert shown.startswith("| prompt | none | mean | l2s | lora | p2s |\n|---|---|---|---|---|---|\n| 0. ")
     assert len(shown.splitlines()) == 2 + 2
     figures = (chain_run / "generate" / "table.md").read_text()
     assert all(f"| {method}: {what} |" in figures for method, what in METHODS.items())
