@@ -3,9 +3,12 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import experiments
+from experiments.config.sources import PUBLISHED, read_file
 from experiments.steering.choose_task import Tried, best_factor
 from experiments.steering.methods import METHODS
 from experiments.training.run_directory import read_metrics
@@ -39,6 +42,35 @@ def test_the_networks_are_compared_over_seeds_and_explained(chain_run: Path) -> 
         assert found[f"val/{stage}/instantiation_mean/beyond_answer"] == 0
         # There is one sentence for each answer, so to know it is to know the answer.
         assert found[f"val/{stage}/sentences/beyond_answer"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("work")
+def test_the_published_comparison_has_a_margin_for_each_change_of_the_network(
+    chain_settings: dict[str, Any],
+) -> None:
+    path = PUBLISHED / "steering_networks.yaml"
+    small = {
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "progress_bar": False},
+        "model.hidden": 16,
+        "stages.narrow.model.hidden": 4,
+        "stages.wide.model.hidden": 32,
+        "data": {"input_layer": 1, "target_layer": 0, "batch_size": 8},
+        "stages.extract.task": {**chain_settings["stages"]["extract"]["task"], "answers": 1},
+        "stages.choose.task": {"prompts": 6, "seeds": [0, 1], "written": 2, "max_new_tokens": 3},
+    }
+    found = experiments.run(path, small, "run_dir=chain").metrics
+    stages = [name for name in read_file(path).values["stages"] if name not in ("extract", "choose")]
+    assert len(stages) == 1 + 10  # the published network and its changes
+    learned = [tuple(found[f"val/{name}/l2s/{key}"] for key in ("margin", "r2")) for name in stages]
+    assert len(set(learned)) == len(stages)
+    for name in stages:
+        assert -10 < found[f"val/{name}/l2s/margin"] < 10
+        assert found[f"val/{name}/l2s_std/margin"] >= 0
+        for method in ("none", "ridge", "mean", "p2s"):  # do not depend on the network
+            assert found[f"val/{name}/{method}/margin"] == found[f"val/published/{method}/margin"]
+    chosen = json.loads(Path("chain/choose/choice.json").read_text())
+    assert chosen["stage"] in stages
 
 
 def test_a_factor_counts_while_the_answers_stay_within_the_limit() -> None:
