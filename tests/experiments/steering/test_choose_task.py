@@ -61,14 +61,14 @@ def test_the_published_comparison_has_a_margin_for_each_change_of_the_network(
     }
     found = experiments.run(path, small, "run_dir=chain").metrics
     stages = [name for name in read_file(path).values["stages"] if name not in ("extract", "choose")]
-    assert len(stages) == 1 + 10  # the published network and its changes
+    assert len(stages) == 1 + 10  # the plain network and its changes
     learned = [tuple(found[f"val/{name}/l2s/{key}"] for key in ("margin", "r2")) for name in stages]
     assert len(set(learned)) == len(stages)
     for name in stages:
         assert -10 < found[f"val/{name}/l2s/margin"] < 10
         assert found[f"val/{name}/l2s_std/margin"] >= 0
         for method in ("none", "ridge", "mean", "p2s"):  # do not depend on the network
-            assert found[f"val/{name}/{method}/margin"] == found[f"val/published/{method}/margin"]
+            assert found[f"val/{name}/{method}/margin"] == found[f"val/plain/{method}/margin"]
     chosen = json.loads(Path("chain/choose/choice.json").read_text())
     assert chosen["stage"] in stages
 
