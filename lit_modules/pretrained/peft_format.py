@@ -32,7 +32,7 @@ from lit_modules.configs.adapter import LoRAConfig
 from lit_modules.layers.attention import Attention
 from lit_modules.layers.lora import LoRALinear
 from lit_modules.pretrained import gpt2, llama
-from lit_modules.pretrained.source_fields import Fields
+from lit_modules.pretrained.source_fields import Fields, shorten
 
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -197,7 +197,9 @@ def _of_layer(fields: Fields, default: float, key: str) -> Callable[[str], float
     """
     values = fields.raw(key) or {}
     if not isinstance(values, dict) or not all(re.fullmatch(r"[\w.]+", end) for end in values):
-        raise ValueError(f"{fields.where}: {key} = {values!r} isn't implemented, only by the ends of names")
+        raise ValueError(
+            f"{fields.where}: {key} = {shorten(values)} isn't implemented, only numbers by the ends of names"
+        )
     checked = Fields(values, f"{fields.where}: {key}")
     numbers = {f".{end}": checked.number(end) for end in values}
     return lambda layer: next((n for end, n in numbers.items() if f".{layer}".endswith(end)), default)

@@ -277,7 +277,10 @@ def test_only_transformers_take_an_adapter(tiny: dict[str, Any]) -> None:
         ({"bias": "all"}, "bias = 'all' isn't implemented, only 'none'"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save = \['lm_head'\] isn't implemented"),
         ({"rank_pattern": {"q_proj": 3}}, "has no pair of matrices of rank 3"),
-        ({"rank_pattern": {"q.*": 3}}, r"rank_pattern = .* isn't implemented, only by the ends of names"),
+        (
+            {"rank_pattern": {"q.*": 3}},
+            r"rank_pattern = .* isn't implemented, only numbers by the ends of names",
+        ),
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern: q_proj is 0, expected a number above 0"),
         ({"alpha_pattern": [3]}, r"alpha_pattern = \[3\] isn't implemented"),
         ({"r": 3}, "has no pair of matrices of rank 3"),

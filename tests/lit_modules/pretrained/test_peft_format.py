@@ -161,7 +161,10 @@ def written_by_peft(model: PreTrainedModel, config: LoraConfig, tmp_path: Path) 
         ({"trainable_token_indices": [1]}, "trainable_token_indices = [1] isn't implemented"),
         ({"layer_replication": [[0, 2], [0, 2]]}, "layer_replication = [[0, 2], [0, 2]] isn't implemented"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights = 'pissa' isn't implemented, only True,"),
-        ({"alpha_pattern": {".*q_proj": 3}}, "alpha_pattern = {'.*q_proj': 3} isn't implemented, only by"),
+        (
+            {"alpha_pattern": {".*q_proj": 3}},
+            "alpha_pattern = {'.*q_proj': 3} isn't implemented, only numbers",
+        ),
         (
             {"target_modules": ["embed_tokens"]},
             "embed_tokens.lora_embedding_A isn't part of a low-rank update",
