@@ -48,7 +48,7 @@ class LoRALinear(nn.Module):
         rank_stabilized: Whether to scale by α/√r instead of α/r.
 
     Raises:
-        ValueError: A rank outside 1 … min(D_in, D_out); a dropout rate outside [0, 1).
+        ValueError: A rank below 1; a dropout rate outside [0, 1).
     """
 
     def __init__(
@@ -62,11 +62,8 @@ class LoRALinear(nn.Module):
     ) -> None:
         super().__init__()
         check_probability("dropout", dropout)
-        if not 1 <= rank <= min(base.in_features, base.out_features):
-            raise ValueError(
-                f"rank is {rank}, expected 1 to {min(base.in_features, base.out_features)} for a layer of "
-                f"{base.in_features} inputs and {base.out_features} outputs"
-            )
+        if rank < 1:
+            raise ValueError(f"rank is {rank}, expected at least 1")
         self.base = base.requires_grad_(False)
         self.in_features, self.out_features = base.in_features, base.out_features
         self.scale = alpha / (math.sqrt(rank) if rank_stabilized else rank)

@@ -129,7 +129,7 @@ def test_an_adapter_of_peft_has_its_logits(theirs: PreTrainedModel, patterns: bo
         target_modules=[*names, "lm_head"],
         init_lora_weights=False,
         fan_in_fan_out=is_gpt2,
-        rank_pattern={f"0.mlp.{names[-1]}": 2} if patterns else {},
+        rank_pattern={f"0.mlp.{names[-1]}": 40} if patterns else {},  # above the width
         alpha_pattern={names[0]: 1.5} if patterns else {},
         use_rslora=patterns,
     )
@@ -190,7 +190,6 @@ def test_what_peft_can_and_ours_cannot(
         ("gpt2", "llama", r"has no linear layer model\.layers\.0\.self_attn\.q_proj"),
         ("llama", "gpt2", r"has no linear layer transformer\.h\.0\.attn\.c_attn"),
         ("gpt2", "wider", "query has 48 outputs and 48 inputs, the layer has 32 and 32"),
-        ("gpt2", "high rank", "rank is 40, expected 1 to 32"),
     ],
 )
 def test_an_adapter_of_another_model(
@@ -200,7 +199,7 @@ def test_an_adapter_of_another_model(
     model = make_llama() if adapted == "llama" else make_gpt2(n_embd=48 if adapted == "wider" else 32)
     targets = ["q_proj"] if adapted == "llama" else ["c_attn"]
     config = LoraConfig(
-        r=40 if adapted == "high rank" else 4,
+        r=4,
         target_modules=targets,
         fan_in_fan_out=adapted != "llama",
         init_lora_weights=False,
