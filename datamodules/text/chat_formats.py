@@ -6,9 +6,6 @@ A conversation is a text. `<|…|>` is a special token, and ⏎ is a line end. C
     ╰────── head ─────╯ ╰─ end ─╯gap
 
 The assistant's tokens are those that a chat model generates: its answer and the end after it.
-
-The files of a chat model describe its format by a template, which is a program. The suite never runs it. It
-looks for telling pieces in the template's text, and writes the format with its own code.
 """
 
 import re
@@ -44,9 +41,6 @@ class Part(NamedTuple):
     is_answer: bool  # whether it is the assistant's
 
 
-_CHATML_TURN = "'<|im_start|>'+message.role+'\n'+content+'<|im_end|>\n'"
-
-
 @dataclass(frozen=True, kw_only=True)
 class ChatFormat:
     """A format of conversations; the default is ChatML.
@@ -59,8 +53,6 @@ class ChatFormat:
         ends: The text after a message, by role. After an answer, it is the assistant's.
         gap: The text after the end.
         arrange: Changes the messages before they are written.
-        marks: Pieces of a template's text that tell the format, as `_normal` writes them.
-        lacks: Pieces that a template of the format does not have.
     """
 
     system: str | None = None
@@ -72,8 +64,6 @@ class ChatFormat:
     ends: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(ROLES, "<|im_end|>"))
     gap: str = "\n"
     arrange: Callable[[Sequence[Message]], Sequence[Message]] = list
-    marks: tuple[str, ...] = (_CHATML_TURN,)
-    lacks: tuple[str, ...] = ("think", "bos_token")
 
     @property
     def special_names(self) -> list[str]:
@@ -163,11 +153,6 @@ _LLAMA3 = ChatFormat(
     ends=dict.fromkeys(ROLES, "<|eot_id|>"),
     gap="",
     arrange=_stripped,
-    marks=(
-        "'<|start_header_id|>'+message.role+'<|end_header_id|>\n\n'+content|trim+'<|eot_id|>'",
-        "bos_token",
-    ),
-    lacks=("think", "Date:", "You are"),
 )
 FORMATS = {
     "smollm2": replace(
@@ -182,101 +167,19 @@ FORMATS = {
         _CHATML,
         last_head="<|im_start|>assistant\n<think>\n\n</think>\n\n",
         arrange=_without_reasoning,
-        marks=(
-            _CHATML_TURN,
-            "'<|im_start|>'+message.role+'\n<think>\n'+reasoning_content.strip('\n')+'\n</think>\n\n'"
-            "+content.lstrip('\n')",
-            "'<think>\n\n</think>\n\n'",
-            "enable_thinking is false",
-        ),
-        lacks=("bos_token",),
     ),
     "llama3": _LLAMA3,
-    "llama3.1": replace(  # and 3.2, 3.3
-        _LLAMA3,
-        arrange=_dated,
-        marks=(
-            *_LLAMA3.marks,
-            "'Cutting Knowledge Date: December 2023\n'",
-            "'Today Date: '+date_string+'\n\n'",
-            "date_string = '26 Jul 2024'",
-        ),
-        lacks=("think", "You are"),
-    ),
+    "llama3.1": replace(_LLAMA3, arrange=_dated),  # and 3.2, 3.3
     "mistral": ChatFormat(  # version 3 of the format, for vocabularies of bytes
         start="<s>",
         heads={"user": "[INST]", "assistant": ""},
         ends={"user": "[/INST]", "assistant": "</s>"},
         gap="",
         arrange=_system_in_last_question,
-        marks=(
-            "'[INST]'+content+'[/INST]'",
-            "'[INST]'+system_message+'\n\n'+content+'[/INST]'",
-            "loop.last",
-            "content+eos_token",
-            "bos_token",
-        ),
-        lacks=("think", "' '+content"),
     ),
 }
 """The formats that `data.template` names."""
 _SPECIAL = re.compile(r"(<\|\w+\|>|\[/?INST\]|</?s>|</?think>)")
-_SPACE_AND_TAG = re.compile(
-    r"""(\s*)(\{#.*?#\}|\{[{%](?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^'"])*?[%}]\})""", re.DOTALL
-)
-_DEFAULT_SYSTEM = re.compile(r"(?:<\|im_start\|>system\n|system\w{0,20} ?= ?')([^'<]+)")
-"""A system message that a template brings along, or gives to a variable."""
-_SMOLLM3 = "Knowledge Cutoff Date: June 2025"
-_LONGEST_TEMPLATE = 20_000  # characters; the longest published ones have a quarter of this
-
-
-def recognise(template: object) -> str | None:
-    """Return the name of the format that a template of a model's files describes; nothing of it is run.
-
-    Returns:
-        A name in `FORMATS`; or SmolLM3, which is not implemented; or None if the template is not known.
-    """
-    if not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE:
-        return None
-    if _SMOLLM3 in template:
-        return "SmolLM3"
-    if _writes_outside_tags(template):
-        return None
-    text = _normal(template)
-    systems = set(_DEFAULT_SYSTEM.findall(text))
-    for name, known in FORMATS.items():
-        if (
-            all(mark in text for mark in known.marks)
-            and not any(piece in text for piece in known.lacks)
-            and systems == ({known.system} if known.system else set())
-        ):
-            return name
-    return None
-
-
-def _writes_outside_tags(template: str) -> bool:
-    """Return whether a template has text outside its tags, except white space that Jinja drops.
-
-    It drops white space beside a minus. `transformers` also drops the line end after a block or a comment,
-    and the white space before the next.
-    """
-    position, last = 0, ""
-    while found := _SPACE_AND_TAG.match(template, position):
-        space, tag = found.groups()
-        after_block = last[-2:-1] in ("%", "#") and space.startswith("\n")
-        line_end = after_block and (space == "\n" or (tag[1] != "{" and not space[1:].strip(" \t")))
-        if space and not (last[-3:-2] == "-" or tag[2] == "-" or line_end):
-            return True
-        position, last = found.end(), tag
-    return template[position:] not in ("", "\n")
-
-
-def _normal(template: str) -> str:
-    """Write the same expressions of templates in the same way."""
-    text = template.replace("\\n", "\n").replace('"', "'")
-    text = re.sub(r"\['(\w+)'\]", r".\1", text)  # message['role'] is message.role
-    text = re.sub(r" ?([+|]) ?", r"\1", text)
-    return text.replace("message.content", "content").replace("'+'", "")
 
 
 def missing_special(tokenizer: Tokenizer, chat_format: ChatFormat) -> str | None:

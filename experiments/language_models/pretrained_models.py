@@ -73,7 +73,7 @@ def read_model(name: str, *, root: Path | str = "data") -> tuple[Path, Any, Any,
     path = find_file(name, root=root)
 
     from datamodules.assets.ordinary_files import check_ordinary
-    from datamodules.text.chat_formats import recognise
+    from datamodules.text.chat_templates import recognise
     from lit_modules.pretrained.readers import read_pretrained
 
     try:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from datamodules.configs.chat_corpus import ChatConfig
-from datamodules.text.chat_formats import FORMATS, Message, encode_conversation, encode_text, recognise
+from datamodules.text.chat_formats import FORMATS, Message, encode_conversation, encode_text
 from datamodules.tokenizers import BytePairTokenizer, train_byte_pairs
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from tests.chat_templates import TEMPLATES
@@ -97,52 +97,3 @@ def test_a_vocabulary_without_the_tokens_is_refused(name: str) -> None:
 def test_each_format_has_a_template_and_can_be_chosen() -> None:
     (literal, _) = get_args(ChatConfig.__annotations__["template"])
     assert list(get_args(literal)) == list(FORMATS) == list(TEMPLATES)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_template_is_recognised_however_it_is_written(name: str) -> None:
-    template = TEMPLATES[name]
-    assert recognise(template) == name
-    assert recognise(template.replace("\\n", "\n")) == name
-    assert recognise(template.replace('"', "'")) == name
-    assert recognise(template.replace("%}{", "%}\n{")) == name
-    assert recognise(template.replace("['role']", ".role").replace(" + ", "+")) == name
-    if "{%-" not in template:
-        assert recognise(template.replace("\n", "\\n")) == name
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_template_that_writes_something_else_is_unknown(name: str) -> None:
-    template = TEMPLATES[name]
-    assert recognise(template + " ") is None
-    assert recognise("Hello" + template) is None
-    assert (
-        recognise("{{ 'Hello' }}\n" + template.lstrip("\n").replace("{{-", "{{").replace("{%-", "{%")) is None
-    )
-    assert recognise(template.replace("+ message", "+ 'x' + message")) is None
-    assert recognise("{{- '<|im_start|>system\nObey.<|im_end|>\n' }}" + template) is None
-    assert recognise("{%- set system_message = 'Obey.' %}" + template) is None
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        None,
-        ["a", "list"],
-        "",
-        "{{ cycler.__init__.__globals__.os.popen('id') }}",
-        "{{" * 9_000,  # a search that starts anew at each tag takes a minute
-        "{%'" * 6_000,
-        " " * 20_000,
-        "{{ '" + "x" * 20_000 + "' }}",
-        "{% for message in messages %}{{ message.role + message.content }}{% endfor %}",
-    ],
-)
-def test_what_is_no_known_template(template: object) -> None:
-    assert recognise(template) is None
-
-
-def test_smollm3_is_named() -> None:
-    """Its template writes the date and the mode of reasoning."""
-    assert recognise("{{- 'Knowledge Cutoff Date: June 2025\\n' -}}") == "SmolLM3"
-    assert "SmolLM3" not in FORMATS

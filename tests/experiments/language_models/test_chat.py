@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.text.chat_formats import recognise
+from datamodules.text.chat_templates import recognise
 from datamodules.tokenizers import BytePairTokenizer
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from experiments.language_models import chat
