@@ -12,10 +12,11 @@ from datamodules.base import PARTS, ResidentDataModule
 from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.info import TextInfo
 from datamodules.loading.token_windows import IGNORED
-from datamodules.text.chat_formats import FORMATS, Encoded, Message, encode_conversation
+from datamodules.text.chat_formats import FORMATS, ChatFormat, Encoded, encode_conversation, missing_special
 from datamodules.text.conversations import SPLITS, Conversation, packed_rows, read_conversations
 from datamodules.text.text_source import TextInMemory
 from datamodules.text.token_preparation import make_tokenizer
+from datamodules.tokenizers.tokenizer import Tokenizer
 
 
 class ChatDataModule(ResidentDataModule):
@@ -44,17 +45,21 @@ class ChatDataModule(ResidentDataModule):
                 f"data.from_stage: {config.from_stage} works only in a chain of stages; set data.path"
             )
         conversations, val, test = split_in_order(read_conversations(Path(config.path)), config)
-        texts = [" ".join(message.content for message in messages) for messages in conversations]
+        texts = [" ".join(message.content for message in one.messages) for one in conversations]
         training = "\n".join(texts[:val])
         tokenizer = self.given_tokenizer or make_tokenizer(
             config.tokenizer, TextInMemory("\n".join(texts)), (0, len(training))
         )
         template = config.template or "chatml"
         chat_format = FORMATS[template]
-        encoded = [
-            encode_conversation(tokenizer, messages, chat_format, system=chat_format.system)
-            for messages in conversations
-        ]
+        if missing := missing_special(tokenizer, chat_format):
+            advice = f"set data.tokenizer.special_tokens: {chat_format.special_names}"
+            if self.given_tokenizer:
+                advice = "choose another format"
+            raise ValueError(
+                f"data.template: {template}; the vocabulary lacks the special token {missing}; {advice}"
+            )
+        encoded = [_encoded(one, tokenizer, chat_format, config.path) for one in conversations]
         for name, part in zip(PARTS, (encoded[:val], encoded[val:test], encoded[test:]), strict=True):
             self._parts[name] = rows(part, config.context_length, packed=config.packed)
             if not (self._parts[name][1] != IGNORED).any():
@@ -72,9 +77,16 @@ class ChatDataModule(ResidentDataModule):
         )
 
 
+def _encoded(conversation: Conversation, tokenizer: Tokenizer, chat_format: ChatFormat, path: str) -> Encoded:
+    try:
+        return encode_conversation(tokenizer, conversation.messages, chat_format, system=chat_format.system)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {conversation.line}: {error}") from error
+
+
 def split_in_order(
     conversations: list[Conversation], config: ChatConfig
-) -> tuple[list[list[Message]], int, int]:
+) -> tuple[list[Conversation], int, int]:
     """Sort conversations by the splits that they name; without splits, keep their order.
 
     Returns:
@@ -94,7 +106,7 @@ def split_in_order(
         test = int(count * (1 - config.test_fraction))
     if not 0 < val < test < count:
         raise ValueError(f"{config.path} has {count} conversations, too few for three splits")
-    return [one.messages for one in conversations], val, test
+    return conversations, val, test
 
 
 def rows(conversations: list[Encoded], width: int, *, packed: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,10 +13,11 @@ SPLITS = ("train", "validation", "test")
 
 
 class Conversation(NamedTuple):
-    """A conversation of a file, and its split: train, validation or test; None if the file has no splits."""
+    """A conversation of a file."""
 
     messages: list[Message]
-    split: str | None = None
+    split: str | None  # train, validation or test; None if the file has no splits
+    line: int  # its line in the file, from 1
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -30,7 +31,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     for number, line in enumerate("".join(TextFiles((path,)).chunks()).split("\n"), start=1):
         if line.strip():
             try:
-                found.append(_conversation(json.loads(line)))
+                found.append(_conversation(json.loads(line), number))
                 if (found[-1].split is None) != (found[0].split is None):
                     raise ValueError('all lines need a "split", or none')
             except (ValueError, RecursionError) as error:
@@ -38,7 +39,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     return found
 
 
-def _conversation(values: object) -> Conversation:
+def _conversation(values: object, line: int) -> Conversation:
     messages, split = (values.get(k) if isinstance(values, dict) else None for k in ("messages", "split"))
     if not isinstance(messages, list) or not messages:
         raise ValueError('expected an object with a list of "messages"')
@@ -52,7 +53,7 @@ def _conversation(values: object) -> Conversation:
         raise ValueError("the assistant has no message, so there is nothing to learn")
     if split is not None and split not in SPLITS:
         raise ValueError(f'the "split" is {split!r}, expected one of {", ".join(SPLITS)}')
-    return Conversation(conversation, split)
+    return Conversation(conversation, split, line)
 
 
 def packed_rows(lengths: Sequence[int], width: int) -> Iterator[list[int]]:

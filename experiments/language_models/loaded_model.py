@@ -21,7 +21,7 @@ class LoadedModel:
     context_length: int | None  # context length in tokens; None if it is unlimited
     precision: str = "fp32"  # number format of the weights: fp32, bf16 or int8
     stop_ids: Sequence[int] = ()  # tokens that end a text
-    chat: Chat | None = None  # format of conversations; None if the model was not trained to chat
+    chat: Chat | None = None  # format of conversations; None if it has no chat template that is known
 
 
 def fast_precision(*, int8: bool) -> str:

@@ -60,7 +60,9 @@ def require_chat(model: LoadedModel) -> Chat:
         UserError: The model has none.
     """
     if model.chat is None:
-        raise UserError(f"{model.name} is not a chat model; continue a text with --prompt")
+        raise UserError(
+            f"{model.name} has no chat template that the suite knows; continue a text with --prompt"
+        )
     return model.chat
 
 

@@ -88,3 +88,13 @@ def test_only_the_assistants_tokens_are_targets(chat_file: Path, template: str) 
         answer = answer.strip()
     end = FORMATS[template].ends["assistant"]
     assert tokenizer.decode(y[0][y[0] != -100].tolist()) == answer + end
+
+
+def test_a_conversation_that_the_format_cannot_express_is_named(tmp_path: Path) -> None:
+    """It keeps its line when the splits are sorted."""
+    talk = [{"role": role, "content": "x"} for role in ("user", "assistant")]
+    lines = [{"messages": talk, "split": split} for split in ("test", "train", "validation")]
+    lines[1] = {"messages": talk[::-1], "split": "train"}
+    (tmp_path / "chat.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
+    with pytest.raises(ValueError, match=r"chat\.jsonl, line 3: .* user and assistant take turns"):
+        batches(tmp_path / "chat.jsonl", "mistral")

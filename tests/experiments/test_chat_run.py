@@ -93,6 +93,10 @@ def test_a_new_model_learns_chatml(chat_file: Path, language_settings: dict[str,
         ({"val_fraction": 0.01, "test_fraction": 0.01}, "too few for three splits"),
         ({"context_length": 4}, "no answer of the train split begins within context_length 4"),
         ({"tokenizer": {"kind": "byte"}}, "lacks the special token"),
+        (
+            {"template": "llama3"},
+            r"lacks the special token <\|begin_of_text\|>; set .*data.tokenizer.special_tokens: \[.*eot_id",
+        ),
         ({"val_fraction": 0.6, "test_fraction": 0.4}, "sum must be below 1"),
     ],
 )

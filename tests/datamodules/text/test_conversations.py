@@ -35,7 +35,7 @@ def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, line: object, s
         read_conversations(tmp_path / "chat.jsonl")
     assert said in str(caught.value)
     (tmp_path / "chat.jsonl").write_text(f"{good}\n\n")
-    assert read_conversations(tmp_path / "chat.jsonl") == [(TALK, None)]
+    assert read_conversations(tmp_path / "chat.jsonl") == [(TALK, None, 1)]
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,9 @@ def test_a_model_without_a_chat_format_is_refused(
 ) -> None:
     for more in ([], ["--system", "Be short."]):
         assert main([str(language_run), "--chat", *more]) == 2
-        assert "is not a chat model; continue a text with --prompt" in capsys.readouterr().err
+        assert (
+            "has no chat template that the suite knows; continue a text with --prompt"
+            in capsys.readouterr().err
+        )
     assert main([str(language_run), "--prompt", "the", "--system", "Be short."]) == 2
     assert "--system is for a chat model: give --chat too" in capsys.readouterr().err

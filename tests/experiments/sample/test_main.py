@@ -115,7 +115,7 @@ def test_a_chat_model_is_asked_through_its_format(
             r"--prompt 'the Ω€': the text has characters that the vocabulary lacks: 'Ω', '€'",
         ),
         (["--prompt", ""], "--prompt is empty"),
-        (["--chat", "Who?"], "is not a chat model; continue a text with --prompt"),
+        (["--chat", "Who?"], "has no chat template that the suite knows; continue a text with --prompt"),
         (["--chat", "Who?", "--prompt", "the"], "give one of them"),
         (
             ["--temperature", "-1"],

@@ -18,7 +18,7 @@ def test_every_prompt_has_the_answers_of_its_vector_and_neutral_prompts_the_mode
 ) -> None:
     prompts = read_prompt_set(chain_settings["stages"]["extract"]["task"]["prompts"])
     found: dict[str, set[tuple[str, str | None]]] = {}
-    for messages, split in read_conversations(chain_run / "conversations" / "conversations.jsonl"):
+    for messages, split, _ in read_conversations(chain_run / "conversations" / "conversations.jsonl"):
         (_, question), (_, answer) = messages
         found.setdefault(question, set()).add((answer, split))
     for prompt in prompts.prompts:
