@@ -167,7 +167,7 @@ def read_tensors(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         manifest = json.loads(metadata.get("manifest", "{}"))
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     wanted = metadata.get("sha256")
     if wanted is not None and content_sha256(tensors, metadata.get("manifest", "")) != wanted:

@@ -221,7 +221,7 @@ def encode_parts(tokenizer: Tokenizer, parts: Iterator[Part]) -> Encoded:
         if is_special:
             ids = [tokenizer.special_tokens[name] for name in texts]
         else:
-            ids = tokenizer.encode("".join(texts))
+            ids = tokenizer.encode_after(encoded.ids, "".join(texts))
         encoded.ids.extend(ids)
         encoded.is_answer.extend([is_answer] * len(ids))
     return encoded

@@ -101,7 +101,7 @@ def _sha256(path: Path) -> str:
 def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(description, dict):
         raise ValueError(f"{path} is damaged: expected a JSON object")

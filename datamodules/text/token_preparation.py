@@ -224,7 +224,7 @@ def _open(folder: Path, summary: TextSummary, parts: dict[str, tuple[int, int]])
     plain = (folder / "tokenizer.json").read_bytes()
     try:
         tokenizer = tokenizer_from_dict(json.loads(plain))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{folder / 'tokenizer.json'} is damaged: {error}") from error
     origin = _origin(tokenizer, plain, summary)
     files = {part: read_token_file(folder / f"{part}.npy", origin) for part in parts}

@@ -31,10 +31,6 @@ class ByteFallbackTokenizer(PublishedTokenizer):
         inside = offset > 0 and _scheme(self._definition) == "first"
         return self._encode_inside(text) if inside else super()._encode_plain(text)
 
-    def _encode_inside(self, text: str) -> list[int]:
-        """Encode a text that follows another one, so that no space is put before it."""
-        return self._inside.encode(text, add_special_tokens=False).ids if text else []
-
     def _plain_chunks(self, chunks: Iterable[str], offset: int) -> Iterator[list[int]]:
         def last_word_end(text: str) -> int:
             found = None if self._joins_words else _WORD_END.match(text)

@@ -49,10 +49,22 @@ class PublishedTokenizer(Tokenizer):
         self.vocab_size = len(names)
         self.special_tokens = {token["content"]: token["id"] for token in definition["added_tokens"]}
         ids = {name: id for id, name in enumerate(names)}
+        self._added = {token["id"]: token for token in definition["added_tokens"]}
         self.start_ids = tuple(ids[name] for name in definition["start"])
         self._bytes = [
             name.encode() if name in self.special_tokens else self._name_bytes(name) for name in names
         ]
+
+    def encode_after(self, previous: Sequence[int], text: str) -> list[int]:
+        """Encode a text that follows earlier tokens, see `Tokenizer.encode_after`."""
+        if not previous or tuple(previous) == self.start_ids:
+            return self._encode_plain(text)
+        special = self._added.get(previous[-1])
+        if special is None:
+            return self._encode_inside(text)
+        if special.get("rstrip"):  # the white space is a part of the special token
+            text = re.sub(rf"\A{_WHITE}", "", text)
+        return self._encode_plain(text, offset=1)
 
     def token_bytes(self, id: int) -> bytes:
         """Return the bytes of a token, see `Tokenizer.token_bytes`."""
@@ -66,6 +78,10 @@ class PublishedTokenizer(Tokenizer):
 
     def _encode_plain(self, text: str, *, offset: int = 0) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids if text else []
+
+    def _encode_inside(self, text: str) -> list[int]:
+        """Encode a text that follows another one, so that no space is put before it."""
+        return self._inside.encode(text, add_special_tokens=False).ids if text else []
 
     def _plain_chunks(self, chunks: Iterable[str], offset: int) -> Iterator[list[int]]:
         last_step = pre_tokenizer_steps(self._definition["pre_tokenizer"])[-1]
@@ -101,6 +117,19 @@ class PublishedTokenizer(Tokenizer):
             return LibraryTokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **parts}))
         except Exception as error:  # the library has no narrower type
             raise ValueError(f"the library tokenizers refuses it: {error}") from error
+
+    @cached_property
+    def _inside(self) -> Any:
+        from tokenizers import Tokenizer as LibraryTokenizer
+        from tokenizers import pre_tokenizers
+
+        steps = pre_tokenizer_steps(self._definition["pre_tokenizer"])
+        if len(steps) > 1 or not steps[0].get("add_prefix_space", True):
+            return self._backend  # after another step, every piece of a text gets a space
+        inside = LibraryTokenizer(self._backend.model)
+        inside.normalizer = self._backend.normalizer
+        inside.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return inside
 
     @staticmethod
     def _name_bytes(name: str) -> bytes:

@@ -13,6 +13,9 @@ from datamodules.tokenizers.special_names import special_pattern, split_special
 class Tokenizer(ABC):
     """Converts text to ids 0 … `vocab_size` − 1 and back; `decode(encode(text)) == text` for any text.
 
+    The tokenizers of published models return the text as they normalize it, and with the space that they put
+    before it (see `PublishedTokenizer`).
+
     A special token, such as the end of a text, stands for no characters. Encoding plain text never produces a
     special token, even if the text contains its name, unless `allow_special` is set.
 
@@ -39,6 +42,20 @@ class Tokenizer(ABC):
         if not (allow_special and self.special_tokens):
             return self._encode_plain(text)
         return list(chain.from_iterable(self._encode_parts([text])))
+
+    def encode_after(self, previous: Sequence[int], text: str) -> list[int]:
+        """Encode a text that follows earlier tokens, such as an answer after its prompt.
+
+        Some tokenizers put a space before the first text, but not before a text that follows another one.
+
+        Args:
+            previous: The earlier tokens.
+            text: Any text without lone surrogates; the name of a special token is plain text.
+
+        Raises:
+            ValueError: The text has characters that the vocabulary lacks.
+        """
+        return self._encode_plain(text)
 
     def encode_chunks(self, chunks: Iterable[str], *, allow_special: bool = False) -> Iterator[list[int]]:
         """Encode a text piece by piece; joined, the ids equal those of `encode`.

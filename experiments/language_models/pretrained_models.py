@@ -130,5 +130,5 @@ def _template(folder: Path) -> object:
         if (folder / "chat_template.jinja").is_file():
             return (folder / "chat_template.jinja").read_text(encoding="utf-8-sig")
         return json.loads((folder / "tokenizer_config.json").read_bytes())["chat_template"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

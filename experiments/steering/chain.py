@@ -142,7 +142,7 @@ def read_choice(stages: Mapping[str, Stage]) -> Choice:
         names = [field.name for field in dataclasses.fields(Choice) if field.name != "adapter"]
         # The choice of an earlier version has no adapter.
         return Choice(**{name: content[name] for name in names}, adapter=content.get("adapter"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{run_dir / CHOICE} is missing or damaged: {error}; remove {run_dir / 'metrics.json'}, and "
             "resume the chain to choose again"

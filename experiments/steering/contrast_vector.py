@@ -79,8 +79,8 @@ def make_vector(
     try:
         example = ForcedAnswers(
             prompt=start,
-            wanted=[model.tokenizer.encode(text) for text in plus],
-            unwanted=[model.tokenizer.encode(text) for text in minus],
+            wanted=[model.tokenizer.encode_after(start, text) for text in plus],
+            unwanted=[model.tokenizer.encode_after(start, text) for text in minus],
         )
         states, vectors = read_pairs(model.network, [example], layers=[layer], position="mean")
     except ValueError as error:

@@ -200,8 +200,8 @@ class Evaluator:
         found = {name: Scores() for name in plans}
         for places in self._batches(rows):
             prompts = self.chosen([rows[place] for place in places])
-            wanted = [self._answers(p.instantiation, "wanted") for p in prompts]
-            unwanted = [self._answers(p.instantiation, "unwanted") for p in prompts]
+            wanted = [self._answers(p, p.instantiation, "wanted") for p in prompts]
+            unwanted = [self._answers(p, p.instantiation, "unwanted") for p in prompts]
             others = [self._rivals(p) if rank else [] for p in prompts]
             answers = [[*w, *u, *o] for w, u, o in zip(wanted, unwanted, others, strict=True)]
             longest = max(len(answer) for own in answers for answer in own)
@@ -277,14 +277,15 @@ class Evaluator:
         text = f"{instruction} {prompt.text}" if instruction else prompt.text
         return encode_prompt(self.model, text, self.manifest.template)
 
-    def _answers(self, instantiation: str, side: Side) -> list[list[int]]:
+    def _answers(self, prompt: Prompt, instantiation: str, side: Side) -> list[list[int]]:
         texts = self.prompts.completions(instantiation, side, "score")
-        return [self.model.tokenizer.encode(text) for text in texts]
+        start = self._encode(prompt, "")
+        return [self.model.tokenizer.encode_after(start, text) for text in texts]
 
     def _rivals(self, prompt: Prompt) -> list[list[int]]:
         """Return the first held-out wanted answer of each other instantiation of the family."""
         names = self.prompts.families[prompt.family]
-        return [self._answers(name, "wanted")[0] for name in names if name != prompt.instantiation]
+        return [self._answers(prompt, name, "wanted")[0] for name in names if name != prompt.instantiation]
 
     def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
         """Yield the positions in `rows`, batch by batch."""

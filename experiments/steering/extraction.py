@@ -124,11 +124,15 @@ def forced_answers(
     Raises:
         ValueError: The model has no chat format, or its tokenizer lacks a character.
     """
+    start = encode_prompt(model, prompt.text, template)
     wanted, unwanted = (
-        [model.tokenizer.encode(text) for text in fit_answers(prompts, prompt, side, answers, turn)]
+        [
+            model.tokenizer.encode_after(start, text)
+            for text in fit_answers(prompts, prompt, side, answers, turn)
+        ]
         for side in get_args(Side)
     )
-    return ForcedAnswers(prompt=encode_prompt(model, prompt.text, template), wanted=wanted, unwanted=unwanted)
+    return ForcedAnswers(prompt=start, wanted=wanted, unwanted=unwanted)
 
 
 def fit_answers(prompts: PromptSet, prompt: Prompt, side: Side, answers: int, turn: int) -> list[str]:

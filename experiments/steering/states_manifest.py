@@ -64,7 +64,7 @@ def read_manifest(path: Path) -> Manifest:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["manifest"])
         return Manifest(**{**content, "layers": tuple(content["layers"])})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a file of hidden states from experiments.extract") from error
 
 

@@ -65,7 +65,7 @@ def _reason(path: Path) -> str:
     """Return the reason in failed.json: its `error` on one line, or else its `exit_status`."""
     try:
         content = json.loads((path / "failed.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "there is no metrics.json"
     failure = content if isinstance(content, dict) else {}
     if "error" in failure:

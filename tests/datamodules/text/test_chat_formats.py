@@ -1,13 +1,17 @@
 """Formats of conversations: the text of each model's template, and which tokens are the assistant's."""
 
+import string
 from collections.abc import Sequence
+from itertools import compress
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from datamodules.configs.chat_corpus import ChatConfig
 from datamodules.text.chat_formats import FORMATS, Message, encode_conversation, encode_text
-from datamodules.tokenizers import BytePairTokenizer, train_byte_pairs
+from datamodules.tokenizers import BytePairTokenizer, read_tokenizer_json, train_byte_pairs
 from datamodules.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from tests.chat_templates import TEMPLATES
 
@@ -67,6 +71,62 @@ def test_the_answer_begins_where_the_template_says(name: str, messages: list[Mes
     ids = encode_conversation(known, messages, chat_format, system=chat_format.system).ids
     ids = [*ids, *encode_text(known, chat_format.answer_head)]
     assert known.decode(ids) == rendered(name, messages, add_generation_prompt=True)
+
+
+def published(scheme: str, special: list[str]) -> Tokenizer:
+    """A vocabulary of the library, with or without byte fallback; `scheme` says which texts get a space."""
+    normalizer, pre_tokenizer = SCHEMES[scheme]
+    fallback = not isinstance(pre_tokenizer, pre_tokenizers.ByteLevel)
+    space = "▁" if fallback else "Ġ"
+    alphabet = list(BYTE_CHARACTERS.values())
+    if fallback:
+        alphabet = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *string.ascii_letters]
+    merges = [("H", "i"), (space, "Hi"), (space, "u"), (space, "y"), (space, "s")]
+    names = [*alphabet, *map("".join, merges)]
+    vocab = {name: id for id, name in enumerate(names)}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=fallback))
+    if normalizer is not None:
+        made.normalizer = normalizer
+    if pre_tokenizer is not None:
+        made.pre_tokenizer = pre_tokenizer
+    made.add_special_tokens([AddedToken(name, rstrip=scheme == "rstrip") for name in special])
+    return made
+
+
+SPOKEN = [
+    Message("system", "Be brief."),
+    Message("user", "Hi you  two"),
+    Message("assistant", "Hi"),
+    Message("user", " yes"),
+    Message("assistant", "  so Hi "),
+]
+SCHEMES: dict[str, tuple[Any, Any]] = {
+    "prepend": (normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]), None),
+    "first": (None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False)),
+    "always": (None, pre_tokenizers.Metaspace(prepend_scheme="always", split=False)),
+    "never": (None, pre_tokenizers.Metaspace(prepend_scheme="never", split=False)),
+    "byte_level": (None, pre_tokenizers.ByteLevel(add_prefix_space=False)),
+    "prefix_space": (None, pre_tokenizers.ByteLevel(add_prefix_space=True)),
+    "rstrip": (None, pre_tokenizers.ByteLevel(add_prefix_space=False)),
+}
+"""Normalizer and pre-tokenizer; the special tokens of the last one take the white space after them."""
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_tokens_are_those_of_the_library(name: str, scheme: str, tmp_path: Path) -> None:
+    chat_format = FORMATS[name]
+    theirs = published(scheme, chat_format.special_names)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = read_tokenizer_json(tmp_path / "tokenizer.json")
+    for count in (3, 5):
+        parts = list(chat_format.parts(SPOKEN[:count]))
+        ids, is_answer = encode_conversation(ours, SPOKEN[:count], chat_format, system=None)
+        assert ids == theirs.encode("".join(part.text for part in parts)).ids
+        answers = "".join(part.text for part in parts if part.is_answer)
+        # An answer may follow a special token, and then have another beginning, as in the library.
+        if name != "mistral" and scheme != "rstrip":
+            assert ours.decode(list(compress(ids, is_answer))) == answers
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,12 @@ def test_a_known_template_makes_it_a_chat_model(copied: Path) -> None:
     assert open_pretrained(str(copied)).chat is None
 
 
+def test_a_template_that_cannot_be_read_leaves_a_model_without_a_chat(copied: Path) -> None:
+    for damaged in ("[" * 100_000, "{", "[]", "{}"):
+        (copied / "tokenizer_config.json").write_text(damaged)
+        assert open_pretrained(str(copied)).chat is None
+
+
 def test_a_vocabulary_in_gpt2s_files(copied: Path) -> None:
     vocabulary = json.loads((copied / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     (copied / "vocab.json").write_text(json.dumps(vocabulary))

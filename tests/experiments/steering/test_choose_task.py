@@ -65,7 +65,7 @@ def test_the_published_comparison_has_a_margin_for_each_change_of_the_network(
     learned = [tuple(found[f"val/{name}/l2s/{key}"] for key in ("margin", "r2")) for name in stages]
     assert len(set(learned)) == len(stages)
     for name in stages:
-        assert -10 < found[f"val/{name}/l2s/margin"] < 10
+        assert math.isfinite(found[f"val/{name}/l2s/margin"])
         assert found[f"val/{name}/l2s_std/margin"] >= 0
         for method in ("none", "ridge", "mean", "p2s"):  # do not depend on the network
             assert found[f"val/{name}/{method}/margin"] == found[f"val/plain/{method}/margin"]
