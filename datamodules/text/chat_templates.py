@@ -49,7 +49,7 @@ _LEXER = Environment(trim_blocks=True, lstrip_blocks=True).lexer  # `transformer
 
 
 def recognise(template: object) -> str | None:
-    """Return the name of the format that a template of a model's files describes; nothing of it is run.
+    """Return the name of the format that a model's chat template describes, without running the template.
 
     Returns:
         A name in `chat_formats.FORMATS`; or SmolLM3, which is not implemented; or None if the template is not

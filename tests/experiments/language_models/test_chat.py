@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from jinja2.sandbox import SandboxedEnvironment
 
 from datamodules.text.chat_templates import recognise
 from datamodules.tokenizers import BytePairTokenizer
@@ -30,8 +31,7 @@ def test_a_message_in_its_conversation(message: str) -> None:
 
 
 def test_the_template_run_by_its_own_engine_gives_the_same() -> None:
-    jinja2 = pytest.importorskip("jinja2.sandbox")
-    template = jinja2.SandboxedEnvironment().from_string(TEMPLATE)
+    template = SandboxedEnvironment().from_string(TEMPLATE)
     messages = [{"role": "user", "content": "Who are you?"}]
     rendered = template.render(messages=messages, add_generation_prompt=True)
     assert rendered == CONVERSATION.format("Who are you?")
