@@ -94,7 +94,7 @@ def owner(folder: Path) -> dict[str, Any]:
     """Return process, host and SLURM step of the last owner of a directory; empty if unknown."""
     try:
         who = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return who if isinstance(who, dict) else {}
 

@@ -107,3 +107,9 @@ def test_a_claim_can_wait_for_the_process_that_still_saves(work: Path) -> None:
     run_lock.claim(work, wait=30)
     assert (work / run_lock.OWNER).exists()
     run_lock.release(work)
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "[" * 100_000])
+def test_the_owner_of_a_damaged_file_is_unknown(work: Path, damaged: str) -> None:
+    (work / run_lock.OWNER).write_text(damaged)
+    assert run_lock.owner(work) == {}
